@@ -1,0 +1,20 @@
+//! The contract both ends of Strongroom share: the generated messages and services, the type that carries secret
+//! bytes, the machine-readable reasons of errors, and the limits of the wire.
+//!
+//! It knows neither how the server works nor how a client keeps its connections.
+
+pub mod limits;
+mod reason;
+mod secret_bytes;
+
+pub use reason::{DOMAIN, Reason};
+pub use secret_bytes::SecretBytes;
+
+/// Messages, clients and servers generated from `proto/strongroom/v1/*.proto`.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::restriction)]
+pub mod v1 {
+    tonic::include_proto!("strongroom.v1");
+}
+
+/// The encoded `FileDescriptorSet` of everything in [`v1`], for reflection and for tests that walk every RPC.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

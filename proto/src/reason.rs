@@ -1,0 +1,102 @@
+//! Machine-readable reasons of errors, carried as `google.rpc.ErrorInfo.reason` in the domain `strongroom.dev`.
+//! Clients decide by the reason alone; the sentence beside it is for people and may change.
+
+use tonic::Code;
+
+/// The domain of every `ErrorInfo` of ours.
+pub const DOMAIN: &str = "strongroom.dev";
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $code:ident, retry: $retry:literal;)*) => {
+        /// Why a request failed.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Reason { $($(#[$doc])* $name,)* }
+
+        impl Reason {
+            /// All of them, for documentation and tests.
+            pub const ALL: &[Reason] = &[$(Reason::$name,)*];
+
+            /// The wire form.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Reason::$name => $text,)* }
+            }
+
+            /// The gRPC code that goes with it, always the same.
+            pub const fn code(self) -> Code {
+                match self { $(Reason::$name => Code::$code,)* }
+            }
+
+            /// Whether the same request may succeed later without anybody doing anything, and is safe to send again.
+            pub const fn is_retryable(self) -> bool {
+                match self { $(Reason::$name => $retry,)* }
+            }
+
+            /// From the wire form; `None` for a reason of a later version.
+            pub fn parse(text: &str) -> Option<Self> {
+                match text { $($text => Some(Reason::$name),)* _ => None }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// No init yet.
+    NotInitialized = "NOT_INITIALIZED", FailedPrecondition, retry: false;
+    /// Init a second time.
+    AlreadyInitialized = "ALREADY_INITIALIZED", FailedPrecondition, retry: false;
+    /// The server has no keys; metadata `progress`, `threshold`.
+    Sealed = "SEALED", FailedPrecondition, retry: false;
+    /// Unseal of an unsealed server.
+    NotSealed = "NOT_SEALED", FailedPrecondition, retry: false;
+    /// A share that is mistyped, foreign, repeated or wrong.
+    ShareRejected = "SHARE_REJECTED", InvalidArgument, retry: false;
+    /// No bearer token in the request.
+    TokenMissing = "TOKEN_MISSING", Unauthenticated, retry: false;
+    /// Not a token of this server.
+    TokenInvalid = "TOKEN_INVALID", Unauthenticated, retry: false;
+    /// Its time is over: log in again.
+    TokenExpired = "TOKEN_EXPIRED", Unauthenticated, retry: false;
+    /// Revoked by somebody.
+    TokenRevoked = "TOKEN_REVOKED", Unauthenticated, retry: false;
+    /// Wrong name or password, or whatever the method wants.
+    LoginRejected = "LOGIN_REJECTED", Unauthenticated, retry: false;
+    /// No rule allows it, or one denies it; metadata `decision_id`, `verb`, `path`.
+    PermissionDenied = "PERMISSION_DENIED", PermissionDenied, retry: false;
+    /// Nothing there; only told to who may read it.
+    NotFound = "NOT_FOUND", NotFound, retry: false;
+    /// The version was deleted (metadata `version`, `deleted_at_ms`): undelete brings it back.
+    VersionDeleted = "VERSION_DELETED", NotFound, retry: false;
+    /// The version's bytes are gone for good.
+    VersionDestroyed = "VERSION_DESTROYED", NotFound, retry: false;
+    /// The version's time to live is over.
+    VersionExpired = "VERSION_EXPIRED", NotFound, retry: false;
+    /// Check-and-set failed; metadata `current_version`.
+    VersionMismatch = "VERSION_MISMATCH", FailedPrecondition, retry: false;
+    /// The secret demands expected_version.
+    CasRequired = "CAS_REQUIRED", FailedPrecondition, retry: false;
+    /// A field is wrong; metadata `field`.
+    InvalidArgument = "INVALID_ARGUMENT", InvalidArgument, retry: false;
+    /// Too much work at once; retry after `retry_after_ms`.
+    Overloaded = "OVERLOADED", ResourceExhausted, retry: true;
+    /// Somebody changed the same thing at the same moment; nothing was written.
+    Conflict = "CONFLICT", Aborted, retry: true;
+    /// The audit log cannot be written, so nothing is answered.
+    AuditUnavailable = "AUDIT_UNAVAILABLE", Unavailable, retry: true;
+    /// The server is about to stop.
+    ShuttingDown = "SHUTTING_DOWN", Unavailable, retry: true;
+    /// The store is read-only (disk nearly full).
+    ReadOnly = "READ_ONLY", Unavailable, retry: true;
+    /// A record did not open: an alarm, see the operator's guide.
+    Corrupt = "CORRUPT", DataLoss, retry: false;
+    /// The caller's deadline passed; a write may have happened.
+    DeadlineExceeded = "DEADLINE_EXCEEDED", DeadlineExceeded, retry: false;
+    /// A fault of the server; its log has the cause under the request id.
+    Internal = "INTERNAL", Internal, retry: false;
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

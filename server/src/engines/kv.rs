@@ -1,0 +1,1 @@
+//! kv: versioned secrets. Stub.

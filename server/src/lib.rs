@@ -1,0 +1,38 @@
+//! The Strongroom server. The modules stand in the order in which a request meets them; a module uses only modules
+//! below it, and `server/tests/tidy.rs` keeps it so. ARCHITECTURE.md has the map.
+
+pub mod config;
+
+pub mod app;
+
+pub mod api;
+
+pub mod core;
+
+pub mod tokens;
+
+pub mod auth;
+
+pub mod policy;
+
+pub mod audit;
+
+pub mod permit;
+
+pub mod engines;
+
+pub mod barrier;
+
+pub mod seal;
+
+pub mod storage;
+
+pub mod crypto;
+
+pub mod model;
+
+pub mod clock;
+pub mod limits;
+pub mod process;
+pub mod telemetry;
+pub mod tls;

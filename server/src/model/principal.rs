@@ -1,0 +1,92 @@
+//! Who somebody is, once a token or a login has proved it.
+
+use std::fmt;
+
+/// Who a session belongs to. The text form (`userpass/alice`, `kubernetes/main/payments/web`, `root`) is what people and
+/// the audit log see; the uid makes sure that one re-created under the same name is someone else.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Principal {
+    /// The root token of init.
+    Root,
+    /// Somebody known to an auth method by name.
+    User {
+        /// Name of the auth method: `userpass`.
+        method: Box<str>,
+        /// Name within the method.
+        name: Box<str>,
+        /// Changes when the user is re-created.
+        uid: Box<str>,
+        /// Groups the method vouches for.
+        groups: Vec<Group>,
+    },
+    /// A Kubernetes service account, in the person of one of its pods.
+    ServiceAccount {
+        /// Name of the configured cluster.
+        cluster: Box<str>,
+        /// Its namespace.
+        namespace: Box<str>,
+        /// Its name.
+        name: Box<str>,
+        /// Its uid.
+        uid: Box<str>,
+        /// The pod the token is bound to.
+        pod: Option<Pod>,
+    },
+}
+
+/// A group, named by the method that vouches for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Group {
+    /// Name of the auth method.
+    pub method: Box<str>,
+    /// Name of the group.
+    pub name: Box<str>,
+}
+
+/// The pod behind a service-account token.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pod {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its uid.
+    pub uid: Box<str>,
+    /// The node it runs on, where the cluster tells.
+    pub node: Option<Box<str>>,
+}
+
+impl Principal {
+    /// Name of the method that proved it: `root`, `userpass`, `kubernetes`.
+    pub fn method(&self) -> &str {
+        match self {
+            Principal::Root => "root",
+            Principal::User { method, .. } => method,
+            Principal::ServiceAccount { .. } => "kubernetes",
+        }
+    }
+
+    /// Groups it is in.
+    pub fn groups(&self) -> &[Group] {
+        match self {
+            Principal::User { groups, .. } => groups,
+            Principal::Root | Principal::ServiceAccount { .. } => &[],
+        }
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Principal::Root => f.write_str("root"),
+            Principal::User { method, name, .. } => write!(f, "{method}/{name}"),
+            Principal::ServiceAccount { cluster, namespace, name, .. } => {
+                write!(f, "kubernetes/{cluster}/{namespace}/{name}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.method, self.name)
+    }
+}
