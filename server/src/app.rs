@@ -1,1 +1,138 @@
-//! Stub.
+//! The life of the process: build everything from a [`Config`], run it, drain it. `main` does nothing else.
+
+use std::sync::Arc;
+
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{Api, ApiError, ops_http},
+    audit::{self, Broker},
+    clock::{Clock, SystemClock},
+    config::{Config, StorageKind},
+    core::{Core, Options},
+    crypto::{Entropy, SystemEntropy},
+    limits, process,
+    seal::FileSeal,
+    storage::{
+        Store,
+        memory::MemoryStore,
+        sled::{SledOptions, SledStore},
+    },
+    telemetry::Metrics,
+    tls,
+};
+
+/// Why the server could not start or go on. Each is a sentence for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The store.
+    #[error("opening the store: {0}")]
+    Storage(#[from] crate::storage::sled::OpenError),
+    /// The audit log.
+    #[error("opening the audit log: {0}")]
+    Audit(#[from] crate::audit::OpenError),
+    /// The certificate.
+    #[error("TLS: {0}")]
+    Tls(#[from] tls::TlsError),
+    /// A port.
+    #[error("listening on {address}: {cause}")]
+    Listen {
+        /// Which.
+        address: String,
+        /// Why not.
+        cause: std::io::Error,
+    },
+    /// The core.
+    #[error(transparent)]
+    Core(#[from] crate::core::Error),
+    /// The API.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The plain port.
+    #[error("the ops port: {0}")]
+    Ops(std::io::Error),
+    /// A task ended that must not.
+    #[error("a task of the server failed: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// A server that is ready to run: everything opened, both ports bound, nothing answered yet.
+pub struct App {
+    core: Arc<Core>,
+    metrics: Arc<Metrics>,
+    acceptor: tls::Acceptor,
+    ops: TcpListener,
+    in_flight: usize,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl App {
+    /// Opens everything the configuration names.
+    ///
+    /// # Errors
+    /// The first thing that could not be opened.
+    pub async fn build(config: &Config) -> Result<App, AppError> {
+        let metrics = Arc::new(Metrics::new());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+
+        let store: Arc<dyn Store> = match config.storage.kind {
+            StorageKind::Memory => Arc::new(MemoryStore::new()),
+            StorageKind::Sled => Arc::new(SledStore::open(SledOptions::from(&config.storage))?),
+        };
+        let broker = Broker::open(audit::Options::from(&config.audit), Arc::clone(&clock), Arc::clone(&metrics))?;
+        let options = Options {
+            key_file: config.seal.key_file.clone().map(FileSeal::new),
+            accept_rollback: config.accept_rollback,
+        };
+        let core = Core::start(store, Arc::new(broker), clock, Arc::clone(&entropy), Arc::clone(&metrics), options).await?;
+
+        let identity = tls::Identity::load(&config.tls)?;
+        let listener = bind(&config.listen.address.to_string()).await?;
+        let acceptor = tls::Acceptor::new(listener, identity, Arc::clone(&metrics));
+        let ops = bind(&config.listen.ops_address.to_string()).await?;
+        Ok(App { core, metrics, acceptor, ops, in_flight: config.limits.in_flight, entropy })
+    }
+
+    /// Serves until `stop`, then drains: no new connections, those in flight finish, the audit log ends with a checkpoint.
+    ///
+    /// # Errors
+    /// Something that must go on did not.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), AppError> {
+        let App { core, metrics, acceptor, ops, in_flight, entropy } = self;
+        let mut tasks: JoinSet<Result<(), AppError>> = JoinSet::new();
+        let api = Api { core: Arc::clone(&core), metrics: Arc::clone(&metrics), in_flight };
+        let (api_stop, ops_stop) = (stop.clone(), stop.clone());
+        tasks.spawn(async move { Ok(api.serve(acceptor.connections(), &*entropy, api_stop).await?) });
+        let ops = ops_http::serve(ops, Arc::clone(&core), metrics, ops_stop);
+        tasks.spawn(async move { ops.await.map_err(AppError::Ops) });
+
+        process::notify_ready();
+        let mut outcome = Ok(());
+        let draining = async {
+            while let Some(ended) = tasks.join_next().await {
+                stop.cancel();
+                if let Err(error) = ended.map_err(AppError::from).and_then(|result| result) {
+                    outcome = Err(error);
+                }
+            }
+        };
+        tokio::pin!(draining);
+        tokio::select! {
+            () = &mut draining => {}
+            () = stop.cancelled() => {
+                process::notify_stopping();
+                if tokio::time::timeout(limits::DRAIN, &mut draining).await.is_err() {
+                    tracing::warn!(seconds = limits::DRAIN.as_secs(), "some requests did not finish in time");
+                }
+            }
+        }
+        core.stop().await;
+        outcome
+    }
+}
+
+async fn bind(address: &str) -> Result<TcpListener, AppError> {
+    TcpListener::bind(address).await.map_err(|cause| AppError::Listen { address: address.to_owned(), cause })
+}

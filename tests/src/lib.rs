@@ -1,1 +1,5 @@
-//! x
+//! What whole-system tests, the demo, the benchmark and the fault harness share: starting the real binaries over TLS.
+
+pub mod cli;
+pub mod pki;
+pub mod server;
