@@ -1,5 +1,7 @@
 //! What whole-system tests, the demo, the benchmark and the fault harness share: starting the real binaries over TLS.
 
+pub mod bench;
 pub mod cli;
+pub mod figures;
 pub mod pki;
 pub mod server;
