@@ -3,7 +3,6 @@
 use std::{
     fs, io,
     path::Path,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -82,7 +81,7 @@ pub async fn read(work: &Path, size: Size) -> io::Result<Vec<Figure>> {
     for durability in ["fsync", "os"] {
         let directory = fresh(work, &format!("read-{durability}"))?;
         let subject = Subject::start(&directory, &Options { durability, ..Options::default() }).await?;
-        subject.fill("secret/few", size.few).await?;
+        subject.fill("secret/few", 0..size.few).await?;
         let echo = EchoProcess::start(&directory)?;
         let (ours, theirs) = (subject.channels(4).await?, echo.channels(&subject.server.ca(), 4).await?);
         let wide = Shape { in_flight: 64, span: size.span };
@@ -127,7 +126,7 @@ pub async fn write(work: &Path, size: Size) -> io::Result<Vec<Figure>> {
     const IN_FLIGHT: usize = 64;
     let directory = fresh(work, "write")?;
     let subject = Subject::start(&directory, &Options::default()).await?;
-    subject.fill("secret/few", size.few).await?;
+    subject.fill("secret/few", 0..size.few).await?;
     let channels = subject.channels(4).await?;
     let shape = Shape { in_flight: IN_FLIGHT / 4, span: size.span };
     let (mut rates, mut bare, mut tails) = (Vec::new(), Vec::new(), Vec::new());
@@ -157,7 +156,7 @@ pub async fn write(work: &Path, size: Size) -> io::Result<Vec<Figure>> {
 pub async fn list(work: &Path, size: Size) -> io::Result<Vec<Figure>> {
     let directory = fresh(work, "list")?;
     let subject = Subject::start(&directory, &Options { durability: "os", ..Options::default() }).await?;
-    subject.fill("secret/many", size.folder).await?;
+    subject.fill("secret/many", 0..size.folder).await?;
     let mut client = SecretsClient::new(channel(&subject.server.url, &subject.server.ca()).await?);
     let (mut first, mut later, mut page_token) = (None, Vec::new(), String::new());
     for _ in 0..20 {
@@ -193,7 +192,7 @@ pub async fn scale(work: &Path, size: Size) -> io::Result<Vec<Figure>> {
     let (mut filled, mut smallest) = (0, f64::NAN);
     let largest = size.scale.last().copied().unwrap_or(0);
     for &count in size.scale {
-        fill_from(&subject, filled, count).await?;
+        subject.fill("secret/few", filled..count).await?;
         filled = count;
         let Subject { server, .. } = subject;
         server.stop()?;
@@ -221,31 +220,6 @@ pub async fn scale(work: &Path, size: Size) -> io::Result<Vec<Figure>> {
         figures.push(Figure::plain(&name("resident memory"), resident, "MiB", bar(Bar::AtMost(300.0))));
     }
     Ok(figures)
-}
-
-async fn fill_from(subject: &Subject, from: u64, to: u64) -> io::Result<()> {
-    // Puts of what is there already are as good as new ones, but slower: fill only what is missing.
-    let channels = subject.channels(4).await?;
-    let next = Arc::new(std::sync::atomic::AtomicU64::new(from));
-    let mut tasks = tokio::task::JoinSet::new();
-    for channel in channels.iter().flat_map(|channel| std::iter::repeat_n(channel, 64)) {
-        let (next, token, channel) = (Arc::clone(&next), subject.token.clone(), channel.clone());
-        tasks.spawn(async move {
-            let mut client = SecretsClient::new(channel);
-            loop {
-                let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                if number >= to {
-                    return Ok::<_, io::Error>(());
-                }
-                let request = with(&token, put(&format!("secret/few/{number:07}")));
-                client.put(request).await.map_err(io::Error::other)?;
-            }
-        });
-    }
-    while let Some(ended) = tasks.join_next().await {
-        ended??;
-    }
-    Ok(())
 }
 
 async fn wait_until_ready(server: &Server) -> io::Result<()> {

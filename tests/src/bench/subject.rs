@@ -5,6 +5,10 @@ use std::{
     io::{self, BufRead, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use strongroom_proto::v1::{
@@ -78,22 +82,23 @@ impl Subject {
         channels(&self.server.url, &self.server.ca(), count).await
     }
 
-    /// Writes secrets `0..count` under `folder`.
+    /// Writes the secrets of that numbers under `folder`.
     ///
     /// # Errors
     /// A write failed.
-    pub async fn fill(&self, folder: &str, count: u64) -> io::Result<()> {
+    pub async fn fill(&self, folder: &str, numbers: std::ops::Range<u64>) -> io::Result<()> {
         const AT_ONCE: usize = 64;
         let channels = self.channels(4).await?;
         let mut tasks = tokio::task::JoinSet::new();
-        let next = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let next = Arc::new(AtomicU64::new(numbers.start));
         for channel in channels.iter().flat_map(|channel| std::iter::repeat_n(channel, AT_ONCE)) {
             let mut client = SecretsClient::new(channel.clone());
-            let (next, token, folder) = (std::sync::Arc::clone(&next), self.token.clone(), folder.to_owned());
+            let (next, token, folder) = (Arc::clone(&next), self.token.clone(), folder.to_owned());
+            let end = numbers.end;
             tasks.spawn(async move {
                 loop {
-                    let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    if number >= count {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= end {
                         return Ok::<_, io::Error>(());
                     }
                     let put = put(&format!("{folder}/{number:07}"));
