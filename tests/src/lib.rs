@@ -3,5 +3,7 @@
 pub mod bench;
 pub mod cli;
 pub mod figures;
+pub mod faults;
 pub mod pki;
+pub mod raw;
 pub mod server;

@@ -194,14 +194,14 @@ pub async fn scale(work: &Path, size: Size) -> io::Result<Vec<Figure>> {
     for &count in size.scale {
         subject.fill("secret/few", filled..count).await?;
         filled = count;
-        let Subject { server, .. } = subject;
+        let Subject { server, root, .. } = subject;
         server.stop()?;
         let started = Instant::now();
         let server = Server::start(&directory, &options)?;
         wait_until_ready(&server).await?;
         let start = started.elapsed().as_secs_f64();
         let token = login(&server).await?;
-        subject = Subject { server, token };
+        subject = Subject { server, token, root };
 
         let channels = subject.channels(1).await?;
         let shape = Shape { in_flight: 1, span: size.span };

@@ -49,6 +49,8 @@ pub struct Subject {
     pub server: Server,
     /// Authorization of an ordinary user.
     pub token: MetadataValue<Ascii>,
+    /// The root token of init.
+    pub root: MetadataValue<Ascii>,
 }
 
 impl Subject {
@@ -71,7 +73,7 @@ impl Subject {
         let user = v1::PutUserRequest { name: USER.to_owned(), password: password(), groups: Vec::new() };
         AuthClient::new(channel).put_user(with(&root, user)).await.map_err(io::Error::other)?;
         let token = login(&server).await?;
-        Ok(Subject { server, token })
+        Ok(Subject { server, token, root })
     }
 
     /// Bare channels to it.
