@@ -17,7 +17,7 @@ use tonic::{
 };
 
 use crate::{
-    bench::subject::{Subject, bearer, channel, with},
+    bench::subject::{Subject, bearer, channel, login, with},
     figures::Figure,
     raw,
     server::Options,
@@ -64,6 +64,9 @@ pub async fn run(work: &Path) -> io::Result<Vec<Figure>> {
     log.news()?;
     for access in TABLE.iter().filter(|access| access.rpc.starts_with("/strongroom.")) {
         let sample = sample(access.name)?;
+        // A session of its own for each, because one of them is a logout.
+        let known = login(&subject.server).await?;
+        log.news()?;
         if access.credential == Credential::Token {
             for (who, token) in [("nobody at all", None), ("a foreign token", Some(&stranger)), ("a forged token", Some(&forged))] {
                 let told = raw::call(&channel, access.rpc, token, sample.clone()).await;
@@ -77,11 +80,11 @@ pub async fn run(work: &Path) -> io::Result<Vec<Figure>> {
             }
         }
         // Bytes that are no message of any kind: field 1 as a string that ends too early, with a canary in it.
-        let told = raw::call(&channel, access.rpc, Some(&subject.token), malformed()).await;
+        let told = raw::call(&channel, access.rpc, Some(&known), malformed()).await;
         seen.expect(access, "a malformed message", &told, &[Code::Internal, Code::InvalidArgument]);
         log.news()?;
         // And as one who may, or at least is known.
-        let told = raw::call(&channel, access.rpc, Some(&subject.token), sample).await;
+        let told = raw::call(&channel, access.rpc, Some(&known), sample).await;
         seen.tell(&told);
         seen.calls += 1;
         seen.records(access, "one who is known", &log.news()?, if access.audited { Expect::Any } else { Expect::Nothing });
