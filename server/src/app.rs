@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{Api, ApiError, ops_http},
-    audit::{self, Broker},
+    audit::{self, Broker, Opened},
     clock::{Clock, SystemClock},
     config::{Config, StorageKind},
     core::{Core, Options},
@@ -31,7 +31,10 @@ pub enum AppError {
     Storage(#[from] crate::storage::sled::OpenError),
     /// The audit log.
     #[error("opening the audit log: {0}")]
-    Audit(#[from] crate::audit::OpenError),
+    Audit(#[from] audit::RecoverError),
+    /// A second sink.
+    #[error("opening the audit sink stdout: {0}")]
+    Sink(std::io::Error),
     /// The certificate.
     #[error("TLS: {0}")]
     Tls(#[from] tls::TlsError),
@@ -81,12 +84,12 @@ impl App {
             StorageKind::Memory => Arc::new(MemoryStore::new()),
             StorageKind::Sled => Arc::new(SledStore::open(SledOptions::from(&config.storage))?),
         };
-        let broker = Broker::open(audit::Options::from(&config.audit), Arc::clone(&clock), Arc::clone(&metrics))?;
+        let audit = open_audit(config, &clock)?;
         let options = Options {
             key_file: config.seal.key_file.clone().map(FileSeal::new),
             accept_rollback: config.accept_rollback,
         };
-        let core = Core::start(store, Arc::new(broker), clock, Arc::clone(&entropy), Arc::clone(&metrics), options).await?;
+        let core = Core::start(store, audit, clock, Arc::clone(&entropy), Arc::clone(&metrics), options).await?;
 
         let identity = tls::Identity::load(&config.tls)?;
         let listener = bind(&config.listen.address.to_string()).await?;
@@ -131,6 +134,17 @@ impl App {
         core.stop().await;
         outcome
     }
+}
+
+fn open_audit(config: &Config, clock: &Arc<dyn Clock>) -> Result<(Broker, Opened), AppError> {
+    let settings = audit::Config {
+        directory: config.audit.directory.clone(),
+        durability: config.audit.durability,
+        segment_bytes: config.audit.segment_mib << 20,
+    };
+    let kinds = audit::KINDS.iter().filter(|kind| config.audit.stdout && kind.name == "stdout");
+    let sinks = kinds.map(|kind| (kind.build)()).collect::<Result<_, _>>().map_err(AppError::Sink)?;
+    Ok(Broker::open(&settings, Arc::clone(clock), sinks)?)
 }
 
 async fn bind(address: &str) -> Result<TcpListener, AppError> {

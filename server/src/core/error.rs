@@ -6,15 +6,16 @@ use std::time::Duration;
 use strongroom_proto::Reason;
 
 use crate::{
-    audit::AuditError,
-    auth::LoginError,
+    audit::{AuditError, QueryError},
+    auth::{LoginError, userpass::UserError},
     barrier::BarrierError,
+    crypto::CryptoError,
     engines::EngineError,
     model::{Invalid, Verb},
     policy::Refused,
     seal::{SealError, ShareRejected},
     storage::StoreError,
-    tokens::TokenError,
+    tokens::{MintError, RevokeError, TokenError},
 };
 
 /// See the module.
@@ -73,6 +74,18 @@ pub enum Error {
     /// Below the engines.
     #[error(transparent)]
     Barrier(BarrierError),
+    /// Users.
+    #[error(transparent)]
+    User(UserError),
+    /// Revocations.
+    #[error(transparent)]
+    Revoke(RevokeError),
+    /// No token was made.
+    #[error(transparent)]
+    Mint(MintError),
+    /// The log could not be read.
+    #[error(transparent)]
+    Query(#[from] QueryError),
     /// The record could not be written.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -93,6 +106,12 @@ pub enum Error {
         /// In the store.
         data: u64,
     },
+    /// The audit log is not this store's.
+    #[error(
+        "the audit log belongs to another store (its last checkpoint is not signed by this one); \
+         if the store was meant to be made anew, move the audit directory away first"
+    )]
+    ForeignLog,
     /// A watch has to be begun again.
     #[error("the watch ended: {0}; watch again")]
     WatchEnded(&'static str),
@@ -112,6 +131,41 @@ impl From<BarrierError> for Error {
     }
 }
 
+impl From<UserError> for Error {
+    fn from(error: UserError) -> Self {
+        match error {
+            UserError::Invalid(invalid) => Error::Invalid(invalid),
+            UserError::Barrier(error) => Error::Barrier(error),
+            UserError::Unavailable { retry_after } => Error::Overloaded(retry_after),
+            other => Error::User(other),
+        }
+    }
+}
+
+impl From<RevokeError> for Error {
+    fn from(error: RevokeError) -> Self {
+        match error {
+            RevokeError::Barrier(error) => Error::Barrier(error),
+            other => Error::Revoke(other),
+        }
+    }
+}
+
+impl From<MintError> for Error {
+    fn from(error: MintError) -> Self {
+        match error {
+            MintError::Token(error) => Error::Token(error),
+            other => Error::Mint(other),
+        }
+    }
+}
+
+impl From<CryptoError> for Error {
+    fn from(error: CryptoError) -> Self {
+        Error::Internal(error.to_string())
+    }
+}
+
 impl Error {
     /// What clients decide by.
     pub fn reason(&self) -> Reason {
@@ -122,7 +176,7 @@ impl Error {
             Error::NotSealed => Reason::NotSealed,
             Error::Share(_) => Reason::ShareRejected,
             Error::Seal(SealError::Invalid(_)) | Error::Invalid(_) | Error::InvalidMany(_) => Reason::InvalidArgument,
-            Error::Seal(_) | Error::Internal(_) | Error::RolledBack { .. } => Reason::Internal,
+            Error::Seal(_) | Error::Internal(_) | Error::RolledBack { .. } | Error::ForeignLog => Reason::Internal,
             Error::TokenMissing => Reason::TokenMissing,
             Error::Token(error) => token_reason(error),
             Error::Login(error) => login_reason(error),
@@ -134,6 +188,10 @@ impl Error {
             Error::Audit(_) => Reason::AuditUnavailable,
             Error::Stopping => Reason::ShuttingDown,
             Error::WatchEnded(_) => Reason::Conflict,
+            Error::User(UserError::NotFound) => Reason::NotFound,
+            Error::User(_) | Error::Mint(_) => Reason::Internal,
+            Error::Revoke(_) | Error::Query(QueryError::Busy) => Reason::Overloaded,
+            Error::Query(_) => Reason::Internal,
         }
     }
 
@@ -198,7 +256,6 @@ fn login_reason(error: &LoginError) -> Reason {
         LoginError::Invalid(_) => Reason::InvalidArgument,
         LoginError::Unavailable { .. } => Reason::Overloaded,
         LoginError::Barrier(error) => barrier_reason(error),
-        _ => Reason::Internal,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     model::{DecisionId, Timestamp},
     permit::Permit,
     policy::{self, Allowed},
-    tokens::Session,
+    tokens::{Session, TokenError},
 };
 
 /// One request, from the moment it is parsed to its answer.
@@ -43,7 +43,7 @@ pub async fn handle(core: &Arc<Core>, request: Request) -> Result<Answer, Error>
     };
 
     // 4. Write it down: a read's only record, a write's intent. No record, no answer.
-    let recorded = asked.intent(core, allowed.as_ref(), &action).await?;
+    let recorded = asked.intent(core, &unsealed, allowed.as_ref(), &action).await?;
 
     // 5. The permit joins the decision and the record.
     let permit = allowed.map(|allowed| Permit::join(allowed, &recorded, now)).transpose();
@@ -91,6 +91,7 @@ async fn perform(
 fn identify(core: &Core, request: &Request, now: Timestamp) -> Result<(Arc<Unsealed>, Arc<Session>), Error> {
     let unsealed = core.unsealed()?;
     let bearer = request.bearer.as_ref().ok_or(Error::TokenMissing)?;
+    let bearer = bearer.expose_str().map_err(|_| TokenError::Invalid)?;
     let session = unsealed.tokens.open(bearer, now)?;
     Ok((unsealed, session))
 }

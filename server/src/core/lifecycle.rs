@@ -6,16 +6,16 @@ use arc_swap::ArcSwap;
 
 use super::{Core, Error, Phase, Unsealed};
 use crate::{
-    audit::Broker,
-    auth::userpass::Userpass,
-    barrier::{Barrier, Keyring, Kind, Purpose},
+    audit::{Broker, Opened, Redactor, StoreState},
+    auth::{Login, userpass::Userpass},
+    barrier::{Barrier, BarrierError, KEYRING_KEY, Keyring, Purpose, SEAL_KEY},
     clock::Clock,
-    crypto::{Entropy, Key, MacKey, PublicKey, SigningKey},
+    crypto::{Entropy, Key, PublicKey, SigningKey},
     engines::Mounts,
     model::{Invalid, SecretBytes, StoreId},
     policy::store::PolicyStore,
     seal::{self, FileSeal, Progress, SealConfig, SealRecord, Step},
-    storage::{Batch, Condition, Store, StoreKey},
+    storage::{Batch, Condition, Store},
     telemetry::Metrics,
     tokens::{Revocations, Tokens},
 };
@@ -47,16 +47,17 @@ impl Core {
     /// The store cannot be read, or a file seal's key does not fit.
     pub async fn start(
         store: Arc<dyn Store>,
-        audit: Arc<Broker>,
+        audit: (Broker, Opened),
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         metrics: Arc<Metrics>,
         options: Options,
     ) -> Result<Arc<Core>, Error> {
         let record = read_seal(&*store).await?;
+        let (audit, found) = audit;
         let core = Arc::new(Core {
             store,
-            audit,
+            audit: Arc::new(audit),
             clock,
             entropy,
             metrics,
@@ -64,13 +65,14 @@ impl Core {
             phase: ArcSwap::from_pointee(Phase::Uninitialized),
             phase_changes: tokio::sync::watch::Sender::new(()),
             progress: std::sync::Mutex::new(Progress::new()),
-            lifecycle: tokio::sync::Mutex::new(()),
+            lifecycle: tokio::sync::Mutex::new(None),
+            last_checkpoint: found.last_checkpoint,
         });
         if let Some(record) = record {
             core.enter(Phase::Sealed(record.clone()));
             if let (SealConfig::File, Some(file)) = (record.config(), &core.options.key_file) {
                 let root = seal::open_with_file(&record, file)?;
-                core.open(record, root).await?;
+                core.open(&mut *core.lifecycle.lock().await, record, root).await?;
             }
         } else {
             core.enter(Phase::Uninitialized);
@@ -79,42 +81,43 @@ impl Core {
     }
 
     pub(super) async fn initialize(&self, config: SealConfig) -> Result<Initialized, Error> {
-        let _one = self.lifecycle.lock().await;
+        let mut held = self.lifecycle.lock().await;
         if !matches!(**self.phase.load(), Phase::Uninitialized) {
             return Err(Error::AlreadyInitialized);
+        }
+        if self.last_checkpoint.is_some() {
+            return Err(Error::ForeignLog);
         }
         let entropy = &*self.entropy;
         let now = self.clock.now();
         let mut id = [0; 16];
-        entropy.fill(&mut id).map_err(internal)?;
+        entropy.fill(&mut id)?;
         let store_id = StoreId(id);
-        let root = Key::random(entropy).map_err(internal)?;
-        let keyring = Keyring::create(entropy, now)?;
+        let root = Key::random(entropy)?;
+        let keyring = Keyring::create(entropy, now)?.seal(&root, store_id, entropy)?;
         let (record, shares) = seal::create(config, &root, store_id, self.options.key_file.as_ref(), entropy)?;
-
-        let (seal_key, keyring_key) = (vec![Kind::Seal as u8], vec![Kind::Keyring as u8]);
         let batch = Batch {
-            conditions: vec![(seal_key.clone(), Condition::Absent), (keyring_key.clone(), Condition::Absent)],
-            puts: vec![(seal_key, record.encode()), (keyring_key, keyring.seal(&root, store_id, entropy)?)],
+            conditions: vec![(SEAL_KEY.to_vec(), Condition::Absent), (KEYRING_KEY.to_vec(), Condition::Absent)],
+            puts: vec![(SEAL_KEY.to_vec(), record.encode()), (KEYRING_KEY.to_vec(), keyring)],
             deletes: Vec::new(),
         };
-        self.store.commit(batch).await.map_err(|error| Error::Internal(error.to_string()))?;
+        self.store.commit(batch).await.map_err(BarrierError::from)?;
 
         // Open it once whatever the seal: the default mount and the root token need the keys, and what cannot be opened
         // should be found out now. A Shamir seal closes again, so that the shares are tried out by the first unseal.
-        self.open(record.clone(), root).await?;
+        self.open(&mut held, record.clone(), root).await?;
         let unsealed = self.unsealed()?;
-        let (root_token, _) = unsealed.tokens.mint_root(now)?;
+        let (root_token, _) = unsealed.tokens.mint(&Login::root(), now)?;
         let audit_public_key = unsealed.audit_signer()?.public_key();
         if !matches!(record.config(), SealConfig::File) {
-            self.close().await;
+            self.close(&mut held).await;
         }
         let shares = shares.into_iter().map(|share| share.into_text()).collect();
         Ok(Initialized { shares, root_token, audit_public_key, store_id })
     }
 
     pub(super) async fn submit_share(&self, share: &SecretBytes) -> Result<(), Error> {
-        let _one = self.lifecycle.lock().await;
+        let mut held = self.lifecycle.lock().await;
         let record = match &**self.phase.load() {
             Phase::Uninitialized => return Err(Error::NotInitialized),
             Phase::Unsealed(_) => return Err(Error::NotSealed),
@@ -126,35 +129,39 @@ impl Core {
         };
         match step {
             Step::More { .. } => Ok(()),
-            Step::Complete(root) => self.open(record, root).await,
+            Step::Complete(root) => self.open(&mut held, record, root).await,
         }
     }
 
     /// Forgets the keys. Requests that have them already finish.
     pub(super) async fn seal(&self) -> Result<(), Error> {
-        let _one = self.lifecycle.lock().await;
+        let mut held = self.lifecycle.lock().await;
         self.unsealed()?;
-        self.close().await;
+        self.close(&mut held).await;
         Ok(())
     }
 
     pub(super) async fn rotate(&self) -> Result<u32, Error> {
-        let _one = self.lifecycle.lock().await;
+        let held = self.lifecycle.lock().await;
         let unsealed = self.unsealed()?;
-        Ok(unsealed.barrier.rotate(&unsealed.root).await?)
+        let root = held.as_ref().ok_or(Error::Stopping)?;
+        Ok(unsealed.barrier.rotate(root).await?)
     }
 
-    /// Moves to another seal. The root key and everything below it stay; only how it is kept changes.
+    /// Moves to another seal, with another root key; what lies below the keyring stays as it is.
     pub(super) async fn rekey(&self, config: SealConfig, shares: &[SecretBytes]) -> Result<Vec<SecretBytes>, Error> {
-        let _one = self.lifecycle.lock().await;
+        let mut held = self.lifecycle.lock().await;
         let unsealed = self.unsealed()?;
         let current = unsealed.seal.load_full();
         self.prove_right_to_rekey(&current, shares)?;
 
+        let root = held.as_ref().ok_or(Error::Stopping)?;
+        let new_root = Key::random(&*self.entropy)?;
         let file = self.options.key_file.as_ref();
-        let (record, shares) = seal::create(config, &unsealed.root, current.store_id(), file, &*self.entropy)?;
-        unsealed.barrier.replace_seal_record(record.encode()).await?;
+        let (record, shares) = seal::create(config, &new_root, current.store_id(), file, &*self.entropy)?;
+        unsealed.barrier.rekey(root, &new_root, record.encode()).await?;
         unsealed.seal.store(Arc::new(record));
+        *held = Some(new_root);
         Ok(shares.into_iter().map(|share| share.into_text()).collect())
     }
 
@@ -172,55 +179,69 @@ impl Core {
     }
 
     /// From a root key to a serving core. On any error the server stays sealed.
-    async fn open(&self, record: SealRecord, root: Key) -> Result<(), Error> {
+    async fn open(&self, held: &mut Option<Key>, record: SealRecord, root: Key) -> Result<(), Error> {
         let store_id = record.store_id();
-        let bytes = self.store.get(&[Kind::Keyring as u8]).await.map_err(|error| Error::Internal(error.to_string()))?;
+        let bytes = self.store.get(KEYRING_KEY).await.map_err(BarrierError::from)?;
         let bytes = bytes.ok_or_else(|| Error::Internal("the keyring is missing".to_owned()))?;
         let keyring = Keyring::open(&root, store_id, &bytes.value)?;
         let (store, entropy, clock) = (Arc::clone(&self.store), Arc::clone(&self.entropy), Arc::clone(&self.clock));
         let barrier = Barrier::open(store, store_id, keyring, Arc::clone(&entropy), Arc::clone(&clock)).await?;
-        self.refuse_rollback(&barrier)?;
+        let signer = SigningKey::from_seed(&barrier.purpose(Purpose::AuditSign))?;
+        self.refuse_rollback(&barrier, &signer.public_key())?;
 
-        let revocations = Revocations::load(barrier.view("sys/tokens"), clock.now()).await?;
-        let token_key = barrier.purpose(Purpose::Token)?;
+        let revocations = Arc::new(Revocations::load(barrier.view("sys/tokens"), clock.now()).await?);
+        let token_key = barrier.purpose(Purpose::Token);
         let unsealed = Arc::new(Unsealed {
             seal: ArcSwap::from_pointee(record),
-            root,
-            tokens: Tokens::new(token_key, store_id, revocations, Arc::clone(&entropy)),
+            tokens: Tokens::new(token_key, store_id, revocations, Arc::clone(&entropy))?,
+            redactor: Redactor::new(&barrier.purpose(Purpose::AuditMac)),
             userpass: Userpass::new(barrier.view("sys/auth/userpass"), entropy)?,
             policy: PolicyStore::load(barrier.view("sys/policy")).await?,
             mounts: Mounts::load(&barrier).await?,
             barrier,
         });
-        self.start_signing(&unsealed).await?;
+        self.start_signing(&unsealed.barrier, signer);
+        *held = Some(root);
         self.enter(Phase::Unsealed(unsealed));
         tracing::info!(%store_id, "unsealed");
         Ok(())
     }
 
     /// From here on the log is signed, and its checkpoints say how far the data is.
-    async fn start_signing(&self, unsealed: &Unsealed) -> Result<(), Error> {
-        let barrier = Arc::clone(&unsealed.barrier);
-        let mac = MacKey::new(&barrier.purpose(Purpose::AuditMac)?);
-        self.audit.unsealed(unsealed.audit_signer()?, mac, Box::new(move || barrier.state())).await?;
-        Ok(())
+    fn start_signing(&self, barrier: &Arc<Barrier>, signer: SigningKey) {
+        // Weak: the log must not keep the keys alive after a seal.
+        let barrier = Arc::downgrade(barrier);
+        let last = std::sync::Mutex::new(StoreState::default());
+        let state = move || {
+            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(barrier) = barrier.upgrade() {
+                let state = barrier.state();
+                *last = StoreState { batch_seq: state.batch_seq, set_digest: state.digest };
+            }
+            *last
+        };
+        self.audit.unsealed(signer, Box::new(state));
     }
 
-    fn refuse_rollback(&self, barrier: &Barrier) -> Result<(), Error> {
-        let data = barrier.state().batch_seq;
-        match self.audit.last_checkpoint() {
-            Some(log) if log.batch_seq > data && self.options.accept_rollback => {
-                tracing::warn!(log = log.batch_seq, data, "the data is older than the audit log; accepted by --accept-rollback");
-                Ok(())
-            }
-            Some(log) if log.batch_seq > data => Err(Error::RolledBack { log: log.batch_seq, data }),
-            _ => Ok(()),
+    /// The log as it was found at the start must be this store's, and must not know of batches the store does not have.
+    fn refuse_rollback(&self, barrier: &Barrier, key: &PublicKey) -> Result<(), Error> {
+        let Some(checkpoint) = &self.last_checkpoint else { return Ok(()) };
+        checkpoint.verify(key).map_err(|_| Error::ForeignLog)?;
+        let (log, data) = (checkpoint.state.batch_seq, barrier.state().batch_seq);
+        if log <= data {
+            return Ok(());
         }
+        if self.options.accept_rollback {
+            tracing::warn!(log, data, "the data is older than the audit log; accepted by --accept-rollback");
+            return Ok(());
+        }
+        Err(Error::RolledBack { log, data })
     }
 
     /// To sealed, whatever happens.
-    async fn close(&self) {
+    async fn close(&self, held: &mut Option<Key>) {
         let Ok(unsealed) = self.unsealed() else { return };
+        *held = None;
         let record = unsealed.seal.load_full();
         self.enter(Phase::Sealed(SealRecord::clone(&record)));
         unsealed.barrier.stop().await;
@@ -230,24 +251,19 @@ impl Core {
 
     /// The way out: everything acknowledged is durable, the log ends with a checkpoint.
     pub async fn stop(&self) {
-        let _one = self.lifecycle.lock().await;
-        self.close().await;
-        self.audit.stop().await;
+        let mut held = self.lifecycle.lock().await;
+        self.close(&mut held).await;
+        self.audit.close().await;
     }
 }
 
 impl Unsealed {
     fn audit_signer(&self) -> Result<SigningKey, Error> {
-        SigningKey::from_seed(&self.barrier.purpose(Purpose::AuditSign)?).map_err(internal)
+        Ok(SigningKey::from_seed(&self.barrier.purpose(Purpose::AuditSign))?)
     }
 }
 
 async fn read_seal(store: &dyn Store) -> Result<Option<SealRecord>, Error> {
-    let key: StoreKey = vec![Kind::Seal as u8];
-    let found = store.get(&key).await.map_err(|error| Error::Internal(error.to_string()))?;
+    let found = store.get(SEAL_KEY).await.map_err(BarrierError::from)?;
     Ok(found.map(|record| SealRecord::decode(&record.value)).transpose()?)
-}
-
-fn internal(error: impl std::fmt::Display) -> Error {
-    Error::Internal(error.to_string())
 }

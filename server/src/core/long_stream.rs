@@ -4,10 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt};
 
+use tokio_stream::wrappers::ReceiverStream;
+
 use super::{Answers, Core, Error, Unsealed, record::Asked};
+use crate::audit;
 
 /// How often a long stream asks whether it may go on. A revoked session is cut off within this time.
 const REVIEW: Duration = Duration::from_secs(2);
+
+/// Lines of the audit log, with our errors.
+pub(super) fn lines(lines: audit::Lines) -> Answers<Vec<String>> {
+    Box::pin(ReceiverStream::new(lines).map(|next| next.map_err(Error::from)))
+}
 
 /// Ends `stream` when the session expires or is revoked, when the policy changes (what was judged may be judged
 /// differently now; a client watches again), and when the server is sealed or stops.

@@ -26,11 +26,11 @@ pub use request::{
 pub use unauthenticated::{Login, Unauthenticated, init, login, unseal};
 
 use crate::{
-    audit::Broker,
+    audit::{AuditError, Broker, LastCheckpoint, Redactor},
     auth::userpass::Userpass,
     barrier::Barrier,
     clock::Clock,
-    crypto::Entropy,
+    crypto::{Entropy, Key},
     engines::Mounts,
     model::StoreId,
     policy::store::PolicyStore,
@@ -52,8 +52,10 @@ pub struct Core {
     phase_changes: watch::Sender<()>,
     /// Shares given so far. Held for microseconds, never across an await.
     progress: Mutex<Progress>,
-    /// One init, unseal, seal, rotate or rekey at a time.
-    lifecycle: tokio::sync::Mutex<()>,
+    /// One init, unseal, seal, rotate or rekey at a time; holds the root key while there is one.
+    lifecycle: tokio::sync::Mutex<Option<Key>>,
+    /// How far the store was, by the audit log as it was found at the start.
+    last_checkpoint: Option<LastCheckpoint>,
 }
 
 /// The three states of a server.
@@ -70,8 +72,8 @@ enum Phase {
 pub struct Unsealed {
     seal: ArcSwap<SealRecord>,
     barrier: Arc<Barrier>,
-    root: crate::crypto::Key,
     tokens: Tokens,
+    redactor: Redactor,
     userpass: Userpass,
     policy: PolicyStore,
     mounts: Mounts,
@@ -132,7 +134,12 @@ impl Core {
     /// Why not.
     pub fn ready(&self) -> Result<(), Error> {
         self.unsealed()?;
-        Ok(self.audit.healthy()?)
+        let health = self.audit.health();
+        match health.failed {
+            Some(cause) => Err(AuditError::Unavailable { cause }.into()),
+            None if health.full => Err(AuditError::Unavailable { cause: "its file system is full".into() }.into()),
+            None => Ok(()),
+        }
     }
 
     /// Woken at every change of phase.

@@ -2,9 +2,9 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::{Action, Answer, Core, Error, Unauthenticated, UserAction};
+use super::{Action, Answer, Core, Error, Unauthenticated, Unsealed, UserAction};
 use crate::{
-    audit::{AuditError, Decision, Effect, Event, Hashed, Kind, Recorded, Status},
+    audit::{AuditError, Decision, Effect, Event, Hashed, Kind, Recorded, Redactor, Status},
     engines::{Operation, kv},
     model::{RequestId, Timestamp},
     policy::Allowed,
@@ -51,11 +51,12 @@ impl Asked {
     pub(super) async fn intent(
         &self,
         core: &Core,
+        unsealed: &Unsealed,
         allowed: Option<&Allowed>,
         action: &Action,
     ) -> Result<Recorded, AuditError> {
         let place = Place::of(action);
-        let fields = hashed_fields(core, action);
+        let fields = hashed_fields(&unsealed.redactor, action);
         let fields: Vec<(&str, Hashed)> = fields.iter().map(|(name, hash)| (name.as_str(), hash.clone())).collect();
         let decision = allowed.map(|allowed| Decision {
             id: allowed.decision_id(),
@@ -129,7 +130,7 @@ pub(super) async fn refused_stranger(
 ) -> Result<(), AuditError> {
     let event =
         Event { peer, reason: error.reason().as_str(), ..Event::new(Kind::Request, id, name, status(error)) };
-    core.audit.record_refusal(&event).await
+    core.audit.refuse(&event).await
 }
 
 /// Before init and unseal.
@@ -169,7 +170,7 @@ pub(super) async fn login(
     };
     match error {
         None => core.audit.record(&event).await.map(drop),
-        Some(_) => core.audit.record_refusal(&event).await,
+        Some(_) => core.audit.refuse(&event).await,
     }
 }
 
@@ -178,9 +179,9 @@ fn status(error: &Error) -> Status {
 }
 
 /// What a write brings along, to be found again with `strongroom audit hash`.
-fn hashed_fields(core: &Core, action: &Action) -> Vec<(String, Hashed)> {
+fn hashed_fields(redactor: &Redactor, action: &Action) -> Vec<(String, Hashed)> {
     let mut fields = Vec::new();
-    let mut add = |name: String, value: &[u8]| fields.extend(core.audit.hash(value).map(|hash| (name, hash)));
+    let mut add = |name: String, value: &[u8]| fields.push((name, redactor.hash(value)));
     match action {
         Action::Engine { operation: Operation::Kv(kv::Operation::Put { data, .. }), .. } => {
             data.iter().for_each(|(key, value)| add(format!("data.{}", key.as_str()), value.expose()));
@@ -191,9 +192,6 @@ fn hashed_fields(core: &Core, action: &Action) -> Vec<(String, Hashed)> {
                     add(format!("data.{}", key.as_str()), value.expose());
                 }
             }
-        }
-        Action::User(UserAction::Put { groups, .. }) => {
-            groups.iter().for_each(|group| add("groups".to_owned(), group.name.as_bytes()));
         }
         _ => {}
     }

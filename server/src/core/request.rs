@@ -8,9 +8,9 @@ use super::Error;
 use crate::{
     audit,
     engines::{self, kv},
-    model::{Group, Invalid, Path, Principal, RequestId, SecretBytes, SessionId, Verb},
+    model::{Invalid, Path, Principal, RequestId, SecretBytes, Verb},
     policy,
-    tokens::Session,
+    tokens::{self, Session},
 };
 
 /// One request, from whatever wire.
@@ -39,7 +39,7 @@ pub enum Action {
     /// About one's own session.
     Session(SessionAction),
     /// Ends other sessions.
-    Revoke(RevokeWhich),
+    Revoke(tokens::Which),
     /// Users of userpass.
     User(UserAction),
     /// Roles and bindings.
@@ -72,31 +72,21 @@ pub struct CanI {
     pub who: Option<Principal>,
 }
 
-/// See [`Action::Revoke`].
-pub enum RevokeWhich {
-    /// One session.
-    Session(SessionId),
-    /// All of a principal, by its text form.
-    Principal(Box<str>),
-    /// All that a method let in.
-    Method(Box<str>),
-}
-
 /// See [`Action::User`].
 pub enum UserAction {
     /// Create or change.
     Put {
-        /// Already checked to be a name.
-        name: Box<str>,
+        /// Whom.
+        name: String,
         /// `None` = unchanged.
         password: Option<SecretBytes>,
         /// Replaces all.
-        groups: Vec<Group>,
+        groups: Vec<String>,
     },
     /// Delete and revoke.
     Delete {
         /// Whom.
-        name: Box<str>,
+        name: String,
     },
     /// All names.
     List,
@@ -153,7 +143,12 @@ pub enum AuditAction {
         follow: bool,
     },
     /// Lines that match.
-    Query(audit::Filter),
+    Query {
+        /// Which.
+        filter: audit::Filter,
+        /// How many.
+        limit: u32,
+    },
     /// The keyed hash of a value.
     Hash(SecretBytes),
 }
@@ -172,7 +167,7 @@ pub enum Answer {
     /// Nothing but success.
     Done,
     /// Users.
-    Users(Vec<crate::auth::userpass::UserInfo>),
+    Users(Vec<crate::auth::userpass::User>),
     /// What an apply did, or would do.
     Applied(Vec<policy::Change>),
     /// YAML.

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::{
-    Action, Answer, Answers, AuditAction, CanI, Core, Error, PolicyAction, RevokeWhich, SessionAction, SysAction,
+    Action, Answer, Answers, AuditAction, CanI, Core, Error, PolicyAction, SessionAction, SysAction,
     Unsealed, UserAction, long_stream, record::Asked,
 };
 use crate::{
+    auth::userpass::UserError,
     engines::{EngineError, Operation, Output, kv},
     model::Verb,
     permit::Permit,
@@ -26,12 +27,7 @@ pub(super) async fn run(
         (Action::Engine { operation, .. }, Some(permit)) => engine(core, unsealed, asked, permit, operation).await,
         (Action::Session(action), _) => session(unsealed, asked, action).await,
         (Action::Revoke(which), Some(_)) => {
-            let which = match which {
-                RevokeWhich::Session(id) => Which::Session(id),
-                RevokeWhich::Principal(name) => Which::Principal(name),
-                RevokeWhich::Method(name) => Which::Method(name),
-            };
-            unsealed.tokens.revoke(which, core.clock.now()).await?;
+            unsealed.tokens.revocations().revoke(which, core.clock.now()).await?;
             Ok(Answer::Done)
         }
         (Action::User(action), Some(_)) => user(core, unsealed, action).await,
@@ -93,7 +89,7 @@ async fn session(unsealed: &Unsealed, asked: &Asked, action: SessionAction) -> R
             Ok(Answer::Whoami((**session).clone(), roles))
         }
         SessionAction::Logout => {
-            unsealed.tokens.revoke(Which::Session(session.id), asked.at).await?;
+            unsealed.tokens.revocations().end(session, asked.at).await?;
             Ok(Answer::Done)
         }
         SessionAction::CanI(question) => Ok(can_i(unsealed, asked, &question)),
@@ -111,15 +107,17 @@ async fn user(core: &Core, unsealed: &Unsealed, action: UserAction) -> Result<An
     match action {
         UserAction::Put { name, password, groups } => {
             // Whoever has the old password, or was in the old groups, has to log in anew.
-            unsealed.userpass.put_user(&name, password, groups, core.clock.now()).await?;
+            unsealed.userpass.put_user(&name, password, &groups, core.clock.now()).await?;
             revoke_user(core, unsealed, &name).await?;
             Ok(Answer::Done)
         }
         UserAction::Delete { name } => {
-            if !unsealed.userpass.delete_user(&name).await? {
-                return Err(Error::NoSuch(format!("the user {name}")));
+            let deleted = unsealed.userpass.delete_user(&name).await;
+            // Also if there is no such user: an earlier attempt may have stopped between the two steps.
+            if matches!(deleted, Ok(_) | Err(UserError::NotFound)) {
+                revoke_user(core, unsealed, &name).await?;
             }
-            revoke_user(core, unsealed, &name).await?;
+            deleted?;
             Ok(Answer::Done)
         }
         UserAction::List => Ok(Answer::Users(unsealed.userpass.list_users().await?)),
@@ -128,7 +126,7 @@ async fn user(core: &Core, unsealed: &Unsealed, action: UserAction) -> Result<An
 
 async fn revoke_user(core: &Core, unsealed: &Unsealed, name: &str) -> Result<(), Error> {
     let which = Which::Principal(format!("userpass/{name}").into());
-    Ok(unsealed.tokens.revoke(which, core.clock.now()).await?)
+    Ok(unsealed.tokens.revocations().revoke(which, core.clock.now()).await?)
 }
 
 async fn policy(unsealed: &Unsealed, asked: &Asked, action: PolicyAction) -> Result<Answer, Error> {
@@ -167,10 +165,12 @@ async fn audit(
     debug_assert!(permit.grants(Verb::Read) || permit.grants(Verb::Use));
     match action {
         AuditAction::Tail { last, follow } => {
-            let lines = audit_log::errors(core.audit.tail(last, follow));
+            let lines = long_stream::lines(core.audit.reader().tail(last, follow)?);
             Ok(Answer::Lines(long_stream::while_valid(core, unsealed, asked, lines)))
         }
-        AuditAction::Query(filter) => Ok(Answer::Lines(audit_log::errors(core.audit.query(filter)))),
-        AuditAction::Hash(value) => Ok(Answer::Hash(core.audit.hash(value.expose())?)),
+        AuditAction::Query { filter, limit } => {
+            Ok(Answer::Lines(long_stream::lines(core.audit.reader().query(filter, limit)?)))
+        }
+        AuditAction::Hash(value) => Ok(Answer::Hash(unsealed.redactor.hash(value.expose()).as_str().to_owned())),
     }
 }
