@@ -13,8 +13,9 @@ use rustix::fs::{FlockOperation, flock};
 const FORMAT: &str = "FORMAT";
 const FORMAT_TEXT: &str = "strongroom sled 1\n";
 
-/// A first start leaves a log of a few segments. A larger one without `FORMAT` holds data, and is not ours to delete.
-const FIRST_START_MOST: u64 = 64 << 20;
+/// A first start writes less than 1 KiB into the log. A larger log without `FORMAT` holds data (of a careless copy, say),
+/// and is not ours to delete.
+const FIRST_START_MOST: u64 = 64 << 10;
 
 /// File systems whose fsync, locks or renames may promise less than ours need: NFS, SMB (3), FUSE, 9p, Ceph, AFS.
 const UNSAFE: [u32; 8] =

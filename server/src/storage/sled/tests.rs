@@ -85,9 +85,9 @@ async fn a_large_database_without_a_format_is_left_alone() {
     drop(open(&directory));
     let data = options(directory.path()).directory;
     fs::remove_file(data.join("FORMAT")).unwrap();
-    fs::File::options().write(true).open(data.join("db")).unwrap().set_len(65 << 20).unwrap();
+    fs::File::options().write(true).open(data.join("db")).unwrap().set_len(65 << 10).unwrap();
     assert!(refusal(&directory).contains("restore a backup"));
-    assert_eq!(fs::metadata(data.join("db")).unwrap().len(), 65 << 20);
+    assert_eq!(fs::metadata(data.join("db")).unwrap().len(), 65 << 10);
     fs::write(data.join("FORMAT"), "strongroom sled 2\n").unwrap();
     assert!(refusal(&directory).contains("format"));
 }
