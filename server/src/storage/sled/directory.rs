@@ -13,8 +13,9 @@ use rustix::fs::{FlockOperation, flock};
 const FORMAT: &str = "FORMAT";
 const FORMAT_TEXT: &str = "strongroom sled 1\n";
 
-/// A first start leaves a log of a few segments. A larger one without `FORMAT` holds data, and is not ours to delete.
-const FIRST_START_MOST: u64 = 64 << 20;
+/// A first start writes less than 1 KiB into the log. A larger log without `FORMAT` holds data (of a careless copy, say),
+/// and is not ours to delete.
+const FIRST_START_MOST: u64 = 64 << 10;
 
 /// File systems whose fsync, locks or renames may promise less than ours need: NFS, SMB (3), FUSE, 9p, Ceph, AFS.
 const UNSAFE: [u32; 8] =
@@ -85,6 +86,11 @@ pub(super) fn prepare(directory: &Path, allow_unsafe: bool) -> Result<(), OpenEr
         .f_type;
     // The field is signed on some platforms; the magic numbers are 32 bits everywhere.
     let kind = kind as u32;
+    durable(directory, kind, allow_unsafe)
+}
+
+/// Whether a file system of this `f_type` keeps what it has synced.
+pub(super) fn durable(directory: &Path, kind: u32, allow_unsafe: bool) -> Result<(), OpenError> {
     if UNSAFE.contains(&kind) && !allow_unsafe {
         return Err(OpenError::Filesystem { path: directory.to_owned(), kind });
     }
@@ -109,7 +115,13 @@ pub(super) fn initialised(directory: &Path) -> Result<bool, OpenError> {
     match fs::read_to_string(&path) {
         Ok(text) if text == FORMAT_TEXT => {
             for name in [FORMAT, "db", "conf"] {
-                private(&directory.join(name), 0o600)?;
+                let file = directory.join(name);
+                if !file.exists() {
+                    // sled would make an empty one.
+                    let reason = format!("its file {name} is missing");
+                    return Err(OpenError::Damaged { path: directory.to_owned(), reason });
+                }
+                private(&file, 0o600)?;
             }
             Ok(true)
         }

@@ -51,14 +51,17 @@ pub struct SledOptions {
     pub reserve_bytes: u64,
 }
 
+/// Says how many bytes of a directory's file system are free, and how many there are.
+pub type SpaceProbe = dyn Fn(&Path) -> io::Result<(u64, u64)> + Send + Sync;
+
 /// What a test can watch and break.
 pub struct Hooks {
     /// An I/O error after which nothing can be promised. Ends the process, unless a test looks.
     pub on_fatal: Box<dyn Fn(&str) + Send + Sync>,
     /// Between applying a batch and syncing it. An error counts as one of fdatasync.
     pub before_sync: Box<dyn Fn() -> io::Result<()> + Send + Sync>,
-    /// Free bytes and all bytes of the file system of a directory.
-    pub space: Box<dyn Fn(&Path) -> io::Result<(u64, u64)> + Send + Sync>,
+    /// How full the disk is.
+    pub space: Box<SpaceProbe>,
 }
 
 /// See the module.

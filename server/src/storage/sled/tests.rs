@@ -85,9 +85,9 @@ async fn a_large_database_without_a_format_is_left_alone() {
     drop(open(&directory));
     let data = options(directory.path()).directory;
     fs::remove_file(data.join("FORMAT")).unwrap();
-    fs::File::options().write(true).open(data.join("db")).unwrap().set_len(65 << 20).unwrap();
+    fs::File::options().write(true).open(data.join("db")).unwrap().set_len(65 << 10).unwrap();
     assert!(refusal(&directory).contains("restore a backup"));
-    assert_eq!(fs::metadata(data.join("db")).unwrap().len(), 65 << 20);
+    assert_eq!(fs::metadata(data.join("db")).unwrap().len(), 65 << 10);
     fs::write(data.join("FORMAT"), "strongroom sled 2\n").unwrap();
     assert!(refusal(&directory).contains("format"));
 }
@@ -99,7 +99,8 @@ async fn an_unfinished_snapshot_is_removed() {
     let unfinished = options(directory.path()).directory.join("snap.FFFFFFFFFFFFFFFF.generating");
     fs::write(&unfinished, "").unwrap();
     let store = open(&directory);
-    assert!(!unfinished.exists());
+    let aside = unfinished.with_file_name("aside.snap.FFFFFFFFFFFFFFFF.generating");
+    assert!(!unfinished.exists() && !aside.exists(), "removed, not taken for damage");
     assert_eq!(store.get(b"k").await.unwrap().unwrap().value, b"v");
 }
 
@@ -244,4 +245,26 @@ async fn a_nearly_full_disk_turns_read_only_and_back() {
     let store = SledStore::open_with(options(directory.path()), hooks).unwrap();
     assert!(!ballast.exists(), "a full disk opens with what the ballast gives back");
     assert_eq!(store.get(b"k").await.unwrap().unwrap().value, b"w");
+}
+
+#[test]
+fn network_file_systems_are_refused_unless_allowed() {
+    let path = Path::new("/data");
+    for kind in [0x6969, 0xff53_4d42, 0x6573_5546, 0x0102_1997] {
+        assert!(matches!(directory::durable(path, kind, false), Err(OpenError::Filesystem { .. })));
+        directory::durable(path, kind, true).unwrap();
+    }
+    // ext4, overlayfs.
+    directory::durable(path, 0xef53, false).unwrap();
+    directory::durable(path, 0x794c_7630, false).unwrap();
+}
+
+#[test]
+fn a_finished_store_that_lost_its_log_is_not_made_anew() {
+    let directory = TempDir::new().unwrap();
+    drop(open(&directory));
+    let log = options(directory.path()).directory.join("db");
+    fs::remove_file(&log).unwrap();
+    assert!(refusal(&directory).contains("restore the latest backup"));
+    assert!(!log.exists());
 }
