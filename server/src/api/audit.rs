@@ -51,7 +51,8 @@ impl Audit for AuditService {
                     let problem = format!("is {}; expected 1 to {AUDIT_LINES}", message.limit);
                     return Err(Invalid::new("limit", problem));
                 }
-                Ok(Action::Audit(AuditAction::Query(convert::filter(message)?)))
+                let (filter, limit) = convert::filter(message)?;
+                Ok(Action::Audit(AuditAction::Query { filter, limit }))
             },
             lines,
         )

@@ -11,9 +11,10 @@ use super::{
     status::status,
 };
 use crate::{
-    auth::{Credential, userpass},
-    core::{Action, Answer, Core, Login, RevokeWhich, SessionAction, UserAction},
-    model::{Invalid, SessionId},
+    auth::Credential,
+    core::{Action, Answer, Core, Login, SessionAction, UserAction},
+    model::Invalid,
+    tokens,
 };
 
 /// See the module.
@@ -66,17 +67,12 @@ impl Auth for AuthService {
             request,
             |message| {
                 let which = match message.which {
-                    Some(Which::SessionId(id)) => SessionId::parse(&id)
-                        .map(RevokeWhich::Session)
-                        .ok_or_else(|| Invalid::new("session_id", "is not a session id; expected 32 hex digits"))?,
-                    Some(Which::Principal(name)) => {
-                        convert::principal(&name, &[])?;
-                        RevokeWhich::Principal(name.into())
-                    }
-                    Some(Which::Method(name)) => RevokeWhich::Method(convert::method(&name)?.into()),
-                    None => return Err(Invalid::new("which", "is missing; expected session_id, principal or method")),
+                    Some(Which::SessionId(id)) => tokens::Which::session(&id),
+                    Some(Which::Principal(name)) => tokens::Which::principal(&name),
+                    Some(Which::Method(name)) => tokens::Which::method(&name),
+                    None => Err(Invalid::new("which", "is missing; expected session_id, principal or method")),
                 };
-                Ok(Action::Revoke(which))
+                which.map(Action::Revoke)
             },
             |_, _| Some(v1::RevokeSessionsResponse {}),
         )
@@ -89,9 +85,9 @@ impl Auth for AuthService {
             request,
             |message| {
                 Ok(Action::User(UserAction::Put {
-                    name: userpass::parse_name(&message.name)?,
+                    name: message.name,
                     password: message.password.map(Into::into),
-                    groups: userpass::parse_groups(&message.groups)?,
+                    groups: message.groups,
                 }))
             },
             |_, _| Some(v1::PutUserResponse {}),
@@ -106,7 +102,7 @@ impl Auth for AuthService {
         call(
             &self.0,
             request,
-            |message| Ok(Action::User(UserAction::Delete { name: userpass::parse_name(&message.name)? })),
+            |message| Ok(Action::User(UserAction::Delete { name: message.name })),
             |_, _| Some(v1::DeleteUserResponse {}),
         )
         .await

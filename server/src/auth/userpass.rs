@@ -300,7 +300,11 @@ fn write(user: &User, hash: &str) -> SecretBytes {
     bytes
 }
 
-fn check_name(name: &str) -> Result<(), Invalid> {
+/// Whether it can be a user's name.
+///
+/// # Errors
+/// It cannot.
+pub(crate) fn check_name(name: &str) -> Result<(), Invalid> {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._@-".contains(&b);
     if name.is_empty() || name.len() > NAME_BYTES || !name.bytes().all(plain) {
         let problem = format!("is not a user name; expected 1 to {NAME_BYTES} of a-z 0-9 . _ @ -");

@@ -4,7 +4,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
 
-use super::{Action, Answer, Core, Error, Request, Unsealed, record, run};
+use super::{Action, Answer, Core, Error, Request, Unsealed, record, request::Needs, run};
 use crate::{
     model::{DecisionId, Timestamp},
     permit::Permit,
@@ -103,7 +103,7 @@ fn authorize(
     asked: &record::Asked,
     action: &Action,
 ) -> Result<Option<Allowed>, Error> {
-    let Some((verbs, paths)) = action.needs() else { return Ok(None) };
+    let Some(Needs { verbs, paths }) = action.needs()? else { return Ok(None) };
     let mut decision = [0; 16];
     core.entropy.fill(&mut decision).map_err(|error| Error::Internal(error.to_string()))?;
     let context = policy::Context { peer: asked.peer, now: asked.at };

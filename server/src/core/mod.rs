@@ -20,7 +20,7 @@ pub use error::Error;
 pub use handle::handle;
 pub use lifecycle::{Initialized, Options};
 pub use request::{
-    Action, Answer, Answers, AuditAction, CanI, PolicyAction, Request, RevokeWhich, SessionAction, SysAction,
+    Action, Answer, Answers, AuditAction, CanI, PolicyAction, Request, SessionAction, SysAction,
     UserAction,
 };
 pub use unauthenticated::{Login, Unauthenticated, init, login, unseal};

@@ -6,7 +6,7 @@ use super::{Action, Answer, Core, Error, Unauthenticated, Unsealed, UserAction};
 use crate::{
     audit::{AuditError, Decision, Effect, Event, Hashed, Kind, Recorded, Redactor, Status},
     engines::{Operation, kv},
-    model::{RequestId, Timestamp},
+    model::{Path, RequestId, Timestamp},
     policy::Allowed,
     tokens::Session,
 };
@@ -28,7 +28,8 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn of(action: &Action) -> Self {
-        let path = action.needs().map(|(_, paths)| paths.iter().map(|path| path.as_str()).collect::<Vec<_>>().join(" "));
+        let needs = action.needs().ok().flatten();
+        let path = needs.map(|needs| needs.paths.iter().map(Path::as_str).collect::<Vec<_>>().join(" "));
         let version = match action {
             Action::Engine { operation: Operation::Kv(kv::Operation::Get { version }), .. } => *version,
             _ => None,

@@ -192,12 +192,31 @@ pub enum Answer {
     Hash(String),
 }
 
+/// What has to be granted before an action is done.
+pub(super) struct Needs {
+    /// At least one of these.
+    pub(super) verbs: &'static [Verb],
+    /// On each of these; never empty.
+    pub(super) paths: Vec<Path>,
+}
+
+/// Where users are, for policies.
+const USERS: &str = "sys/auth/userpass";
+
+/// A user as a path; a name with a slash would be somebody else's path.
+fn user_path(name: &str) -> Result<String, Invalid> {
+    crate::auth::userpass::check_name(name)?;
+    Ok(format!("{USERS}/{name}"))
+}
+
 impl Action {
-    /// The verbs of which at least one is needed, and the paths they are needed on. `None`: about oneself, any session may.
-    pub(super) fn needs(&self) -> Option<(&'static [Verb], Vec<Path>)> {
+    /// What has to be granted. `None`: it is about the caller's own session, for which any session will do.
+    ///
+    /// # Errors
+    /// What is named cannot be a path.
+    pub(super) fn needs(&self) -> Result<Option<Needs>, Invalid> {
         use Verb::{Create, Delete, Destroy, List, Manage, Read, Update, Use};
-        let sys = |verbs, path: &str| Path::parse(path).ok().map(|path| (verbs, vec![path]));
-        match self {
+        let (verbs, path): (&'static [Verb], String) = match self {
             Action::Engine { paths, operation: engines::Operation::Kv(operation) } => {
                 let verbs: &'static [Verb] = match operation {
                     kv::Operation::Put { .. } => &[Update, Create],
@@ -208,22 +227,24 @@ impl Action {
                     kv::Operation::Destroy { .. } => &[Destroy],
                     kv::Operation::UpdateMetadata { .. } => &[Manage],
                 };
-                Some((verbs, paths.clone()))
+                return Ok(Some(Needs { verbs, paths: paths.clone() }));
             }
-            Action::Session(_) => None,
-            Action::Revoke(_) => sys(&[Update], "sys/tokens"),
-            Action::User(UserAction::Put { name, .. }) => sys(&[Update], &format!("sys/auth/userpass/{name}")),
-            Action::User(UserAction::Delete { name }) => sys(&[Delete], &format!("sys/auth/userpass/{name}")),
-            Action::User(UserAction::List) => sys(&[List], "sys/auth/userpass"),
-            Action::Policy(PolicyAction::Apply { .. }) => sys(&[Manage], "sys/policy"),
-            Action::Policy(_) => sys(&[Read], "sys/policy"),
-            Action::Sys(SysAction::Seal) => sys(&[Update], "sys/seal"),
-            Action::Sys(SysAction::Rotate) => sys(&[Update], "sys/rotate"),
-            Action::Sys(SysAction::Rekey { .. }) => sys(&[Manage], "sys/rekey"),
-            Action::Sys(SysAction::Scrub) => sys(&[Update], "sys/scrub"),
-            Action::Audit(AuditAction::Hash(_)) => sys(&[Use], "sys/audit/hash"),
-            Action::Audit(_) => sys(&[Read], "sys/audit"),
-        }
+            Action::Session(_) => return Ok(None),
+            Action::Revoke(_) => (&[Update], "sys/tokens".into()),
+            Action::User(UserAction::Put { name, .. }) => (&[Update], user_path(name)?),
+            Action::User(UserAction::Delete { name }) => (&[Delete], user_path(name)?),
+            Action::User(UserAction::List) => (&[List], USERS.into()),
+            Action::Policy(PolicyAction::Apply { .. }) => (&[Manage], "sys/policy".into()),
+            Action::Policy(_) => (&[Read], "sys/policy".into()),
+            Action::Sys(SysAction::Seal) => (&[Update], "sys/seal".into()),
+            Action::Sys(SysAction::Rotate) => (&[Update], "sys/rotate".into()),
+            Action::Sys(SysAction::Rekey { .. }) => (&[Manage], "sys/rekey".into()),
+            Action::Sys(SysAction::Scrub) => (&[Update], "sys/scrub".into()),
+            Action::Audit(AuditAction::Hash(_)) => (&[Use], "sys/audit/hash".into()),
+            Action::Audit(_) => (&[Read], "sys/audit".into()),
+        };
+        let path = Path::parse(&path).map_err(|error| Invalid::new("path", error.to_string()))?;
+        Ok(Some(Needs { verbs, paths: vec![path] }))
     }
 
     /// Whether it changes something: then the intent is recorded before and the outcome after, and a caller who goes
