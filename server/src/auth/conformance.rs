@@ -1,7 +1,15 @@
 //! What every auth method must do, whatever it judges. A method's tests make a [`Fixture`] and call [`run`].
 
+use std::sync::Arc;
+
 use super::{AuthMethod, Credential, Login, LoginContext, LoginError, MAX_LIFETIME};
-use crate::model::Timestamp;
+use crate::{
+    barrier::{Barrier, Keyring, View},
+    clock::ManualClock,
+    crypto::SystemEntropy,
+    model::{StoreId, Timestamp},
+    storage::memory::MemoryStore,
+};
 
 /// A method and credentials for it; each is made anew for each login.
 pub(crate) struct Fixture<'a> {
@@ -47,7 +55,8 @@ async fn good(fixture: &Fixture<'_>) -> Login {
 
 async fn rejections_are_alike(fixture: &Fixture<'_>) {
     let wrong = fixture.method.login((fixture.wrong)(), &context()).await.expect_err("wrong is rejected");
-    let unknown = fixture.method.login((fixture.unknown)(), &context()).await.expect_err("unknown is rejected");
+    let unknown =
+        fixture.method.login((fixture.unknown)(), &context()).await.expect_err("unknown is rejected");
     assert!(matches!(wrong, LoginError::Rejected), "{wrong:?}");
     assert!(matches!(unknown, LoginError::Rejected), "{unknown:?}");
     assert_eq!(wrong.to_string(), unknown.to_string());
@@ -89,4 +98,13 @@ async fn bears_a_crowd(fixture: &Fixture<'_>) {
             Err(error) => panic!("{error:?}"),
         }
     }
+}
+
+/// A view of a fresh store in memory.
+pub(crate) async fn view(namespace: &str) -> View {
+    let now = Timestamp::from_millis(1_000_000);
+    let keyring = Keyring::create(&SystemEntropy, now).unwrap();
+    let (store, clock) = (Arc::new(MemoryStore::new()), Arc::new(ManualClock::at(now)));
+    let barrier = Barrier::open(store, StoreId([9; 16]), keyring, Arc::new(SystemEntropy), clock);
+    barrier.await.unwrap().view(namespace)
 }

@@ -96,7 +96,7 @@ impl Login {
     }
 }
 
-/// Why somebody was not let in.
+/// Why somebody was not let in, or their credential not set.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
     /// The credential is wrong. Carries nothing, so that it cannot tell a wrong password from an unknown name
@@ -107,7 +107,7 @@ pub enum LoginError {
     #[error(transparent)]
     Invalid(#[from] Invalid),
     /// Too many at once, or what is needed to judge does not answer.
-    #[error("logins cannot be judged at the moment; try again in {} ms", retry_after.as_millis())]
+    #[error("too many logins at the moment; try again in {} ms", retry_after.as_millis())]
     Unavailable {
         /// When to try again.
         retry_after: Duration,

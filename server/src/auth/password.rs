@@ -43,9 +43,7 @@ pub(super) struct Hasher {
 #[derive(Debug)]
 pub(super) enum HashError {
     /// Too many wait already.
-    Busy {
-        retry_after: Duration,
-    },
+    Busy { retry_after: Duration },
     /// No randomness, no memory, or the hash of a future version.
     Failed(CryptoError),
 }
@@ -86,7 +84,11 @@ impl Hasher {
     }
 
     /// Whether `password` is the one of `hash`. Costs what `hash` says it costs.
-    pub(super) async fn fits(&self, password: SecretBytes, hash: Zeroizing<String>) -> Result<bool, HashError> {
+    pub(super) async fn fits(
+        &self,
+        password: SecretBytes,
+        hash: Zeroizing<String>,
+    ) -> Result<bool, HashError> {
         let parsed = PasswordHash::new(&hash).map_err(|_| CryptoError)?;
         match self.run(move |argon2| argon2.verify_password(password.expose(), &parsed)).await? {
             Ok(()) => Ok(true),

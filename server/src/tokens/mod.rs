@@ -27,11 +27,11 @@ const CLOCK_STEP: Duration = Duration::from_secs(5);
 /// would be worth, so there is none.
 pub struct Tokens {
     key: TokenKey,
-    revocations: Arc<Revocations>,
+    revocations: Revocations,
     entropy: Arc<dyn Entropy>,
 }
 
-/// Why a token is not good (for this).
+/// Why a token is not good, or cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Starts like a token, but its checksum is wrong.
@@ -61,17 +61,9 @@ pub enum TokenError {
         /// Its end.
         max_expires: Timestamp,
     },
-}
-
-/// Why no token was made.
-#[derive(Debug, thiserror::Error)]
-pub enum MintError {
-    /// The principal does not fit into a token: too many groups.
+    /// The principal does not fit into one.
     #[error("the principal is too large for a token of {MAX_TOKEN_BYTES} bytes; too many groups?")]
     TooLarge,
-    /// No more life in the session.
-    #[error(transparent)]
-    Token(#[from] TokenError),
     /// No randomness.
     #[error(transparent)]
     Crypto(#[from] CryptoError),
@@ -79,21 +71,37 @@ pub enum MintError {
 
 impl Tokens {
     /// With the keyring's key for tokens.
-    ///
-    /// # Errors
-    /// Never in practice.
-    pub fn new(
-        token_key: Key,
-        store: StoreId,
-        revocations: Arc<Revocations>,
-        entropy: Arc<dyn Entropy>,
-    ) -> Result<Self, CryptoError> {
-        Ok(Self { key: TokenKey::new(token_key, store)?, revocations, entropy })
+    pub fn new(token_key: Key, store: StoreId, revocations: Revocations, entropy: Arc<dyn Entropy>) -> Self {
+        Self { key: TokenKey::new(token_key, store), revocations, entropy }
     }
 
-    /// What is revoked.
-    pub fn revocations(&self) -> &Arc<Revocations> {
+    /// Revokes, durably first. `now` is taken after the change that this follows is durable.
+    ///
+    /// # Errors
+    /// Nothing is revoked until this has returned `Ok`.
+    pub async fn revoke(&self, which: Which, now: Timestamp) -> Result<(), RevokeError> {
+        self.revocations.revoke(which, now).await
+    }
+
+    /// Revokes one session that is at hand, as a logout does: it is remembered only as long as that one could live.
+    ///
+    /// # Errors
+    /// As [`Tokens::revoke`].
+    pub async fn end(&self, session: &Session, now: Timestamp) -> Result<(), RevokeError> {
+        self.revocations.end(session, now).await
+    }
+
+    /// What is revoked; to prune now and then, and to count.
+    pub fn revocations(&self) -> &Revocations {
         &self.revocations
+    }
+
+    /// The root token of init.
+    ///
+    /// # Errors
+    /// No randomness.
+    pub fn mint_root(&self, now: Timestamp) -> Result<(SecretBytes, Session), TokenError> {
+        self.mint(&Login::root(), now)
     }
 
     /// A token for a login that began at `began`, that is before its credential was judged: only so a revocation that
@@ -101,7 +109,7 @@ impl Tokens {
     ///
     /// # Errors
     /// Too many groups, or no randomness.
-    pub fn mint(&self, login: &Login, began: Timestamp) -> Result<(SecretBytes, Session), MintError> {
+    pub fn mint(&self, login: &Login, began: Timestamp) -> Result<(SecretBytes, Session), TokenError> {
         let mut id = SessionId([0; 16]);
         self.entropy.fill(&mut id.0)?;
         let longest = if login.renewable { login.max_ttl } else { login.ttl.min(login.max_ttl) };
@@ -155,21 +163,217 @@ impl Tokens {
     ///
     /// # Errors
     /// The session is not good any more, or is at its maximum.
-    pub fn renew(&self, session: &Session, now: Timestamp) -> Result<(SecretBytes, Session), MintError> {
+    pub fn renew(&self, session: &Session, now: Timestamp) -> Result<(SecretBytes, Session), TokenError> {
         self.check(session, now)?;
         if session.expires >= session.max_expires {
-            return Err(TokenError::NotRenewable { max_expires: session.max_expires }.into());
+            return Err(TokenError::NotRenewable { max_expires: session.max_expires });
         }
         let expires = now.plus(session.ttl).clamp(session.expires, session.max_expires);
         let session = Session { expires, ..session.clone() };
         Ok((self.seal(&session)?, session))
     }
 
-    fn seal(&self, session: &Session) -> Result<SecretBytes, MintError> {
+    fn seal(&self, session: &Session) -> Result<SecretBytes, TokenError> {
         let token = self.key.seal(&session.encode(), &*self.entropy)?;
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(MintError::TooLarge);
+            return Err(TokenError::TooLarge);
         }
         Ok(token)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::{
+        auth::{MAX_LIFETIME, conformance::view},
+        crypto::SystemEntropy,
+        model::{Group, Pod, Principal},
+    };
+
+    const NOW: Timestamp = Timestamp::from_millis(10_000_000);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    struct FixedEntropy(u8);
+
+    impl Entropy for FixedEntropy {
+        fn fill(&self, bytes: &mut [u8]) -> Result<(), CryptoError> {
+            bytes.fill(self.0);
+            Ok(())
+        }
+    }
+
+    async fn tokens(key: u8, entropy: impl Entropy + 'static) -> Tokens {
+        let revocations = Revocations::load(view("sys/tokens").await, NOW).await.unwrap();
+        Tokens::new(Key::from_bytes(&[key; 32]), StoreId([9; 16]), revocations, Arc::new(entropy))
+    }
+
+    fn user(groups: usize) -> Principal {
+        let group = |n| Group { method: "userpass".into(), name: format!("{n:x<63}").into() };
+        Principal::User {
+            method: "userpass".into(),
+            name: "x".repeat(64).into(),
+            uid: "0123456789abcdef".into(),
+            groups: (0..groups).map(group).collect(),
+        }
+    }
+
+    fn pod() -> Principal {
+        Principal::ServiceAccount {
+            cluster: "main".into(),
+            namespace: "payments".into(),
+            name: "web".into(),
+            uid: "6f1c1f0e-6d3c-4f0e-9b77-0d6b0ad3a001".into(),
+            pod: Some(Pod {
+                name: "web-7d4b9c".into(),
+                uid: "6f1c1f0e-6d3c-4f0e-9b77-0d6b0ad3a002".into(),
+                node: Some("node-1".into()),
+            }),
+        }
+    }
+
+    fn text(token: &SecretBytes) -> &str {
+        token.expose_str().unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_was_minted_opens_until_it_expires() {
+        let tokens = tokens(1, SystemEntropy).await;
+        let (token, session) = tokens.mint(&Login::person(user(2)), NOW).unwrap();
+        assert_eq!(*tokens.open(text(&token), NOW).unwrap(), session);
+        let end = NOW.plus(Duration::from_secs(8 * 3600));
+        assert_eq!(session.expires, end);
+        assert!(tokens.open(text(&token), Timestamp::from_millis(end.as_millis() - 1)).is_ok());
+        assert_eq!(tokens.open(text(&token), end), Err(TokenError::Expired { at: end }));
+        let early = Timestamp::from_millis(NOW.as_millis() - 5_001);
+        assert_eq!(tokens.open(text(&token), early), Err(TokenError::NotYet { issued: NOW }));
+    }
+
+    #[tokio::test]
+    async fn damage_forgery_and_revocation_are_told_apart() {
+        let tokens = tokens(1, SystemEntropy).await;
+        let (token, session) = tokens.mint(&Login::person(user(0)), NOW).unwrap();
+        let cut = text(&token).len() - 1;
+        assert_eq!(tokens.open(&text(&token)[..cut], NOW), Err(TokenError::Mistyped));
+        assert_eq!(self::tokens(2, SystemEntropy).await.open(text(&token), NOW), Err(TokenError::Invalid));
+        assert_eq!(tokens.open("", NOW), Err(TokenError::Invalid));
+        tokens.revoke(Which::Session(session.id), NOW).await.unwrap();
+        assert_eq!(tokens.open(text(&token), NOW), Err(TokenError::Revoked));
+        assert_eq!(tokens.renew(&session, NOW).err(), Some(TokenError::Revoked));
+    }
+
+    #[tokio::test]
+    async fn the_root_token_lives_an_hour_and_no_longer() {
+        let tokens = tokens(1, SystemEntropy).await;
+        let (token, session) = tokens.mint_root(NOW).unwrap();
+        assert_eq!(session.max_expires, NOW.plus(Duration::from_secs(3600)));
+        let refused = tokens.renew(&session, NOW.plus(SECOND)).err();
+        assert_eq!(refused, Some(TokenError::NotRenewable { max_expires: session.max_expires }));
+        assert!(tokens.open(text(&token), NOW.plus(SECOND)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_renewed_session_is_the_same_one() {
+        let tokens = tokens(1, SystemEntropy).await;
+        let (old, session) = tokens.mint(&Login::person(user(0)), NOW).unwrap();
+        let later = NOW.plus(SECOND * 60);
+        let (new, renewed) = tokens.renew(&session, later).unwrap();
+        assert_eq!(renewed, Session { expires: later.plus(session.ttl), ..session.clone() });
+        tokens.revoke(Which::Session(session.id), later).await.unwrap();
+        for token in [old, new] {
+            assert_eq!(tokens.open(text(&token), later), Err(TokenError::Revoked));
+        }
+    }
+
+    /// A login that was judged before a revocation is caught by it, although its token was made afterwards.
+    #[tokio::test]
+    async fn a_slow_login_does_not_outrun_a_revocation() {
+        let tokens = tokens(1, SystemEntropy).await;
+        let (began, revoked) = (NOW, NOW.plus(SECOND));
+        let which = Which::principal(&user(0).to_string()).unwrap();
+        tokens.revoke(which, revoked).await.unwrap();
+        let (token, _) = tokens.mint(&Login::person(user(0)), began).unwrap();
+        assert_eq!(tokens.open(text(&token), revoked.plus(SECOND)), Err(TokenError::Revoked));
+    }
+
+    #[tokio::test]
+    async fn the_largest_principals_fit() {
+        let tokens = tokens(1, SystemEntropy).await;
+        let (token, _) = tokens.mint(&Login::person(user(32)), NOW).unwrap();
+        assert!(tokens.open(text(&token), NOW).is_ok());
+        let long = |length| Box::<str>::from("x".repeat(length));
+        let pod = Pod { name: long(253), uid: long(36), node: Some(long(253)) };
+        let (cluster, namespace, name, uid) = (long(63), long(63), long(253), long(36));
+        let account = Principal::ServiceAccount { cluster, namespace, name, uid, pod: Some(pod) };
+        assert!(tokens.mint(&Login::person(account), NOW).is_ok());
+        assert_eq!(tokens.mint(&Login::person(user(64)), NOW).err(), Some(TokenError::TooLarge));
+    }
+
+    proptest! {
+        /// Whatever a method asks for and however it is renewed: never past the maximum, and no renewal shortens.
+        #[test]
+        fn no_renewal_goes_past_the_maximum(
+            ttl in 0..200_000u64, max_ttl in 0..200_000u64, renewable: bool,
+            waits in prop::collection::vec(0..40_000u64, 0..20),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let tokens = runtime.block_on(tokens(1, SystemEntropy));
+            let (ttl, max_ttl) = (Duration::from_secs(ttl), Duration::from_secs(max_ttl));
+            let (_, mut session) = tokens.mint(&Login { principal: pod(), ttl, max_ttl, renewable }, NOW).unwrap();
+            let end = NOW.plus(max_ttl.min(MAX_LIFETIME));
+            prop_assert!(session.expires <= NOW.plus(ttl).min(end));
+            let mut now = NOW;
+            for wait in waits {
+                now = now.plus(Duration::from_secs(wait));
+                if let Ok((token, renewed)) = tokens.renew(&session, now) {
+                    prop_assert!(renewable);
+                    prop_assert!(session.expires <= renewed.expires && renewed.expires <= end);
+                    prop_assert_eq!((renewed.id, renewed.issued), (session.id, session.issued));
+                    prop_assert!(now >= renewed.expires || tokens.open(text(&token), now).is_ok());
+                    session = renewed;
+                }
+            }
+            prop_assert!(tokens.check(&session, end).is_err());
+        }
+    }
+
+    /// Even a sealed claim of a longer life is not believed: revocations are forgotten after the maximum.
+    #[tokio::test]
+    async fn nothing_outlives_the_maximum() {
+        let tokens = tokens(1, SystemEntropy).await;
+        let (_, session) = tokens.mint(&Login::person(user(0)), NOW).unwrap();
+        let far = NOW.plus(MAX_LIFETIME * 10);
+        let eternal = Session { expires: far, max_expires: far, ..session };
+        let token = tokens.seal(&eternal).unwrap();
+        let end = NOW.plus(MAX_LIFETIME);
+        assert_eq!(tokens.open(text(&token), end), Err(TokenError::Expired { at: end }));
+    }
+
+    #[derive(Deserialize)]
+    struct Vector {
+        what: String,
+        token_key: u8,
+        entropy: u8,
+        now_ms: i64,
+        token: String,
+    }
+
+    /// Every later version must open these. `token_key` and `entropy` are one byte repeated, the store id is 9 repeated.
+    #[tokio::test]
+    async fn vectors() {
+        let vectors: Vec<Vector> =
+            serde_json::from_str(include_str!("../../../tests/vectors/token.json")).unwrap();
+        let logins = [Login::root(), Login::person(user(2)), Login::person(pod())];
+        assert_eq!(vectors.len(), logins.len());
+        for (vector, login) in vectors.iter().zip(logins) {
+            let tokens = tokens(vector.token_key, FixedEntropy(vector.entropy)).await;
+            let (token, session) = tokens.mint(&login, Timestamp::from_millis(vector.now_ms)).unwrap();
+            assert_eq!(text(&token), vector.token, "{}", vector.what);
+            let opened = tokens.open(&vector.token, Timestamp::from_millis(vector.now_ms)).unwrap();
+            assert_eq!(*opened, session, "{}", vector.what);
+        }
     }
 }

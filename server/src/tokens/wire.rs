@@ -11,7 +11,7 @@
 use data_encoding::BASE64URL_NOPAD;
 
 use crate::{
-    crypto::{self, CryptoError, Entropy, Key},
+    crypto::{self, CryptoError, Entropy, Key, MacKey},
     model::{SecretBytes, StoreId},
 };
 
@@ -47,18 +47,18 @@ pub(super) struct TokenKey {
 
 impl TokenKey {
     /// From a key made for this. Its id is derived from it, so nobody has to number keys, and is no secret.
-    pub(super) fn new(key: Key, store: StoreId) -> Result<Self, CryptoError> {
-        let mut header: Header = [VERSION, 0, 0, 0, 0];
-        let (_, id) = header.split_at_mut(1);
-        key.expand(&[b"strongroom token key id"], id)?;
+    pub(super) fn new(key: Key, store: StoreId) -> Self {
+        let [a, b, c, d, ..] = MacKey::new(&key).mac(&[b"strongroom token key id"]);
+        let header: Header = [VERSION, a, b, c, d];
         let context = [&store.0[..], &header[..]].concat();
-        Ok(Self { key, header, context })
+        Self { key, header, context }
     }
 
     /// Claims to token.
     pub(super) fn seal(&self, claims: &[u8], entropy: &dyn Entropy) -> Result<SecretBytes, CryptoError> {
         let sealed = crypto::seal(&self.key, LABEL, &self.context, claims, entropy)?;
-        let mut text = String::with_capacity(PREFIX.len() + (self.header.len() + sealed.len()) * 2 + CHECKSUM);
+        let mut text =
+            String::with_capacity(PREFIX.len() + (self.header.len() + sealed.len()) * 2 + CHECKSUM);
         text.push_str(PREFIX);
         BASE64URL_NOPAD.encode_append(&[&self.header[..], &sealed].concat(), &mut text);
         let checksum = checksum(&text);
@@ -102,7 +102,7 @@ mod tests {
     use crate::crypto::SystemEntropy;
 
     fn key(byte: u8, store: u8) -> TokenKey {
-        TokenKey::new(Key::from_bytes(&[byte; 32]), StoreId([store; 16])).unwrap()
+        TokenKey::new(Key::from_bytes(&[byte; 32]), StoreId([store; 16]))
     }
 
     fn token(claims: &[u8]) -> String {
@@ -183,7 +183,8 @@ mod tests {
         let body = &token[..token.len() - 6];
         assert_ne!((body.len() - 4) % 4, 0, "the last character must have spare bits");
         let last = body.bytes().last().unwrap();
-        let twins = (b'0'..=b'z').filter(|b| *b != last).map(|b| format!("{}{}", &body[..body.len() - 1], b as char));
+        let twins =
+            (b'0'..=b'z').filter(|b| *b != last).map(|b| format!("{}{}", &body[..body.len() - 1], b as char));
         for twin in twins {
             assert_eq!(key(1, 1).open(&with_checksum(&twin)).err(), Some(Unreadable::Foreign), "{twin}");
         }
