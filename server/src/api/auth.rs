@@ -11,7 +11,7 @@ use super::{
     status::status,
 };
 use crate::{
-    auth::Credential,
+    auth::{Credential, userpass},
     core::{Action, Answer, Core, Login, SessionAction, UserAction},
     model::Invalid,
     tokens,
@@ -85,9 +85,9 @@ impl Auth for AuthService {
             request,
             |message| {
                 Ok(Action::User(UserAction::Put {
-                    name: message.name,
+                    name: userpass::parse_name(&message.name)?,
                     password: message.password.map(Into::into),
-                    groups: message.groups,
+                    groups: userpass::parse_groups(&message.groups)?,
                 }))
             },
             |_, _| Some(v1::PutUserResponse {}),
@@ -102,7 +102,7 @@ impl Auth for AuthService {
         call(
             &self.0,
             request,
-            |message| Ok(Action::User(UserAction::Delete { name: message.name })),
+            |message| Ok(Action::User(UserAction::Delete { name: userpass::parse_name(&message.name)? })),
             |_, _| Some(v1::DeleteUserResponse {}),
         )
         .await

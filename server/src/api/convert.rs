@@ -6,7 +6,7 @@ use strongroom_proto::v1::{self, watch_response};
 
 use crate::{
     audit::Filter,
-    auth::userpass::User,
+    auth::userpass::UserInfo,
     core::Status,
     engines::kv,
     model::{Group, Invalid, Path, Principal, SecretBytes, Timestamp},
@@ -88,10 +88,10 @@ pub(super) fn session(session: &Session) -> v1::Session {
 }
 
 /// A user, without the password.
-pub(super) fn user(user: User) -> v1::list_users_response::User {
+pub(super) fn user(user: UserInfo) -> v1::list_users_response::User {
     v1::list_users_response::User {
         name: user.name.into(),
-        groups: user.groups.into_iter().map(Into::into).collect(),
+        groups: user.groups.iter().map(|group| group.name.to_string()).collect(),
         created_at_ms: user.created.as_millis(),
     }
 }

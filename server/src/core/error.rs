@@ -7,7 +7,7 @@ use strongroom_proto::Reason;
 
 use crate::{
     audit::{AuditError, QueryError},
-    auth::{LoginError, userpass::UserError},
+    auth::LoginError,
     barrier::BarrierError,
     crypto::CryptoError,
     engines::EngineError,
@@ -15,7 +15,7 @@ use crate::{
     policy::Refused,
     seal::{SealError, ShareRejected},
     storage::StoreError,
-    tokens::{MintError, RevokeError, TokenError},
+    tokens::{RevokeError, TokenError},
 };
 
 /// See the module.
@@ -74,15 +74,9 @@ pub enum Error {
     /// Below the engines.
     #[error(transparent)]
     Barrier(BarrierError),
-    /// Users.
-    #[error(transparent)]
-    User(UserError),
     /// Revocations.
     #[error(transparent)]
     Revoke(RevokeError),
-    /// No token was made.
-    #[error(transparent)]
-    Mint(MintError),
     /// The log could not be read.
     #[error(transparent)]
     Query(#[from] QueryError),
@@ -131,31 +125,11 @@ impl From<BarrierError> for Error {
     }
 }
 
-impl From<UserError> for Error {
-    fn from(error: UserError) -> Self {
-        match error {
-            UserError::Invalid(invalid) => Error::Invalid(invalid),
-            UserError::Barrier(error) => Error::Barrier(error),
-            UserError::Unavailable { retry_after } => Error::Overloaded(retry_after),
-            other => Error::User(other),
-        }
-    }
-}
-
 impl From<RevokeError> for Error {
     fn from(error: RevokeError) -> Self {
         match error {
             RevokeError::Barrier(error) => Error::Barrier(error),
             other => Error::Revoke(other),
-        }
-    }
-}
-
-impl From<MintError> for Error {
-    fn from(error: MintError) -> Self {
-        match error {
-            MintError::Token(error) => Error::Token(error),
-            other => Error::Mint(other),
         }
     }
 }
@@ -188,8 +162,6 @@ impl Error {
             Error::Audit(_) => Reason::AuditUnavailable,
             Error::Stopping => Reason::ShuttingDown,
             Error::WatchEnded(_) => Reason::Conflict,
-            Error::User(UserError::NotFound) => Reason::NotFound,
-            Error::User(_) | Error::Mint(_) => Reason::Internal,
             Error::Revoke(_) | Error::Query(QueryError::Busy) => Reason::Overloaded,
             Error::Query(_) => Reason::Internal,
         }

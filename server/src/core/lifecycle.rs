@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use super::{Core, Error, Phase, Unsealed};
 use crate::{
     audit::{Broker, Opened, Redactor, StoreState},
-    auth::{Login, userpass::Userpass},
+    auth::userpass::Userpass,
     barrier::{Barrier, BarrierError, KEYRING_KEY, Keyring, Purpose, SEAL_KEY},
     clock::Clock,
     crypto::{Entropy, Key, PublicKey, SigningKey},
@@ -107,7 +107,7 @@ impl Core {
         // should be found out now. A Shamir seal closes again, so that the shares are tried out by the first unseal.
         self.open(&mut held, record.clone(), root).await?;
         let unsealed = self.unsealed()?;
-        let (root_token, _) = unsealed.tokens.mint(&Login::root(), now)?;
+        let (root_token, _) = unsealed.tokens.mint_root(now)?;
         let audit_public_key = unsealed.audit_signer()?.public_key();
         if !matches!(record.config(), SealConfig::File) {
             self.close(&mut held).await;
@@ -189,11 +189,11 @@ impl Core {
         let signer = SigningKey::from_seed(&barrier.purpose(Purpose::AuditSign))?;
         self.refuse_rollback(&barrier, &signer.public_key())?;
 
-        let revocations = Arc::new(Revocations::load(barrier.view("sys/tokens"), clock.now()).await?);
+        let revocations = Revocations::load(barrier.view("sys/tokens"), clock.now()).await?;
         let token_key = barrier.purpose(Purpose::Token);
         let unsealed = Arc::new(Unsealed {
             seal: ArcSwap::from_pointee(record),
-            tokens: Tokens::new(token_key, store_id, revocations, Arc::clone(&entropy))?,
+            tokens: Tokens::new(token_key, store_id, revocations, Arc::clone(&entropy)),
             redactor: Redactor::new(&barrier.purpose(Purpose::AuditMac)),
             userpass: Userpass::new(barrier.view("sys/auth/userpass"), entropy)?,
             policy: PolicyStore::load(barrier.view("sys/policy")).await?,

@@ -8,7 +8,7 @@ use super::Error;
 use crate::{
     audit,
     engines::{self, kv},
-    model::{Invalid, Path, Principal, RequestId, SecretBytes, Verb},
+    model::{Group, Invalid, Path, Principal, RequestId, SecretBytes, Verb},
     policy,
     tokens::{self, Session},
 };
@@ -77,16 +77,16 @@ pub enum UserAction {
     /// Create or change.
     Put {
         /// Whom.
-        name: String,
+        name: Box<str>,
         /// `None` = unchanged.
         password: Option<SecretBytes>,
         /// Replaces all.
-        groups: Vec<String>,
+        groups: Vec<Group>,
     },
     /// Delete and revoke.
     Delete {
         /// Whom.
-        name: String,
+        name: Box<str>,
     },
     /// All names.
     List,
@@ -167,7 +167,7 @@ pub enum Answer {
     /// Nothing but success.
     Done,
     /// Users.
-    Users(Vec<crate::auth::userpass::User>),
+    Users(Vec<crate::auth::userpass::UserInfo>),
     /// What an apply did, or would do.
     Applied(Vec<policy::Change>),
     /// YAML.
@@ -203,12 +203,6 @@ pub(super) struct Needs {
 /// Where users are, for policies.
 const USERS: &str = "sys/auth/userpass";
 
-/// A user as a path; a name with a slash would be somebody else's path.
-fn user_path(name: &str) -> Result<String, Invalid> {
-    crate::auth::userpass::check_name(name)?;
-    Ok(format!("{USERS}/{name}"))
-}
-
 impl Action {
     /// What has to be granted. `None`: it is about the caller's own session, for which any session will do.
     ///
@@ -231,8 +225,8 @@ impl Action {
             }
             Action::Session(_) => return Ok(None),
             Action::Revoke(_) => (&[Update], "sys/tokens".into()),
-            Action::User(UserAction::Put { name, .. }) => (&[Update], user_path(name)?),
-            Action::User(UserAction::Delete { name }) => (&[Delete], user_path(name)?),
+            Action::User(UserAction::Put { name, .. }) => (&[Update], format!("{USERS}/{name}")),
+            Action::User(UserAction::Delete { name }) => (&[Delete], format!("{USERS}/{name}")),
             Action::User(UserAction::List) => (&[List], USERS.into()),
             Action::Policy(PolicyAction::Apply { .. }) => (&[Manage], "sys/policy".into()),
             Action::Policy(_) => (&[Read], "sys/policy".into()),

@@ -7,7 +7,6 @@ use super::{
     Unsealed, UserAction, long_stream, record::Asked,
 };
 use crate::{
-    auth::userpass::UserError,
     engines::{EngineError, Operation, Output, kv},
     model::Verb,
     permit::Permit,
@@ -27,7 +26,7 @@ pub(super) async fn run(
         (Action::Engine { operation, .. }, Some(permit)) => engine(core, unsealed, asked, permit, operation).await,
         (Action::Session(action), _) => session(unsealed, asked, action).await,
         (Action::Revoke(which), Some(_)) => {
-            unsealed.tokens.revocations().revoke(which, core.clock.now()).await?;
+            unsealed.tokens.revoke(which, core.clock.now()).await?;
             Ok(Answer::Done)
         }
         (Action::User(action), Some(_)) => user(core, unsealed, action).await,
@@ -89,7 +88,7 @@ async fn session(unsealed: &Unsealed, asked: &Asked, action: SessionAction) -> R
             Ok(Answer::Whoami((**session).clone(), roles))
         }
         SessionAction::Logout => {
-            unsealed.tokens.revocations().end(session, asked.at).await?;
+            unsealed.tokens.end(session, asked.at).await?;
             Ok(Answer::Done)
         }
         SessionAction::CanI(question) => Ok(can_i(unsealed, asked, &question)),
@@ -107,18 +106,15 @@ async fn user(core: &Core, unsealed: &Unsealed, action: UserAction) -> Result<An
     match action {
         UserAction::Put { name, password, groups } => {
             // Whoever has the old password, or was in the old groups, has to log in anew.
-            unsealed.userpass.put_user(&name, password, &groups, core.clock.now()).await?;
+            unsealed.userpass.put_user(&name, password, groups, core.clock.now()).await?;
             revoke_user(core, unsealed, &name).await?;
             Ok(Answer::Done)
         }
         UserAction::Delete { name } => {
-            let deleted = unsealed.userpass.delete_user(&name).await;
+            let existed = unsealed.userpass.delete_user(&name).await?;
             // Also if there is no such user: an earlier attempt may have stopped between the two steps.
-            if matches!(deleted, Ok(_) | Err(UserError::NotFound)) {
-                revoke_user(core, unsealed, &name).await?;
-            }
-            deleted?;
-            Ok(Answer::Done)
+            revoke_user(core, unsealed, &name).await?;
+            if existed { Ok(Answer::Done) } else { Err(Error::NoSuch(format!("the user {name}"))) }
         }
         UserAction::List => Ok(Answer::Users(unsealed.userpass.list_users().await?)),
     }
@@ -126,7 +122,7 @@ async fn user(core: &Core, unsealed: &Unsealed, action: UserAction) -> Result<An
 
 async fn revoke_user(core: &Core, unsealed: &Unsealed, name: &str) -> Result<(), Error> {
     let which = Which::Principal(format!("userpass/{name}").into());
-    Ok(unsealed.tokens.revocations().revoke(which, core.clock.now()).await?)
+    Ok(unsealed.tokens.revoke(which, core.clock.now()).await?)
 }
 
 async fn policy(unsealed: &Unsealed, asked: &Asked, action: PolicyAction) -> Result<Answer, Error> {
