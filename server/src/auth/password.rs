@@ -1,4 +1,4 @@
-//! Password hashes: argon2id (RFC 9106) in PHC strings. The only user of `argon2`. A hash costs 19 MiB and some 30 ms of
+//! Password hashes: argon2id (RFC 9106) in PHC strings. The only user of `argon2`. A hash costs 19 MiB and tens of ms of
 //! a core, so at most one a core runs at a time and a bounded number waits; knows nothing of users.
 
 use std::{num::NonZero, sync::Arc, thread::available_parallelism, time::Duration};
@@ -19,10 +19,10 @@ use crate::{
 const COST: Cost = Cost { memory: 19 << 10, passes: 2 };
 const SALT: usize = 16;
 const HASH: usize = 32;
-/// Hashes that may wait for each core: the last of them waits for about half a second.
+/// Hashes that may wait for each core: the last of them waits for about a second.
 const WAITING_PER_CORE: usize = 16;
 /// When a queue that is full now has room again, most likely.
-const RETRY_AFTER: Duration = Duration::from_millis(500);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy)]
 pub(super) struct Cost {
