@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 use toml::{Table, Value};
 
 use crate::{
+    audit::Durability,
     limits,
     model::Invalid,
     telemetry::{self, LogFormat},
@@ -27,6 +28,9 @@ pub struct Args {
     /// Overrides of the file.
     #[command(flatten)]
     pub overrides: Overrides,
+    /// Break-glass: start although the data is older than the audit log, because you restored it
+    #[arg(long)]
+    pub accept_rollback: bool,
     /// What to do; `run` if nothing is said.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -155,19 +159,6 @@ pub struct Audit {
     pub stdout: bool,
     /// Size of a segment.
     pub segment_mib: u64,
-    /// Segments kept, 0 for all.
-    pub retain_segments: u64,
-    /// Days a segment is kept at least, 0 for ever.
-    pub keep_days: u64,
-}
-
-/// Of the audit log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// The disk: survives a power cut.
-    Fsync,
-    /// The operating system: survives a crash of the server only.
-    Os,
 }
 
 /// The log.
@@ -256,8 +247,6 @@ fn config(reader: &mut Reader) -> Option<Config> {
     let durability = s.choice("durability", &[("fsync", Durability::Fsync), ("os", Durability::Os)]);
     let stdout = s.boolean("stdout", false);
     let segment_mib = s.number("segment_mib", 64, 1, 4096);
-    let retain_segments = s.number("retain_segments", 0, 0, 1_000_000);
-    let keep_days = s.number("keep_days", 0, 0, 36_500);
     s.end();
     let mut s = reader.section("log");
     let format = s.choice("format", &[("json", LogFormat::Json), ("text", LogFormat::Text)]);
@@ -277,8 +266,6 @@ fn config(reader: &mut Reader) -> Option<Config> {
             durability: durability?,
             stdout: stdout?,
             segment_mib: segment_mib?,
-            retain_segments: retain_segments?,
-            keep_days: keep_days?,
         },
         log: Log { format: format?, level: level? },
         limits: Limits { in_flight: in_flight?, request_seconds: request_seconds? },

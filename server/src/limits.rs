@@ -14,15 +14,17 @@ pub const FIRST_REQUEST: Duration = Duration::from_secs(10);
 pub const IDLE: Duration = Duration::from_secs(300);
 /// Connections end in their time, so that load spreads over servers and renewed certificates are seen.
 pub const CONNECTION_AGE: Duration = Duration::from_secs(30 * 60);
-/// Spread of the age in percent, so that they do not all come back at once.
-pub const CONNECTION_AGE_JITTER_PERCENT: u32 = 20;
+/// For the last requests of a connection that is asked to go.
+pub const CONNECTION_GRACE: Duration = Duration::from_secs(60);
+/// Watches, tails and recursive lists at once: two for each pod of a large cluster's node come from few connections.
+pub const STREAMS: usize = 20_000;
 /// Streams of one connection: clients keep 64 in flight; h2's own default is no limit.
 pub const STREAMS_PER_CONNECTION: u32 = 100;
 /// Resets a client may have pending before it is cut off (CVE-2023-44487).
 pub const PENDING_RESETS: usize = 20;
 /// Header list of one request: a token of 8 KiB and some room.
 pub const HEADER_BYTES: u32 = 16 << 10;
-/// Requests at work at once; more are shed at once, because a queue only makes all of them late.
+/// Requests at work at once; more wait for [`QUEUE_WAIT`] at most, because a longer queue only makes all of them late.
 pub const IN_FLIGHT: usize = 512;
 /// Longest wait for a slot before a request is shed.
 pub const QUEUE_WAIT: Duration = Duration::from_millis(250);
@@ -30,8 +32,6 @@ pub const QUEUE_WAIT: Duration = Duration::from_millis(250);
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a stop waits for requests at work; below the 30 s Kubernetes gives a pod.
 pub const DRAIN: Duration = Duration::from_secs(20);
-/// Records waiting for the audit writer: two for each request at work, and as much again for the server's own.
-pub const AUDIT_QUEUE: usize = 4 * IN_FLIGHT;
 /// How often certificate files are looked at.
 pub const CERTIFICATE_CHECK: Duration = Duration::from_secs(10);
 /// Largest certificate or key file: real chains are below 20 KiB.
@@ -42,7 +42,3 @@ pub const CONFIG_BYTES: u64 = 1 << 20;
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Finished handshakes waiting to be served.
 pub const ACCEPT_QUEUE: usize = 64;
-/// Largest request message.
-pub const REQUEST_BYTES: usize = strongroom_proto::limits::REQUEST_BYTES;
-/// Largest response message; tonic's own default is no limit.
-pub const RESPONSE_BYTES: usize = strongroom_proto::limits::RESPONSE_BYTES;

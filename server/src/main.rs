@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use strongroom_server::{
     app::App,
-    config::{Args, Command, Config},
+    config::{self, Args, Command, Config},
     process, telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,7 +20,7 @@ const EXIT_CONFIG: u8 = 2;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let config = match Config::load(&args) {
+    let config = match config::load(&args) {
         Ok(config) => config,
         Err(problems) => {
             eprintln!("the configuration has {} mistake(s):", problems.len());
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    match args.command() {
+    match args.command.unwrap_or(Command::Run) {
         Command::CheckConfig => {
             println!("the configuration is fine");
             ExitCode::SUCCESS
@@ -37,12 +37,15 @@ fn main() -> ExitCode {
             println!("strongroom-server {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
-        Command::Run => run(&config),
+        Command::Run => run(&config, args.accept_rollback),
     }
 }
 
-fn run(config: &Config) -> ExitCode {
-    telemetry::init(&config.log);
+fn run(config: &Config, accept_rollback: bool) -> ExitCode {
+    if let Err(error) = telemetry::init_log(config.log.format, &config.log.level) {
+        eprintln!("{error}");
+        return ExitCode::from(EXIT_CONFIG);
+    }
     process::harden();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -52,7 +55,7 @@ fn run(config: &Config) -> ExitCode {
         }
     };
     let ended = runtime.block_on(async {
-        let app = App::build(config).await?;
+        let app = App::build(config, accept_rollback).await?;
         app.run(stop_on_signal()).await
     });
     match ended {

@@ -42,6 +42,9 @@ pub fn init_log(format: LogFormat, level: &str) -> Result<(), LogError> {
     .map_err(|e| LogError(e.to_string()))
 }
 
+/// Two metrics of one name: a fault of ours.
+pub type MetricsError = prometheus::Error;
+
 /// What the server measures of itself.
 pub struct Metrics {
     registry: Registry,
@@ -152,10 +155,10 @@ impl Metrics {
         self.in_flight.inc();
     }
 
-    /// And was answered. `rpc` is a name of ours, never what a client sent; `None` is success.
-    pub fn request_finished(&self, rpc: &'static str, reason: Option<Reason>, took: Duration) {
+    /// And was answered. `rpc` and `code` are names of ours, never what a client sent.
+    pub fn request_finished(&self, rpc: &'static str, code: &'static str, took: Duration) {
         self.in_flight.dec();
-        self.requests.with_label_values(&[rpc, reason.map_or("OK", Reason::as_str)]).inc();
+        self.requests.with_label_values(&[rpc, code]).inc();
         self.durations.with_label_values(&[rpc]).observe(took.as_secs_f64());
     }
 

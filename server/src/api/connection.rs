@@ -14,6 +14,6 @@ impl Connected for TlsConnection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        Peer(self.peer())
+        Peer(self.peer)
     }
 }

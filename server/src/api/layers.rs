@@ -19,16 +19,20 @@ use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::BodyExt;
 use strongroom_proto::Reason;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::error::Elapsed,
+};
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
 use super::{
     access::{self, Access, Class},
     connection::Peer,
-    status::refusal,
+    status::{refusal, status},
 };
 use crate::{
+    core::Error,
     crypto::{CryptoError, Entropy},
     limits,
     model::RequestId,
@@ -48,6 +52,7 @@ pub(super) struct Context {
 
 /// Shared by all connections.
 pub(super) struct Shared {
+    longest: Duration,
     unary_slots: Arc<Semaphore>,
     stream_slots: Arc<Semaphore>,
     ids: RequestIds,
@@ -57,8 +62,9 @@ pub(super) struct Shared {
 impl Shared {
     /// # Errors
     /// No randomness for the request ids.
-    pub(super) fn new(in_flight: usize, entropy: &dyn Entropy, metrics: Arc<Metrics>) -> Result<Self, CryptoError> {
+    pub(super) fn new(in_flight: usize, longest: Duration, entropy: &dyn Entropy, metrics: Arc<Metrics>) -> Result<Self, CryptoError> {
         Ok(Self {
+            longest,
             unary_slots: Arc::new(Semaphore::new(in_flight)),
             stream_slots: Arc::new(Semaphore::new(limits::STREAMS)),
             ids: RequestIds::new(entropy)?,
@@ -127,21 +133,18 @@ where
             let answer = Status::unimplemented("no such RPC").into_http();
             return Box::pin(std::future::ready(Ok(with_id(answer, id))));
         };
-        let slot = match take_slot(&shared, access.class) {
-            Ok(slot) => slot,
-            Err(()) => {
-                shared.metrics.request(access.name, Reason::Overloaded.as_str(), Duration::ZERO);
-                let answer = refusal(Reason::Overloaded, "too many requests at once; retry in 100 ms", id).into_http();
-                return Box::pin(std::future::ready(Ok(with_id(answer, id))));
-            }
-        };
         let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
-        let deadline = deadline(request.headers());
+        let deadline = deadline(request.headers(), shared.longest);
         request.extensions_mut().insert(Context { id, access, peer });
         let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
 
         Box::pin(async move {
             let started = Instant::now();
+            shared.metrics.request_started();
+            let Ok(slot) = take_slot(&shared, access.class).await else {
+                shared.metrics.request_finished(access.name, "RESOURCE_EXHAUSTED", started.elapsed());
+                return Ok(with_id(overloaded(id).into_http(), id));
+            };
             let outcome = match access.class {
                 Class::Stream => Ok(answer.await),
                 Class::Unary | Class::Vital => tokio::time::timeout(deadline, answer).await,
@@ -157,20 +160,29 @@ where
                     refusal(Reason::DeadlineExceeded, "the deadline passed; a write may have happened", id).into_http()
                 }
             };
-            shared.metrics.request(access.name, grpc_code(answer.headers()), started.elapsed());
+            shared.metrics.request_finished(access.name, grpc_code(answer.headers()), started.elapsed());
             Ok(with_id(hold(answer, slot, access.class), id))
         })
     }
 }
 
 /// A slot, or none if the class needs none.
-fn take_slot(shared: &Shared, class: Class) -> Result<Option<OwnedSemaphorePermit>, ()> {
+async fn take_slot(shared: &Shared, class: Class) -> Result<Option<OwnedSemaphorePermit>, Elapsed> {
     let slots = match class {
         Class::Vital => return Ok(None),
         Class::Unary => &shared.unary_slots,
         Class::Stream => &shared.stream_slots,
     };
-    Arc::clone(slots).try_acquire_owned().map(Some).map_err(|_| ())
+    if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
+        return Ok(Some(slot));
+    }
+    let slot = tokio::time::timeout(limits::QUEUE_WAIT, Arc::clone(slots).acquire_owned()).await?;
+    // Nobody closes these semaphores.
+    Ok(slot.ok())
+}
+
+fn overloaded(id: RequestId) -> Status {
+    status(&Error::Overloaded(limits::QUEUE_WAIT), id)
 }
 
 /// A stream keeps its slot until its body ends.
@@ -205,9 +217,9 @@ fn grpc_code(headers: &HeaderMap) -> &'static str {
 }
 
 /// The caller's deadline (`grpc-timeout`: digits and a unit, gRPC over HTTP/2), never above ours.
-fn deadline(headers: &HeaderMap) -> Duration {
+fn deadline(headers: &HeaderMap, longest: Duration) -> Duration {
     let given = headers.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse_timeout);
-    given.unwrap_or(limits::REQUEST_DEADLINE).min(limits::REQUEST_DEADLINE)
+    given.unwrap_or(longest).min(longest)
 }
 
 fn parse_timeout(text: &str) -> Option<Duration> {
@@ -244,6 +256,6 @@ mod tests {
     fn nobody_gets_more_time_than_we_give() {
         let mut headers = HeaderMap::new();
         headers.insert("grpc-timeout", HeaderValue::from_static("99H"));
-        assert_eq!(deadline(&headers), limits::REQUEST_DEADLINE);
+        assert_eq!(deadline(&headers, limits::REQUEST_DEADLINE), limits::REQUEST_DEADLINE);
     }
 }

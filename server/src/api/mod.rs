@@ -14,9 +14,9 @@ mod secrets;
 mod status;
 mod sys;
 
-use std::{pin::Pin, sync::Arc};
+use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use strongroom_proto::{
     FILE_DESCRIPTOR_SET, limits as wire,
     v1::{
@@ -24,6 +24,8 @@ use strongroom_proto::{
         sys_server::SysServer,
     },
 };
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -70,6 +72,8 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     /// Requests at once before shedding.
     pub in_flight: usize,
+    /// The longest a unary request may take.
+    pub deadline: Duration,
 }
 
 impl Api {
@@ -79,11 +83,11 @@ impl Api {
     /// It could not be set up, or the transport failed.
     pub async fn serve(
         self,
-        connections: impl Stream<Item = std::io::Result<TlsConnection>>,
+        connections: mpsc::Receiver<TlsConnection>,
         entropy: &dyn Entropy,
         stop: CancellationToken,
     ) -> Result<(), ApiError> {
-        let shared = Arc::new(layers::Shared::new(self.in_flight, entropy, self.metrics)?);
+        let shared = Arc::new(layers::Shared::new(self.in_flight, self.deadline, entropy, self.metrics)?);
         let (reporter, health) = tonic_health::server::health_reporter();
         let follower = tokio::spawn(report_health(Arc::clone(&self.core), reporter));
         let reflection = tonic_reflection::server::Builder::configure()
@@ -96,8 +100,6 @@ impl Api {
             .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
             .http2_max_pending_accept_reset_streams(Some(limits::PENDING_RESETS))
             .http2_max_header_list_size(limits::HEADER_BYTES)
-            .http2_keepalive_interval(Some(limits::KEEPALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(limits::KEEPALIVE_TIMEOUT))
             .max_connection_age(limits::CONNECTION_AGE)
             .max_connection_age_grace(limits::CONNECTION_GRACE)
             .add_service(health)
@@ -107,7 +109,7 @@ impl Api {
             .add_service(bounded!(PolicyServer, policy::PolicyService(Arc::clone(&core))))
             .add_service(bounded!(SysServer, sys::SysService(Arc::clone(&core))))
             .add_service(bounded!(AuditServer, audit::AuditService(core)))
-            .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
+            .serve_with_incoming_shutdown(ReceiverStream::new(connections).map(Ok::<_, Infallible>), stop.cancelled_owned())
             .await;
         follower.abort();
         Ok(served?)

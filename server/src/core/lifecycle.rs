@@ -70,7 +70,7 @@ impl Core {
         });
         if let Some(record) = record {
             core.enter(Phase::Sealed(record.clone()));
-            if let (SealConfig::File, Some(file)) = (record.config(), &core.options.key_file) {
+            if let (seal::FILE, Some(file)) = (record.kind, &core.options.key_file) {
                 let root = seal::open_with_file(&record, file)?;
                 core.open(&mut *core.lifecycle.lock().await, record, root).await?;
             }
@@ -109,10 +109,10 @@ impl Core {
         let unsealed = self.unsealed()?;
         let (root_token, _) = unsealed.tokens.mint_root(now)?;
         let audit_public_key = unsealed.audit_signer()?.public_key();
-        if !matches!(record.config(), SealConfig::File) {
+        if record.kind != seal::FILE {
             self.close(&mut held).await;
         }
-        let shares = shares.into_iter().map(|share| share.into_text()).collect();
+        let shares = shares.into_iter().map(|share| share.to_text()).collect();
         Ok(Initialized { shares, root_token, audit_public_key, store_id })
     }
 
@@ -158,29 +158,27 @@ impl Core {
         let root = held.as_ref().ok_or(Error::Stopping)?;
         let new_root = Key::random(&*self.entropy)?;
         let file = self.options.key_file.as_ref();
-        let (record, shares) = seal::create(config, &new_root, current.store_id(), file, &*self.entropy)?;
+        let (record, shares) = seal::create(config, &new_root, current.store, file, &*self.entropy)?;
         unsealed.barrier.rekey(root, &new_root, record.encode()).await?;
         unsealed.seal.store(Arc::new(record));
         *held = Some(new_root);
-        Ok(shares.into_iter().map(|share| share.into_text()).collect())
+        Ok(shares.into_iter().map(|share| share.to_text()).collect())
     }
 
     /// A Shamir seal is moved only by as many shares as open it; of a file seal the running server has the key.
     fn prove_right_to_rekey(&self, current: &SealRecord, shares: &[SecretBytes]) -> Result<(), Error> {
-        match current.config() {
-            SealConfig::Shamir { .. } => seal::open_with_shares(current, shares, self.clock.now()).map(drop)?,
-            SealConfig::File if shares.is_empty() => {}
-            SealConfig::File => {
-                let problem = "are given, but the present seal is a key file; expected none";
-                return Err(Invalid::new("current_shares", problem).into());
-            }
+        if current.kind == seal::SHAMIR {
+            return Ok(seal::open_with_shares(current, shares).map(drop)?);
         }
-        Ok(())
+        if shares.is_empty() {
+            return Ok(());
+        }
+        Err(Invalid::new("current_shares", "are given, but the present seal is a key file; expected none").into())
     }
 
     /// From a root key to a serving core. On any error the server stays sealed.
     async fn open(&self, held: &mut Option<Key>, record: SealRecord, root: Key) -> Result<(), Error> {
-        let store_id = record.store_id();
+        let store_id = record.store;
         let bytes = self.store.get(KEYRING_KEY).await.map_err(BarrierError::from)?;
         let bytes = bytes.ok_or_else(|| Error::Internal("the keyring is missing".to_owned()))?;
         let keyring = Keyring::open(&root, store_id, &bytes.value)?;
@@ -238,6 +236,20 @@ impl Core {
         Err(Error::RolledBack { log, data })
     }
 
+    /// Forgets revocations that cover nothing any more, and starts a new key term when the present one is over.
+    pub async fn hourly(&self) {
+        let Ok(unsealed) = self.unsealed() else { return };
+        if let Err(error) = unsealed.tokens.revocations().prune(self.clock.now()).await {
+            tracing::warn!(%error, "old revocations could not be forgotten; tried again in an hour");
+        }
+        if unsealed.barrier.rotation_due() {
+            match self.rotate().await {
+                Ok(term) => tracing::info!(term, "a new key term was started: the last one was over"),
+                Err(error) => tracing::error!(%error, "no new key term could be started; tried again in an hour"),
+            }
+        }
+    }
+
     /// To sealed, whatever happens.
     async fn close(&self, held: &mut Option<Key>) {
         let Ok(unsealed) = self.unsealed() else { return };
@@ -265,5 +277,5 @@ impl Unsealed {
 
 async fn read_seal(store: &dyn Store) -> Result<Option<SealRecord>, Error> {
     let found = store.get(SEAL_KEY).await.map_err(BarrierError::from)?;
-    Ok(found.map(|record| SealRecord::decode(&record.value)).transpose()?)
+    Ok(found.map(|record| SealRecord::decode(&record.value)).transpose().map_err(|error| Error::Internal(error.to_string()))?)
 }

@@ -118,11 +118,11 @@ impl Core {
             initialized: record.is_some(),
             sealed: !matches!(**phase, Phase::Unsealed(_)),
             progress: self.shares_given(),
-            store_id: record.as_ref().map(|record| record.store_id()),
+            store_id: record.as_ref().map(|record| record.store),
             seal: record.map(|record| SealSummary {
-                kind: record.kind_name(),
-                shares: record.shares(),
-                threshold: record.threshold(),
+                kind: record.kind.name,
+                shares: record.shares,
+                threshold: record.threshold,
             }),
             key_term,
         }
@@ -153,17 +153,19 @@ impl Core {
             Phase::Unsealed(unsealed) => Ok(Arc::clone(unsealed)),
             Phase::Uninitialized => Err(Error::NotInitialized),
             Phase::Sealed(record) => {
-                Err(Error::Sealed { given: self.shares_given(), threshold: record.threshold() })
+                Err(Error::Sealed { given: self.shares_given(), threshold: record.threshold })
             }
         }
     }
 
     fn shares_given(&self) -> u8 {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner).given(self.clock.now())
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.expire(self.clock.now());
+        progress.given()
     }
 
     fn enter(&self, phase: Phase) {
-        self.metrics.sealed(!matches!(phase, Phase::Unsealed(_)));
+        self.metrics.set_sealed(!matches!(phase, Phase::Unsealed(_)));
         self.phase.store(Arc::new(phase));
         self.phase_changes.send_replace(());
     }
