@@ -62,7 +62,7 @@ pub enum TlsError {
     #[error("cannot read {}", .0.display())]
     Read(PathBuf, #[source] io::Error),
     /// A file is not what it should be.
-    #[error("{} holds no {1} in PEM form", .0.display())]
+    #[error("{} holds no {what} in PEM form", .0.display(), what = .1)]
     Pem(PathBuf, &'static str),
     /// Certificate and key do not belong together, or the key is of an unknown kind.
     #[error("the certificate and its key cannot be used together")]
