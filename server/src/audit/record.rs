@@ -405,7 +405,7 @@ mod tests {
             prop_assert_eq!(value["operation"].as_str().unwrap(), &texts[1]);
             prop_assert_eq!(value["path"].as_str().unwrap(), &texts[2]);
             prop_assert_eq!(value["reason"].as_str().unwrap_or_default(), &texts[3]);
-            prop_assert_eq!(value["fields"][&texts[4]].as_str().unwrap(), redactor.hash(b"value").as_str());
+            prop_assert_eq!(value["fields"][&texts[4]].as_str(), Some(fields[0].1.as_str()));
         }
     }
 

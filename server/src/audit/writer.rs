@@ -147,13 +147,8 @@ impl Writer {
         }
         self.next_tick = Instant::now() + TICK;
         self.watch_space()?;
-        match self.shared.uncounted.swap(0, Ordering::Relaxed) {
-            0 => {}
-            count => {
-                self.append(&Event { status: Status::Denied, ..Event::own(Kind::Suppressed(count)) });
-                self.flush()?;
-            }
-        }
+        self.append_suppressed();
+        self.flush()?;
         if self.chain.since_checkpoint() > 0 {
             self.checkpoint()?;
         }
@@ -190,6 +185,14 @@ impl Writer {
         self.items.append(&mut self.taken);
         while self.open.len() > CARRIED {
             self.open.pop_first();
+        }
+    }
+
+    /// Counts that are not in the log yet.
+    fn append_suppressed(&mut self) {
+        match self.shared.uncounted.swap(0, Ordering::Relaxed) {
+            0 => {}
+            count => self.append(&Event { status: Status::Denied, ..Event::own(Kind::Suppressed(count)) }),
         }
     }
 
@@ -245,6 +248,7 @@ impl Writer {
                 let _ = reply.send(());
             }
             Control::Close(reply) => {
+                self.append_suppressed();
                 self.append(&Event::own(Kind::Stop));
                 self.last_checkpoint()?;
                 return Ok(Some(reply));
