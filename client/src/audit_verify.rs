@@ -349,11 +349,15 @@ mod tests {
         let signed = summary.signed.unwrap();
         assert_eq!((signed.seq, signed.batch_seq), (6, 7));
         let mut other = Options { public_keys: vec![[1; 32]], ..Options::default() };
-        assert!(matches!(verify([("x".to_owned(), VECTOR.as_bytes())], &other).unwrap_err().what, What::Forged));
+        assert!(matches!(
+            verify([("x".to_owned(), VECTOR.as_bytes())], &other).unwrap_err().what,
+            What::Forged
+        ));
         // The second half alone, behind a known point.
         let lines: Vec<_> = VECTOR.split_inclusive('\n').collect();
         let first = check(lines[..3].concat().as_bytes(), None).unwrap();
-        other = Options { public_keys: vec![unhex(KEY.trim()).unwrap()], from: Some(first.end), expected: None };
+        other =
+            Options { public_keys: vec![unhex(KEY.trim()).unwrap()], from: Some(first.end), expected: None };
         let rest = lines[3..].concat();
         assert_eq!(verify([("x".to_owned(), rest.as_bytes())], &other).unwrap().end, summary.end);
     }

@@ -12,8 +12,10 @@ async fn write(broker: &Broker, from: u32, to: u32) {
         let mut id = [0; 16];
         id[..4].copy_from_slice(&n.to_be_bytes());
         let path = format!("secret/{}/x{n}", if n % 10 == 0 { "ten" } else { "tens" });
-        let event =
-            Event { path: Some(&path), ..Event::new(Kind::Request, RequestId(id), "Secrets.Get", Status::Ok) };
+        let event = Event {
+            path: Some(&path),
+            ..Event::new(Kind::Request, RequestId(id), "Secrets.Get", Status::Ok)
+        };
         broker.record(&event).await.unwrap();
     }
 }
@@ -41,7 +43,10 @@ fn seqs(lines: &[String]) -> Vec<u64> {
 async fn tail_gives_the_last_and_follows_across_segments() {
     let (_directory, broker) = broker(20_000);
     write(&broker, 0, 300).await;
-    assert_eq!(seqs(&collect(broker.reader().tail(7, false).unwrap()).await), (295..=301).collect::<Vec<_>>());
+    assert_eq!(
+        seqs(&collect(broker.reader().tail(7, false).unwrap()).await),
+        (295..=301).collect::<Vec<_>>()
+    );
     assert_eq!(collect(broker.reader().tail(10_000, false).unwrap()).await.len(), 301);
     let mut follow = broker.reader().tail(1, true).unwrap();
     write(&broker, 300, 600).await;
@@ -65,7 +70,8 @@ async fn query_gives_the_newest_that_match_in_order() {
     assert_eq!(seqs(&collect(reader.query(one, 10).unwrap()).await), [2]);
     let exact = Filter { path: Some("secret/ten/x10".to_owned()), ..Filter::default() };
     assert_eq!(seqs(&collect(reader.query(exact, 10).unwrap()).await), [12]);
-    let future = Filter { from: Some(Timestamp::from_millis(i64::from(u32::MAX) * 1000)), ..Filter::default() };
+    let future =
+        Filter { from: Some(Timestamp::from_millis(i64::from(u32::MAX) * 1000)), ..Filter::default() };
     assert!(collect(reader.query(future, 10).unwrap()).await.is_empty());
     let past = Filter { until: Some(Timestamp::from_millis(1)), ..Filter::default() };
     assert!(collect(reader.query(past, 10).unwrap()).await.is_empty());

@@ -237,7 +237,9 @@ impl Scan {
             return Err(older.damaged("the next segment does not start with the next record"));
         }
         match (self.first_prev, older.head) {
-            (Some(prev), Some(head)) if prev != head => Err(self.damaged("it does not follow the segment before")),
+            (Some(prev), Some(head)) if prev != head => {
+                Err(self.damaged("it does not follow the segment before"))
+            }
             _ => Ok(()),
         }
     }

@@ -159,7 +159,9 @@ impl Writer {
         let full = self.log.usage()?.is_full();
         if self.shared.set_full(full) != full {
             match full {
-                true => tracing::error!("the audit log's file system is 98 % full; nothing is answered until it is not"),
+                true => tracing::error!(
+                    "the audit log's file system is 98 % full; nothing is answered until it is not"
+                ),
                 false => tracing::info!("the audit log's file system has space again"),
             }
         }
