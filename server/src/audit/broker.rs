@@ -140,8 +140,7 @@ impl Broker {
     /// # Errors
     /// As [`Broker::record`].
     pub async fn refuse(&self, event: &Event<'_>) -> Result<(), AuditError> {
-        let admitted =
-            self.refusals.lock().unwrap_or_else(PoisonError::into_inner).admit(self.clock.now());
+        let admitted = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).admit(self.clock.now());
         if admitted {
             return self.record(event).await.map(drop);
         }

@@ -152,7 +152,7 @@ fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
     use crate::{
         audit::{Decision, Effect, Event, Kind, Redactor, Status},
@@ -170,8 +170,12 @@ pub(super) mod tests {
         let mut chain = Chain::new(1, [0; 32]);
         let mut out = Vec::new();
         let time = |n: i64| Timestamp::from_millis(1_795_000_000_000 + n).to_string();
-        let alice =
-            Principal::User { method: "userpass".into(), name: "alice".into(), uid: "1".into(), groups: vec![] };
+        let alice = Principal::User {
+            method: "userpass".into(),
+            name: "alice".into(),
+            uid: "1".into(),
+            groups: vec![],
+        };
         let start = Event::new(Kind::Start, RequestId([0; 16]), "server", Status::Ok);
         chain.append(&time(0), &start.body(), &mut out);
         chain.checkpoint(&time(1), &key, StoreState { batch_seq: 0, set_digest: [0; 32] }, &mut out);
@@ -217,7 +221,9 @@ pub(super) mod tests {
 
     #[test]
     fn signature_covers_the_line() {
-        let key = PublicKey(data_encoding::HEXLOWER.decode(VECTOR_KEY.trim().as_bytes()).unwrap().try_into().unwrap());
+        let key = PublicKey(
+            data_encoding::HEXLOWER.decode(VECTOR_KEY.trim().as_bytes()).unwrap().try_into().unwrap(),
+        );
         let line = VECTOR.lines().nth(5).unwrap();
         let (signed, rest) = line.split_once(",\"signature\":\"").unwrap();
         let signature = data_encoding::HEXLOWER.decode(&rest.as_bytes()[..128]).unwrap();

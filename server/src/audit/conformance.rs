@@ -73,7 +73,8 @@ fn never_blocks_and_counts_what_it_left_out() {
         }
         drop(closed);
         // The note goes out with the first lines that have room again.
-        let has_note = || String::from_utf8_lossy(&output.written.lock().unwrap()).contains("sink_suppressed");
+        let has_note =
+            || String::from_utf8_lossy(&output.written.lock().unwrap()).contains("sink_suppressed");
         let mut more = 0;
         while !has_note() {
             sink.offer(&Bytes::from_static(b"{\"more\":1}\n"));

@@ -192,7 +192,9 @@ mod tests {
     #[test]
     fn only_proper_names_are_segments() {
         let directory = tempfile::tempdir().unwrap();
-        for name in ["audit-1.jsonl", "audit-0000000000000000000x.jsonl", "audit-00000000000000000002.jsonl.gz", "x"] {
+        for name in
+            ["audit-1.jsonl", "audit-0000000000000000000x.jsonl", "audit-00000000000000000002.jsonl.gz", "x"]
+        {
             std::fs::write(directory.path().join(name), "").unwrap();
         }
         assert_eq!(segments(directory.path()).unwrap(), vec![]);

@@ -98,7 +98,8 @@ impl Reader {
         let slot = self.queries.clone().try_acquire_owned().map_err(|_| QueryError::Busy)?;
         let (sender, lines) = mpsc::channel(WAITING);
         let limit = limit.min(strongroom_proto::limits::AUDIT_LINES) as usize;
-        let query = Query { directory: self.directory.clone(), durable: *self.durable.borrow(), filter, limit };
+        let query =
+            Query { directory: self.directory.clone(), durable: *self.durable.borrow(), filter, limit };
         tokio::task::spawn_blocking(move || {
             if let Err(error) = query.run(&sender) {
                 // The reader may be gone.

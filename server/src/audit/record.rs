@@ -402,10 +402,10 @@ mod tests {
             };
             let value = parse(&event);
             prop_assert_eq!(value["principal"].as_str().unwrap(), principal.to_string());
-            prop_assert_eq!(value["operation"].as_str().unwrap(), &texts[1]);
+            prop_assert_eq!(value["operation"].as_str().unwrap_or_default(), &texts[1]);
             prop_assert_eq!(value["path"].as_str().unwrap(), &texts[2]);
             prop_assert_eq!(value["reason"].as_str().unwrap_or_default(), &texts[3]);
-            prop_assert_eq!(value["fields"][&texts[4]].as_str().unwrap(), redactor.hash(b"value").as_str());
+            prop_assert_eq!(value["fields"][&texts[4]].as_str(), Some(fields[0].1.as_str()));
         }
     }
 
@@ -450,7 +450,8 @@ mod tests {
     #[test]
     fn long_text_is_cut_at_a_character() {
         let path = "ä".repeat(TEXT_BYTES);
-        let event = Event { path: Some(&path), ..Event::new(Kind::Request, RequestId([1; 16]), "X", Status::Ok) };
+        let event =
+            Event { path: Some(&path), ..Event::new(Kind::Request, RequestId([1; 16]), "X", Status::Ok) };
         let value = parse(&event);
         let shown = value["path"].as_str().unwrap();
         assert!(shown.len() <= TEXT_BYTES + "…".len() && shown.ends_with("ä…"));

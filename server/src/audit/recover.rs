@@ -94,6 +94,21 @@ pub enum RecoverError {
     },
 }
 
+impl Opened {
+    /// Of an empty directory.
+    pub(super) fn fresh() -> Self {
+        Self {
+            next_seq: 1,
+            head: [0; 32],
+            last_checkpoint: None,
+            open_intents: vec![],
+            cut: 0,
+            segment: 1,
+            segment_began: None,
+        }
+    }
+}
+
 impl LastCheckpoint {
     /// Whether the store's own key signed it: to be asked before its state is believed.
     ///
@@ -127,17 +142,7 @@ impl LastCheckpoint {
 /// Reads what is there, cuts a torn end, and says where to go on.
 pub(super) fn recover(directory: &file::Directory) -> Result<Opened, RecoverError> {
     let segments = file::segments(directory.path()).map_err(FileError::io("list", directory.path()))?;
-    let Some(last) = segments.last() else {
-        return Ok(Opened {
-            next_seq: 1,
-            head: [0; 32],
-            last_checkpoint: None,
-            open_intents: vec![],
-            cut: 0,
-            segment: 1,
-            segment_began: None,
-        });
-    };
+    let Some(last) = segments.last() else { return Ok(Opened::fresh()) };
     let mut scans: Vec<Scan> = Vec::new();
     let mut records = 0;
     for segment in segments.iter().rev() {
@@ -232,7 +237,9 @@ impl Scan {
             return Err(older.damaged("the next segment does not start with the next record"));
         }
         match (self.first_prev, older.head) {
-            (Some(prev), Some(head)) if prev != head => Err(self.damaged("it does not follow the segment before")),
+            (Some(prev), Some(head)) if prev != head => {
+                Err(self.damaged("it does not follow the segment before"))
+            }
             _ => Ok(()),
         }
     }
@@ -340,4 +347,113 @@ fn proves_history(line: &[u8]) -> bool {
 pub(super) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usize> {
     line.clear();
     reader.take(LINE_BYTES as u64).read_until(b'\n', line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        audit::{Event, Kind, Status, chain::Chain},
+        crypto::{Key, SigningKey},
+    };
+
+    const NAME: &str = "audit-00000000000000000001.jsonl";
+
+    /// Ten records, a checkpoint, an intent and its outcome.
+    fn log() -> Vec<u8> {
+        let (mut chain, mut out) = (Chain::new(1, [0; 32]), Vec::new());
+        let time = "2026-11-23T00:00:00.000Z";
+        for n in 0..10 {
+            let event = Event::new(Kind::Request, RequestId([n; 16]), "Secrets.Get", Status::Ok);
+            chain.append(time, &event.body(), &mut out);
+        }
+        let key = SigningKey::from_seed(&Key::from_bytes(&[1; 32])).unwrap();
+        chain.checkpoint(time, &key, StoreState::default(), &mut out);
+        for (kind, status) in [(Kind::Request, Status::Pending), (Kind::Outcome, Status::Ok)] {
+            let event = Event::new(kind, RequestId([99; 16]), "Secrets.Put", status);
+            chain.append(time, &event.body(), &mut out);
+        }
+        out
+    }
+
+    fn recover_bytes(bytes: &[u8]) -> (Result<Opened, RecoverError>, Vec<u8>) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(NAME);
+        std::fs::write(&path, bytes).unwrap();
+        let opened = recover(&file::Directory::open(directory.path()).unwrap());
+        (opened, std::fs::read(path).unwrap())
+    }
+
+    fn line_ends(log: &[u8]) -> Vec<usize> {
+        log.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1).collect()
+    }
+
+    #[test]
+    fn cut_at_every_byte_of_the_last_lines() {
+        let log = log();
+        let ends = line_ends(&log);
+        for length in ends[9]..=log.len() {
+            let (opened, left) = recover_bytes(&log[..length]);
+            let opened = opened.unwrap();
+            let good = ends.iter().filter(|end| **end <= length).count();
+            assert_eq!(opened.next_seq, good as u64 + 1);
+            assert_eq!(left, &log[..ends[good - 1]], "cut behind the last good line");
+            assert_eq!(opened.cut, (length - ends[good - 1]) as u64);
+            assert_eq!(opened.last_checkpoint.is_some(), good >= 11);
+            assert_eq!(opened.open_intents.len(), usize::from(good == 12));
+        }
+    }
+
+    #[test]
+    fn damage_behind_the_last_checkpoint_is_cut() {
+        let log = log();
+        let ends = line_ends(&log);
+        for at in ends[10]..log.len() {
+            let mut damaged = log.clone();
+            damaged[at] ^= 1;
+            let (opened, left) = recover_bytes(&damaged);
+            let good = if at < ends[11] { 11 } else { 12 };
+            assert_eq!(opened.unwrap().next_seq, good + 1, "byte {at}");
+            assert_eq!(left, &log[..ends[good as usize - 1]]);
+        }
+    }
+
+    #[test]
+    fn damage_below_a_checkpoint_is_refused_and_left_as_it_is() {
+        let log = log();
+        let ends = line_ends(&log);
+        for at in (0..ends[9]).step_by(7) {
+            let mut damaged = log.clone();
+            damaged[at] ^= 1;
+            let (opened, left) = recover_bytes(&damaged);
+            let error = opened.unwrap_err().to_string();
+            assert!(error.contains("no crash explains"), "{error}");
+            assert_eq!(left, damaged);
+        }
+    }
+
+    #[test]
+    fn a_hole_of_zeros_is_cut_and_a_missing_line_is_not_followed() {
+        let log = log();
+        let ends = line_ends(&log);
+        let mut zeros = log[..ends[10]].to_vec();
+        zeros.resize(ends[10] + 100_000, 0);
+        assert_eq!(recover_bytes(&zeros).0.unwrap().next_seq, 12);
+        let dropped = [&log[..ends[10]], &log[ends[11]..]].concat();
+        assert_eq!(recover_bytes(&dropped).0.unwrap().next_seq, 12);
+    }
+
+    #[test]
+    fn an_empty_last_segment_goes_on_behind_the_one_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = log();
+        std::fs::write(directory.path().join(NAME), &log).unwrap();
+        std::fs::write(directory.path().join("audit-00000000000000000014.jsonl"), b"{\"seq\":14").unwrap();
+        let opened = recover(&file::Directory::open(directory.path()).unwrap()).unwrap();
+        assert_eq!((opened.next_seq, opened.segment, opened.cut), (14, 14, 9));
+        assert_ne!(opened.head, [0; 32]);
+        std::fs::remove_file(directory.path().join(NAME)).unwrap();
+        let alone = recover(&file::Directory::open(directory.path()).unwrap());
+        assert!(alone.is_err() || alone.unwrap().next_seq != 14, "its head is unknown");
+    }
 }

@@ -41,7 +41,8 @@ mod tests {
 
     #[test]
     fn correlates_under_one_key_only() {
-        let (one, other) = (Redactor::new(&Key::from_bytes(&[1; 32])), Redactor::new(&Key::from_bytes(&[2; 32])));
+        let (one, other) =
+            (Redactor::new(&Key::from_bytes(&[1; 32])), Redactor::new(&Key::from_bytes(&[2; 32])));
         let hash = one.hash(b"hunter2");
         assert_eq!(hash, one.hash(b"hunter2"));
         assert_ne!(hash, one.hash(b"hunter3"));

@@ -71,7 +71,9 @@ impl Sink for StdoutSink {
         let Self { lines, finished, .. } = *self;
         drop(lines);
         if finished.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!("the reader of standard output is too slow; the last audit lines did not reach it");
+            tracing::warn!(
+                "the reader of standard output is too slow; the last audit lines did not reach it"
+            );
         }
     }
 }

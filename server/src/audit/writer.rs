@@ -147,13 +147,8 @@ impl Writer {
         }
         self.next_tick = Instant::now() + TICK;
         self.watch_space()?;
-        match self.shared.uncounted.swap(0, Ordering::Relaxed) {
-            0 => {}
-            count => {
-                self.append(&Event { status: Status::Denied, ..Event::own(Kind::Suppressed(count)) });
-                self.flush()?;
-            }
-        }
+        self.append_suppressed();
+        self.flush()?;
         if self.chain.since_checkpoint() > 0 {
             self.checkpoint()?;
         }
@@ -164,7 +159,9 @@ impl Writer {
         let full = self.log.usage()?.is_full();
         if self.shared.set_full(full) != full {
             match full {
-                true => tracing::error!("the audit log's file system is 98 % full; nothing is answered until it is not"),
+                true => tracing::error!(
+                    "the audit log's file system is 98 % full; nothing is answered until it is not"
+                ),
                 false => tracing::info!("the audit log's file system has space again"),
             }
         }
@@ -190,6 +187,14 @@ impl Writer {
         self.items.append(&mut self.taken);
         while self.open.len() > CARRIED {
             self.open.pop_first();
+        }
+    }
+
+    /// Counts that are not in the log yet.
+    fn append_suppressed(&mut self) {
+        match self.shared.uncounted.swap(0, Ordering::Relaxed) {
+            0 => {}
+            count => self.append(&Event { status: Status::Denied, ..Event::own(Kind::Suppressed(count)) }),
         }
     }
 
@@ -245,6 +250,7 @@ impl Writer {
                 let _ = reply.send(());
             }
             Control::Close(reply) => {
+                self.append_suppressed();
                 self.append(&Event::own(Kind::Stop));
                 self.last_checkpoint()?;
                 return Ok(Some(reply));
