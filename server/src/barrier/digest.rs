@@ -81,3 +81,31 @@ impl SetDigest {
         Self(difference)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn plus_and_minus_undo_each_other(a: [u8; 32], b: [u8; 32], c: [u8; 32]) {
+            let [x, y, z] = [a, b, c].map(|bytes| SetDigest::from_bytes(&bytes));
+            prop_assert_eq!(x.to_bytes(), a);
+            prop_assert_eq!(x.plus(y).minus(y), x);
+            prop_assert_eq!(x.plus(y), y.plus(x));
+            prop_assert_eq!(x.plus(y).plus(z), x.plus(y.plus(z)));
+            prop_assert_eq!(x.minus(x), SetDigest::default());
+        }
+    }
+
+    #[test]
+    fn carries_and_borrows_through_all_limbs() {
+        let (mut one, most) = ([0; 32], SetDigest::from_bytes(&[255; 32]));
+        one[31] = 1;
+        let one = SetDigest::from_bytes(&one);
+        assert_eq!(most.plus(one), SetDigest::default());
+        assert_eq!(SetDigest::default().minus(one), most);
+    }
+}

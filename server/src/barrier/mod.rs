@@ -6,6 +6,8 @@ mod digest;
 mod keyring;
 pub mod record;
 mod scrub;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::{fmt, sync::Arc};
