@@ -4,12 +4,29 @@
 mod committer;
 mod digest;
 mod keyring;
-mod record;
+pub mod record;
+mod scrub;
+#[cfg(test)]
+mod tests;
 mod view;
 
-pub use view::{Address, Changes, Entry, View};
+use std::{fmt, sync::Arc};
 
-use crate::storage::{StoreError, Revision};
+use arc_swap::ArcSwap;
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+
+pub use committer::DigestState;
+pub use keyring::{Keyring, Purpose};
+pub use scrub::ScrubReport;
+pub use view::{Address, Changes, Cursor, Entry, Found, View};
+
+use crate::{
+    clock::Clock,
+    crypto::{CryptoError, Entropy, Key, MacKey},
+    model::StoreId,
+    storage::{Batch, Condition, Revision, Store, StoreError},
+};
+use committer::{Committer, Ledger, Message};
 
 /// What kind of thing a record is: the first byte of its store key, and part of what its ciphertext is bound to.
 /// A number is given once and never used again.
@@ -40,6 +57,35 @@ pub enum Kind {
     Mount = 64,
 }
 
+impl Kind {
+    /// All there are.
+    const ALL: [Self; 11] = [
+        Self::Seal,
+        Self::Keyring,
+        Self::Digest,
+        Self::KvSecret,
+        Self::KvVersion,
+        Self::KvFolder,
+        Self::Role,
+        Self::Binding,
+        Self::User,
+        Self::Revocation,
+        Self::Mount,
+    ];
+
+    /// The kind whose store keys begin with `byte`.
+    fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// Store key of the record that says how the root key is kept. Written at init, before there is a barrier.
+pub const SEAL_KEY: &[u8] = &[Kind::Seal as u8];
+/// Store key of the keyring's record, which [`Keyring::seal`] makes. Written at init together with the seal's.
+pub const KEYRING_KEY: &[u8] = &[Kind::Keyring as u8];
+/// Store key of the batch number and set digest.
+const DIGEST_KEY: &[u8] = &[Kind::Digest as u8];
+
 /// Longest plaintext of one record, its name included: with the sealing around it a record stays within the store's 64 KiB.
 pub const MAX_PLAINTEXT: usize = 60 << 10;
 
@@ -69,4 +115,182 @@ pub enum BarrierError {
     /// The store said no.
     #[error(transparent)]
     Store(StoreError),
+}
+
+impl From<StoreError> for BarrierError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Conflict(_) => Self::Conflict,
+            StoreError::TooLarge(what) => Self::TooLarge(what),
+            other => Self::Store(other),
+        }
+    }
+}
+
+/// Commits that may wait for the committer; more wait outside.
+const QUEUE: usize = 1024;
+
+/// An unsealed store. Dropping the last handle ends the committer after what it has been given.
+pub struct Barrier {
+    records: Arc<Records>,
+    clock: Arc<dyn Clock>,
+    queue: mpsc::Sender<Message>,
+    ledger: watch::Receiver<Ledger>,
+    /// One scrub at a time.
+    scrubbing: Mutex<()>,
+}
+
+/// What sealing and opening needs; shared by the callers and the committer, so that neither holds the other.
+struct Records {
+    store: Arc<dyn Store>,
+    store_id: StoreId,
+    keyring: ArcSwap<Keyring>,
+    names: MacKey,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl Barrier {
+    /// Opens a store with its keyring and starts the committer.
+    ///
+    /// # Errors
+    /// The digest's record does not open, is missing beside other records, or the store cannot be read.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        store_id: StoreId,
+        keyring: Keyring,
+        entropy: Arc<dyn Entropy>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, BarrierError> {
+        let set_mac = digest::SetMac::new(&keyring);
+        let names = MacKey::new(&keyring.purpose(Purpose::Names));
+        let keyring = ArcSwap::from_pointee(keyring);
+        let records = Arc::new(Records { store, store_id, keyring, names, entropy });
+
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let (publish, ledger) = watch::channel(Ledger::read(&records).await?);
+        let committer = Committer::new(Arc::clone(&records), set_mac, publish, jobs);
+        tokio::spawn(committer.run());
+        Ok(Arc::new(Self { records, clock, queue, ledger, scrubbing: Mutex::new(()) }))
+    }
+
+    /// The part of the store that belongs to `namespace`.
+    pub fn view(self: &Arc<Self>, namespace: &str) -> View {
+        View::new(Arc::clone(self), namespace)
+    }
+
+    /// The key for `purpose`; no rotation and no rekey changes it.
+    pub fn purpose(&self, purpose: Purpose) -> Key {
+        self.records.keyring.load().purpose(purpose)
+    }
+
+    /// Number of the last batch and digest of all records after it: what an audit checkpoint signs.
+    pub fn state(&self) -> DigestState {
+        self.ledger.borrow().state
+    }
+
+    /// The term that seals new records.
+    pub fn active_term(&self) -> u32 {
+        self.records.keyring.load().active_term()
+    }
+
+    /// Whether the active term is over, by its age or by the number of records.
+    pub fn rotation_due(&self) -> bool {
+        let keyring = self.records.keyring.load();
+        keyring.rotation_due(self.clock.now(), self.ledger.borrow().sealed_under(keyring.active_term()))
+    }
+
+    /// Starts a new term and returns its number. What is sealed stays as it is and opens as before.
+    ///
+    /// # Errors
+    /// `root` is not the root key, or the write failed; then the old term goes on.
+    pub async fn rotate(&self, root: &Key) -> Result<u32, BarrierError> {
+        let (stored, revision) = self.stored_keyring(root).await?;
+        let entropy = &*self.records.entropy;
+        let rotated = stored.rotate(entropy, self.clock.now())?;
+        let record = rotated.seal(root, self.records.store_id, entropy)?;
+        self.commit(Batch {
+            conditions: vec![(KEYRING_KEY.to_vec(), Condition::At(revision))],
+            puts: vec![(KEYRING_KEY.to_vec(), record)],
+            deletes: Vec::new(),
+        })
+        .await?;
+        // Only now: nothing may be sealed under a term that a crash could forget.
+        let term = rotated.active_term();
+        self.records.install(rotated);
+        Ok(term)
+    }
+
+    /// Seals the keyring under `new_root` and stores it in one batch with `seal_record`, which says how that root is kept.
+    ///
+    /// # Errors
+    /// `root` is not the root key, or the write failed; then the old root goes on.
+    pub async fn rekey(&self, root: &Key, new_root: &Key, seal_record: Vec<u8>) -> Result<(), BarrierError> {
+        let (stored, revision) = self.stored_keyring(root).await?;
+        let record = stored.seal(new_root, self.records.store_id, &*self.records.entropy)?;
+        self.commit(Batch {
+            conditions: vec![(KEYRING_KEY.to_vec(), Condition::At(revision))],
+            puts: vec![(KEYRING_KEY.to_vec(), record), (SEAL_KEY.to_vec(), seal_record)],
+            deletes: Vec::new(),
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Reads every record of the store and compares them with the set digest, while writes go on.
+    ///
+    /// # Errors
+    /// The store cannot be read, or the committer ended.
+    pub async fn scrub(&self) -> Result<ScrubReport, BarrierError> {
+        let _one = self.scrubbing.lock().await;
+        let (reply, report) = oneshot::channel();
+        self.queue.send(Message::Scrub(reply)).await.map_err(|_| BarrierError::Stopped)?;
+        report.await.map_err(|_| BarrierError::Stopped)?
+    }
+
+    /// Ends the committer after what it has been given; returns when it is done.
+    pub async fn stop(&self) {
+        // A committer that is gone already is as good.
+        let _gone = self.queue.send(Message::Stop).await;
+        let mut ledger = self.ledger.clone();
+        while ledger.changed().await.is_ok() {}
+    }
+
+    /// Hands a sealed batch to the committer. Once it is queued it happens, whether or not the caller waits.
+    async fn commit(&self, batch: Batch) -> Result<Revision, BarrierError> {
+        let (reply, done) = oneshot::channel();
+        self.queue.send(Message::Commit { batch, reply }).await.map_err(|_| BarrierError::Stopped)?;
+        done.await.map_err(|_| BarrierError::Stopped)?
+    }
+
+    /// The keyring as it is stored, and proof that `root` is the root key. Sealing it under a wrong one would be the end
+    /// of the store.
+    async fn stored_keyring(&self, root: &Key) -> Result<(Keyring, Revision), BarrierError> {
+        let record = self.records.store.get(KEYRING_KEY).await?.ok_or(CryptoError)?;
+        Ok((Keyring::open(root, self.records.store_id, &record.value)?, record.revision))
+    }
+}
+
+impl fmt::Debug for Barrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Barrier({}, {:?})", self.records.store_id, self.records.keyring.load())
+    }
+}
+
+impl Records {
+    fn seal(&self, key: &[u8], name: &str, content: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        record::seal(&self.keyring.load(), self.store_id, key, name, content, &*self.entropy)
+    }
+
+    fn open(&self, key: &[u8], sealed: &[u8]) -> Result<record::Opened, CryptoError> {
+        record::open(&self.keyring.load(), self.store_id, key, sealed)
+    }
+
+    /// Two rotations may end in any order; the newer keyring holds all terms of the older one.
+    fn install(&self, rotated: Keyring) {
+        let rotated = Arc::new(rotated);
+        self.keyring.rcu(|current| {
+            let newer = rotated.active_term() > current.active_term();
+            Arc::clone(if newer { &rotated } else { current })
+        });
+    }
 }

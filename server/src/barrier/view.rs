@@ -1,10 +1,17 @@
 //! A view: the part of the barrier one engine or subsystem can see. Its namespace is hashed into every key, so there is
 //! no address with which it could reach anything else.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
-use super::{BarrierError, Kind, Revision};
-use crate::{model::SecretBytes, storage::Condition};
+use super::{Barrier, BarrierError, Kind, MAX_PLAINTEXT, committer::GROUP_BYTES, record};
+use crate::{
+    model::SecretBytes,
+    storage::{Batch, Condition, Record, Revision, StoreKey},
+};
+
+/// Most puts and deletes, and most conditions, of one [`Changes`]: a 1 MiB secret is 18 records, and no single caller may
+/// fill a group alone.
+const MAX_CHANGES: usize = 100;
 
 /// Where a record is, within a view.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -20,6 +27,7 @@ pub struct Address {
 }
 
 /// An opened record.
+#[derive(Debug)]
 pub struct Entry {
     /// What was put.
     pub content: SecretBytes,
@@ -28,7 +36,7 @@ pub struct Entry {
 }
 
 /// Changes of one view that happen together or not at all. At most 100 puts and deletes.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Changes {
     /// Must hold.
     pub conditions: Vec<(Address, Condition)>,
@@ -39,6 +47,7 @@ pub struct Changes {
 }
 
 /// One record of a scan.
+#[derive(Debug)]
 pub struct Found {
     /// Its name in the folder.
     pub name: Box<str>,
@@ -57,15 +66,100 @@ pub struct Cursor(pub(super) Vec<u8>);
 /// See the module.
 #[derive(Clone)]
 pub struct View {
-    barrier: Arc<super::Barrier>,
+    barrier: Arc<Barrier>,
     namespace: Arc<str>,
 }
 
 impl View {
+    pub(super) fn new(barrier: Arc<Barrier>, namespace: &str) -> Self {
+        Self { barrier, namespace: namespace.into() }
+    }
+
     /// The record at `address`.
-    pub async fn get(&self, address: &Address) -> Result<Option<Entry>, BarrierError>;
+    ///
+    /// # Errors
+    /// It does not open, or the store cannot be read.
+    pub async fn get(&self, address: &Address) -> Result<Option<Entry>, BarrierError> {
+        let records = &self.barrier.records;
+        let key = self.key(address);
+        let Some(Record { value, revision }) = records.store.get(&key).await? else { return Ok(None) };
+        match records.open(&key, &value) {
+            Ok(opened) if opened.name() == &*address.name => {
+                Ok(Some(Entry { content: opened.into_content(), revision }))
+            }
+            _ => Err(self.corrupt(address.kind)),
+        }
+    }
+
     /// At most `limit` records of `kind` in `folder`, in the (meaningless but stable) order of their hashed names.
-    pub async fn scan(&self, kind: Kind, folder: &str, after: Option<&Cursor>, limit: usize) -> Result<Vec<Found>, BarrierError>;
-    /// Does all of `changes` durably, or nothing. Groups with what others commit at the same time.
-    pub async fn commit(&self, changes: Changes) -> Result<Revision, BarrierError>;
+    ///
+    /// # Errors
+    /// One of them does not open, or the store cannot be read.
+    pub async fn scan(
+        &self,
+        kind: Kind,
+        folder: &str,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Vec<Found>, BarrierError> {
+        let records = &self.barrier.records;
+        let prefix = record::folder_prefix(&records.names, &self.namespace, kind, folder);
+        let page = records.store.scan(&prefix, after.map(|cursor| &*cursor.0), limit).await?;
+        page.into_iter().map(|(key, record)| self.found(kind, key, record)).collect()
+    }
+
+    /// Does all of `changes` durably, or nothing. Groups with what others commit at the same time. Of a deleted and a put
+    /// record at one address the put is what remains.
+    ///
+    /// # Errors
+    /// A condition does not hold, something is too large, or the store failed. After `Store(Unknown)` and `Stopped` read
+    /// again before deciding anything.
+    pub async fn commit(&self, changes: Changes) -> Result<Revision, BarrierError> {
+        if changes.puts.len() + changes.deletes.len() > MAX_CHANGES || changes.conditions.len() > MAX_CHANGES
+        {
+            return Err(BarrierError::TooLarge("more than 100 changes or conditions"));
+        }
+        // Sealed here, in the caller's time, so that the one committer is not what everybody waits for.
+        let mut batch = Batch {
+            conditions: changes.conditions.iter().map(|(at, condition)| (self.key(at), *condition)).collect(),
+            puts: Vec::with_capacity(changes.puts.len()),
+            deletes: changes.deletes.iter().map(|address| self.key(address)).collect(),
+        };
+        let mut bytes = 0;
+        for (address, content) in &changes.puts {
+            if address.name.len() + content.len() > MAX_PLAINTEXT {
+                return Err(BarrierError::TooLarge("a record of more than 60 KiB"));
+            }
+            let key = self.key(address);
+            let sealed = self.barrier.records.seal(&key, &address.name, content.expose())?;
+            bytes += sealed.len();
+            batch.puts.push((key, sealed));
+        }
+        if bytes > GROUP_BYTES {
+            return Err(BarrierError::TooLarge("more than 1.25 MiB at once"));
+        }
+        self.barrier.commit(batch).await
+    }
+
+    fn key(&self, address: &Address) -> StoreKey {
+        record::store_key(&self.barrier.records.names, &self.namespace, address)
+    }
+
+    fn found(&self, kind: Kind, key: StoreKey, record: Record) -> Result<Found, BarrierError> {
+        let opened = self.barrier.records.open(&key, &record.value).map_err(|_| self.corrupt(kind))?;
+        let part = key.last_chunk::<8>().map(|part| u64::from_be_bytes(*part)).ok_or(self.corrupt(kind))?;
+        let name = opened.name().into();
+        let entry = Entry { content: opened.into_content(), revision: record.revision };
+        Ok(Found { name, part, cursor: Cursor(key), entry })
+    }
+
+    fn corrupt(&self, kind: Kind) -> BarrierError {
+        BarrierError::Corrupt { kind, namespace: self.namespace.to_string() }
+    }
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "View({})", self.namespace)
+    }
 }

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::{CryptoError, Entropy};
 
 /// A 32-byte key. No `Debug`, no `Clone`, wiped on drop.
-pub struct Key(Zeroizing<Box<[u8; 32]>>);
+pub struct Key(Box<Zeroizing<[u8; 32]>>);
 
 struct OutputLength(usize);
 
@@ -23,14 +23,14 @@ impl Key {
     /// # Errors
     /// The system has no randomness to give.
     pub fn random(entropy: &dyn Entropy) -> Result<Self, CryptoError> {
-        let mut key = Self(Zeroizing::new(Box::new([0; 32])));
+        let mut key = Self(Box::new(Zeroizing::new([0; 32])));
         entropy.fill(&mut key.0[..])?;
         Ok(key)
     }
 
     /// From bytes that are a key already.
     pub fn from_bytes(bytes: &[u8; 32]) -> Self {
-        Self(Zeroizing::new(Box::new(*bytes)))
+        Self(Box::new(Zeroizing::new(*bytes)))
     }
 
     /// From a slice.
@@ -51,7 +51,7 @@ impl Key {
     /// # Errors
     /// Never in practice: 32 bytes are always within what HKDF can give.
     pub fn derive(&self, label: &str) -> Result<Key, CryptoError> {
-        let mut key = Self(Zeroizing::new(Box::new([0; 32])));
+        let mut key = Self(Box::new(Zeroizing::new([0; 32])));
         self.expand(&[label.as_bytes()], &mut key.0[..])?;
         Ok(key)
     }

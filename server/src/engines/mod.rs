@@ -10,6 +10,9 @@ use crate::{
 };
 
 pub mod kv;
+mod mounts;
+
+pub use mounts::Mounts;
 
 /// A kind of engine that can be mounted.
 pub struct Kind {

@@ -5,6 +5,7 @@
 
 use async_trait::async_trait;
 
+mod check;
 pub mod conformance;
 pub mod fault;
 pub mod memory;

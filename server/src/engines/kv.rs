@@ -1,1 +1,0 @@
-//! kv: versioned secrets. Stub.

@@ -1,0 +1,128 @@
+//! Folders come with their first name and go with their last, without locks.
+//!
+//! A folder has a record in its parent, `open` or `closing`; the mount itself has none. Two things always hold: the folder
+//! of an existing name or folder exists, and a folder is removed only if it is empty. Why, whoever else is writing:
+//!
+//! - Who adds a name to a folder does so on condition that the folder's record is as it was read and open (making it open
+//!   if need be), or makes the record and goes on with the parent in the same way.
+//! - Who removes the last name marks the folder `closing` in the same batch. This needs no condition on the folder: the
+//!   batch has one on the name, and as long as the name exists its folder does.
+//! - Only then, when that is durable, the folder is searched. A name added before the mark is found. A name added after it
+//!   has changed the record, so the removal, which is on condition of the mark's revision, does not happen.
+//!
+//! A crash in between leaves a `closing` folder. Lists show it only if something is in it; the next one to add or to
+//! remove a name there opens it again or removes it.
+
+use super::{Record, Shelf};
+use crate::{
+    barrier::{Address, BarrierError, Changes},
+    model::SecretBytes,
+    storage::Condition,
+};
+
+const FORMAT: u8 = 1;
+const OPEN: [u8; 2] = [FORMAT, 0];
+const CLOSING: [u8; 2] = [FORMAT, 1];
+
+/// How often a removal that lost to another write looks again. Giving up is harmless: see the module.
+const ATTEMPTS: usize = 16;
+
+impl Shelf {
+    /// Adds to `changes` what must hold and what must be made for a new name in `folder`.
+    pub(super) async fn enter(&self, folder: &str, changes: &mut Changes) -> Result<(), BarrierError> {
+        let mut here = folder;
+        while !here.is_empty() {
+            let address = address(here);
+            let Some(entry) = self.view.get(&address).await? else {
+                changes.conditions.push((address.clone(), Condition::Absent));
+                changes.puts.push((address, SecretBytes::from(&OPEN[..])));
+                here = parent(here);
+                continue;
+            };
+            changes.conditions.push((address.clone(), Condition::At(entry.revision)));
+            if is_closing(&entry.content) {
+                changes.puts.push((address, SecretBytes::from(&OPEN[..])));
+            }
+            // It exists, so those above it do, and will as long as it does.
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// Adds to `changes`, which remove a name from `folder`, the mark that the folder may be empty after them.
+    pub(super) async fn leave(&self, folder: &str, changes: &mut Changes) -> Result<(), BarrierError> {
+        if !folder.is_empty() && self.count_to_two(folder).await? < 2 {
+            changes.puts.push((address(folder), SecretBytes::from(&CLOSING[..])));
+        }
+        Ok(())
+    }
+
+    /// Removes `folder` if it is empty, then its parent if that is, and so on.
+    pub(super) async fn close(&self, folder: &str) -> Result<(), BarrierError> {
+        let mut here = folder;
+        while !here.is_empty() {
+            if !self.close_one(here).await? {
+                return Ok(());
+            }
+            here = parent(here);
+        }
+        Ok(())
+    }
+
+    /// Whether anything is in `folder`.
+    pub(super) async fn is_occupied(&self, folder: &str) -> Result<bool, BarrierError> {
+        Ok(self.count_to_two(folder).await? > 0)
+    }
+
+    /// Whether it was removed.
+    async fn close_one(&self, folder: &str) -> Result<bool, BarrierError> {
+        let address = address(folder);
+        for _ in 0..ATTEMPTS {
+            // The record first, then the search: see the module.
+            let Some(entry) = self.view.get(&address).await? else { return Ok(false) };
+            let closing = is_closing(&entry.content);
+            let occupied = self.is_occupied(folder).await?;
+            if occupied && !closing {
+                return Ok(false);
+            }
+            let mut changes = Changes::default();
+            changes.conditions.push((address.clone(), Condition::At(entry.revision)));
+            if closing && !occupied {
+                changes.deletes.push(address.clone());
+                self.leave(parent(folder), &mut changes).await?;
+            } else {
+                let state = if occupied { OPEN } else { CLOSING };
+                changes.puts.push((address.clone(), SecretBytes::from(&state[..])));
+            }
+            match self.commit(changes).await {
+                Ok(_) if closing => return Ok(!occupied),
+                Ok(_) | Err(BarrierError::Conflict) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    /// How many names and folders there are in `folder`; "two" means two or more.
+    async fn count_to_two(&self, folder: &str) -> Result<usize, BarrierError> {
+        let secrets = self.view.scan(Record::KvSecret, folder, None, 2).await?.len();
+        if secrets > 1 {
+            return Ok(secrets);
+        }
+        Ok(secrets + self.view.scan(Record::KvFolder, folder, None, 2 - secrets).await?.len())
+    }
+}
+
+/// Whether a folder's record says that it may be empty.
+pub(super) fn is_closing(content: &SecretBytes) -> bool {
+    content.expose() == CLOSING
+}
+
+fn address(folder: &str) -> Address {
+    let (parent, name) = folder.rsplit_once('/').unwrap_or(("", folder));
+    Address { kind: Record::KvFolder, folder: parent.into(), name: name.into(), part: 0 }
+}
+
+fn parent(folder: &str) -> &str {
+    folder.rsplit_once('/').map_or("", |(parent, _)| parent)
+}

@@ -1,0 +1,354 @@
+//! kv: versioned secrets under paths. What it can do stands here; how, in the files beside it. It gets a permit and a
+//! view, and knows nothing of tokens, policy rules, audit or the wire.
+//!
+//! Writes take no lock: each reads, builds its changes on condition that what it read is still so, and tries again if it
+//! is not.
+
+mod folders;
+mod list;
+mod read;
+mod record;
+mod watch;
+mod write;
+
+use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use strongroom_proto::limits::OPERATION_ID_BYTES;
+
+use super::{Engine, EngineError};
+use crate::{
+    barrier::{Address, BarrierError, Changes, Kind as Record, View},
+    model::{Invalid, KeyName, Path, SecretBytes, Timestamp, Verb},
+    permit::Permit,
+    storage::Revision,
+};
+
+/// kv, for the mount table.
+pub const KIND: super::Kind =
+    super::Kind { name: "kv", description: "Versioned secrets: maps of keys to bytes under paths.", build };
+
+/// What kv is asked to do with the permit's path.
+pub enum Operation {
+    /// Writes a new version.
+    Put {
+        /// All of it.
+        data: BTreeMap<KeyName, SecretBytes>,
+        /// The version that must be the latest; 0 = there must be no such secret.
+        expected_version: Option<u64>,
+        /// How long this version can be read.
+        ttl: Option<Duration>,
+        /// The caller's id of this write, so that repeating it is safe.
+        operation_id: Option<Box<str>>,
+    },
+    /// Writes a new version that differs from the latest in some keys.
+    Patch {
+        /// Keys to set, and keys to remove.
+        changes: BTreeMap<KeyName, Option<SecretBytes>>,
+        /// As for a put.
+        expected_version: Option<u64>,
+        /// As for a put; the former version's life is not inherited.
+        ttl: Option<Duration>,
+        /// As for a put.
+        operation_id: Option<Box<str>>,
+    },
+    /// Reads a version, or the latest.
+    Get {
+        /// Which.
+        version: Option<u64>,
+    },
+    /// One page of one level.
+    List {
+        /// 1 to 1000.
+        page_size: u32,
+        /// From the page before.
+        page_token: Option<String>,
+    },
+    /// Everything below, in order.
+    ListRecursive,
+    /// Changes of the permit's paths and below them.
+    Watch,
+    /// Hides versions; the latest if none is given.
+    Delete {
+        /// Which.
+        versions: Vec<u64>,
+    },
+    /// Brings hidden versions back.
+    Undelete {
+        /// Which; at least one.
+        versions: Vec<u64>,
+    },
+    /// Erases versions, or the whole secret, for good.
+    Destroy {
+        /// Which; none if all.
+        versions: Vec<u64>,
+        /// The secret with its metadata.
+        all: bool,
+    },
+    /// Everything but values.
+    GetMetadata,
+    /// Changes what is given.
+    UpdateMetadata {
+        /// Replaces all pairs.
+        custom: Option<BTreeMap<String, String>>,
+        /// Versions to keep; older ones go with the next put.
+        max_versions: Option<u32>,
+        /// Whether each put must give expected_version.
+        cas_required: Option<bool>,
+    },
+}
+
+/// Results that arrive over time.
+pub type Stream<T> = Pin<Box<dyn futures_util::Stream<Item = Result<T, EngineError>> + Send>>;
+
+/// What kv answers.
+pub enum Output {
+    /// A version was written, or had been by the same operation id.
+    Written {
+        /// Its number.
+        version: u64,
+        /// Of the secret after it.
+        metadata: SecretMetadata,
+    },
+    /// A version's content.
+    Secret {
+        /// Keys and values.
+        data: BTreeMap<KeyName, SecretBytes>,
+        /// Number and times of the version.
+        metadata: VersionMetadata,
+        /// Custom pairs of the secret.
+        custom: BTreeMap<String, String>,
+    },
+    /// Names of one level; `name/` for a folder.
+    Page {
+        /// Sorted by bytes.
+        names: Vec<Box<str>>,
+        /// For the next page, if there is one.
+        next: Option<String>,
+    },
+    /// Pages of whole paths.
+    Paths(Stream<Vec<Path>>),
+    /// Hints of changes.
+    Changes(Stream<Change>),
+    /// After a change, or as asked for.
+    Metadata(SecretMetadata),
+    /// It is gone.
+    Destroyed,
+}
+
+/// What there is to know about a secret, but for its values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretMetadata {
+    /// Where.
+    pub path: Path,
+    /// The latest version.
+    pub current_version: u64,
+    /// The oldest version still known.
+    pub oldest_version: u64,
+    /// Oldest first.
+    pub versions: Vec<VersionMetadata>,
+    /// The owner's own pairs.
+    pub custom: BTreeMap<String, String>,
+    /// Versions kept.
+    pub max_versions: u32,
+    /// Whether each put must give expected_version.
+    pub cas_required: bool,
+    /// Of the first version.
+    pub created_at: Timestamp,
+    /// By whom.
+    pub created_by: Box<str>,
+    /// Of the last change of any kind.
+    pub updated_at: Timestamp,
+    /// By whom.
+    pub updated_by: Box<str>,
+}
+
+/// What there is to know about a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionMetadata {
+    /// Its number.
+    pub version: u64,
+    /// When it was written.
+    pub created_at: Timestamp,
+    /// By whom.
+    pub created_by: Box<str>,
+    /// Since when it is hidden.
+    pub deleted_at: Option<Timestamp>,
+    /// Whether its bytes are gone.
+    pub destroyed: bool,
+    /// When it stops being readable.
+    pub expires_at: Option<Timestamp>,
+    /// Bytes of all values together.
+    pub size: u64,
+}
+
+/// That something changed, never to what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What happened.
+    pub kind: ChangeKind,
+    /// To which secret; none for `Started` and `Resync`.
+    pub path: Option<Path>,
+    /// Its current version then.
+    pub version: u64,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// The watch stands.
+    Started,
+    /// A new version.
+    Written,
+    /// Versions were hidden.
+    Deleted,
+    /// Versions were brought back.
+    Undeleted,
+    /// Versions, or all of it, were erased.
+    Destroyed,
+    /// Settings or custom pairs.
+    Metadata,
+    /// Changes were missed.
+    Resync,
+}
+
+/// What a caller may see, for filtering.
+trait Sight: Send + Sync + 'static {
+    fn sees_leaf(&self, path: &Path) -> bool;
+    fn sees_folder(&self, path: &Path) -> bool;
+    fn may_read(&self, path: &Path) -> bool;
+}
+
+impl Sight for Permit {
+    fn sees_leaf(&self, path: &Path) -> bool {
+        self.scope().sees_leaf(path)
+    }
+
+    fn sees_folder(&self, path: &Path) -> bool {
+        self.scope().sees_folder(path)
+    }
+
+    fn may_read(&self, path: &Path) -> bool {
+        self.scope().may(Verb::Read, path)
+    }
+}
+
+/// What a permit says about a change, in plain values.
+struct Request {
+    path: Path,
+    now: Timestamp,
+    actor: Box<str>,
+    may_create: bool,
+    may_update: bool,
+}
+
+impl From<&Permit> for Request {
+    fn from(permit: &Permit) -> Self {
+        Self {
+            path: permit.path().clone(),
+            now: permit.at(),
+            actor: permit.principal().to_string().into(),
+            may_create: permit.grants(Verb::Create),
+            may_update: permit.grants(Verb::Update),
+        }
+    }
+}
+
+/// One mounted kv.
+struct Kv(Arc<Shelf>);
+
+/// Everything a mounted kv has; operations are spread over the files beside this one.
+struct Shelf {
+    view: View,
+    index: list::Index,
+    hub: watch::Hub,
+}
+
+fn build(view: View) -> Box<dyn Engine> {
+    Box::new(Kv(Arc::new(Shelf::new(view))))
+}
+
+#[async_trait]
+impl Engine for Kv {
+    async fn run(&self, permit: Permit, operation: super::Operation) -> Result<super::Output, EngineError> {
+        let super::Operation::Kv(operation) = operation;
+        let shelf = Arc::clone(&self.0);
+        let output = match operation {
+            Operation::Get { version } => shelf.get(permit.path(), version, permit.at()).await?,
+            Operation::GetMetadata => shelf.metadata(permit.path()).await?,
+            Operation::List { page_size, page_token } => {
+                shelf.list(permit.path(), page_size, page_token.as_deref(), &permit).await?
+            }
+            Operation::ListRecursive => Output::Paths(shelf.walk(permit.path().clone(), Box::new(permit))),
+            Operation::Watch => Output::Changes(shelf.hub.watch(permit.paths().to_vec(), Box::new(permit))),
+            write => shelf.write(Request::from(&permit), write).await?,
+        };
+        Ok(super::Output::Kv(output))
+    }
+}
+
+impl Shelf {
+    fn new(view: View) -> Self {
+        Self { view, index: list::Index::default(), hub: watch::Hub::new() }
+    }
+
+    /// Commits and lets the lists of names know. The only way to the store: what changes a name is read off the changes
+    /// themselves, so that no writer can forget it.
+    async fn commit(&self, changes: Changes) -> Result<Revision, BarrierError> {
+        let moves = list::Move::all_of(&changes);
+        let result = self.view.commit(changes).await;
+        match &result {
+            Ok(revision) => self.index.apply(moves, *revision),
+            Err(BarrierError::Conflict | BarrierError::TooLarge(_)) => {}
+            // It may have happened: believe nothing that is remembered.
+            Err(_) => self.index.clear(),
+        }
+        result
+    }
+}
+
+/// Where one secret is kept.
+struct Place {
+    folder: Box<str>,
+    name: Box<str>,
+}
+
+impl Place {
+    fn of(path: &Path) -> Result<Self, Invalid> {
+        let inner = within_mount(path);
+        if inner.is_empty() {
+            return Err(Invalid::new("path", format!("{path} is a mount; a secret is mount/name or deeper")));
+        }
+        let (folder, name) = inner.rsplit_once('/').unwrap_or(("", inner));
+        Ok(Self { folder: folder.into(), name: name.into() })
+    }
+
+    fn secret(&self) -> Address {
+        self.address(Record::KvSecret, 0)
+    }
+
+    fn chunk(&self, version: u64, chunk: u16) -> Address {
+        self.address(Record::KvVersion, version << 16 | u64::from(chunk))
+    }
+
+    fn address(&self, kind: Record, part: u64) -> Address {
+        Address { kind, folder: self.folder.clone(), name: self.name.clone(), part }
+    }
+}
+
+/// The path without its mount; empty for the mount itself.
+fn within_mount(path: &Path) -> &str {
+    path.as_str().split_once('/').map_or("", |(_, inner)| inner)
+}
+
+fn corrupt(kind: Record, path: &Path) -> EngineError {
+    BarrierError::Corrupt { kind, namespace: path.to_string() }.into()
+}
+
+fn check_operation_id(id: &str) -> Result<(), Invalid> {
+    if id.len() > OPERATION_ID_BYTES {
+        let problem = format!("has {} bytes; at most {OPERATION_ID_BYTES} are allowed", id.len());
+        return Err(Invalid::new("operation_id", problem));
+    }
+    Ok(())
+}

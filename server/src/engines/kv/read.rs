@@ -1,0 +1,107 @@
+//! Reading: one get for a small latest version, one more per chunk otherwise.
+
+use super::{
+    Output, Place, Record, Shelf, corrupt,
+    record::{self, Data, Row, Secret},
+};
+use crate::{
+    engines::EngineError,
+    model::{Invalid, Path, Timestamp},
+    storage::Revision,
+};
+
+/// How often a read starts over because the secret was written while its chunks were read.
+const ATTEMPTS: usize = 16;
+
+/// A secret's record and when it was written.
+pub(super) struct Stored {
+    pub(super) secret: Secret,
+    pub(super) revision: Revision,
+}
+
+impl Shelf {
+    pub(super) async fn get(
+        &self,
+        path: &Path,
+        version: Option<u64>,
+        now: Timestamp,
+    ) -> Result<Output, EngineError> {
+        let place = Place::of(path)?;
+        if version == Some(0) {
+            return Err(Invalid::new("version", "is 0; versions start at 1").into());
+        }
+        for _ in 0..ATTEMPTS {
+            let stored = self.stored(path, &place).await?.ok_or(EngineError::NotFound)?;
+            let row = readable(&stored.secret, version.unwrap_or(stored.secret.current), now)?;
+            if let Some(data) = self.data(path, &place, &stored, row).await? {
+                let metadata = row.metadata();
+                return Ok(Output::Secret { data, metadata, custom: stored.secret.custom });
+            }
+        }
+        Err(crate::barrier::BarrierError::Conflict.into())
+    }
+
+    pub(super) async fn metadata(&self, path: &Path) -> Result<Output, EngineError> {
+        let stored = self.stored(path, &Place::of(path)?).await?.ok_or(EngineError::NotFound)?;
+        Ok(Output::Metadata(stored.secret.metadata(path)))
+    }
+
+    pub(super) async fn stored(&self, path: &Path, place: &Place) -> Result<Option<Stored>, EngineError> {
+        let Some(entry) = self.view.get(&place.secret()).await? else { return Ok(None) };
+        let secret = Secret::decode(&entry.content).map_err(|_| corrupt(Record::KvSecret, path))?;
+        Ok(Some(Stored { secret, revision: entry.revision }))
+    }
+
+    /// The data of a version, or `None` if the secret was changed meanwhile and `stored` is to be read again.
+    pub(super) async fn data(
+        &self,
+        path: &Path,
+        place: &Place,
+        stored: &Stored,
+        row: &Row,
+    ) -> Result<Option<Data>, EngineError> {
+        if row.chunks == 0 {
+            let inline = stored.secret.inline.as_ref().ok_or_else(|| corrupt(Record::KvSecret, path))?;
+            return record::decode_data(inline.expose())
+                .map(Some)
+                .map_err(|_| corrupt(Record::KvSecret, path));
+        }
+        let mut chunks = Vec::with_capacity(usize::from(row.chunks));
+        for chunk in 0..row.chunks {
+            let entry = self.view.get(&place.chunk(row.version, chunk)).await?;
+            // A record names only chunks as old as itself or older. A younger or missing one was changed since, or the
+            // secret was destroyed and made anew; if its record is still the same, it is the store that is wrong.
+            let suspicious = entry.as_ref().is_none_or(|entry| entry.revision > stored.revision);
+            if suspicious && !self.unchanged(place, stored.revision).await? {
+                return Ok(None);
+            }
+            chunks.push(entry.ok_or_else(|| corrupt(Record::KvVersion, path))?.content);
+        }
+        let data =
+            record::decode_data(&record::join(&chunks)).map_err(|_| corrupt(Record::KvVersion, path))?;
+        Ok(Some(data))
+    }
+
+    async fn unchanged(&self, place: &Place, revision: Revision) -> Result<bool, EngineError> {
+        Ok(self.view.get(&place.secret()).await?.is_some_and(|entry| entry.revision == revision))
+    }
+}
+
+/// The version, if it can be read now.
+pub(super) fn readable(secret: &Secret, version: u64, now: Timestamp) -> Result<&Row, EngineError> {
+    let Some(row) = secret.row(version) else {
+        // Versions are never skipped: one that is not there but was once has been pruned.
+        let pruned = version <= secret.current;
+        return Err(if pruned { EngineError::Destroyed { version } } else { EngineError::NotFound });
+    };
+    if row.destroyed {
+        return Err(EngineError::Destroyed { version });
+    }
+    if let Some(at) = row.deleted {
+        return Err(EngineError::Deleted { version, at });
+    }
+    match row.expires {
+        Some(at) if at <= now => Err(EngineError::Expired { version, at }),
+        _ => Ok(row),
+    }
+}
