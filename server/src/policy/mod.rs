@@ -5,9 +5,12 @@ mod defaults;
 mod diff;
 mod document;
 mod explain;
+#[doc(hidden)]
+pub mod oracle;
 mod parse;
 mod pattern;
 mod set;
+pub mod store;
 
 pub use decide::{Allowed, Context, Decision, Question, Refused, Rule, Scope, authorize};
 pub use diff::{Action, Change, Plan, plan};

@@ -82,7 +82,7 @@ fn options(yaml: &str) -> serde_saphyr::Options {
     let most = yaml.len().saturating_mul(2).saturating_add(64);
     serde_saphyr::options! {
         with_snippet: false,
-        budget: Some(serde_saphyr::budget! {
+        budget: serde_saphyr::budget! {
             max_documents: ROLES + BINDINGS,
             max_events: most,
             max_nodes: most,
@@ -90,7 +90,8 @@ fn options(yaml: &str) -> serde_saphyr::Options {
             max_anchors: 0,
             max_aliases: 0,
             max_merge_keys: 0,
-        }),
+            max_total_scalar_bytes: yaml.len(),
+        },
     }
 }
 
