@@ -1,7 +1,7 @@
 //! Secrets: read, write, list, delete. Watching them stands in `watch.rs`.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     time::Duration,
 };
 
@@ -419,7 +419,7 @@ fn secret(path: &str, answer: v1::GetResponse) -> Secret {
         created_at: timestamp(metadata.created_at_ms),
         created_by: metadata.created_by,
         expires_at: optional_timestamp(metadata.expires_at_ms),
-        custom: sorted(answer.custom),
+        custom: answer.custom,
     }
 }
 
@@ -429,10 +429,6 @@ fn written(answer: v1::PutResponse) -> Result<Metadata, Error> {
     Ok(Metadata { current_version: answer.version, ..metadata.into() })
 }
 
-fn sorted(pairs: HashMap<String, String>) -> BTreeMap<String, String> {
-    pairs.into_iter().collect()
-}
-
 impl From<v1::SecretMetadata> for Metadata {
     fn from(metadata: v1::SecretMetadata) -> Self {
         Self {
@@ -440,7 +436,7 @@ impl From<v1::SecretMetadata> for Metadata {
             current_version: metadata.current_version,
             oldest_version: metadata.oldest_version,
             versions: metadata.versions.into_iter().map(VersionInfo::from).collect(),
-            custom: sorted(metadata.custom),
+            custom: metadata.custom,
             max_versions: metadata.max_versions,
             cas_required: metadata.cas_required,
             created_at: timestamp(metadata.created_at_ms),
