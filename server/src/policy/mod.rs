@@ -11,6 +11,10 @@ mod parse;
 mod pattern;
 mod set;
 pub mod store;
+#[cfg(test)]
+mod store_tests;
+#[cfg(test)]
+mod tests;
 
 pub use decide::{Allowed, Context, Decision, Question, Refused, Rule, Scope, authorize};
 pub use diff::{Action, Change, Plan, plan};
