@@ -1,6 +1,11 @@
 //! Many at once.
 
 use super::*;
+use crate::{
+    barrier::{BarrierError, Changes},
+    engines::kv::Place,
+    storage::fault::{FaultStore, Operation as Io},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_who_expect_the_same_version_one_wins() {
@@ -75,7 +80,7 @@ async fn retried<T, F: Future<Output = Result<T, EngineError>>>(mut write: impl 
     loop {
         match write().await {
             Ok(done) => return done,
-            Err(EngineError::Barrier(crate::barrier::BarrierError::Conflict)) => {}
+            Err(EngineError::Barrier(BarrierError::Conflict)) => {}
             Err(error) => panic!("{error}"),
         }
     }
@@ -101,9 +106,43 @@ async fn readers_never_see_a_mixture() {
         match value(&shelf, "s/a", None).await {
             Ok(bytes) => assert!(bytes.len() == 150_000 && bytes.iter().all(|byte| *byte == bytes[0])),
             Err(EngineError::NotFound) => {}
-            Err(EngineError::Barrier(crate::barrier::BarrierError::Conflict)) => {}
+            Err(EngineError::Barrier(BarrierError::Conflict)) => {}
             Err(error) => panic!("{error}"),
         }
     }
     writing.await.unwrap();
+}
+
+/// Between reading the record and its first chunk the secret changes: the read starts over.
+#[tokio::test]
+async fn a_read_that_was_overtaken_starts_over() {
+    for destroyed in [false, true] {
+        let store = Arc::new(FaultStore::new(MemoryStore::new()));
+        let shelf = shelf_on(store.clone()).await;
+        written(&shelf, "s/a", put(&[1; 150_000], None)).await.unwrap();
+        let settings = Operation::UpdateMetadata { custom: None, max_versions: Some(1), cas_required: None };
+        write(&shelf, "s/a", settings).await.unwrap();
+
+        let (record, chunk) = (store.hold(Io::Get), store.hold(Io::Get));
+        let reader = Arc::clone(&shelf);
+        let reading = tokio::spawn(async move { value(&reader, "s/a", None).await });
+        record.reached().await.release();
+        let stopped = chunk.reached().await;
+        if destroyed {
+            destroy_all(&shelf, "s/a").await.unwrap();
+        }
+        written(&shelf, "s/a", put(&[2; 100_000], None)).await.unwrap();
+        stopped.release();
+        assert!(reading.await.unwrap().unwrap() == vec![2; 100_000], "destroyed: {destroyed}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_chunk_is_an_alarm_and_not_nothing() {
+    let shelf = shelf().await;
+    written(&shelf, "s/a", put(&[1; 150_000], None)).await.unwrap();
+    let chunk = Place::of(&path("s/a")).unwrap().chunk(1, 1);
+    shelf.commit(Changes { deletes: vec![chunk], ..Changes::default() }).await.unwrap();
+    let outcome = value(&shelf, "s/a", None).await;
+    assert!(matches!(outcome, Err(EngineError::Barrier(BarrierError::Corrupt { .. }))));
 }
