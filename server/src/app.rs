@@ -1,1 +1,191 @@
-//! Stub.
+//! The life of the process: build everything from a [`Config`], run it, drain it. `main` does nothing else.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{Api, ApiError, ops_http},
+    audit::{self, Broker, Opened},
+    clock::{Clock, SystemClock},
+    config::{self, Config, StorageKind},
+    core::{Core, Options},
+    crypto::{Entropy, SystemEntropy},
+    limits, process,
+    seal::FileSeal,
+    storage::{
+        Store,
+        memory::MemoryStore,
+        sled::{SledOptions, SledStore},
+    },
+    telemetry::{self, Metrics},
+    tls,
+};
+
+/// Kept free for a full disk; see `storage/sled`.
+const BALLAST_BYTES: u64 = 16 << 20;
+/// How often expired revocations are forgotten and the age of the keys is looked at.
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Why the server could not start or go on. Each is a sentence for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The store.
+    #[error("opening the store: {0}")]
+    Storage(#[from] crate::storage::sled::OpenError),
+    /// The audit log.
+    #[error("opening the audit log: {0}")]
+    Audit(#[from] audit::RecoverError),
+    /// A second sink.
+    #[error("opening the audit sink stdout: {0}")]
+    Sink(std::io::Error),
+    /// The certificate.
+    #[error("TLS: {0}")]
+    Tls(#[from] tls::TlsError),
+    /// A port.
+    #[error("listening on {address}: {cause}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why not.
+        cause: std::io::Error,
+    },
+    /// The core.
+    #[error(transparent)]
+    Core(#[from] crate::core::Error),
+    /// The API.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The plain port.
+    #[error("the ops port: {0}")]
+    Ops(std::io::Error),
+    /// A fault of ours.
+    #[error("metrics: {0}")]
+    Metrics(#[from] telemetry::MetricsError),
+    /// A task ended that must not.
+    #[error("a task of the server failed: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// A server that is ready to run: everything opened, both ports bound, nothing answered yet.
+pub struct App {
+    core: Arc<Core>,
+    metrics: Arc<Metrics>,
+    certificate: Arc<tls::Certificate>,
+    listener: TcpListener,
+    ops: TcpListener,
+    limits: config::Limits,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl App {
+    /// Opens everything the configuration names.
+    ///
+    /// # Errors
+    /// The first thing that could not be opened.
+    pub async fn build(config: &Config, accept_rollback: bool) -> Result<App, AppError> {
+        let metrics = Arc::new(Metrics::new()?);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+
+        let store: Arc<dyn Store> = match config.storage.kind {
+            StorageKind::Memory => Arc::new(MemoryStore::new()),
+            StorageKind::Sled => Arc::new(SledStore::open(sled_options(&config.storage))?),
+        };
+        let audit = open_audit(config, &clock)?;
+        let options = Options {
+            key_file: config.seal.key_file.clone().map(FileSeal::new),
+            accept_rollback,
+        };
+        let core = Core::start(store, audit, clock, Arc::clone(&entropy), Arc::clone(&metrics), options).await?;
+
+        let certificate = tls::Certificate::load(&config.tls.certificate, &config.tls.key)?;
+        let listener = bind(config.listen.address).await?;
+        let ops = bind(config.listen.ops_address).await?;
+        if let (Ok(api), Ok(ops)) = (listener.local_addr(), ops.local_addr()) {
+            tracing::info!(%api, %ops, "listening");
+        }
+        Ok(App { core, metrics, certificate, listener, ops, limits: config.limits.clone(), entropy })
+    }
+
+    /// Serves until `stop`, then drains: no new connections, those in flight finish, the audit log ends with a checkpoint.
+    ///
+    /// # Errors
+    /// Something that must go on did not.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), AppError> {
+        let App { core, metrics, certificate, listener, ops, limits, entropy } = self;
+        let api = Api {
+            core: Arc::clone(&core),
+            metrics: Arc::clone(&metrics),
+            in_flight: usize::try_from(limits.in_flight).unwrap_or(usize::MAX),
+            deadline: Duration::from_secs(limits.request_seconds),
+        };
+        let connections = tls::accept(listener, certificate.server_config()?, Arc::clone(&metrics), stop.clone());
+        let mut tasks: JoinSet<Result<(), AppError>> = JoinSet::new();
+        let (api_stop, ops_stop, watch_stop, chores_stop) = (stop.clone(), stop.clone(), stop.clone(), stop.clone());
+        tasks.spawn(async move { Ok(api.serve(connections, &*entropy, api_stop).await?) });
+        let ops = ops_http::serve(ops, Arc::clone(&core), Arc::clone(&metrics), ops_stop);
+        tasks.spawn(async move { ops.await.map_err(AppError::Ops) });
+        tokio::spawn(certificate.watch(metrics, watch_stop));
+        tokio::spawn(chores(Arc::clone(&core), chores_stop));
+
+        process::notify_ready();
+        let mut outcome = Ok(());
+        let draining = async {
+            while let Some(ended) = tasks.join_next().await {
+                stop.cancel();
+                if let Err(error) = ended.map_err(AppError::from).and_then(|result| result) {
+                    outcome = Err(error);
+                }
+            }
+        };
+        tokio::pin!(draining);
+        tokio::select! {
+            () = &mut draining => {}
+            () = stop.cancelled() => {
+                process::notify_stopping();
+                if tokio::time::timeout(limits::DRAIN, &mut draining).await.is_err() {
+                    tracing::warn!(seconds = limits::DRAIN.as_secs(), "some requests did not finish in time");
+                }
+            }
+        }
+        core.stop().await;
+        outcome
+    }
+}
+
+fn open_audit(config: &Config, clock: &Arc<dyn Clock>) -> Result<(Broker, Opened), AppError> {
+    let settings = audit::Config {
+        directory: config.audit.directory.clone(),
+        durability: config.audit.durability,
+        segment_bytes: config.audit.segment_mib << 20,
+    };
+    let kinds = audit::KINDS.iter().filter(|kind| config.audit.stdout && kind.name == "stdout");
+    let sinks = kinds.map(|kind| (kind.build)()).collect::<Result<_, _>>().map_err(AppError::Sink)?;
+    Ok(Broker::open(&settings, Arc::clone(clock), sinks)?)
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, AppError> {
+    TcpListener::bind(address).await.map_err(|cause| AppError::Listen { address, cause })
+}
+
+fn sled_options(config: &config::Storage) -> SledOptions {
+    SledOptions {
+        directory: config.directory.clone(),
+        cache_bytes: config.cache_mib << 20,
+        allow_unsafe_filesystem: false,
+        reserve_bytes: BALLAST_BYTES,
+    }
+}
+
+/// What has to be done now and then while the server is up.
+async fn chores(core: Arc<Core>, stop: CancellationToken) {
+    let mut hour = tokio::time::interval(HOUR);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = hour.tick() => core.hourly().await,
+        }
+    }
+}

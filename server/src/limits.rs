@@ -1,1 +1,44 @@
-//! Stub.
+//! The server's limits in one place, each with its reason. Those both ends know (sizes) are in `strongroom_proto::limits`.
+
+use std::time::Duration;
+
+/// Connections at once: about 60 KiB each with TLS and HTTP/2 buffers, so at most 128 MiB.
+pub const CONNECTIONS: usize = 2048;
+/// Of one address: 64 would do for a node, but a whole cluster may come through one NAT.
+pub const CONNECTIONS_PER_IP: usize = 256;
+/// A TLS handshake takes two round trips; who needs longer is a slowloris.
+pub const HANDSHAKE: Duration = Duration::from_secs(5);
+/// From the handshake to the first request.
+pub const FIRST_REQUEST: Duration = Duration::from_secs(10);
+/// Without any request.
+pub const IDLE: Duration = Duration::from_secs(300);
+/// Connections end in their time, so that load spreads over servers and renewed certificates are seen.
+pub const CONNECTION_AGE: Duration = Duration::from_secs(30 * 60);
+/// For the last requests of a connection that is asked to go.
+pub const CONNECTION_GRACE: Duration = Duration::from_secs(60);
+/// Watches, tails and recursive lists at once: two for each pod of a large cluster's node come from few connections.
+pub const STREAMS: usize = 20_000;
+/// Streams of one connection: clients keep 64 in flight; h2's own default is no limit.
+pub const STREAMS_PER_CONNECTION: u32 = 100;
+/// Resets a client may have pending before it is cut off (CVE-2023-44487).
+pub const PENDING_RESETS: usize = 20;
+/// Header list of one request: a token of 8 KiB and some room.
+pub const HEADER_BYTES: u32 = 16 << 10;
+/// Requests at work at once; more wait for [`QUEUE_WAIT`] at most, because a longer queue only makes all of them late.
+pub const IN_FLIGHT: usize = 512;
+/// Longest wait for a slot before a request is shed.
+pub const QUEUE_WAIT: Duration = Duration::from_millis(250);
+/// Deadline of a request that brings none, and the longest it may bring; watches are apart.
+pub const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a stop waits for requests at work; below the 30 s Kubernetes gives a pod.
+pub const DRAIN: Duration = Duration::from_secs(20);
+/// How often certificate files are looked at.
+pub const CERTIFICATE_CHECK: Duration = Duration::from_secs(10);
+/// Largest certificate or key file: real chains are below 20 KiB.
+pub const PEM_BYTES: u64 = 1 << 20;
+/// Largest configuration file.
+pub const CONFIG_BYTES: u64 = 1 << 20;
+/// Pause after a failed accept (no file descriptors left), so that the loop does not spin.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Finished handshakes waiting to be served.
+pub const ACCEPT_QUEUE: usize = 64;

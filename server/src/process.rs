@@ -1,1 +1,96 @@
-//! Stub.
+//! What the process tells the system about itself at start: no core dumps, no swapping of keys where allowed, no files
+//! that others can read; and what it tells systemd. It knows nothing of secrets or of serving.
+
+use rustix::{
+    fs::Mode,
+    mm::{MlockAllFlags, mlockall},
+    process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, umask},
+    thread::{CapabilitySet, capabilities},
+};
+
+/// Whether memory is kept out of swap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryLock {
+    /// It is.
+    Locked,
+    /// The limit is finite and the capability is missing: locking would make a later allocation fail.
+    NotAllowed,
+    /// The system refused all the same.
+    Refused(rustix::io::Errno),
+}
+
+/// Hardens the process. Call it first, before any secret is in memory and before other threads exist; what does not
+/// work is logged with what to do about it, and is no reason not to start.
+pub fn harden() -> MemoryLock {
+    umask(Mode::RWXG | Mode::RWXO);
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "other processes of this user may read this one's memory: PR_SET_DUMPABLE failed");
+    }
+    if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
+        tracing::warn!(%error, "a crash may write secrets to a core dump: set LimitCORE=0");
+    }
+    let lock = lock_memory();
+    match lock {
+        MemoryLock::Locked => tracing::info!("memory is locked: keys are never swapped out"),
+        MemoryLock::NotAllowed => tracing::warn!(
+            "memory is not locked, keys may be swapped out: set LimitMEMLOCK=infinity (systemd), or add the \
+             capability IPC_LOCK (Kubernetes), or switch swap off"
+        ),
+        MemoryLock::Refused(error) => {
+            tracing::warn!(%error, "memory is not locked, keys may be swapped out: switch swap off");
+        }
+    }
+    lock
+}
+
+/// ONFAULT: only pages in use are locked, so that thread stacks and reserves do not become resident.
+fn lock_memory() -> MemoryLock {
+    if !may_lock() {
+        return MemoryLock::NotAllowed;
+    }
+    match mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT) {
+        Ok(()) => MemoryLock::Locked,
+        Err(error) => MemoryLock::Refused(error),
+    }
+}
+
+/// With a finite limit MCL_FUTURE turns every mapping beyond it into a failed allocation, at any later time.
+fn may_lock() -> bool {
+    getrlimit(Resource::Memlock).current.is_none()
+        || capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK))
+}
+
+/// Tells systemd that requests are served; nothing where there is no systemd.
+pub fn notify_ready() {
+    notify(sd_notify::NotifyState::Ready);
+}
+
+/// Tells systemd that the server is draining.
+pub fn notify_stopping() {
+    notify(sd_notify::NotifyState::Stopping);
+}
+
+fn notify(state: sd_notify::NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "cannot tell systemd the state of the server");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The process is shared with other tests: all of this is harmless to them.
+    #[test]
+    fn no_dumps_and_no_open_files() {
+        let lock = harden();
+        assert_eq!(lock == MemoryLock::NotAllowed, !may_lock());
+        assert_eq!(getrlimit(Resource::Core).current, Some(0));
+        assert_eq!(rustix::process::dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+        let file = tempfile::tempdir().unwrap();
+        let path = file.path().join("new");
+        std::fs::write(&path, "").unwrap();
+        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(path).unwrap());
+        assert_eq!(mode & 0o077, 0);
+    }
+}

@@ -1,1 +1,248 @@
-//! Stub.
+//! The log and the metrics. No path, principal or secret is ever a label, and the log has no field for a secret.
+
+use std::time::Duration;
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+use strongroom_proto::Reason;
+use tracing_subscriber::EnvFilter;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For machines.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// The log could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("the log cannot be started: {0}")]
+pub struct LogError(String);
+
+/// Whether `level` is one that [`init_log`] takes: `info`, or `info,strongroom_server=debug`.
+pub fn is_level(level: &str) -> bool {
+    EnvFilter::try_new(level).is_ok() && !level.is_empty()
+}
+
+/// Starts the log on standard error.
+///
+/// # Errors
+/// A bad level, or a second start.
+pub fn init_log(format: LogFormat, level: &str) -> Result<(), LogError> {
+    let filter = EnvFilter::try_new(level).map_err(|e| LogError(e.to_string()))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+        LogFormat::Text => log.try_init(),
+    }
+    .map_err(|e| LogError(e.to_string()))
+}
+
+/// Two metrics of one name: a fault of ours.
+pub type MetricsError = prometheus::Error;
+
+/// What the server measures of itself.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    durations: HistogramVec,
+    in_flight: IntGauge,
+    audit_group: Histogram,
+    audit_sync: Histogram,
+    commits: IntCounterVec,
+    sealed: IntGauge,
+    connections: IntGauge,
+    refused: IntCounterVec,
+    certificate_expiry: IntGauge,
+    reload_failures: IntCounter,
+}
+
+/// Why a connection was not served. The label of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Too many at once.
+    TooMany,
+    /// Too many of one address.
+    TooManyOfAddress,
+    /// The handshake took too long.
+    HandshakeTimeout,
+    /// The handshake failed.
+    Handshake,
+    /// The system could not accept.
+    Accept,
+}
+
+impl Refused {
+    fn as_str(self) -> &'static str {
+        match self {
+            Refused::TooMany => "too_many",
+            Refused::TooManyOfAddress => "too_many_of_address",
+            Refused::HandshakeTimeout => "handshake_timeout",
+            Refused::Handshake => "handshake",
+            Refused::Accept => "accept",
+        }
+    }
+}
+
+impl Metrics {
+    /// All at zero.
+    ///
+    /// # Errors
+    /// Two metrics of one name: a fault of ours.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let counters = |name, help, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
+        let seconds = |name, help| HistogramOpts::new(name, help).buckets(buckets());
+        let group =
+            HistogramOpts::new("strongroom_audit_group_records", "Audit records made durable by one fsync")
+                .buckets(vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0]);
+        let metrics = Self {
+            registry: Registry::new(),
+            requests: counters(
+                "strongroom_requests_total",
+                "Requests by RPC and outcome",
+                &["rpc", "reason"],
+            )?,
+            durations: HistogramVec::new(
+                seconds("strongroom_request_duration_seconds", "Request duration"),
+                &["rpc"],
+            )?,
+            in_flight: IntGauge::new("strongroom_requests_in_flight", "Requests at work")?,
+            audit_group: Histogram::with_opts(group)?,
+            audit_sync: Histogram::with_opts(seconds(
+                "strongroom_audit_sync_seconds",
+                "Duration of an audit fsync",
+            ))?,
+            commits: counters("strongroom_store_commits_total", "Store commits by outcome", &["outcome"])?,
+            sealed: IntGauge::new("strongroom_sealed", "1 while the server has no keys")?,
+            connections: IntGauge::new("strongroom_connections", "Open TLS connections")?,
+            refused: counters("strongroom_connections_refused_total", "Connections not served", &["why"])?,
+            certificate_expiry: IntGauge::new(
+                "strongroom_tls_certificate_expiry_seconds",
+                "End of the served certificate, in seconds since the Unix epoch",
+            )?,
+            reload_failures: IntCounter::new(
+                "strongroom_certificate_reload_failures_total",
+                "Broken certificate files",
+            )?,
+        };
+        metrics.register()?;
+        Ok(metrics)
+    }
+
+    fn register(&self) -> Result<(), prometheus::Error> {
+        let all: [Box<dyn prometheus::core::Collector>; 11] = [
+            Box::new(self.requests.clone()),
+            Box::new(self.durations.clone()),
+            Box::new(self.in_flight.clone()),
+            Box::new(self.audit_group.clone()),
+            Box::new(self.audit_sync.clone()),
+            Box::new(self.commits.clone()),
+            Box::new(self.sealed.clone()),
+            Box::new(self.connections.clone()),
+            Box::new(self.refused.clone()),
+            Box::new(self.certificate_expiry.clone()),
+            Box::new(self.reload_failures.clone()),
+        ];
+        all.into_iter().try_for_each(|metric| self.registry.register(metric))
+    }
+
+    /// A request came in.
+    pub fn request_started(&self) {
+        self.in_flight.inc();
+    }
+
+    /// And was answered. `rpc` and `code` are names of ours, never what a client sent.
+    pub fn request_finished(&self, rpc: &'static str, code: &'static str, took: Duration) {
+        self.in_flight.dec();
+        self.requests.with_label_values(&[rpc, code]).inc();
+        self.durations.with_label_values(&[rpc]).observe(took.as_secs_f64());
+    }
+
+    /// One fsync made `records` durable.
+    pub fn audit_synced(&self, records: u32, took: Duration) {
+        self.audit_group.observe(records.into());
+        self.audit_sync.observe(took.as_secs_f64());
+    }
+
+    /// The store did, or refused, a commit.
+    pub fn store_commit(&self, done: bool) {
+        self.commits.with_label_values(&[if done { "done" } else { "failed" }]).inc();
+    }
+
+    /// The server lost or got its keys.
+    pub fn set_sealed(&self, sealed: bool) {
+        self.sealed.set(sealed.into());
+    }
+
+    /// A connection is served from now on.
+    pub fn connection_opened(&self) {
+        self.connections.inc();
+    }
+
+    /// No longer.
+    pub fn connection_closed(&self) {
+        self.connections.dec();
+    }
+
+    /// A connection is not served.
+    pub fn connection_refused(&self, why: Refused) {
+        self.refused.with_label_values(&[why.as_str()]).inc();
+    }
+
+    /// When the served certificate ends.
+    pub fn set_certificate_expiry(&self, unix_seconds: i64) {
+        self.certificate_expiry.set(unix_seconds);
+    }
+
+    /// New certificate files are broken.
+    pub fn certificate_reload_failed(&self) {
+        self.reload_failures.inc();
+    }
+
+    /// All of it in the text format of Prometheus.
+    pub fn render(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+}
+
+/// 100 microseconds to 10 seconds: a read takes less than a millisecond, the deadline is 30 s.
+fn buckets() -> Vec<f64> {
+    vec![0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renders_what_was_measured() {
+        let metrics = Metrics::new().unwrap();
+        metrics.request_started();
+        metrics.request_finished("Secrets/Get", Some(Reason::NotFound), Duration::from_millis(2));
+        metrics.audit_synced(3, Duration::from_micros(700));
+        metrics.store_commit(true);
+        metrics.set_sealed(true);
+        metrics.connection_refused(Refused::Handshake);
+        let text = metrics.render();
+        for line in [
+            "strongroom_requests_total{reason=\"NOT_FOUND\",rpc=\"Secrets/Get\"} 1",
+            "strongroom_requests_in_flight 0",
+            "strongroom_audit_group_records_sum 3",
+            "strongroom_store_commits_total{outcome=\"done\"} 1",
+            "strongroom_sealed 1",
+            "strongroom_connections_refused_total{why=\"handshake\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn levels() {
+        assert!(is_level("info") && is_level("info,strongroom_server=debug"));
+        assert!(!is_level("") && !is_level("info=loud=x"));
+    }
+}

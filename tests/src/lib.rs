@@ -1,1 +1,9 @@
-//! x
+//! What whole-system tests, the demo, the benchmark and the fault harness share: starting the real binaries over TLS.
+
+pub mod bench;
+pub mod cli;
+pub mod figures;
+pub mod faults;
+pub mod pki;
+pub mod raw;
+pub mod server;

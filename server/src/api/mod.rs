@@ -1,1 +1,130 @@
-//! Stub.
+//! The wire: the only place that knows tonic. It parses messages into actions, hands them to `core` and converts what
+//! comes back; it decides nothing.
+
+pub mod access;
+mod audit;
+mod auth;
+mod call;
+mod connection;
+mod convert;
+mod layers;
+pub mod ops_http;
+mod policy;
+mod secrets;
+mod status;
+mod sys;
+
+use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
+
+use futures_util::{Stream, StreamExt};
+use strongroom_proto::{
+    FILE_DESCRIPTOR_SET, limits as wire,
+    v1::{
+        audit_server::AuditServer, auth_server::AuthServer, policy_server::PolicyServer, secrets_server::SecretsServer,
+        sys_server::SysServer,
+    },
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, transport::Server};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use crate::{
+    core::Core,
+    crypto::{CryptoError, Entropy},
+    limits,
+    telemetry::Metrics,
+    tls::TlsConnection,
+};
+
+/// A service with the wire's limits on messages.
+macro_rules! bounded {
+    ($server:ident, $service:expr) => {
+        $server::new($service)
+            .max_decoding_message_size(wire::REQUEST_BYTES)
+            .max_encoding_message_size(wire::RESPONSE_BYTES)
+    };
+}
+
+/// A server-streaming answer.
+type Streaming<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Why the API could not be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// At start.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+    /// At start: our own descriptors.
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// While serving.
+    #[error("serving: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// What the API is made of.
+pub struct Api {
+    /// Answers.
+    pub core: Arc<Core>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Requests at once before shedding.
+    pub in_flight: usize,
+    /// The longest a unary request may take.
+    pub deadline: Duration,
+}
+
+impl Api {
+    /// Serves connections until `stop`, then lets those in flight finish.
+    ///
+    /// # Errors
+    /// It could not be set up, or the transport failed.
+    pub async fn serve(
+        self,
+        connections: mpsc::Receiver<TlsConnection>,
+        entropy: &dyn Entropy,
+        stop: CancellationToken,
+    ) -> Result<(), ApiError> {
+        let shared = Arc::new(layers::Shared::new(self.in_flight, self.deadline, entropy, self.metrics)?);
+        let (reporter, health) = tonic_health::server::health_reporter();
+        let follower = tokio::spawn(report_health(Arc::clone(&self.core), reporter));
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()?;
+        let core = self.core;
+        let served = Server::builder()
+            .layer(layers::PerRequestLayer(shared))
+            .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
+            .http2_max_pending_accept_reset_streams(Some(limits::PENDING_RESETS))
+            .http2_max_header_list_size(limits::HEADER_BYTES)
+            .max_connection_age(limits::CONNECTION_AGE)
+            .max_connection_age_grace(limits::CONNECTION_GRACE)
+            .add_service(health)
+            .add_service(reflection)
+            .add_service(bounded!(SecretsServer, secrets::SecretsService(Arc::clone(&core))))
+            .add_service(bounded!(AuthServer, auth::AuthService(Arc::clone(&core))))
+            .add_service(bounded!(PolicyServer, policy::PolicyService(Arc::clone(&core))))
+            .add_service(bounded!(SysServer, sys::SysService(Arc::clone(&core))))
+            .add_service(bounded!(AuditServer, audit::AuditService(core)))
+            .serve_with_incoming_shutdown(ReceiverStream::new(connections).map(Ok::<_, Infallible>), stop.cancelled_owned())
+            .await;
+        follower.abort();
+        Ok(served?)
+    }
+}
+
+/// The standard health service says SERVING when the server can answer: unsealed and with a log to write to.
+async fn report_health(core: Arc<Core>, reporter: HealthReporter) {
+    let mut changes = core.watch_phase();
+    loop {
+        let serving = if core.ready().is_ok() { ServingStatus::Serving } else { ServingStatus::NotServing };
+        reporter.set_service_status("", serving).await;
+        reporter.set_service_status("strongroom.v1.Secrets", serving).await;
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}

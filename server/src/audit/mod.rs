@@ -1,1 +1,54 @@
-//! Stub.
+//! The audit log: every request is written down, durably, before anything of it leaves the server.
+//!
+//! A request builds an [`Event`] and awaits [`Broker::record`], which answers with [`Recorded`], the proof that the
+//! permit wants. One thread writes: it gives each record its place in the hash chain, appends everything that waits with
+//! one write and one fdatasync, and wakes who waited. If it cannot write, nobody gets an answer any more.
+//!
+//! It knows neither what a request does nor who may do it, and it is never given the value of a secret: what is to be
+//! correlated comes as a [`Hashed`].
+
+mod broker;
+mod chain;
+mod file;
+mod query;
+mod queue;
+mod record;
+mod recover;
+mod redact;
+mod stdout;
+mod writer;
+
+pub use broker::{Broker, Config, Durability, Recorded};
+pub use chain::StoreState;
+pub use file::{FileError, Usage};
+pub use query::{Filter, Lines, QueryError, Reader};
+pub use queue::{AuditError, Health};
+pub use record::{Decision, Effect, Event, Kind, Recovery, Status};
+pub use recover::{LastCheckpoint, OpenIntent, Opened, RecoverError};
+pub use redact::{Hashed, Redactor};
+pub use stdout::StdoutSink;
+
+/// A second place for durable lines: it can lag and lose, it never holds up a request. The file is the record.
+pub trait Sink: Send {
+    /// Takes durable lines, each ended by a line break, in order and without a gap. Returns at once, whatever happens.
+    fn offer(&mut self, lines: &bytes::Bytes);
+
+    /// Hands on what it still holds, within a second, and ends.
+    fn close(self: Box<Self>);
+}
+
+/// A kind of sink that can be configured.
+pub struct SinkKind {
+    /// Name in the configuration.
+    pub name: &'static str,
+    /// One sentence for people.
+    pub description: &'static str,
+    /// Makes one.
+    pub build: fn() -> std::io::Result<Box<dyn Sink>>,
+}
+
+/// All kinds there are; a new sink is one file and one line here.
+pub const KINDS: &[SinkKind] = &[stdout::KIND];
+
+#[cfg(test)]
+mod conformance;

@@ -1,1 +1,172 @@
-//! Stub.
+//! The heart: what state the server is in, and the one function every request runs through ([`handle`]).
+//!
+//! The state is a type, not a flag: whoever needs keys asks for [`Unsealed`] and cannot go on without it.
+
+mod long_stream;
+mod error;
+mod handle;
+mod lifecycle;
+mod record;
+mod request;
+mod run;
+mod unauthenticated;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+pub use error::Error;
+pub use handle::handle;
+pub use lifecycle::{Initialized, Options};
+pub use request::{
+    Action, Answer, Answers, AuditAction, CanI, PolicyAction, Request, SessionAction, SysAction,
+    UserAction,
+};
+pub use unauthenticated::{Login, Unauthenticated, init, login, unseal};
+
+use crate::{
+    audit::{AuditError, Broker, LastCheckpoint, Redactor},
+    auth::userpass::Userpass,
+    barrier::Barrier,
+    clock::Clock,
+    crypto::{Entropy, Key},
+    engines::Mounts,
+    model::StoreId,
+    policy::store::PolicyStore,
+    seal::{Progress, SealRecord},
+    storage::Store,
+    telemetry::Metrics,
+    tokens::Tokens,
+};
+
+/// Everything a server is made of that does not depend on keys.
+pub struct Core {
+    store: Arc<dyn Store>,
+    audit: Arc<Broker>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    metrics: Arc<Metrics>,
+    options: Options,
+    phase: ArcSwap<Phase>,
+    phase_changes: watch::Sender<()>,
+    /// Shares given so far. Held for microseconds, never across an await.
+    progress: Mutex<Progress>,
+    /// One init, unseal, seal, rotate or rekey at a time; holds the root key while there is one.
+    lifecycle: tokio::sync::Mutex<Option<Key>>,
+    /// How far the store was, by the audit log as it was found at the start.
+    last_checkpoint: Option<LastCheckpoint>,
+}
+
+/// The three states of a server.
+enum Phase {
+    /// The store is empty.
+    Uninitialized,
+    /// There is data, but no key.
+    Sealed(SealRecord),
+    /// Open.
+    Unsealed(Arc<Unsealed>),
+}
+
+/// What exists only while the server has its keys. Dropped as a whole at seal.
+pub struct Unsealed {
+    seal: ArcSwap<SealRecord>,
+    barrier: Arc<Barrier>,
+    tokens: Tokens,
+    redactor: Redactor,
+    userpass: Userpass,
+    policy: PolicyStore,
+    mounts: Mounts,
+}
+
+/// What anybody may know.
+pub struct Status {
+    /// Whether there was an init.
+    pub initialized: bool,
+    /// Whether there are no keys.
+    pub sealed: bool,
+    /// How the root key is kept.
+    pub seal: Option<SealSummary>,
+    /// Shares given so far.
+    pub progress: u8,
+    /// Of this store.
+    pub store_id: Option<StoreId>,
+    /// Active key term.
+    pub key_term: Option<u32>,
+}
+
+/// Of a seal, without anything that matters to a thief.
+pub struct SealSummary {
+    /// `shamir` or `file`.
+    pub kind: &'static str,
+    /// How many there are.
+    pub shares: u8,
+    /// How many are needed.
+    pub threshold: u8,
+}
+
+impl Core {
+    /// What anybody may know.
+    pub fn status(&self) -> Status {
+        let phase = self.phase.load();
+        let (record, key_term) = match &**phase {
+            Phase::Uninitialized => (None, None),
+            Phase::Sealed(record) => (Some(Arc::new(record.clone())), None),
+            Phase::Unsealed(unsealed) => (Some(unsealed.seal.load_full()), Some(unsealed.barrier.active_term())),
+        };
+        Status {
+            initialized: record.is_some(),
+            sealed: !matches!(**phase, Phase::Unsealed(_)),
+            progress: self.shares_given(),
+            store_id: record.as_ref().map(|record| record.store),
+            seal: record.map(|record| SealSummary {
+                kind: record.kind.name,
+                shares: record.shares,
+                threshold: record.threshold,
+            }),
+            key_term,
+        }
+    }
+
+    /// Whether secrets can be served at this moment.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn ready(&self) -> Result<(), Error> {
+        self.unsealed()?;
+        let health = self.audit.health();
+        match health.failed {
+            Some(cause) => Err(AuditError::Unavailable { cause }.into()),
+            None if health.full => Err(AuditError::Unavailable { cause: "its file system is full".into() }.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Woken at every change of phase.
+    pub fn watch_phase(&self) -> watch::Receiver<()> {
+        self.phase_changes.subscribe()
+    }
+
+    /// The keys, or why there are none.
+    fn unsealed(&self) -> Result<Arc<Unsealed>, Error> {
+        match &**self.phase.load() {
+            Phase::Unsealed(unsealed) => Ok(Arc::clone(unsealed)),
+            Phase::Uninitialized => Err(Error::NotInitialized),
+            Phase::Sealed(record) => {
+                Err(Error::Sealed { given: self.shares_given(), threshold: record.threshold })
+            }
+        }
+    }
+
+    fn shares_given(&self) -> u8 {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.expire(self.clock.now());
+        progress.given()
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.metrics.set_sealed(!matches!(phase, Phase::Unsealed(_)));
+        self.phase.store(Arc::new(phase));
+        self.phase_changes.send_replace(());
+    }
+}

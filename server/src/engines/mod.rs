@@ -12,6 +12,9 @@ use crate::{
 #[cfg(test)]
 mod conformance;
 pub mod kv;
+mod mounts;
+
+pub use mounts::Mounts;
 
 /// A kind of engine that can be mounted.
 pub struct Kind {

@@ -1,1 +1,24 @@
-//! Stub.
+//! Who may do what: roles, bindings and the decision. What a policy means stands in [`decide`].
+
+pub mod decide;
+mod defaults;
+mod diff;
+mod document;
+mod explain;
+#[doc(hidden)]
+pub mod oracle;
+mod parse;
+mod pattern;
+mod set;
+pub mod store;
+#[cfg(test)]
+mod store_tests;
+#[cfg(test)]
+mod tests;
+
+pub use decide::{Allowed, Context, Decision, Question, Refused, Rule, Scope, authorize};
+pub use diff::{Action, Change, Plan, plan};
+pub use document::{Documents, Effect, ObjectKind};
+pub use explain::WhoCan;
+pub use pattern::Pattern;
+pub use set::PolicySet;

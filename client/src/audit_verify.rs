@@ -1,0 +1,397 @@
+//! Proves offline, with the public key alone, that an audit log is whole: nothing changed, dropped, added or reordered.
+//!
+//! Written from the format's description and not from the writer, with which it shares only the vectors:
+//!
+//! ```text
+//! {"seq":N,"time":"...","prev":"<hex>","kind":"...",...,"hash":"<hex>"}
+//! hash      = SHA-256(prev, 32 bytes || the line's bytes before ,"hash":")
+//! signature = Ed25519("strongroom audit checkpoint v1\n" || the line's bytes before ,"signature":")
+//! ```
+//!
+//! Lines behind the last checkpoint are chained but not signed yet: who can write the file can replace them, and can cut
+//! the log at any checkpoint. [`Options::expected`] finds that, given a size and a head kept elsewhere.
+
+use std::io::{self, BufRead, Read};
+
+use ring::{
+    digest::{self, SHA256},
+    signature::{ED25519, UnparsedPublicKey},
+};
+
+const DOMAIN: &[u8] = b"strongroom audit checkpoint v1\n";
+/// Longest line read; the longest one ever written has a few thousand bytes.
+const LINE_BYTES: u64 = 256 << 10;
+/// Lines looked at behind a gap, to tell lines that moved from lines that are gone.
+const LOOK_AHEAD: usize = 4096;
+
+/// 32 bytes of a hash.
+pub type Hash = [u8; 32];
+
+/// A point of the log that is known from elsewhere: an earlier [`Summary`], a checkpoint that was noted down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Anchor {
+    /// Number of records up to it.
+    pub size: u64,
+    /// Hash of the last of them.
+    pub head: Hash,
+}
+
+/// What to verify against.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The server's audit public key, and earlier ones.
+    pub public_keys: Vec<[u8; 32]>,
+    /// The log goes on behind this point; without it, it must start with record 1.
+    pub from: Option<Anchor>,
+    /// The log must reach and contain this point.
+    pub expected: Option<Anchor>,
+}
+
+/// What is proved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Lines read.
+    pub records: u64,
+    /// Where the log ends.
+    pub end: Anchor,
+    /// The last checkpoint; everything up to it is signed.
+    pub signed: Option<Signed>,
+    /// Lines behind the last checkpoint: chained, not signed yet.
+    pub unsigned: u64,
+}
+
+/// A checkpoint whose signature is right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// Number of its record.
+    pub seq: u64,
+    /// RFC 3339.
+    pub time: String,
+    /// Last durable batch of the store then.
+    pub batch_seq: u64,
+}
+
+/// The first thing that is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{file}, line {line}: {what}")]
+pub struct Finding {
+    /// Name of the file.
+    pub file: String,
+    /// Line in that file, from 1.
+    pub line: u64,
+    /// What is wrong there.
+    pub what: What,
+}
+
+/// What can be wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum What {
+    /// Not what was written: the hash does not fit, or it is not a record at all.
+    #[error("this line was changed")]
+    Changed,
+    /// Its hash fits but the line behind it names another one, or the other way round.
+    #[error("this line or the one before it was replaced: they do not name the same hash")]
+    Replaced,
+    /// Records are missing before this line.
+    #[error("record {from} to {to} were dropped before this line")]
+    Dropped {
+        /// First missing one.
+        from: u64,
+        /// Last missing one.
+        to: u64,
+    },
+    /// The record that belongs here stands further on.
+    #[error("record {seq} stands here, but {expected} belongs here and comes later: lines were reordered")]
+    Reordered {
+        /// Which is here.
+        seq: u64,
+        /// Which should be.
+        expected: u64,
+    },
+    /// A record that was there already.
+    #[error("record {seq} was added: {expected} belongs here")]
+    Added {
+        /// Which is here.
+        seq: u64,
+        /// Which should be.
+        expected: u64,
+    },
+    /// The signature is not right, or by another key.
+    #[error("the checkpoint is not signed by the server's key: it or the lines before it were replaced")]
+    Forged,
+    /// The point known from elsewhere is not in the log.
+    #[error("record {0} is not the one that is known: the log before it was replaced")]
+    OtherHistory(u64),
+    /// The log ends too early.
+    #[error("the log ends here, but it had at least {0} records: its end was cut off")]
+    Truncated(u64),
+    /// The last line has no end: a crash, or a cut.
+    #[error("the last line is not whole")]
+    Torn,
+    /// The file.
+    #[error("cannot read: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Verifies `files`, named and in order, as one log.
+///
+/// # Errors
+/// The first thing that is wrong, and where.
+pub fn verify<R: BufRead>(
+    files: impl IntoIterator<Item = (String, R)>,
+    options: &Options,
+) -> Result<Summary, Finding> {
+    let start = options.from.unwrap_or(Anchor { size: 0, head: [0; 32] });
+    let mut state = State { options, start, end: start, signed: None, last_signed: start.size };
+    let (mut file, mut number) = (String::new(), 0);
+    let mut files = files.into_iter();
+    let mut line = Vec::new();
+    while let Some((name, mut reader)) = files.next() {
+        (file, number) = (name, 0);
+        loop {
+            number += 1;
+            let checked = match next_line(&mut reader, &mut line) {
+                Ok(false) => break,
+                Ok(true) => state.take(&line),
+                Err(what) => Err(what),
+            };
+            if let Err(what) = checked {
+                let what = state.refine(what, &mut reader, &mut files);
+                return Err(Finding { file, line: number, what });
+            }
+        }
+    }
+    state.finish().map_err(|what| Finding { file, line: number, what })
+}
+
+struct State<'a> {
+    options: &'a Options,
+    start: Anchor,
+    end: Anchor,
+    signed: Option<Signed>,
+    last_signed: u64,
+}
+
+impl State<'_> {
+    fn take(&mut self, line: &[u8]) -> Result<(), What> {
+        let line = std::str::from_utf8(line).map_err(|_| What::Changed)?;
+        let parts = Parts::of(line).ok_or(What::Changed)?;
+        if chain(&parts.prev, parts.canonical) != parts.hash {
+            return Err(What::Changed);
+        }
+        let (seq, expected) = (parts.seq, self.end.size + 1);
+        if seq < expected {
+            return Err(What::Added { seq, expected });
+        }
+        if seq > expected {
+            return Err(What::Dropped { from: expected, to: seq - 1 });
+        }
+        if parts.prev != self.end.head {
+            return Err(What::Replaced);
+        }
+        if parts.body.starts_with("\"kind\":\"checkpoint\",") {
+            self.signed = Some(self.checkpoint(&parts)?);
+            self.last_signed = seq;
+        }
+        self.end = Anchor { size: seq, head: parts.hash };
+        match self.options.expected {
+            Some(anchor) if anchor.size == seq && anchor.head != parts.hash => Err(What::OtherHistory(seq)),
+            _ => Ok(()),
+        }
+    }
+
+    fn checkpoint(&self, parts: &Parts<'_>) -> Result<Signed, What> {
+        let (signed, signature) = parts.canonical.rsplit_once(",\"signature\":\"").ok_or(What::Forged)?;
+        let signature: [u8; 64] = signature.strip_suffix('"').and_then(unhex).ok_or(What::Forged)?;
+        let message = [DOMAIN, signed.as_bytes()].concat();
+        let by = |key: &[u8; 32]| UnparsedPublicKey::new(&ED25519, key).verify(&message, &signature).is_ok();
+        if !self.options.public_keys.iter().any(by) {
+            return Err(What::Forged);
+        }
+        let size = number(parts.body, "size").ok_or(What::Forged)?;
+        let batch_seq = number(parts.body, "batch_seq").ok_or(What::Forged)?;
+        if size + 1 != parts.seq {
+            return Err(What::Forged);
+        }
+        Ok(Signed { seq: parts.seq, time: parts.time.to_owned(), batch_seq })
+    }
+
+    /// Tells lines that moved from lines that are gone.
+    fn refine<R: BufRead>(
+        &self,
+        what: What,
+        reader: &mut R,
+        files: &mut impl Iterator<Item = (String, R)>,
+    ) -> What {
+        let What::Dropped { from, to } = what else { return what };
+        let mut line = Vec::new();
+        for _ in 0..LOOK_AHEAD {
+            match next_line(reader, &mut line) {
+                Ok(true) => {}
+                Ok(false) => match files.next() {
+                    Some((_, next)) => *reader = next,
+                    None => break,
+                },
+                Err(_) => break,
+            }
+            let seq = std::str::from_utf8(&line).ok().and_then(Parts::of).map(|parts| parts.seq);
+            if seq == Some(from) {
+                return What::Reordered { seq: to + 1, expected: from };
+            }
+        }
+        What::Dropped { from, to }
+    }
+
+    fn finish(self) -> Result<Summary, What> {
+        if let Some(anchor) = self.options.expected
+            && self.end.size < anchor.size
+        {
+            return Err(What::Truncated(anchor.size));
+        }
+        Ok(Summary {
+            records: self.end.size - self.start.size,
+            end: self.end,
+            unsigned: self.end.size - self.last_signed,
+            signed: self.signed,
+        })
+    }
+}
+
+/// Reads a line without its line break; false at the end.
+fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> Result<bool, What> {
+    line.clear();
+    let read = reader.take(LINE_BYTES).read_until(b'\n', line)?;
+    match line.pop() {
+        None => Ok(false),
+        Some(b'\n') => Ok(true),
+        Some(_) if (read as u64) == LINE_BYTES => Err(What::Changed),
+        Some(_) => Err(What::Torn),
+    }
+}
+
+/// A line taken apart by its fixed ends.
+struct Parts<'a> {
+    seq: u64,
+    time: &'a str,
+    prev: Hash,
+    canonical: &'a str,
+    body: &'a str,
+    hash: Hash,
+}
+
+impl<'a> Parts<'a> {
+    fn of(line: &'a str) -> Option<Self> {
+        // `,"hash":"` + 64 digits + `"}`
+        let (canonical, end) = line.split_at_checked(line.len().checked_sub(75)?)?;
+        let hash = unhex(end.strip_prefix(",\"hash\":\"")?.strip_suffix("\"}")?)?;
+        let (seq, rest) = canonical.strip_prefix("{\"seq\":")?.split_once(',')?;
+        let (time, rest) = rest.strip_prefix("\"time\":\"")?.split_once('"')?;
+        let (prev, body) = rest.strip_prefix(",\"prev\":\"")?.split_at_checked(64)?;
+        let body = body.strip_prefix("\",")?;
+        Some(Self { seq: seq.parse().ok()?, time, prev: unhex(prev)?, canonical, body, hash })
+    }
+}
+
+fn chain(prev: &Hash, canonical: &str) -> Hash {
+    let mut context = digest::Context::new(&SHA256);
+    context.update(prev);
+    context.update(canonical.as_bytes());
+    let mut hash = [0; 32];
+    hash.copy_from_slice(context.finish().as_ref());
+    hash
+}
+
+/// A number in the body of a checkpoint, which holds no text of anybody else.
+fn number(body: &str, key: &str) -> Option<u64> {
+    let (_, rest) = body.split_once(&format!(",\"{key}\":"))?;
+    rest.split_once(',')?.0.parse().ok()
+}
+
+/// Strict lower-case hex of exactly `N` bytes.
+fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    let mut bytes = [0; N];
+    if pairs.len() != N {
+        return None;
+    }
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = nibble(*high)? << 4 | nibble(*low)?;
+    }
+    Some(bytes)
+}
+
+fn nibble(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const VECTOR: &str = include_str!("../../tests/vectors/audit.jsonl");
+    const KEY: &str = include_str!("../../tests/vectors/audit.pub");
+
+    fn check(log: &[u8], expected: Option<Anchor>) -> Result<Summary, Finding> {
+        let options = Options { public_keys: vec![unhex(KEY.trim()).unwrap()], from: None, expected };
+        verify([("log".to_owned(), log)], &options)
+    }
+
+    #[test]
+    fn opens_the_vector() {
+        let summary = check(VECTOR.as_bytes(), None).unwrap();
+        assert_eq!((summary.records, summary.unsigned), (7, 1));
+        let signed = summary.signed.unwrap();
+        assert_eq!((signed.seq, signed.batch_seq), (6, 7));
+        let mut other = Options { public_keys: vec![[1; 32]], ..Options::default() };
+        assert!(matches!(
+            verify([("x".to_owned(), VECTOR.as_bytes())], &other).unwrap_err().what,
+            What::Forged
+        ));
+        // The second half alone, behind a known point.
+        let lines: Vec<_> = VECTOR.split_inclusive('\n').collect();
+        let first = check(lines[..3].concat().as_bytes(), None).unwrap();
+        other =
+            Options { public_keys: vec![unhex(KEY.trim()).unwrap()], from: Some(first.end), expected: None };
+        let rest = lines[3..].concat();
+        assert_eq!(verify([("x".to_owned(), rest.as_bytes())], &other).unwrap().end, summary.end);
+    }
+
+    #[test]
+    fn names_the_first_line_that_is_wrong() {
+        let lines: Vec<_> = VECTOR.split_inclusive('\n').collect();
+        let find = |order: &[usize]| {
+            let log: String = order.iter().map(|line| lines[*line]).collect();
+            let finding = check(log.as_bytes(), None).unwrap_err();
+            (finding.line, finding.what)
+        };
+        assert!(matches!(find(&[0, 1, 3, 4, 5, 6]), (3, What::Dropped { from: 3, to: 3 })));
+        assert!(matches!(find(&[0, 1, 3, 2, 4, 5, 6]), (3, What::Reordered { seq: 4, expected: 3 })));
+        assert!(matches!(find(&[0, 1, 2, 2, 3, 4, 5]), (4, What::Added { seq: 3, expected: 4 })));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+        #[test]
+        fn any_tampering_is_found(how in 0..5u8, a: prop::sample::Index, b: prop::sample::Index, bit in 0..8u8) {
+            let anchor = check(VECTOR.as_bytes(), None).unwrap().end;
+            let mut log = VECTOR.as_bytes().to_vec();
+            let mut lines: Vec<_> = VECTOR.split_inclusive('\n').collect();
+            let (x, y) = (a.index(lines.len()), b.index(lines.len()));
+            match how {
+                0 => log[a.index(VECTOR.len())] ^= 1 << bit,
+                1 => log.truncate(a.index(VECTOR.len())),
+                2 => { lines.remove(x); log = lines.concat().into_bytes(); }
+                3 => { lines.swap(x, y); log = lines.concat().into_bytes(); }
+                _ => { lines.insert(x, lines[y]); log = lines.concat().into_bytes(); }
+            }
+            prop_assume!(log != VECTOR.as_bytes());
+            prop_assert!(check(&log, Some(anchor)).is_err());
+        }
+    }
+}

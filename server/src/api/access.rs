@@ -1,0 +1,205 @@
+//! Who may call what: one row per RPC. An RPC without a row is refused, and a test that walks the descriptors turns red.
+//! What the caller then needs in terms of verbs and paths stands in `core/request.rs`, beside the actions.
+
+use std::{collections::HashMap, sync::LazyLock};
+
+/// What a caller must show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// Nothing. Only what cannot have one: status, init, unseal, login, health, reflection.
+    None,
+    /// A session token.
+    Token,
+}
+
+/// How important it is when not everything can be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Always answered.
+    Vital,
+    /// Takes one of the in-flight slots for as long as it runs.
+    Unary,
+    /// Takes one of the stream slots; lives as long as the caller wants.
+    Stream,
+}
+
+/// One row.
+#[derive(Debug)]
+pub struct Access {
+    /// As on the wire.
+    pub rpc: &'static str,
+    /// As in the audit log and in metrics.
+    pub name: &'static str,
+    /// See [`Credential`].
+    pub credential: Credential,
+    /// Whether it answers while there are no keys.
+    pub while_sealed: bool,
+    /// See [`Class`].
+    pub class: Class,
+    /// Whether it leaves records in the audit log.
+    pub audited: bool,
+}
+
+macro_rules! table {
+    ($($service:literal { $($method:literal $credential:ident $sealed:ident $class:ident $audited:ident;)* })*) => {
+        &[$($(Access {
+            rpc: concat!("/", $service, "/", $method),
+            name: name(concat!($service, ".", $method)),
+            credential: Credential::$credential,
+            while_sealed: is!($sealed),
+            class: Class::$class,
+            audited: is!($audited),
+        },)*)*]
+    };
+}
+
+macro_rules! is {
+    (sealed_too) => { true };
+    (unsealed) => { false };
+    (audited) => { true };
+    (silent) => { false };
+}
+
+/// Without our package's name.
+const fn name(full: &'static str) -> &'static str {
+    const PACKAGE: &[u8] = b"strongroom.v1.";
+    let (mut rest, mut package) = (full.as_bytes(), PACKAGE);
+    while let ([a, tail @ ..], [b, package_tail @ ..]) = (rest, package) {
+        if *a != *b {
+            return full;
+        }
+        (rest, package) = (tail, package_tail);
+    }
+    match std::str::from_utf8(rest) {
+        Ok(short) => short,
+        Err(_) => full,
+    }
+}
+
+/// Every RPC there is.
+pub const TABLE: &[Access] = table! {
+    "strongroom.v1.Secrets" {
+        "Put"            Token unsealed Unary  audited;
+        "Patch"          Token unsealed Unary  audited;
+        "Get"            Token unsealed Unary  audited;
+        "List"           Token unsealed Unary  audited;
+        "ListRecursive"  Token unsealed Stream audited;
+        "Watch"          Token unsealed Stream audited;
+        "Delete"         Token unsealed Unary  audited;
+        "Undelete"       Token unsealed Unary  audited;
+        "Destroy"        Token unsealed Unary  audited;
+        "GetMetadata"    Token unsealed Unary  audited;
+        "UpdateMetadata" Token unsealed Unary  audited;
+    }
+    "strongroom.v1.Auth" {
+        "Login"          None  unsealed Unary  audited;
+        "Renew"          Token unsealed Unary  audited;
+        "Whoami"         Token unsealed Unary  audited;
+        "Logout"         Token unsealed Unary  audited;
+        "RevokeSessions" Token unsealed Unary  audited;
+        "PutUser"        Token unsealed Unary  audited;
+        "DeleteUser"     Token unsealed Unary  audited;
+        "ListUsers"      Token unsealed Unary  audited;
+    }
+    "strongroom.v1.Policy" {
+        "Apply"          Token unsealed Unary  audited;
+        "Export"         Token unsealed Unary  audited;
+        "CanI"           Token unsealed Unary  audited;
+        "WhoCan"         Token unsealed Unary  audited;
+    }
+    "strongroom.v1.Sys" {
+        "Status"         None  sealed_too Vital silent;
+        "Init"           None  sealed_too Vital audited;
+        "Unseal"         None  sealed_too Vital audited;
+        "Seal"           Token unsealed Vital  audited;
+        "Rotate"         Token unsealed Unary  audited;
+        "Rekey"          Token unsealed Unary  audited;
+        "Scrub"          Token unsealed Stream audited;
+    }
+    "strongroom.v1.Audit" {
+        "Tail"           Token unsealed Stream audited;
+        "Query"          Token unsealed Stream audited;
+        "Hash"           Token unsealed Unary  audited;
+    }
+    "grpc.health.v1.Health" {
+        "Check"          None  sealed_too Vital silent;
+        "Watch"          None  sealed_too Stream silent;
+        "List"           None  sealed_too Vital silent;
+    }
+    "grpc.reflection.v1.ServerReflection" {
+        "ServerReflectionInfo" None sealed_too Stream silent;
+    }
+};
+
+/// The row of an RPC.
+pub fn row(rpc: &str) -> Option<&'static Access> {
+    static BY_RPC: LazyLock<HashMap<&'static str, &'static Access>> =
+        LazyLock::new(|| TABLE.iter().map(|access| (access.rpc, access)).collect());
+    BY_RPC.get(rpc).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+
+    /// Just enough of google/protobuf/descriptor.proto to name every method.
+    #[derive(Clone, PartialEq, Message)]
+    struct FileSet {
+        #[prost(message, repeated, tag = "1")]
+        files: Vec<File>,
+    }
+    #[derive(Clone, PartialEq, Message)]
+    struct File {
+        #[prost(string, tag = "2")]
+        package: String,
+        #[prost(message, repeated, tag = "6")]
+        services: Vec<Service>,
+    }
+    #[derive(Clone, PartialEq, Message)]
+    struct Service {
+        #[prost(string, tag = "1")]
+        name: String,
+        #[prost(message, repeated, tag = "2")]
+        methods: Vec<Method>,
+    }
+    #[derive(Clone, PartialEq, Message)]
+    struct Method {
+        #[prost(string, tag = "1")]
+        name: String,
+    }
+
+    #[test]
+    fn every_rpc_has_its_row() {
+        let set = FileSet::decode(strongroom_proto::FILE_DESCRIPTOR_SET).unwrap();
+        let mut known = 0;
+        for file in &set.files {
+            for service in &file.services {
+                for method in &service.methods {
+                    let rpc = format!("/{}.{}/{}", file.package, service.name, method.name);
+                    assert!(row(&rpc).is_some(), "{rpc} has no row in api/access.rs");
+                    known += 1;
+                }
+            }
+        }
+        let ours = TABLE.iter().filter(|access| access.rpc.starts_with("/strongroom.")).count();
+        assert_eq!(ours, known, "a row without an RPC");
+    }
+
+    #[test]
+    fn only_four_of_ours_need_no_token() {
+        let open: Vec<_> = TABLE
+            .iter()
+            .filter(|access| access.credential == Credential::None && access.rpc.starts_with("/strongroom."))
+            .map(|access| access.name)
+            .collect();
+        assert_eq!(open, ["Auth.Login", "Sys.Status", "Sys.Init", "Sys.Unseal"]);
+    }
+
+    #[test]
+    fn names_are_short() {
+        assert_eq!(row("/strongroom.v1.Secrets/Get").unwrap().name, "Secrets.Get");
+        assert_eq!(row("/grpc.health.v1.Health/Check").unwrap().name, "grpc.health.v1.Health.Check");
+    }
+}

@@ -1,0 +1,123 @@
+//! The Auth service: thin.
+
+use std::sync::Arc;
+
+use strongroom_proto::v1::{self, auth_server::Auth, login_request, revoke_sessions_request::Which};
+use tonic::{Request, Response, Status};
+
+use super::{
+    call::{call, context},
+    convert,
+    status::status,
+};
+use crate::{
+    auth::{Credential, userpass},
+    core::{Action, Answer, Core, Login, SessionAction, UserAction},
+    model::Invalid,
+    tokens,
+};
+
+/// See the module.
+pub(super) struct AuthService(pub(super) Arc<Core>);
+
+#[tonic::async_trait]
+impl Auth for AuthService {
+    async fn login(&self, request: Request<v1::LoginRequest>) -> Result<Response<v1::TokenResponse>, Status> {
+        let context = context(&request)?;
+        let credential = match request.into_inner().credential {
+            Some(login_request::Credential::Userpass(given)) => {
+                Ok(Credential::Userpass { name: given.name, password: given.password.unwrap_or_default().into() })
+            }
+            None => Err(Invalid::new("credential", "is missing; expected userpass")),
+        };
+        let login = Login { id: context.id, name: context.access.name, peer: context.peer, credential };
+        let (token, session) =
+            crate::core::login(&self.0, login).await.map_err(|error| status(&error, context.id))?;
+        Ok(Response::new(convert::token(token, &session)))
+    }
+
+    async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::TokenResponse>, Status> {
+        call(&self.0, request, |_| Ok(Action::Session(SessionAction::Renew)), |answer, _| match answer {
+            Answer::Token(token, session) => Some(convert::token(token, &session)),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn whoami(&self, request: Request<v1::WhoamiRequest>) -> Result<Response<v1::WhoamiResponse>, Status> {
+        call(&self.0, request, |_| Ok(Action::Session(SessionAction::Whoami)), |answer, _| match answer {
+            Answer::Whoami(session, roles) => {
+                Some(v1::WhoamiResponse { session: Some(convert::session(&session)), roles })
+            }
+            _ => None,
+        })
+        .await
+    }
+
+    async fn logout(&self, request: Request<v1::LogoutRequest>) -> Result<Response<v1::LogoutResponse>, Status> {
+        call(&self.0, request, |_| Ok(Action::Session(SessionAction::Logout)), |_, _| Some(v1::LogoutResponse {})).await
+    }
+
+    async fn revoke_sessions(
+        &self,
+        request: Request<v1::RevokeSessionsRequest>,
+    ) -> Result<Response<v1::RevokeSessionsResponse>, Status> {
+        call(
+            &self.0,
+            request,
+            |message| {
+                let which = match message.which {
+                    Some(Which::SessionId(id)) => tokens::Which::session(&id),
+                    Some(Which::Principal(name)) => tokens::Which::principal(&name),
+                    Some(Which::Method(name)) => tokens::Which::method(&name),
+                    None => Err(Invalid::new("which", "is missing; expected session_id, principal or method")),
+                };
+                which.map(Action::Revoke)
+            },
+            |_, _| Some(v1::RevokeSessionsResponse {}),
+        )
+        .await
+    }
+
+    async fn put_user(&self, request: Request<v1::PutUserRequest>) -> Result<Response<v1::PutUserResponse>, Status> {
+        call(
+            &self.0,
+            request,
+            |message| {
+                Ok(Action::User(UserAction::Put {
+                    name: userpass::parse_name(&message.name)?,
+                    password: message.password.map(Into::into),
+                    groups: userpass::parse_groups(&message.groups)?,
+                }))
+            },
+            |_, _| Some(v1::PutUserResponse {}),
+        )
+        .await
+    }
+
+    async fn delete_user(
+        &self,
+        request: Request<v1::DeleteUserRequest>,
+    ) -> Result<Response<v1::DeleteUserResponse>, Status> {
+        call(
+            &self.0,
+            request,
+            |message| Ok(Action::User(UserAction::Delete { name: userpass::parse_name(&message.name)? })),
+            |_, _| Some(v1::DeleteUserResponse {}),
+        )
+        .await
+    }
+
+    async fn list_users(
+        &self,
+        request: Request<v1::ListUsersRequest>,
+    ) -> Result<Response<v1::ListUsersResponse>, Status> {
+        call(&self.0, request, |_| Ok(Action::User(UserAction::List)), |answer, _| match answer {
+            Answer::Users(users) => {
+                Some(v1::ListUsersResponse { users: users.into_iter().map(convert::user).collect() })
+            }
+            _ => None,
+        })
+        .await
+    }
+}

@@ -1,0 +1,228 @@
+//! Between our words and the wire's. No decisions; what cannot be parsed names its field.
+
+use std::collections::BTreeMap;
+
+use strongroom_proto::v1::{self, watch_response};
+
+use crate::{
+    audit::Filter,
+    auth::userpass::UserInfo,
+    core::Status,
+    engines::kv,
+    model::{Group, Invalid, Path, Principal, SecretBytes, Timestamp},
+    policy::{self, Decision, ObjectKind, Rule},
+    tokens::Session,
+};
+
+/// A path, or which field is not one.
+pub(super) fn path(field: &str, text: &str) -> Result<Path, Invalid> {
+    Path::parse(text).map_err(|error| Invalid::new(field, error.to_string()))
+}
+
+/// A principal from its text form, for questions about somebody: uids are not known and match nothing.
+pub(super) fn principal(text: &str, groups: &[String]) -> Result<Principal, Invalid> {
+    let parts: Vec<&str> = text.split('/').collect();
+    if parts.iter().any(|part| part.is_empty()) {
+        return Err(not_a_principal(text));
+    }
+    match parts.as_slice() {
+        ["root"] => Ok(Principal::Root),
+        ["kubernetes", cluster, namespace, name] => Ok(Principal::ServiceAccount {
+            cluster: (*cluster).into(),
+            namespace: (*namespace).into(),
+            name: (*name).into(),
+            uid: "".into(),
+            pod: None,
+        }),
+        [method, name] if *method != "kubernetes" => Ok(Principal::User {
+            method: (*method).into(),
+            name: (*name).into(),
+            uid: "".into(),
+            groups: groups.iter().map(|text| group(text)).collect::<Result<_, _>>()?,
+        }),
+        _ => Err(not_a_principal(text)),
+    }
+}
+
+fn not_a_principal(text: &str) -> Invalid {
+    let shown: String = text.chars().take(64).collect();
+    let problem = format!("is {shown:?}; expected root, userpass/NAME or kubernetes/CLUSTER/NAMESPACE/ACCOUNT");
+    Invalid::new("principal", problem)
+}
+
+fn group(text: &str) -> Result<Group, Invalid> {
+    match text.split_once('/') {
+        Some((method, name)) if !method.is_empty() && !name.is_empty() => {
+            Ok(Group { method: method.into(), name: name.into() })
+        }
+        _ => Err(Invalid::new("groups", "holds something that is not METHOD/NAME")),
+    }
+}
+
+/// A role or binding by name.
+pub(super) fn object_name(object: &v1::ObjectName) -> Result<(ObjectKind, String), Invalid> {
+    let kind = match object.kind.as_str() {
+        "Role" => ObjectKind::Role,
+        "Binding" => ObjectKind::Binding,
+        _ => return Err(Invalid::new("remove.kind", "is neither Role nor Binding")),
+    };
+    Ok((kind, object.name.clone()))
+}
+
+/// A minted token.
+pub(super) fn token(token: SecretBytes, session: &Session) -> v1::TokenResponse {
+    v1::TokenResponse { token: Some(token.into()), session: Some(self::session(session)) }
+}
+
+/// A session, without anything secret.
+pub(super) fn session(session: &Session) -> v1::Session {
+    v1::Session {
+        id: session.id.to_string(),
+        principal: session.principal.to_string(),
+        method: session.method().to_owned(),
+        issued_at_ms: session.issued.as_millis(),
+        expires_at_ms: session.expires.as_millis(),
+        max_expires_at_ms: session.max_expires.as_millis(),
+        groups: session.principal.groups().iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// A user, without the password.
+pub(super) fn user(user: UserInfo) -> v1::list_users_response::User {
+    v1::list_users_response::User {
+        name: user.name.into(),
+        groups: user.groups.iter().map(|group| group.name.to_string()).collect(),
+        created_at_ms: user.created.as_millis(),
+    }
+}
+
+/// What anybody may know.
+pub(super) fn core_status(status: &Status) -> v1::StatusResponse {
+    v1::StatusResponse {
+        initialized: status.initialized,
+        sealed: status.sealed,
+        seal: status.seal.as_ref().map(|seal| seal.kind.to_owned()).unwrap_or_default(),
+        shares: status.seal.as_ref().map_or(0, |seal| seal.shares.into()),
+        threshold: status.seal.as_ref().map_or(0, |seal| seal.threshold.into()),
+        progress: status.progress.into(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        key_term: status.key_term.unwrap_or(0),
+        store_id: status.store_id.map(|id| id.to_string()).unwrap_or_default(),
+    }
+}
+
+/// What an apply does to one object.
+pub(super) fn policy_change(change: policy::Change) -> v1::apply_response::Change {
+    use v1::apply_response::change::Action;
+    let action = match change.action {
+        policy::Action::Created => Action::Created,
+        policy::Action::Changed => Action::Changed,
+        policy::Action::Unchanged => Action::Unchanged,
+        policy::Action::Removed => Action::Removed,
+    };
+    let object = v1::ObjectName { kind: change.kind.as_str().to_owned(), name: change.name.clone() };
+    v1::apply_response::Change { object: Some(object), action: action.into(), diff: change.diff }
+}
+
+/// Whether, and by which rule.
+pub(super) fn decision(decision: &Decision) -> v1::CanIResponse {
+    let (allowed, rule) = match decision {
+        Decision::Allow(rule) => (true, Some(rule)),
+        Decision::Deny(rule) => (false, rule.as_ref()),
+    };
+    v1::CanIResponse {
+        allowed,
+        reason: rule.map_or_else(|| "no rule allows it".to_owned(), Rule::to_string),
+        role: rule.map(|rule| rule.role.to_string()).unwrap_or_default(),
+        binding: rule.map(|rule| rule.binding.to_string()).unwrap_or_default(),
+        rule: rule.map_or(0, |rule| rule.index),
+    }
+}
+
+/// Somebody who may.
+pub(super) fn who_can(entry: policy::WhoCan) -> v1::who_can_response::Entry {
+    v1::who_can_response::Entry {
+        subject: entry.subject,
+        binding: entry.binding,
+        role: entry.role,
+        conditions: entry.conditions,
+    }
+}
+
+/// Which lines of the audit log.
+pub(super) fn filter(message: v1::QueryRequest) -> Result<(Filter, u32), Invalid> {
+    let given = |text: String| Some(text).filter(|text| !text.is_empty());
+    let at = |millis: i64| (millis > 0).then(|| Timestamp::from_millis(millis));
+    if !matches!(message.status.as_str(), "" | "ok" | "denied" | "error" | "pending") {
+        return Err(Invalid::new("status", "is none of ok, denied, error, pending"));
+    }
+    let filter = Filter {
+        principal: given(message.principal),
+        path: given(message.path),
+        operation: given(message.operation),
+        request_id: given(message.request_id),
+        status: given(message.status),
+        from: at(message.from_ms),
+        until: at(message.until_ms),
+    };
+    Ok((filter, if message.limit == 0 { DEFAULT_LINES } else { message.limit }))
+}
+
+/// Lines of a query that says nothing else.
+const DEFAULT_LINES: u32 = 1000;
+
+/// A secret with its values.
+pub(super) fn secret(secret: kv::Secret) -> v1::GetResponse {
+    v1::GetResponse {
+        data: secret.data.into_iter().map(|(key, value)| (key.as_str().to_owned(), value.into())).collect(),
+        version: secret.version,
+        metadata: Some(version(&secret.metadata)),
+        custom: secret.custom.into_iter().collect::<BTreeMap<_, _>>(),
+    }
+}
+
+/// A secret without its values.
+pub(super) fn metadata(metadata: kv::SecretMetadata) -> v1::SecretMetadata {
+    v1::SecretMetadata {
+        path: metadata.path.to_string(),
+        current_version: metadata.current_version,
+        oldest_version: metadata.oldest_version,
+        versions: metadata.versions.iter().map(version).collect(),
+        custom: metadata.custom.into_iter().collect::<BTreeMap<_, _>>(),
+        max_versions: metadata.max_versions,
+        cas_required: metadata.cas_required,
+        created_at_ms: metadata.created_at.as_millis(),
+        created_by: metadata.created_by.into(),
+        updated_at_ms: metadata.updated_at.as_millis(),
+        updated_by: metadata.updated_by.into(),
+    }
+}
+
+fn version(version: &kv::VersionMetadata) -> v1::VersionMetadata {
+    let millis = |at: Option<Timestamp>| at.map_or(0, Timestamp::as_millis);
+    v1::VersionMetadata {
+        version: version.version,
+        created_at_ms: version.created_at.as_millis(),
+        created_by: version.created_by.to_string(),
+        deleted_at_ms: millis(version.deleted_at),
+        destroyed: version.destroyed,
+        expires_at_ms: millis(version.expires_at),
+        size: version.size,
+    }
+}
+
+/// A hint that something changed.
+pub(super) fn change(change: &kv::Change) -> v1::WatchResponse {
+    use watch_response::Kind;
+    let kind = match change.kind {
+        kv::ChangeKind::Started => Kind::Started,
+        kv::ChangeKind::Written => Kind::Written,
+        kv::ChangeKind::Deleted => Kind::Deleted,
+        kv::ChangeKind::Undeleted => Kind::Undeleted,
+        kv::ChangeKind::Destroyed => Kind::Destroyed,
+        kv::ChangeKind::Metadata => Kind::Metadata,
+        kv::ChangeKind::Resync => Kind::Resync,
+    };
+    let path = change.path.as_ref().map(ToString::to_string).unwrap_or_default();
+    v1::WatchResponse { kind: kind.into(), path, version: change.version }
+}

@@ -1,0 +1,261 @@
+//! What happens around every RPC before and after its handler: a request id, the row of the access table, a slot, a
+//! deadline, a net under panics, and the figures. Nothing here looks into a message.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::IpAddr,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context as TaskContext, Poll},
+    time::{Duration, Instant},
+};
+
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::BodyExt;
+use strongroom_proto::Reason;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::error::Elapsed,
+};
+use tonic::{Status, body::Body};
+use tower::{Layer, Service};
+
+use super::{
+    access::{self, Access, Class},
+    connection::Peer,
+    status::{refusal, status},
+};
+use crate::{
+    core::Error,
+    crypto::{CryptoError, Entropy},
+    limits,
+    model::RequestId,
+    telemetry::Metrics,
+};
+
+/// What the layers know of a request; handlers find it in the extensions.
+#[derive(Clone, Copy)]
+pub(super) struct Context {
+    /// Made here.
+    pub id: RequestId,
+    /// The RPC's row.
+    pub access: &'static Access,
+    /// The other end of the connection.
+    pub peer: Option<IpAddr>,
+}
+
+/// Shared by all connections.
+pub(super) struct Shared {
+    longest: Duration,
+    unary_slots: Arc<Semaphore>,
+    stream_slots: Arc<Semaphore>,
+    ids: RequestIds,
+    metrics: Arc<Metrics>,
+}
+
+impl Shared {
+    /// # Errors
+    /// No randomness for the request ids.
+    pub(super) fn new(in_flight: usize, longest: Duration, entropy: &dyn Entropy, metrics: Arc<Metrics>) -> Result<Self, CryptoError> {
+        Ok(Self {
+            longest,
+            unary_slots: Arc::new(Semaphore::new(in_flight)),
+            stream_slots: Arc::new(Semaphore::new(limits::STREAMS)),
+            ids: RequestIds::new(entropy)?,
+            metrics,
+        })
+    }
+}
+
+/// Unique without a system call each: eight random bytes of this process and a counter.
+struct RequestIds {
+    process: [u8; 8],
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    fn new(entropy: &dyn Entropy) -> Result<Self, CryptoError> {
+        let mut process = [0; 8];
+        entropy.fill(&mut process)?;
+        Ok(Self { process, next: AtomicU64::new(1) })
+    }
+
+    fn make(&self) -> RequestId {
+        let count = self.next.fetch_add(1, Ordering::Relaxed);
+        RequestId((u128::from(u64::from_be_bytes(self.process)) << 64 | u128::from(count)).to_be_bytes())
+    }
+}
+
+/// Puts [`PerRequest`] around a service.
+#[derive(Clone)]
+pub(super) struct PerRequestLayer(pub(super) Arc<Shared>);
+
+impl<S> Layer<S> for PerRequestLayer {
+    type Service = PerRequest<S>;
+
+    fn layer(&self, inner: S) -> PerRequest<S> {
+        PerRequest { inner, shared: Arc::clone(&self.0) }
+    }
+}
+
+/// See the module.
+#[derive(Clone)]
+pub(super) struct PerRequest<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+type Answering<E> = Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>>;
+
+impl<S> Service<Request<Body>> for PerRequest<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answering<Infallible>;
+
+    fn poll_ready(&mut self, task: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(task)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let shared = Arc::clone(&self.shared);
+        let id = shared.ids.make();
+        let Some(access) = access::row(request.uri().path()) else {
+            let answer = Status::unimplemented("no such RPC").into_http();
+            return Box::pin(std::future::ready(Ok(with_id(answer, id))));
+        };
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+        let deadline = deadline(request.headers(), shared.longest);
+        request.extensions_mut().insert(Context { id, access, peer });
+        let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+
+        Box::pin(async move {
+            let started = Instant::now();
+            shared.metrics.request_started();
+            let Ok(slot) = take_slot(&shared, access.class).await else {
+                shared.metrics.request_finished(access.name, "RESOURCE_EXHAUSTED", started.elapsed());
+                return Ok(with_id(overloaded(id).into_http(), id));
+            };
+            let outcome = match access.class {
+                Class::Stream => Ok(answer.await),
+                Class::Unary | Class::Vital => tokio::time::timeout(deadline, answer).await,
+            };
+            let answer = match outcome {
+                Ok(Ok(Ok(answer))) => answer,
+                Ok(Ok(Err(never))) => match never {},
+                Ok(Err(_panic)) => {
+                    tracing::error!(request_id = %id, rpc = access.name, "a handler panicked");
+                    refusal(Reason::Internal, "internal error; the server's log has the cause", id).into_http()
+                }
+                Err(_elapsed) => {
+                    refusal(Reason::DeadlineExceeded, "the deadline passed; a write may have happened", id).into_http()
+                }
+            };
+            shared.metrics.request_finished(access.name, grpc_code(answer.headers()), started.elapsed());
+            Ok(with_id(hold(answer, slot, access.class), id))
+        })
+    }
+}
+
+/// A slot, or none if the class needs none.
+async fn take_slot(shared: &Shared, class: Class) -> Result<Option<OwnedSemaphorePermit>, Elapsed> {
+    let slots = match class {
+        Class::Vital => return Ok(None),
+        Class::Unary => &shared.unary_slots,
+        Class::Stream => &shared.stream_slots,
+    };
+    if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
+        return Ok(Some(slot));
+    }
+    let slot = tokio::time::timeout(limits::QUEUE_WAIT, Arc::clone(slots).acquire_owned()).await?;
+    // Nobody closes these semaphores.
+    Ok(slot.ok())
+}
+
+fn overloaded(id: RequestId) -> Status {
+    status(&Error::Overloaded(limits::QUEUE_WAIT), id)
+}
+
+/// A stream keeps its slot until its body ends.
+fn hold(answer: Response<Body>, slot: Option<OwnedSemaphorePermit>, class: Class) -> Response<Body> {
+    match (class, slot) {
+        (Class::Stream, Some(slot)) => answer.map(|body| {
+            Body::new(body.map_frame(move |frame| {
+                let _held = &slot;
+                frame
+            }))
+        }),
+        _ => answer,
+    }
+}
+
+fn with_id(mut answer: Response<Body>, id: RequestId) -> Response<Body> {
+    if let Ok(value) = HeaderValue::try_from(id.to_string()) {
+        answer.headers_mut().insert("x-request-id", value);
+    }
+    answer
+}
+
+/// "0" and absent are success; a status of a stream comes later and is counted as begun.
+fn grpc_code(headers: &HeaderMap) -> &'static str {
+    const CODES: [&str; 17] = [
+        "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
+        "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE",
+        "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+    ];
+    let code = headers.get("grpc-status").and_then(|value| value.to_str().ok()?.parse::<usize>().ok()).unwrap_or(0);
+    CODES.get(code).copied().unwrap_or("UNKNOWN")
+}
+
+/// The caller's deadline (`grpc-timeout`: digits and a unit, gRPC over HTTP/2), never above ours.
+fn deadline(headers: &HeaderMap, longest: Duration) -> Duration {
+    let given = headers.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse_timeout);
+    given.unwrap_or(longest).min(longest)
+}
+
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(count * 3600)),
+        "M" => Some(Duration::from_secs(count * 60)),
+        "S" => Some(Duration::from_secs(count)),
+        "m" => Some(Duration::from_millis(count)),
+        "u" => Some(Duration::from_micros(count)),
+        "n" => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_as_grpc_writes_them() {
+        assert_eq!(parse_timeout("100m"), Some(Duration::from_millis(100)));
+        assert_eq!(parse_timeout("2S"), Some(Duration::from_secs(2)));
+        for bad in ["", "S", "5", "5x", "123456789S", "-1S", "ä"] {
+            assert_eq!(parse_timeout(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_gets_more_time_than_we_give() {
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-timeout", HeaderValue::from_static("99H"));
+        assert_eq!(deadline(&headers, limits::REQUEST_DEADLINE), limits::REQUEST_DEADLINE);
+    }
+}

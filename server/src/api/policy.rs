@@ -1,0 +1,91 @@
+//! The Policy service: thin.
+
+use std::sync::Arc;
+
+use strongroom_proto::{
+    limits::POLICY_BYTES,
+    v1::{self, policy_server::Policy},
+};
+use tonic::{Request, Response, Status};
+
+use super::{call::call, convert};
+use crate::{
+    core::{Action, Answer, CanI, Core, PolicyAction, SessionAction},
+    model::{Invalid, Path, Verb},
+};
+
+/// See the module.
+pub(super) struct PolicyService(pub(super) Arc<Core>);
+
+#[tonic::async_trait]
+impl Policy for PolicyService {
+    async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyResponse>, Status> {
+        call(&self.0, request, parse_apply, |answer, _| match answer {
+            Answer::Applied(changes) => {
+                Some(v1::ApplyResponse { changes: changes.into_iter().map(convert::policy_change).collect() })
+            }
+            _ => None,
+        })
+        .await
+    }
+
+    async fn export(&self, request: Request<v1::ExportRequest>) -> Result<Response<v1::ExportResponse>, Status> {
+        call(&self.0, request, |_| Ok(Action::Policy(PolicyAction::Export)), |answer, _| match answer {
+            Answer::Policy(yaml) => Some(v1::ExportResponse { yaml }),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn can_i(&self, request: Request<v1::CanIRequest>) -> Result<Response<v1::CanIResponse>, Status> {
+        call(&self.0, request, parse_can_i, |answer, _| match answer {
+            Answer::Decision(decision) => Some(convert::decision(&decision)),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn who_can(&self, request: Request<v1::WhoCanRequest>) -> Result<Response<v1::WhoCanResponse>, Status> {
+        call(
+            &self.0,
+            request,
+            |message| {
+                let (verb, path) = (verb(&message.verb)?, convert::path("path", &message.path)?);
+                Ok(Action::Policy(PolicyAction::WhoCan { verb, path }))
+            },
+            |answer, _| match answer {
+                Answer::WhoCan(entries) => {
+                    Some(v1::WhoCanResponse { entries: entries.into_iter().map(convert::who_can).collect() })
+                }
+                _ => None,
+            },
+        )
+        .await
+    }
+}
+
+fn parse_apply(message: v1::ApplyRequest) -> Result<Action, Invalid> {
+    if message.yaml.len() > POLICY_BYTES {
+        let problem = format!("has {} bytes; at most {POLICY_BYTES} are allowed", message.yaml.len());
+        return Err(Invalid::new("yaml", problem));
+    }
+    let remove = message.remove.iter().map(convert::object_name).collect::<Result<_, _>>()?;
+    Ok(Action::Policy(PolicyAction::Apply { yaml: message.yaml, remove, dry_run: message.dry_run }))
+}
+
+/// A question about oneself needs no right, one about somebody else does.
+fn parse_can_i(message: v1::CanIRequest) -> Result<Action, Invalid> {
+    let (verb, path): (Verb, Path) = (verb(&message.verb)?, convert::path("path", &message.path)?);
+    if message.principal.is_empty() {
+        return Ok(Action::Session(SessionAction::CanI(CanI { verb, path, who: None })));
+    }
+    let who = Some(convert::principal(&message.principal, &message.groups)?);
+    Ok(Action::Policy(PolicyAction::CanI(CanI { verb, path, who })))
+}
+
+fn verb(text: &str) -> Result<Verb, Invalid> {
+    Verb::parse(text).ok_or_else(|| {
+        let all = Verb::ALL.map(Verb::as_str).join(", ");
+        Invalid::new("verb", format!("is {text:?}; expected one of {all}"))
+    })
+}

@@ -1,0 +1,28 @@
+//! The one map from our errors to gRPC: a code and a reason by `proto`'s table, a sentence, and what a program needs.
+
+use std::collections::HashMap;
+
+use strongroom_proto::{DOMAIN, Reason};
+use tonic::Status;
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::{core::Error, model::RequestId};
+
+/// An error as the caller sees it. The request id is in the metadata of every one.
+pub(super) fn status(error: &Error, id: RequestId) -> Status {
+    let metadata = error.metadata().into_iter().map(|(name, value)| (name.to_owned(), value));
+    with_reason(error.reason(), error.to_string(), metadata.collect(), id)
+}
+
+/// A refusal by the layers, before there is a core error.
+pub(super) fn refusal(reason: Reason, sentence: &str, id: RequestId) -> Status {
+    with_reason(reason, sentence.to_owned(), HashMap::new(), id)
+}
+
+fn with_reason(reason: Reason, sentence: String, mut metadata: HashMap<String, String>, id: RequestId) -> Status {
+    metadata.insert("request_id".to_owned(), id.to_string());
+    let mut details = ErrorDetails::new();
+    details.set_error_info(reason.as_str(), DOMAIN, metadata);
+    Status::with_error_details(reason.code(), sentence, details)
+}
+

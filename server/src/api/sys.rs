@@ -1,0 +1,106 @@
+//! The Sys service: thin. Status, init and unseal need no token; the pipeline does not know them, `core` has a function each.
+
+use std::sync::Arc;
+
+use strongroom_proto::v1::{self, seal_config, sys_server::Sys};
+use tonic::{Request, Response, Status};
+
+use super::{
+    call::{call, context},
+    convert,
+    status::status,
+};
+use crate::{
+    core::{self, Action, Answer, Core, Unauthenticated, SysAction},
+    model::{Invalid, SecretBytes},
+    seal::SealConfig,
+};
+
+/// See the module.
+pub(super) struct SysService(pub(super) Arc<Core>);
+
+#[tonic::async_trait]
+impl Sys for SysService {
+    async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
+        Ok(Response::new(convert::core_status(&self.0.status())))
+    }
+
+    async fn init(&self, request: Request<v1::InitRequest>) -> Result<Response<v1::InitResponse>, Status> {
+        let context = context(&request)?;
+        let from = Unauthenticated { id: context.id, name: context.access.name, peer: context.peer };
+        let seal = seal_config(request.into_inner().seal);
+        let made = core::init(&self.0, from, seal).await.map_err(|error| status(&error, context.id))?;
+        Ok(Response::new(v1::InitResponse {
+            shares: made.shares.into_iter().map(Into::into).collect(),
+            root_token: Some(made.root_token.into()),
+            audit_public_key: data_encoding::HEXLOWER.encode(&made.audit_public_key.0),
+            store_id: made.store_id.to_string(),
+        }))
+    }
+
+    async fn unseal(&self, request: Request<v1::UnsealRequest>) -> Result<Response<v1::StatusResponse>, Status> {
+        let context = context(&request)?;
+        let from = Unauthenticated { id: context.id, name: context.access.name, peer: context.peer };
+        let share: SecretBytes = request.into_inner().share.unwrap_or_default().into();
+        let now = core::unseal(&self.0, from, share).await.map_err(|error| status(&error, context.id))?;
+        Ok(Response::new(convert::core_status(&now)))
+    }
+
+    async fn seal(&self, request: Request<v1::SealRequest>) -> Result<Response<v1::SealResponse>, Status> {
+        call(&self.0, request, |_| Ok(Action::Sys(SysAction::Seal)), |_, _| Some(v1::SealResponse {})).await
+    }
+
+    async fn rotate(&self, request: Request<v1::RotateRequest>) -> Result<Response<v1::RotateResponse>, Status> {
+        call(&self.0, request, |_| Ok(Action::Sys(SysAction::Rotate)), |answer, _| match answer {
+            Answer::Term(term) => Some(v1::RotateResponse { term }),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn rekey(&self, request: Request<v1::RekeyRequest>) -> Result<Response<v1::RekeyResponse>, Status> {
+        call(
+            &self.0,
+            request,
+            |message| {
+                let seal = seal_config(message.seal)?;
+                let current_shares = message.current_shares.into_iter().map(Into::into).collect();
+                Ok(Action::Sys(SysAction::Rekey { seal, current_shares }))
+            },
+            |answer, _| match answer {
+                Answer::Shares(shares) => {
+                    Some(v1::RekeyResponse { shares: shares.into_iter().map(Into::into).collect() })
+                }
+                _ => None,
+            },
+        )
+        .await
+    }
+
+    async fn scrub(&self, request: Request<v1::ScrubRequest>) -> Result<Response<v1::ScrubResponse>, Status> {
+        call(&self.0, request, |_| Ok(Action::Sys(SysAction::Scrub)), |answer, _| match answer {
+            Answer::Scrub(report) => Some(v1::ScrubResponse {
+                records: report.records,
+                batch_seq: report.batch_seq,
+                problems: report.problems,
+            }),
+            _ => None,
+        })
+        .await
+    }
+}
+
+fn seal_config(config: Option<v1::SealConfig>) -> Result<SealConfig, Invalid> {
+    match config.and_then(|config| config.kind) {
+        Some(seal_config::Kind::Shamir(given)) => {
+            let shares = u8::try_from(given.shares)
+                .map_err(|_| Invalid::new("seal.shamir.shares", format!("is {}; expected 1 to 255", given.shares)))?;
+            let threshold = u8::try_from(given.threshold).map_err(|_| {
+                Invalid::new("seal.shamir.threshold", format!("is {}; expected 1 to 10", given.threshold))
+            })?;
+            Ok(SealConfig::Shamir { shares, threshold })
+        }
+        Some(seal_config::Kind::File(_)) => Ok(SealConfig::File),
+        None => Err(Invalid::new("seal", "is missing; expected shamir or file")),
+    }
+}

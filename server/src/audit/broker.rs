@@ -1,0 +1,228 @@
+//! The way into the log: a request hands over its [`Event`] and gets [`Recorded`] once it is durable.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    task::Poll,
+};
+
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    Event, Kind, Opened, RecoverError, Sink, Status,
+    chain::StoreState,
+    file::{Directory, FileError, Log, SegmentFile},
+    query::Reader,
+    queue::{AuditError, Control, Health, Item, Shared, Track},
+    recover::{self, OpenIntent},
+    writer::Writer,
+};
+use crate::{
+    clock::Clock,
+    crypto::SigningKey,
+    model::{RequestId, Timestamp},
+};
+
+/// Refusals of unknown callers that are written one by one in a second; beyond that they are counted, so that nobody
+/// fills the disk from outside.
+const REFUSALS_PER_SECOND: u32 = 100;
+
+/// When a record counts as written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// After fdatasync: it survives a power cut.
+    #[default]
+    Fsync,
+    /// When the operating system has it: it survives a crash of the server, not of the machine. Checkpoints are synced.
+    Os,
+}
+
+/// How the log is kept.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where; best on a file system of its own.
+    pub directory: PathBuf,
+    /// When a record counts as written.
+    pub durability: Durability,
+    /// A segment is closed when it has this many bytes, and each day (UTC).
+    pub segment_bytes: u64,
+}
+
+/// Proof that a request stands in the log. Made only here, and only when it is true.
+#[derive(Debug)]
+pub struct Recorded {
+    request_id: RequestId,
+}
+
+/// The audit log. Share it in an `Arc`. Close it before the end: dropping it lets the writer finish on its own.
+pub struct Broker {
+    shared: Arc<Shared>,
+    reader: Reader,
+    clock: Arc<dyn Clock>,
+    refusals: Mutex<Sampler>,
+}
+
+impl Config {
+    /// 256 MiB and fsync.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into(), durability: Durability::Fsync, segment_bytes: 256 << 20 }
+    }
+}
+
+impl Recorded {
+    /// Which request.
+    pub fn request_id(&self) -> RequestId {
+        self.request_id
+    }
+}
+
+impl Broker {
+    /// Locks the directory, recovers what is in it, starts the writer and records the start.
+    ///
+    /// # Errors
+    /// The directory cannot be used, or what is in it is damaged beyond what a crash explains.
+    pub fn open(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        sinks: Vec<Box<dyn Sink>>,
+    ) -> Result<(Self, Opened), RecoverError> {
+        let directory = Directory::open(&config.directory)?;
+        let opened = recover::recover(&directory)?;
+        let log = Box::new(SegmentFile::open(directory, opened.segment)?);
+        let broker = Self::start(config, clock, sinks, log, &opened)?;
+        Ok((broker, opened))
+    }
+
+    pub(super) fn start(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        sinks: Vec<Box<dyn Sink>>,
+        log: Box<dyn Log>,
+        opened: &Opened,
+    ) -> Result<Self, FileError> {
+        let shared = Arc::new(Shared::default());
+        shared.durable_seq.store(opened.next_seq - 1, Ordering::Release);
+        let (durable, watch) = watch::channel(opened.next_seq - 1);
+        let writer = Writer::new(config, shared.clone(), clock.clone(), sinks, log, opened, durable);
+        std::thread::Builder::new()
+            .name("audit".to_owned())
+            .spawn(move || writer.run())
+            .map_err(FileError::io("start a thread for", &config.directory))?;
+        let reader = Reader::new(config.directory.clone(), watch);
+        Ok(Self { shared, reader, clock, refusals: Mutex::default() })
+    }
+
+    /// Writes the event down and returns when it is durable. Dropping the future does not take the record back.
+    ///
+    /// # Errors
+    /// It is not known to be durable: the request must not be answered.
+    pub async fn record(&self, event: &Event<'_>) -> Result<Recorded, AuditError> {
+        self.shared.check()?;
+        let mut item = Some((event.body(), track(event)));
+        let mut ticket = 0;
+        std::future::poll_fn(|context| match item.take() {
+            Some((body, track)) => {
+                match self.shared.push(Item { body, track, waker: Some(context.waker().clone()) }) {
+                    Ok(given) => ticket = given,
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+                Poll::Pending
+            }
+            None => self.shared.poll(ticket, context),
+        })
+        .await?;
+        Ok(Recorded { request_id: event.request_id })
+    }
+
+    /// Like [`Broker::record`] for the refusal of somebody unknown, which anybody can cause: beyond a rate it is only
+    /// counted, and each second a record tells how many there were.
+    ///
+    /// # Errors
+    /// As [`Broker::record`].
+    pub async fn refuse(&self, event: &Event<'_>) -> Result<(), AuditError> {
+        let admitted = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).admit(self.clock.now());
+        if admitted {
+            return self.record(event).await.map(drop);
+        }
+        self.shared.check()?;
+        self.shared.uncounted.fetch_add(1, Ordering::Relaxed);
+        self.shared.suppressed.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// From now on checkpoints are signed. `state` tells what is durable in the store, never more, and answers at once.
+    pub fn unsealed(&self, key: SigningKey, state: Box<dyn Fn() -> StoreState + Send>) {
+        // A log that failed has no checkpoints to sign.
+        let _ = self.shared.tell(Control::Unsealed(key, state));
+    }
+
+    /// Makes a last checkpoint and gives the key away; returns when it is gone.
+    pub async fn sealed(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.shared.tell(Control::Sealed(reply)) {
+            // A writer that failed drops the key and the reply.
+            let _ = done.await;
+        }
+    }
+
+    /// Writes what waits, makes a last checkpoint, ends the writer.
+    pub async fn close(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.shared.tell(Control::Close(reply)) {
+            let _ = done.await;
+        }
+    }
+
+    /// How it is.
+    pub fn health(&self) -> Health {
+        self.shared.health()
+    }
+
+    /// The way to read it.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let (reply, _) = oneshot::channel();
+        let _ = self.shared.tell(Control::Close(reply));
+    }
+}
+
+fn track(event: &Event<'_>) -> Track {
+    match (event.kind, event.status) {
+        (Kind::Request, Status::Pending) => Track::Opens(Box::new(OpenIntent {
+            seq: 0,
+            request_id: event.request_id,
+            operation: event.operation.to_owned(),
+            path: event.path.map(str::to_owned),
+        })),
+        (Kind::Outcome | Kind::Recovered(_), _) => Track::Closes(event.request_id),
+        _ => Track::Nothing,
+    }
+}
+
+/// Lets so many through in each second.
+#[derive(Default)]
+struct Sampler {
+    second: i64,
+    admitted: u32,
+}
+
+impl Sampler {
+    fn admit(&mut self, now: Timestamp) -> bool {
+        let second = now.as_millis() / 1000;
+        if second != self.second {
+            *self = Self { second, admitted: 0 };
+        }
+        let admit = self.admitted < REFUSALS_PER_SECOND;
+        self.admitted += u32::from(admit);
+        admit
+    }
+}
+
+#[cfg(test)]
+#[path = "broker_tests.rs"]
+mod tests;

@@ -1,0 +1,290 @@
+use std::{
+    io,
+    sync::{
+        Condvar,
+        atomic::{AtomicBool, AtomicUsize},
+    },
+};
+
+use super::*;
+use crate::{
+    audit::{Recovery, Usage, chain::Parts, chain::link},
+    clock::{ManualClock, SystemClock},
+    crypto::Key,
+};
+
+fn id(n: u32) -> RequestId {
+    let mut bytes = [0; 16];
+    bytes[..4].copy_from_slice(&n.to_be_bytes());
+    RequestId(bytes)
+}
+
+fn read(n: u32) -> Event<'static> {
+    Event { path: Some("secret/a"), ..Event::new(Kind::Request, id(n), "Secrets.Get", Status::Ok) }
+}
+
+fn intent(n: u32) -> Event<'static> {
+    Event { path: Some("secret/w"), ..Event::new(Kind::Request, id(n), "Secrets.Put", Status::Pending) }
+}
+
+fn signing_key() -> SigningKey {
+    SigningKey::from_seed(&Key::from_bytes(&[42; 32])).unwrap()
+}
+
+fn state() -> Box<dyn Fn() -> StoreState + Send> {
+    Box::new(|| StoreState { batch_seq: 5, set_digest: [3; 32] })
+}
+
+fn open(config: &Config) -> (Broker, Opened) {
+    Broker::open(config, Arc::new(SystemClock), vec![]).unwrap()
+}
+
+/// All lines of a directory; checks the chain on the way.
+fn lines(config: &Config) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut head = [0; 32];
+    for segment in crate::audit::file::segments(&config.directory).unwrap() {
+        assert_eq!(segment.first_seq, lines.len() as u64 + 1);
+        for line in std::fs::read_to_string(&segment.path).unwrap().lines() {
+            let parts = Parts::of(line).unwrap();
+            assert_eq!(parts.seq, lines.len() as u64 + 1, "no gap");
+            assert_eq!(parts.prev, head);
+            assert_eq!(link(&head, parts.canonical.as_bytes()), parts.hash);
+            head = parts.hash;
+            lines.push(line.to_owned());
+        }
+    }
+    lines
+}
+
+fn count(lines: &[String], kind: &str) -> usize {
+    let kind = format!("\",\"kind\":\"{kind}\"");
+    lines.iter().filter(|line| line.contains(&kind)).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn concurrent_records_form_one_chain() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = Config { segment_bytes: 200_000, ..Config::new(directory.path().join("audit")) };
+    let (broker, _) = open(&config);
+    broker.unsealed(signing_key(), state());
+    let broker = Arc::new(broker);
+    let tasks: Vec<_> = (0..64)
+        .map(|task| {
+            let broker = broker.clone();
+            tokio::spawn(async move {
+                for n in 0..50 {
+                    let recorded = broker.record(&read(task * 50 + n)).await.unwrap();
+                    assert_eq!(recorded.request_id(), id(task * 50 + n));
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    broker.sealed().await;
+    broker.close().await;
+    let lines = lines(&config);
+    assert_eq!(count(&lines, "request"), 3200);
+    assert!(count(&lines, "checkpoint") >= 3, "one each 1,024 records");
+    let since: Vec<_> = lines.split(|line| line.contains("\"kind\":\"checkpoint\"")).collect();
+    assert!(since.iter().all(|group| group.len() <= 1025));
+    let segments = crate::audit::file::segments(&config.directory).unwrap();
+    assert!(segments.len() > 2, "it rotated");
+    for segment in &segments[1..] {
+        let first = &lines[usize::try_from(segment.first_seq).unwrap() - 1];
+        let before = &lines[usize::try_from(segment.first_seq).unwrap() - 2];
+        assert!(first.contains("checkpoint") && before.contains("checkpoint"), "checkpoints on both sides");
+    }
+    assert!(broker.record(&read(0)).await.is_err(), "closed");
+}
+
+#[tokio::test]
+async fn goes_on_and_tells_open_intents_across_segments() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = Config { segment_bytes: 2_000, ..Config::new(directory.path()) };
+    let (broker, opened) = open(&config);
+    assert_eq!((opened.next_seq, opened.last_checkpoint.is_none()), (1, true));
+    broker.unsealed(signing_key(), state());
+    for n in 0..3 {
+        broker.record(&intent(n)).await.unwrap();
+    }
+    broker.record(&Event::new(Kind::Outcome, id(1), "Secrets.Put", Status::Ok)).await.unwrap();
+    for n in 100..140 {
+        broker.record(&read(n)).await.unwrap();
+    }
+    broker.record(&Event::new(Kind::Outcome, id(0), "Secrets.Put", Status::Ok)).await.unwrap();
+    broker.close().await;
+    let written = lines(&config);
+    assert!(count(&written, "carried") > 0);
+
+    let (broker, opened) = open(&config);
+    assert_eq!(opened.next_seq, written.len() as u64 + 1);
+    let open_ids: Vec<_> = opened.open_intents.iter().map(|intent| intent.request_id).collect();
+    assert_eq!(open_ids, [id(2)]);
+    assert_eq!(opened.open_intents[0].path.as_deref(), Some("secret/w"));
+    let checkpoint = opened.last_checkpoint.unwrap();
+    assert_eq!(checkpoint.state, StoreState { batch_seq: 5, set_digest: [3; 32] });
+    checkpoint.verify(&signing_key().public_key()).unwrap();
+    let recovered = Event::new(Kind::Recovered(Recovery::Applied), id(2), "Secrets.Put", Status::Ok);
+    broker.record(&recovered).await.unwrap();
+    broker.close().await;
+    assert_eq!(open(&config).1.open_intents, []);
+}
+
+/// A file that waits for a gate before each sync, and fails when told to.
+#[derive(Clone, Default)]
+struct Fake(Arc<FakeState>);
+
+#[derive(Default)]
+struct FakeState {
+    appended: Mutex<Vec<u8>>,
+    synced: AtomicUsize,
+    permits: Mutex<usize>,
+    permitted: Condvar,
+    fail_sync: AtomicBool,
+    full: AtomicBool,
+}
+
+impl Fake {
+    fn permit(&self, syncs: usize) {
+        *self.0.permits.lock().unwrap() += syncs;
+        self.0.permitted.notify_all();
+    }
+}
+
+impl Log for Fake {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.appended.lock().unwrap().extend_from_slice(bytes);
+        Ok(())
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        let mut permits = self.0.permits.lock().unwrap();
+        while *permits == 0 {
+            permits = self.0.permitted.wait(permits).unwrap();
+        }
+        *permits -= 1;
+        if self.0.fail_sync.load(Ordering::SeqCst) {
+            return Err(io::Error::other("disk on fire"));
+        }
+        self.0.synced.store(self.0.appended.lock().unwrap().len(), Ordering::SeqCst);
+        Ok(())
+    }
+    fn start_segment(&mut self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+    fn segment_bytes(&self) -> u64 {
+        0
+    }
+    fn usage(&self) -> io::Result<Usage> {
+        let used = if self.0.full.load(Ordering::SeqCst) { 99 } else { 1 };
+        Ok(Usage { used, available: 100 - used })
+    }
+}
+
+fn with_fake(clock: Arc<dyn Clock>) -> (Arc<Broker>, Fake) {
+    let fake = Fake::default();
+    let opened = Opened::fresh();
+    let broker =
+        Broker::start(&Config::new("unused"), clock, vec![], Box::new(fake.clone()), &opened).unwrap();
+    (Arc::new(broker), fake)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_recorded_before_it_is_durable() {
+    let (broker, fake) = with_fake(Arc::new(SystemClock));
+    let tasks: Vec<_> = (0..200)
+        .map(|n| {
+            let (broker, fake) = (broker.clone(), fake.clone());
+            tokio::spawn(async move {
+                broker.record(&read(n)).await.unwrap();
+                let synced = fake.0.synced.load(Ordering::SeqCst);
+                let text = String::from_utf8(fake.0.appended.lock().unwrap()[..synced].to_vec()).unwrap();
+                assert!(text.contains(&id(n).to_string()), "answered before the sync");
+            })
+        })
+        .collect();
+    let release = tokio::task::spawn_blocking(move || fake.permit(100_000));
+    for task in tasks {
+        task.await.unwrap();
+    }
+    release.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_sync_ends_it_for_everybody_and_for_good() {
+    let (broker, fake) = with_fake(Arc::new(SystemClock));
+    fake.0.fail_sync.store(true, Ordering::SeqCst);
+    let tasks: Vec<_> = (0..50)
+        .map(|n| {
+            let broker = broker.clone();
+            tokio::spawn(async move { broker.record(&read(n)).await.map(drop) })
+        })
+        .collect();
+    fake.permit(1);
+    for task in tasks {
+        assert!(matches!(task.await.unwrap(), Err(AuditError::Unavailable { .. })));
+    }
+    fake.0.fail_sync.store(false, Ordering::SeqCst);
+    fake.permit(100);
+    let error = broker.record(&read(1)).await.unwrap_err();
+    assert!(error.to_string().contains("disk on fire"));
+    assert!(broker.health().failed.is_some());
+    broker.sealed().await;
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_refuses() {
+    let (broker, fake) = with_fake(Arc::new(SystemClock));
+    let mut waiting: Vec<_> = (0..20_000).map(|n| Box::pin(record(broker.clone(), n))).collect();
+    let mut overloaded = 0;
+    for future in &mut waiting {
+        if let Poll::Ready(Err(AuditError::Overloaded)) = futures_util::poll!(future) {
+            overloaded += 1;
+        }
+    }
+    assert!(overloaded >= 20_000 - 8192 - 1024, "{overloaded}");
+    fake.permit(100_000);
+    drop(waiting);
+    broker.close().await;
+    let written = fake.0.appended.lock().unwrap().iter().filter(|byte| **byte == b'\n').count();
+    assert_eq!(written, 20_000 - overloaded + 2, "dropping a future takes no record back");
+}
+
+async fn record(broker: Arc<Broker>, n: u32) -> Result<(), AuditError> {
+    broker.record(&read(n)).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_stops_it_until_there_is_space() {
+    let (broker, fake) = with_fake(Arc::new(SystemClock));
+    fake.permit(1_000_000);
+    fake.0.full.store(true, Ordering::SeqCst);
+    while broker.record(&read(1)).await.is_ok() {}
+    assert!(broker.health().full && broker.health().failed.is_none());
+    fake.0.full.store(false, Ordering::SeqCst);
+    while broker.record(&read(1)).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_refusals_is_counted() {
+    let (broker, fake) = with_fake(Arc::new(ManualClock::at(Timestamp::from_millis(5_000))));
+    fake.permit(1_000_000);
+    for n in 0..1_000 {
+        let event = Event::new(Kind::Request, id(n), "Secrets.Get", Status::Denied);
+        broker.refuse(&event).await.unwrap();
+    }
+    broker.close().await;
+    let text = String::from_utf8(fake.0.appended.lock().unwrap().clone()).unwrap();
+    assert_eq!(text.matches("\"kind\":\"request\"").count(), 100);
+    let counted: u64 = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["count"].as_u64())
+        .sum();
+    assert_eq!(counted, 900, "also at the close");
+    assert_eq!(broker.health().suppressed, 900);
+}

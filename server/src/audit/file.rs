@@ -1,0 +1,209 @@
+//! The log on disk: a directory of segments `audit-<first seq, 20 digits>.jsonl`, written by one process. Knows files,
+//! not what is in them.
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+/// Where the writer puts lines. A trait, so that tests can make it slow or let it fail.
+pub(super) trait Log: Send {
+    /// Appends all of it to the current segment; the operating system has it then.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Returns when everything appended is on the disk.
+    fn sync(&mut self) -> io::Result<()>;
+    /// Goes on in a new segment. What was appended before is synced already.
+    fn start_segment(&mut self, first_seq: u64) -> io::Result<()>;
+    /// Bytes in the current segment.
+    fn segment_bytes(&self) -> u64;
+    /// How full the file system is.
+    fn usage(&self) -> io::Result<Usage>;
+}
+
+/// How full a file system is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Blocks in use.
+    pub used: u64,
+    /// Blocks that can still be had.
+    pub available: u64,
+}
+
+/// Why the directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// By another server, most likely.
+    #[error("the audit directory {0} is in use by another process")]
+    Locked(PathBuf),
+    /// The system refused.
+    #[error("cannot {what} {path}: {source}")]
+    Io {
+        /// As a verb.
+        what: &'static str,
+        /// Which file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// One file of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) first_seq: u64,
+    pub(super) path: PathBuf,
+}
+
+/// The locked directory. The lock ends with the value, also when the process is killed.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    handle: File,
+}
+
+/// The segment that is written to.
+pub(super) struct SegmentFile {
+    directory: Directory,
+    file: File,
+    bytes: u64,
+}
+
+impl FileError {
+    pub(super) fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { what, path, source }
+    }
+}
+
+impl Usage {
+    /// Above 98 %: the rest is for what is on its way and for closing the log properly.
+    pub(super) fn is_full(self) -> bool {
+        u128::from(self.used) * 100 > u128::from(self.used.saturating_add(self.available)) * 98
+    }
+}
+
+impl Directory {
+    /// Makes it if needed, for the owner only, and locks it.
+    pub(super) fn open(path: &Path) -> Result<Self, FileError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(FileError::io("make", path))?;
+        std::fs::set_permissions(path, Permissions::from_mode(0o700))
+            .map_err(FileError::io("restrict access to", path))?;
+        let handle = File::open(path).map_err(FileError::io("open", path))?;
+        match handle.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), handle }),
+            Err(TryLockError::WouldBlock) => Err(FileError::Locked(path.to_owned())),
+            Err(TryLockError::Error(source)) => Err(FileError::io("lock", path)(source)),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// All segments of a directory, oldest first. Other files are none of our business.
+pub(super) fn segments(directory: &Path) -> io::Result<Vec<Segment>> {
+    let mut segments = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if let Some(first_seq) = entry.file_name().to_str().and_then(first_seq) {
+            segments.push(Segment { first_seq, path: entry.path() });
+        }
+    }
+    segments.sort_unstable_by_key(|segment| segment.first_seq);
+    Ok(segments)
+}
+
+fn first_seq(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix("audit-")?.strip_suffix(".jsonl")?;
+    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+impl SegmentFile {
+    /// Goes on in the segment that starts with `first_seq`, or makes it.
+    pub(super) fn open(directory: Directory, first_seq: u64) -> Result<Self, FileError> {
+        let path = segment_path(directory.path(), first_seq);
+        let (file, bytes) = open_segment(&directory, &path).map_err(FileError::io("open", &path))?;
+        Ok(Self { directory, file, bytes })
+    }
+}
+
+fn segment_path(directory: &Path, first_seq: u64) -> PathBuf {
+    directory.join(format!("audit-{first_seq:020}.jsonl"))
+}
+
+fn open_segment(directory: &Directory, path: &Path) -> io::Result<(File, u64)> {
+    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    file.sync_all()?;
+    // The name must be as durable as the lines that will stand under it.
+    directory.handle.sync_all()?;
+    let bytes = file.metadata()?.len();
+    Ok((file, bytes))
+}
+
+impl Log for SegmentFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn start_segment(&mut self, first_seq: u64) -> io::Result<()> {
+        let path = segment_path(self.directory.path(), first_seq);
+        (self.file, self.bytes) = open_segment(&self.directory, &path)?;
+        Ok(())
+    }
+
+    fn segment_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn usage(&self) -> io::Result<Usage> {
+        let figures = rustix::fs::fstatvfs(&self.directory.handle)?;
+        let used = figures.f_blocks.saturating_sub(figures.f_bfree);
+        Ok(Usage { used, available: figures.f_bavail })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_process_at_a_time_and_only_the_owner() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("audit");
+        let first = Directory::open(&path).unwrap();
+        assert!(matches!(Directory::open(&path), Err(FileError::Locked(_))));
+        let file = SegmentFile::open(first, 1).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o700);
+        assert_eq!(mode(&segments(&path).unwrap()[0].path), 0o600);
+        drop(file);
+        Directory::open(&path).unwrap();
+    }
+
+    #[test]
+    fn only_proper_names_are_segments() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in
+            ["audit-1.jsonl", "audit-0000000000000000000x.jsonl", "audit-00000000000000000002.jsonl.gz", "x"]
+        {
+            std::fs::write(directory.path().join(name), "").unwrap();
+        }
+        assert_eq!(segments(directory.path()).unwrap(), vec![]);
+    }
+
+    #[test]
+    fn full_at_98_percent() {
+        assert!(!Usage { used: 98, available: 2 }.is_full());
+        assert!(Usage { used: 981, available: 19 }.is_full());
+        assert!(!Usage { used: 0, available: 0 }.is_full());
+    }
+}

@@ -1,0 +1,94 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::{
+    audit::{Broker, Config, Event, Kind, Status},
+    clock::SystemClock,
+    model::RequestId,
+};
+
+async fn write(broker: &Broker, from: u32, to: u32) {
+    for n in from..to {
+        let mut id = [0; 16];
+        id[..4].copy_from_slice(&n.to_be_bytes());
+        let path = format!("secret/{}/x{n}", if n % 10 == 0 { "ten" } else { "tens" });
+        let event = Event {
+            path: Some(&path),
+            ..Event::new(Kind::Request, RequestId(id), "Secrets.Get", Status::Ok)
+        };
+        broker.record(&event).await.unwrap();
+    }
+}
+
+fn broker(segment_bytes: u64) -> (tempfile::TempDir, Broker) {
+    let directory = tempfile::tempdir().unwrap();
+    let config = Config { segment_bytes, ..Config::new(directory.path()) };
+    let (broker, _) = Broker::open(&config, Arc::new(SystemClock), vec![]).unwrap();
+    (directory, broker)
+}
+
+async fn collect(mut lines: Lines) -> Vec<String> {
+    let mut all = Vec::new();
+    while let Some(some) = lines.recv().await {
+        all.extend(some.unwrap());
+    }
+    all
+}
+
+fn seqs(lines: &[String]) -> Vec<u64> {
+    lines.iter().map(|line| seq_of(line.as_bytes()).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn tail_gives_the_last_and_follows_across_segments() {
+    let (_directory, broker) = broker(20_000);
+    write(&broker, 0, 300).await;
+    assert_eq!(
+        seqs(&collect(broker.reader().tail(7, false).unwrap()).await),
+        (295..=301).collect::<Vec<_>>()
+    );
+    assert_eq!(collect(broker.reader().tail(10_000, false).unwrap()).await.len(), 301);
+    let mut follow = broker.reader().tail(1, true).unwrap();
+    write(&broker, 300, 600).await;
+    let mut seen = Vec::new();
+    while seen.last() != Some(&601) {
+        seen.extend(seqs(&follow.recv().await.unwrap().unwrap()));
+    }
+    assert_eq!(seen, (301..=601).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn query_gives_the_newest_that_match_in_order() {
+    let (_directory, broker) = broker(20_000);
+    write(&broker, 0, 400).await;
+    let reader = broker.reader();
+    let ten = || Filter { path: Some("secret/ten".to_owned()), ..Filter::default() };
+    assert_eq!(collect(reader.query(ten(), 1000).unwrap()).await.len(), 40);
+    let newest = collect(reader.query(ten(), 3).unwrap()).await;
+    assert_eq!(seqs(&newest), [372, 382, 392]);
+    let one = Filter { request_id: Some(RequestId([0; 16]).to_string()), ..Filter::default() };
+    assert_eq!(seqs(&collect(reader.query(one, 10).unwrap()).await), [2]);
+    let exact = Filter { path: Some("secret/ten/x10".to_owned()), ..Filter::default() };
+    assert_eq!(seqs(&collect(reader.query(exact, 10).unwrap()).await), [12]);
+    let future =
+        Filter { from: Some(Timestamp::from_millis(i64::from(u32::MAX) * 1000)), ..Filter::default() };
+    assert!(collect(reader.query(future, 10).unwrap()).await.is_empty());
+    let past = Filter { until: Some(Timestamp::from_millis(1)), ..Filter::default() };
+    assert!(collect(reader.query(past, 10).unwrap()).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_place_in_a_large_file_is_found() {
+    let (directory, broker) = broker(u64::MAX);
+    write(&broker, 0, 2_000).await;
+    let path = file::segments(directory.path()).unwrap()[0].path.clone();
+    let mut reader = BufReader::new(File::open(path).unwrap());
+    let mut line = Vec::new();
+    for seq in [1, 2, 3, 999, 1_500, 2_000, 2_001] {
+        let place = locate(&mut reader, seq).unwrap();
+        reader.seek(SeekFrom::Start(place)).unwrap();
+        read_line(&mut reader, &mut line).unwrap();
+        assert_eq!(seq_of(&line), Some(seq));
+    }
+    assert!(locate(&mut reader, 2_002).is_err());
+}

@@ -1,0 +1,245 @@
+//! Between the requests and the writer: a bounded queue in, and a ticket by which a request learns that its record is
+//! durable. No allocation and no channel for each record: the queue holds the waker, one atomic number tells who is done.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+use super::{chain::StoreState, recover::OpenIntent};
+use crate::{crypto::SigningKey, model::RequestId};
+
+/// Most records that wait for the writer: far more than requests the server lets in at once, and at 1 KiB each still
+/// only 8 MiB.
+const QUEUE: usize = 8192;
+
+/// Why a request was not written down. It must not be answered then.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The log cannot be written.
+    #[error("the audit log cannot be written: {cause}")]
+    Unavailable {
+        /// What is the matter.
+        cause: Arc<str>,
+    },
+    /// The disk is slower than the requests.
+    #[error("too many records wait for the audit log")]
+    Overloaded,
+}
+
+/// How the log is.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// Why nothing can be written any more, until a restart.
+    pub failed: Option<Arc<str>>,
+    /// The file system is too full; goes away by itself when there is space.
+    pub full: bool,
+    /// Records written since the start, checkpoints and the like not counted.
+    pub records: u64,
+    /// Groups they were written in, each with one write and one fdatasync.
+    pub groups: u64,
+    /// Refusals of unknown callers that were counted instead of written.
+    pub suppressed: u64,
+    /// Number of the last durable record.
+    pub durable_seq: u64,
+}
+
+/// One record on its way.
+pub(super) struct Item {
+    pub(super) body: Vec<u8>,
+    pub(super) track: Track,
+    pub(super) waker: Option<Waker>,
+}
+
+/// What a record does to the set of open intents.
+pub(super) enum Track {
+    Nothing,
+    Opens(Box<OpenIntent>),
+    Closes(RequestId),
+}
+
+/// What the writer is told beside records.
+pub(super) enum Control {
+    Unsealed(SigningKey, Box<dyn Fn() -> StoreState + Send>),
+    Sealed(oneshot::Sender<()>),
+    Close(oneshot::Sender<()>),
+}
+
+/// What the requests and the writer share.
+#[derive(Default)]
+pub(super) struct Shared {
+    queue: Mutex<Queue>,
+    arrived: Condvar,
+    /// Tickets up to this one are durable.
+    durable: AtomicU64,
+    /// Futures that were polled again with another waker than the queue has; few, if any.
+    late: Mutex<HashMap<u64, Waker>>,
+    failed: OnceLock<Arc<str>>,
+    full: AtomicBool,
+    pub(super) groups: AtomicU64,
+    pub(super) durable_seq: AtomicU64,
+    /// Counted and not yet in the log.
+    pub(super) uncounted: AtomicU64,
+    pub(super) suppressed: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    items: VecDeque<Item>,
+    controls: Vec<Control>,
+    /// Tickets given so far.
+    given: u64,
+    closed: bool,
+    writer_waits: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics under these locks; if it did, the numbers would still be right.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Whether records are taken at the moment.
+    pub(super) fn check(&self) -> Result<(), AuditError> {
+        if let Some(cause) = self.failed.get() {
+            return Err(AuditError::Unavailable { cause: cause.clone() });
+        }
+        if self.full.load(Ordering::Relaxed) {
+            return Err(AuditError::Unavailable { cause: "its file system is 98 % full".into() });
+        }
+        Ok(())
+    }
+
+    /// Puts a record in line and gives its ticket.
+    pub(super) fn push(&self, item: Item) -> Result<u64, AuditError> {
+        let mut queue = lock(&self.queue);
+        if queue.closed {
+            drop(queue);
+            self.check()?;
+            return Err(AuditError::Unavailable { cause: "the server is stopping".into() });
+        }
+        if queue.items.len() >= QUEUE {
+            return Err(AuditError::Overloaded);
+        }
+        queue.items.push_back(item);
+        queue.given += 1;
+        let ticket = queue.given;
+        self.wake_writer(queue);
+        Ok(ticket)
+    }
+
+    /// Tells the writer something. Returns whether there is one.
+    pub(super) fn tell(&self, control: Control) -> bool {
+        let mut queue = lock(&self.queue);
+        if queue.closed {
+            return false;
+        }
+        if matches!(control, Control::Close(_)) {
+            queue.closed = true;
+        }
+        queue.controls.push(control);
+        self.wake_writer(queue);
+        true
+    }
+
+    /// Without a system call while the writer is busy anyway.
+    fn wake_writer(&self, mut queue: MutexGuard<'_, Queue>) {
+        let waits = std::mem::take(&mut queue.writer_waits);
+        drop(queue);
+        if waits {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Ready when the record of `ticket` is durable, or never will be.
+    pub(super) fn poll(&self, ticket: u64, context: &Context<'_>) -> Poll<Result<(), AuditError>> {
+        if let Some(answer) = self.answer(ticket) {
+            return Poll::Ready(answer);
+        }
+        lock(&self.late).insert(ticket, context.waker().clone());
+        // The writer may have been done between the first look and the insertion.
+        match self.answer(ticket) {
+            Some(answer) => Poll::Ready(answer),
+            None => Poll::Pending,
+        }
+    }
+
+    fn answer(&self, ticket: u64) -> Option<Result<(), AuditError>> {
+        if self.durable.load(Ordering::Acquire) >= ticket {
+            return Some(Ok(()));
+        }
+        self.failed.get().map(|cause| Err(AuditError::Unavailable { cause: cause.clone() }))
+    }
+
+    pub(super) fn health(&self) -> Health {
+        Health {
+            failed: self.failed.get().cloned(),
+            full: self.full.load(Ordering::Relaxed),
+            records: self.durable.load(Ordering::Relaxed),
+            groups: self.groups.load(Ordering::Relaxed),
+            suppressed: self.suppressed.load(Ordering::Relaxed),
+            durable_seq: self.durable_seq.load(Ordering::Acquire),
+        }
+    }
+
+    /// For the writer: waits for work, but not past `until`; takes at most `most` records.
+    pub(super) fn take(&self, most: usize, until: Instant, items: &mut Vec<Item>) -> Vec<Control> {
+        let mut queue = lock(&self.queue);
+        while queue.items.is_empty() && queue.controls.is_empty() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            queue.writer_waits = true;
+            queue = self.arrived.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        queue.writer_waits = false;
+        let count = most.min(queue.items.len());
+        items.extend(queue.items.drain(..count));
+        // Told after these records, so done after them: a close leaves nothing behind.
+        if queue.items.is_empty() { std::mem::take(&mut queue.controls) } else { Vec::new() }
+    }
+
+    /// For the writer: these are durable; wakes whoever waits for them.
+    pub(super) fn done(&self, items: &mut Vec<Item>) {
+        let durable = self.durable.load(Ordering::Relaxed) + items.len() as u64;
+        self.durable.store(durable, Ordering::Release);
+        items.drain(..).filter_map(|item| item.waker).for_each(Waker::wake);
+        let mut late = lock(&self.late);
+        if !late.is_empty() {
+            let woken: Vec<_> = late.extract_if(|ticket, _| *ticket <= durable).collect();
+            drop(late);
+            woken.into_iter().for_each(|(_, waker)| waker.wake());
+        }
+    }
+
+    /// For the writer: it is over.
+    pub(super) fn fail(&self, cause: &str, items: &mut Vec<Item>) {
+        // Only the first cause counts.
+        let _ = self.failed.set(cause.into());
+        let mut queue = lock(&self.queue);
+        queue.closed = true;
+        items.extend(queue.items.drain(..));
+        // Dropping them answers whoever waits for them.
+        queue.controls.clear();
+        drop(queue);
+        items.drain(..).filter_map(|item| item.waker).for_each(Waker::wake);
+        let late = std::mem::take(&mut *lock(&self.late));
+        late.into_values().for_each(Waker::wake);
+    }
+
+    /// For the writer: whether the file system is too full.
+    pub(super) fn set_full(&self, full: bool) -> bool {
+        self.full.swap(full, Ordering::Relaxed)
+    }
+}
+
+/// How often the writer looks after checkpoints, space and counts when nothing else wakes it.
+pub(super) const TICK: Duration = Duration::from_secs(1);

@@ -1,0 +1,459 @@
+//! What is written down about a request, and how it becomes a line.
+//!
+//! A line is `head + body + tail`: the body is made here, in the caller's task; head (`seq`, `time`, `prev`) and tail
+//! (`hash`) are the chain's. The JSON is written by hand into one buffer because this is on the way of every request.
+
+use std::{fmt, io::Write, net::IpAddr, time::Duration};
+
+use super::Hashed;
+use crate::model::{DecisionId, Principal, RequestId, SessionId};
+
+/// Longest text of one field, in bytes: a path has 512, a reason is a sentence. Longer ones are cut.
+const TEXT_BYTES: usize = 1024;
+/// Most hashed fields of a record; more are left out. No request has that many.
+const FIELDS: usize = 64;
+
+/// What a record is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A request and the decision about it. With [`Status::Pending`] it is the intent of a write.
+    Request,
+    /// How a write ended; carries the request id of its intent.
+    Outcome,
+    /// What became of an intent that the last run left without an outcome.
+    Recovered(Recovery),
+    /// An intent without an outcome so far, written again at the start of a new segment.
+    Carried,
+    /// The server started.
+    Start,
+    /// The server was stopped.
+    Stop,
+    /// The server has its keys now.
+    Unsealed,
+    /// The server gave its keys away.
+    Sealed,
+    /// So many refusals of unknown callers were counted instead of written one by one.
+    Suppressed(u64),
+}
+
+/// What became of a write whose outcome was not recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// The store has it.
+    Applied,
+    /// The store does not have it.
+    NotApplied,
+}
+
+/// How it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Done, or about to be answered.
+    Ok,
+    /// Refused.
+    Denied,
+    /// Failed.
+    Error,
+    /// About to be tried; an outcome follows.
+    Pending,
+}
+
+/// What the policy said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// A rule allows it and none denies it.
+    Allow,
+    /// A rule denies it, or none allows it.
+    Deny,
+}
+
+/// A policy decision.
+#[derive(Clone, Copy, Debug)]
+pub struct Decision<'a> {
+    /// The caller is told this one.
+    pub id: DecisionId,
+    /// What it is.
+    pub effect: Effect,
+    /// Role of the rule that decided; `None` when no rule spoke.
+    pub role: Option<&'a str>,
+    /// That rule: its number in the role, from 0.
+    pub rule: Option<u32>,
+}
+
+/// What a request leaves in the log. Absent fields are left out of the line. No field is for the value of a secret.
+#[derive(Clone, Copy)]
+pub struct Event<'a> {
+    /// What the record is about.
+    pub kind: Kind,
+    /// The request.
+    pub request_id: RequestId,
+    /// Who; `None` when nobody proved anything.
+    pub principal: Option<&'a Principal>,
+    /// By which session.
+    pub session: Option<SessionId>,
+    /// From where.
+    pub peer: Option<IpAddr>,
+    /// RPC: `Secrets.Get`.
+    pub operation: &'a str,
+    /// On what.
+    pub path: Option<&'a str>,
+    /// Which version.
+    pub version: Option<u64>,
+    /// What the policy said.
+    pub decision: Option<Decision<'a>>,
+    /// How it stands.
+    pub status: Status,
+    /// Machine-readable reason or a sentence; empty for none.
+    pub reason: &'a str,
+    /// How long it took.
+    pub duration: Option<Duration>,
+    /// Values to correlate by, as keyed hashes.
+    pub fields: &'a [(&'a str, Hashed)],
+}
+
+impl<'a> Event<'a> {
+    /// With nothing but these.
+    pub const fn new(kind: Kind, request_id: RequestId, operation: &'a str, status: Status) -> Self {
+        Self {
+            kind,
+            request_id,
+            principal: None,
+            session: None,
+            peer: None,
+            operation,
+            path: None,
+            version: None,
+            decision: None,
+            status,
+            reason: "",
+            duration: None,
+            fields: &[],
+        }
+    }
+
+    /// Of the log itself, not of a request.
+    pub(super) const fn own(kind: Kind) -> Self {
+        Self::new(kind, RequestId([0; 16]), "", Status::Ok)
+    }
+
+    /// The line's body: from `"kind"` to before `,"hash"`.
+    pub(super) fn body(&self) -> Vec<u8> {
+        let mut line = Line(Vec::with_capacity(768));
+        line.raw("\"kind\":\"").raw(self.kind.as_str()).raw("\"");
+        match self.kind {
+            Kind::Recovered(recovery) => line.plain("recovered", recovery.as_str()),
+            Kind::Suppressed(count) => line.number("count", count),
+            _ => {}
+        }
+        if !self.kind.is_of_the_log() {
+            line.hex("request_id", &self.request_id.0);
+        }
+        if let Some(principal) = self.principal {
+            line.principal(principal);
+        }
+        if let Some(session) = self.session {
+            line.hex("session", &session.0);
+        }
+        if let Some(peer) = self.peer {
+            line.key("peer").raw("\"").display(peer).raw("\"");
+        }
+        if let Some(Principal::ServiceAccount { namespace, pod: Some(pod), .. }) = self.principal {
+            line.key("pod").raw("{\"ns\":").text(namespace).raw(",\"name\":").text(&pod.name);
+            line.raw(",\"uid\":").text(&pod.uid);
+            if let Some(node) = &pod.node {
+                line.raw(",\"node\":").text(node);
+            }
+            line.raw("}");
+        }
+        if !self.operation.is_empty() {
+            line.key("operation").text(self.operation);
+        }
+        if let Some(path) = self.path {
+            line.key("path").text(path);
+        }
+        if let Some(version) = self.version {
+            line.number("version", version);
+        }
+        if let Some(decision) = &self.decision {
+            line.decision(decision);
+        }
+        line.plain("status", self.status.as_str());
+        if !self.reason.is_empty() {
+            line.key("reason").text(self.reason);
+        }
+        if let Some(duration) = self.duration {
+            line.number("duration_us", u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+        }
+        line.fields(self.fields);
+        line.0
+    }
+}
+
+/// JSON in the making. The keys are ours and need no escaping.
+struct Line(Vec<u8>);
+
+impl Line {
+    fn raw(&mut self, text: &str) -> &mut Self {
+        self.0.extend_from_slice(text.as_bytes());
+        self
+    }
+
+    fn key(&mut self, key: &str) -> &mut Self {
+        self.raw(",\"").raw(key).raw("\":")
+    }
+
+    fn display(&mut self, value: impl fmt::Display) -> &mut Self {
+        // A Vec takes everything.
+        let _ = write!(self.0, "{value}");
+        self
+    }
+
+    fn number(&mut self, key: &str, value: u64) {
+        self.key(key).display(value);
+    }
+
+    /// One of our own words.
+    fn plain(&mut self, key: &str, word: &str) {
+        self.key(key).raw("\"").raw(word).raw("\"");
+    }
+
+    fn hex(&mut self, key: &str, bytes: &[u8; 16]) {
+        self.key(key).raw("\"");
+        push_hex(&mut self.0, bytes);
+        self.raw("\"");
+    }
+
+    /// Anybody's words.
+    fn text(&mut self, text: &str) -> &mut Self {
+        self.raw("\"");
+        push_escaped(&mut self.0, text);
+        self.raw("\"")
+    }
+
+    fn principal(&mut self, principal: &Principal) {
+        self.key("principal");
+        match principal {
+            Principal::Root => self.raw("\"root\""),
+            Principal::User { method, name, .. } => self.raw("\"").joined(&[method, name]),
+            Principal::ServiceAccount { cluster, namespace, name, .. } => {
+                self.raw("\"").joined(&["kubernetes", cluster, namespace, name])
+            }
+        };
+    }
+
+    fn joined(&mut self, parts: &[&str]) -> &mut Self {
+        for (place, part) in parts.iter().enumerate() {
+            if place > 0 {
+                self.raw("/");
+            }
+            push_escaped(&mut self.0, part);
+        }
+        self.raw("\"")
+    }
+
+    fn decision(&mut self, decision: &Decision<'_>) {
+        self.key("decision").raw("{\"id\":\"");
+        push_hex(&mut self.0, &decision.id.0);
+        self.raw("\",\"effect\":\"").raw(decision.effect.as_str()).raw("\"");
+        if let Some(role) = decision.role {
+            self.raw(",\"role\":").text(role);
+        }
+        if let Some(rule) = decision.rule {
+            self.raw(",\"rule\":").display(rule);
+        }
+        self.raw("}");
+    }
+
+    fn fields(&mut self, fields: &[(&str, Hashed)]) {
+        if fields.is_empty() {
+            return;
+        }
+        self.key("fields").raw("{");
+        for (place, (name, value)) in fields.iter().take(FIELDS).enumerate() {
+            if place > 0 {
+                self.raw(",");
+            }
+            self.text(name).raw(":\"").raw(value.as_str()).raw("\"");
+        }
+        self.raw("}");
+    }
+}
+
+/// Appends lower-case hex.
+pub(super) fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            out.push(DIGITS.get(usize::from(digit)).copied().unwrap_or(b'0'));
+        }
+    }
+}
+
+/// Appends `text` as the inside of a JSON string (RFC 8259 section 7), cut to [`TEXT_BYTES`]. Beyond what JSON demands,
+/// DEL and the C1 controls are escaped, so that a line shown on a terminal cannot steer it.
+fn push_escaped(out: &mut Vec<u8>, text: &str) {
+    let (text, cut) = match text.len() {
+        0..=TEXT_BYTES => (text, false),
+        _ => (text.get(..text.floor_char_boundary(TEXT_BYTES)).unwrap_or_default(), true),
+    };
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+        out.extend_from_slice(text.as_bytes());
+    } else {
+        text.chars().for_each(|c| push_char(out, c));
+    }
+    if cut {
+        out.extend_from_slice("…".as_bytes());
+    }
+}
+
+fn push_char(out: &mut Vec<u8>, c: char) {
+    match c {
+        '"' => out.extend_from_slice(b"\\\""),
+        '\\' => out.extend_from_slice(b"\\\\"),
+        '\n' => out.extend_from_slice(b"\\n"),
+        c if c.is_control() => {
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        }
+        c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+    }
+}
+
+impl Kind {
+    /// Whether the log writes it by itself; there is no request then.
+    const fn is_of_the_log(self) -> bool {
+        matches!(self, Kind::Start | Kind::Stop | Kind::Unsealed | Kind::Sealed | Kind::Suppressed(_))
+    }
+
+    /// The word in the log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Kind::Request => "request",
+            Kind::Outcome => "outcome",
+            Kind::Recovered(_) => "recovered",
+            Kind::Carried => "carried",
+            Kind::Start => "start",
+            Kind::Stop => "stop",
+            Kind::Unsealed => "unsealed",
+            Kind::Sealed => "sealed",
+            Kind::Suppressed(_) => "suppressed",
+        }
+    }
+}
+
+impl Recovery {
+    /// The word in the log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Recovery::Applied => "applied",
+            Recovery::NotApplied => "not_applied",
+        }
+    }
+}
+
+impl Status {
+    /// The word in the log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Status::Ok => "ok",
+            Status::Denied => "denied",
+            Status::Error => "error",
+            Status::Pending => "pending",
+        }
+    }
+}
+
+impl Effect {
+    /// The word in the log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Effect::Allow => "allow",
+            Effect::Deny => "deny",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{audit::Redactor, crypto::Key, model::Pod};
+
+    fn parse(event: &Event<'_>) -> Value {
+        let body = String::from_utf8(event.body()).unwrap();
+        assert!(!body.contains('\n'), "one record is one line");
+        serde_json::from_str(&format!("{{{body}}}")).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_survives(texts in proptest::collection::vec("\\PC{0,40}|[\\x00-\\xff\\u{80}-\\u{9f}]{0,40}", 5)) {
+            let redactor = Redactor::new(&Key::from_bytes(&[7; 32]));
+            let principal =
+                Principal::User { method: texts[0].as_str().into(), name: texts[1].as_str().into(), uid: "".into(), groups: vec![] };
+            let fields = [(texts[4].as_str(), redactor.hash(b"value"))];
+            let event = Event {
+                principal: Some(&principal),
+                path: Some(&texts[2]),
+                reason: &texts[3],
+                fields: &fields,
+                ..Event::new(Kind::Request, RequestId([1; 16]), &texts[1], Status::Ok)
+            };
+            let value = parse(&event);
+            prop_assert_eq!(value["principal"].as_str().unwrap(), principal.to_string());
+            prop_assert_eq!(value["operation"].as_str().unwrap_or_default(), &texts[1]);
+            prop_assert_eq!(value["path"].as_str().unwrap(), &texts[2]);
+            prop_assert_eq!(value["reason"].as_str().unwrap_or_default(), &texts[3]);
+            prop_assert_eq!(value["fields"][&texts[4]].as_str(), Some(fields[0].1.as_str()));
+        }
+    }
+
+    #[test]
+    fn everything_has_its_place() {
+        let principal = Principal::ServiceAccount {
+            cluster: "main".into(),
+            namespace: "payments".into(),
+            name: "web".into(),
+            uid: "u1".into(),
+            pod: Some(Pod { name: "web-0".into(), uid: "p1".into(), node: Some("n1".into()) }),
+        };
+        let event = Event {
+            principal: Some(&principal),
+            session: Some(SessionId([2; 16])),
+            peer: Some("10.0.0.7".parse().unwrap()),
+            path: Some("secret/apps/payments/db"),
+            version: Some(3),
+            decision: Some(Decision {
+                id: DecisionId([3; 16]),
+                effect: Effect::Allow,
+                role: Some("payments-app"),
+                rule: Some(0),
+            }),
+            reason: "READ",
+            duration: Some(Duration::from_micros(84)),
+            ..Event::new(Kind::Request, RequestId([1; 16]), "Secrets.Get", Status::Ok)
+        };
+        assert_eq!(
+            String::from_utf8(event.body()).unwrap(),
+            concat!(
+                r#""kind":"request","request_id":"01010101010101010101010101010101","#,
+                r#""principal":"kubernetes/main/payments/web","session":"02020202020202020202020202020202","#,
+                r#""peer":"10.0.0.7","pod":{"ns":"payments","name":"web-0","uid":"p1","node":"n1"},"#,
+                r#""operation":"Secrets.Get","path":"secret/apps/payments/db","version":3,"#,
+                r#""decision":{"id":"03030303030303030303030303030303","effect":"allow","role":"payments-app","rule":0},"#,
+                r#""status":"ok","reason":"READ","duration_us":84"#
+            )
+        );
+    }
+
+    #[test]
+    fn long_text_is_cut_at_a_character() {
+        let path = "ä".repeat(TEXT_BYTES);
+        let event =
+            Event { path: Some(&path), ..Event::new(Kind::Request, RequestId([1; 16]), "X", Status::Ok) };
+        let value = parse(&event);
+        let shown = value["path"].as_str().unwrap();
+        assert!(shown.len() <= TEXT_BYTES + "…".len() && shown.ends_with("ä…"));
+    }
+}

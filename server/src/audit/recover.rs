@@ -1,0 +1,459 @@
+//! What the last run left: where the chain goes on, what the last checkpoint says, which writes have no outcome.
+//!
+//! Reads the last segment, and the one before it only while the last is short: a segment starts with a checkpoint and
+//! with the intents that were open then. A torn end is cut off, but only behind the last good line, only if it can be
+//! one unfinished write, and never if a checkpoint stands behind the damage: the writer writes a checkpoint only when
+//! everything before it is durable, so that would not be a crash.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::File,
+    io::{self, BufRead, BufReader, Read},
+    path::PathBuf,
+};
+
+use serde::Deserialize;
+
+use super::{
+    chain::{CHECKPOINT_DOMAIN, CHECKPOINT_RECORDS, Parts, StoreState},
+    file::{self, FileError, Segment},
+};
+use crate::{
+    crypto::{CryptoError, Digest, PublicKey},
+    model::RequestId,
+};
+
+/// Most lines that can be torn at once: one group of the writer, and what it writes while it has no fsync to wait for.
+const TORN_LINES: u64 = 2 * CHECKPOINT_RECORDS;
+/// Records that make a segment long enough to hold all intents that can still be open.
+const ENOUGH_RECORDS: u64 = 4 * CHECKPOINT_RECORDS;
+/// Longest line read; the longest one written has a few thousand bytes.
+pub(super) const LINE_BYTES: usize = 256 << 10;
+
+/// What was found at the start.
+#[derive(Debug)]
+pub struct Opened {
+    /// Number of the next record.
+    pub next_seq: u64,
+    /// Hash of the last one.
+    pub head: [u8; 32],
+    /// The last checkpoint, if any was ever made. Its signature is not checked yet: the key comes with the unseal.
+    pub last_checkpoint: Option<LastCheckpoint>,
+    /// Writes whose outcome is not known, oldest first.
+    pub open_intents: Vec<OpenIntent>,
+    /// Bytes cut off a torn end.
+    pub cut: u64,
+    /// Where the writer goes on.
+    pub(super) segment: u64,
+    /// Time of that segment's first record.
+    pub(super) segment_began: Option<String>,
+}
+
+/// A write that was about to happen when the last run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenIntent {
+    /// Number of its record; of the copy, when it was carried into a new segment.
+    pub seq: u64,
+    /// The request.
+    pub request_id: RequestId,
+    /// RPC.
+    pub operation: String,
+    /// On what.
+    pub path: Option<String>,
+}
+
+/// The last checkpoint of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastCheckpoint {
+    /// Number of its record.
+    pub seq: u64,
+    /// The state of the store it attests.
+    pub state: StoreState,
+    signed: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+/// Why the log cannot be continued.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// The file system.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Not what a crash leaves.
+    #[error(
+        "the audit log {path} is damaged at line {line} ({problem}), which no crash explains; keep the directory as \
+         evidence and start with a restored or an empty one"
+    )]
+    Damaged {
+        /// Which segment.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: u64,
+        /// What is wrong.
+        problem: &'static str,
+    },
+}
+
+impl Opened {
+    /// Of an empty directory.
+    pub(super) fn fresh() -> Self {
+        Self {
+            next_seq: 1,
+            head: [0; 32],
+            last_checkpoint: None,
+            open_intents: vec![],
+            cut: 0,
+            segment: 1,
+            segment_began: None,
+        }
+    }
+}
+
+impl LastCheckpoint {
+    /// Whether the store's own key signed it: to be asked before its state is believed.
+    ///
+    /// # Errors
+    /// It did not.
+    pub fn verify(&self, key: &PublicKey) -> Result<(), CryptoError> {
+        key.verify(&self.signed, &self.signature)
+    }
+
+    fn of(parts: &Parts<'_>) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Checkpoint<'a> {
+            batch_seq: u64,
+            set_digest: &'a str,
+            signature: &'a str,
+        }
+        let json = format!("{{{}}}", parts.body);
+        let checkpoint: Checkpoint<'_> = serde_json::from_str(&json).ok()?;
+        let hex = |text: &str| data_encoding::HEXLOWER.decode(text.as_bytes()).ok();
+        let (signed, _) = parts.canonical.rsplit_once(",\"signature\":\"")?;
+        let set_digest = hex(checkpoint.set_digest)?.try_into().ok()?;
+        Some(Self {
+            seq: parts.seq,
+            state: StoreState { batch_seq: checkpoint.batch_seq, set_digest },
+            signed: [CHECKPOINT_DOMAIN, signed.as_bytes()].concat(),
+            signature: hex(checkpoint.signature)?,
+        })
+    }
+}
+
+/// Reads what is there, cuts a torn end, and says where to go on.
+pub(super) fn recover(directory: &file::Directory) -> Result<Opened, RecoverError> {
+    let segments = file::segments(directory.path()).map_err(FileError::io("list", directory.path()))?;
+    let Some(last) = segments.last() else { return Ok(Opened::fresh()) };
+    let mut scans: Vec<Scan> = Vec::new();
+    let mut records = 0;
+    for segment in segments.iter().rev() {
+        let mut scan = Scan::new(segment);
+        scan.read(segment, segment == last)?;
+        if let Some(newer) = scans.last() {
+            newer.follows(&scan)?;
+        }
+        records += scan.next_seq - segment.first_seq;
+        scans.push(scan);
+        if records >= ENOUGH_RECORDS && scans.iter().any(|scan| scan.checkpoint.is_some()) {
+            break;
+        }
+    }
+    if let Some(oldest) = scans.last().filter(|scan| scan.head.is_none()) {
+        return Err(oldest.damaged("its first record is not whole and the segment before is missing"));
+    }
+    let cut = cut(last, scans.first())?;
+    Ok(join(scans, last.first_seq, cut))
+}
+
+/// Cuts the last segment behind its last good line.
+fn cut(last: &Segment, scan: Option<&Scan>) -> Result<u64, FileError> {
+    let Some(Scan { good_bytes, torn_bytes, .. }) = scan else { return Ok(0) };
+    if *torn_bytes > 0 {
+        let shorten = || {
+            let file = File::options().write(true).open(&last.path)?;
+            file.set_len(*good_bytes)?;
+            file.sync_all()
+        };
+        shorten().map_err(FileError::io("cut the torn end of", &last.path))?;
+    }
+    Ok(*torn_bytes)
+}
+
+/// Puts together what the segments hold; `scans` has the newest first.
+fn join(mut scans: Vec<Scan>, segment: u64, cut: u64) -> Opened {
+    let last_checkpoint = scans.iter_mut().find_map(|scan| scan.checkpoint.take());
+    let head = scans.iter().find_map(|scan| scan.head).unwrap_or([0; 32]);
+    let next_seq = scans.first().map_or(1, |scan| scan.next_seq);
+    let segment_began = scans.first_mut().and_then(|scan| scan.first_time.take());
+    let mut open: HashMap<RequestId, OpenIntent> = HashMap::new();
+    for scan in scans.into_iter().rev() {
+        open.retain(|id, _| !scan.closed.contains(id));
+        open.extend(scan.open);
+    }
+    let mut open_intents: Vec<_> = open.into_values().collect();
+    open_intents.sort_unstable_by_key(|intent| intent.seq);
+    Opened { next_seq, head, last_checkpoint, open_intents, cut, segment, segment_began }
+}
+
+/// What one segment holds.
+struct Scan {
+    path: PathBuf,
+    first_seq: u64,
+    next_seq: u64,
+    first_prev: Option<Digest>,
+    first_time: Option<String>,
+    head: Option<Digest>,
+    good_bytes: u64,
+    torn_bytes: u64,
+    checkpoint: Option<LastCheckpoint>,
+    open: HashMap<RequestId, OpenIntent>,
+    /// Closed here, wherever opened.
+    closed: HashSet<RequestId>,
+}
+
+impl Scan {
+    fn new(segment: &Segment) -> Self {
+        Self {
+            path: segment.path.clone(),
+            first_seq: segment.first_seq,
+            next_seq: segment.first_seq,
+            first_prev: None,
+            first_time: None,
+            head: (segment.first_seq == 1).then_some([0; 32]),
+            good_bytes: 0,
+            torn_bytes: 0,
+            checkpoint: None,
+            open: HashMap::new(),
+            closed: HashSet::new(),
+        }
+    }
+
+    fn damaged(&self, problem: &'static str) -> RecoverError {
+        RecoverError::Damaged { path: self.path.clone(), line: self.next_seq - self.first_seq + 1, problem }
+    }
+
+    /// Checks that this segment starts where `older` ends.
+    fn follows(&self, older: &Scan) -> Result<(), RecoverError> {
+        if self.first_seq != older.next_seq {
+            return Err(older.damaged("the next segment does not start with the next record"));
+        }
+        match (self.first_prev, older.head) {
+            (Some(prev), Some(head)) if prev != head => {
+                Err(self.damaged("it does not follow the segment before"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn read(&mut self, segment: &Segment, may_be_torn: bool) -> Result<(), RecoverError> {
+        let read = FileError::io("read", &segment.path);
+        let file = match File::open(&segment.path) {
+            Ok(file) => file,
+            Err(error) => return Err(read(error).into()),
+        };
+        let mut reader = BufReader::with_capacity(1 << 20, file);
+        let mut line = Vec::new();
+        loop {
+            match read_line(&mut reader, &mut line) {
+                Ok(0) => return Ok(()),
+                Ok(_) if self.take(&line).is_some() => self.good_bytes += line.len() as u64,
+                Ok(_) if !may_be_torn => return Err(self.damaged("it does not fit the line before")),
+                Ok(_) => {
+                    self.torn_bytes = self.torn(&line, &mut reader)?;
+                    return Ok(());
+                }
+                Err(error) => return Err(read(error).into()),
+            }
+        }
+    }
+
+    /// Takes a line in; `None` if it does not fit.
+    fn take(&mut self, line: &[u8]) -> Option<()> {
+        let parts = Parts::of(std::str::from_utf8(line).ok()?.strip_suffix('\n')?)?;
+        let follows = self.head.is_none_or(|head| head == parts.prev);
+        if parts.seq != self.next_seq || !follows || !parts.fits() {
+            return None;
+        }
+        if is_checkpoint(&parts) {
+            self.checkpoint = Some(LastCheckpoint::of(&parts)?);
+        } else {
+            self.intents(&parts)?;
+        }
+        if self.first_prev.is_none() {
+            self.first_prev = Some(parts.prev);
+            self.first_time = Some(parts.time.to_owned());
+        }
+        self.head = Some(parts.hash);
+        self.next_seq += 1;
+        Some(())
+    }
+
+    fn intents(&mut self, parts: &Parts<'_>) -> Option<()> {
+        #[derive(Deserialize)]
+        struct Intent {
+            request_id: String,
+            operation: String,
+            path: Option<String>,
+        }
+        let kind = parts.body.strip_prefix("\"kind\":\"")?.split_once('"')?.0;
+        // A quote inside of a text is escaped, so this is found only where it is meant.
+        let opens = matches!(kind, "request" | "carried") && parts.body.contains(",\"status\":\"pending\"");
+        let closes = matches!(kind, "outcome" | "recovered");
+        if !opens && !closes {
+            return Some(());
+        }
+        let intent: Intent = serde_json::from_str(&format!("{{{}}}", parts.body)).ok()?;
+        let request_id = RequestId::parse(&intent.request_id)?;
+        if opens {
+            let Intent { operation, path, .. } = intent;
+            self.open.insert(request_id, OpenIntent { seq: parts.seq, request_id, operation, path });
+        } else {
+            self.open.remove(&request_id);
+            self.closed.insert(request_id);
+        }
+        Some(())
+    }
+
+    /// Length of the end of the file from the first bad `line` on, if it can be one torn write.
+    fn torn(&self, line: &[u8], reader: &mut impl BufRead) -> Result<u64, RecoverError> {
+        let (mut bytes, mut lines) = (line.len() as u64, 1);
+        let mut line = line.to_vec();
+        loop {
+            if proves_history(&line) {
+                return Err(self.damaged("a checkpoint stands behind it"));
+            }
+            match read_line(reader, &mut line).map_err(FileError::io("read", &self.path))? {
+                0 => return Ok(bytes),
+                more => bytes += more as u64,
+            }
+            lines += 1;
+            if lines > TORN_LINES {
+                return Err(self.damaged("too many lines stand behind it"));
+            }
+        }
+    }
+}
+
+fn is_checkpoint(parts: &Parts<'_>) -> bool {
+    parts.body.starts_with("\"kind\":\"checkpoint\"")
+}
+
+/// Whether the line is a whole checkpoint, wherever it belongs.
+fn proves_history(line: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(line) else { return false };
+    text.strip_suffix('\n').and_then(Parts::of).is_some_and(|parts| is_checkpoint(&parts) && parts.fits())
+}
+
+/// Reads a line with its line break, at most [`LINE_BYTES`] of it. Returns the bytes read; 0 is the end.
+pub(super) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usize> {
+    line.clear();
+    reader.take(LINE_BYTES as u64).read_until(b'\n', line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        audit::{Event, Kind, Status, chain::Chain},
+        crypto::{Key, SigningKey},
+    };
+
+    const NAME: &str = "audit-00000000000000000001.jsonl";
+
+    /// Ten records, a checkpoint, an intent and its outcome.
+    fn log() -> Vec<u8> {
+        let (mut chain, mut out) = (Chain::new(1, [0; 32]), Vec::new());
+        let time = "2026-11-23T00:00:00.000Z";
+        for n in 0..10 {
+            let event = Event::new(Kind::Request, RequestId([n; 16]), "Secrets.Get", Status::Ok);
+            chain.append(time, &event.body(), &mut out);
+        }
+        let key = SigningKey::from_seed(&Key::from_bytes(&[1; 32])).unwrap();
+        chain.checkpoint(time, &key, StoreState::default(), &mut out);
+        for (kind, status) in [(Kind::Request, Status::Pending), (Kind::Outcome, Status::Ok)] {
+            let event = Event::new(kind, RequestId([99; 16]), "Secrets.Put", status);
+            chain.append(time, &event.body(), &mut out);
+        }
+        out
+    }
+
+    fn recover_bytes(bytes: &[u8]) -> (Result<Opened, RecoverError>, Vec<u8>) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(NAME);
+        std::fs::write(&path, bytes).unwrap();
+        let opened = recover(&file::Directory::open(directory.path()).unwrap());
+        (opened, std::fs::read(path).unwrap())
+    }
+
+    fn line_ends(log: &[u8]) -> Vec<usize> {
+        log.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1).collect()
+    }
+
+    #[test]
+    fn cut_at_every_byte_of_the_last_lines() {
+        let log = log();
+        let ends = line_ends(&log);
+        for length in ends[9]..=log.len() {
+            let (opened, left) = recover_bytes(&log[..length]);
+            let opened = opened.unwrap();
+            let good = ends.iter().filter(|end| **end <= length).count();
+            assert_eq!(opened.next_seq, good as u64 + 1);
+            assert_eq!(left, &log[..ends[good - 1]], "cut behind the last good line");
+            assert_eq!(opened.cut, (length - ends[good - 1]) as u64);
+            assert_eq!(opened.last_checkpoint.is_some(), good >= 11);
+            assert_eq!(opened.open_intents.len(), usize::from(good == 12));
+        }
+    }
+
+    #[test]
+    fn damage_behind_the_last_checkpoint_is_cut() {
+        let log = log();
+        let ends = line_ends(&log);
+        for at in ends[10]..log.len() {
+            let mut damaged = log.clone();
+            damaged[at] ^= 1;
+            let (opened, left) = recover_bytes(&damaged);
+            let good = if at < ends[11] { 11 } else { 12 };
+            assert_eq!(opened.unwrap().next_seq, good + 1, "byte {at}");
+            assert_eq!(left, &log[..ends[good as usize - 1]]);
+        }
+    }
+
+    #[test]
+    fn damage_below_a_checkpoint_is_refused_and_left_as_it_is() {
+        let log = log();
+        let ends = line_ends(&log);
+        for at in (0..ends[9]).step_by(7) {
+            let mut damaged = log.clone();
+            damaged[at] ^= 1;
+            let (opened, left) = recover_bytes(&damaged);
+            let error = opened.unwrap_err().to_string();
+            assert!(error.contains("no crash explains"), "{error}");
+            assert_eq!(left, damaged);
+        }
+    }
+
+    #[test]
+    fn a_hole_of_zeros_is_cut_and_a_missing_line_is_not_followed() {
+        let log = log();
+        let ends = line_ends(&log);
+        let mut zeros = log[..ends[10]].to_vec();
+        zeros.resize(ends[10] + 100_000, 0);
+        assert_eq!(recover_bytes(&zeros).0.unwrap().next_seq, 12);
+        let dropped = [&log[..ends[10]], &log[ends[11]..]].concat();
+        assert_eq!(recover_bytes(&dropped).0.unwrap().next_seq, 12);
+    }
+
+    #[test]
+    fn an_empty_last_segment_goes_on_behind_the_one_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = log();
+        std::fs::write(directory.path().join(NAME), &log).unwrap();
+        std::fs::write(directory.path().join("audit-00000000000000000014.jsonl"), b"{\"seq\":14").unwrap();
+        let opened = recover(&file::Directory::open(directory.path()).unwrap()).unwrap();
+        assert_eq!((opened.next_seq, opened.segment, opened.cut), (14, 14, 9));
+        assert_ne!(opened.head, [0; 32]);
+        std::fs::remove_file(directory.path().join(NAME)).unwrap();
+        let alone = recover(&file::Directory::open(directory.path()).unwrap());
+        assert!(alone.is_err() || alone.unwrap().next_seq != 14, "its head is unknown");
+    }
+}

@@ -1,0 +1,306 @@
+//! The one thread that writes the log. It takes whatever waits, gives each record its place in the chain, appends all of
+//! it with one write and one fdatasync, and only then lets the requests go on. An error of the file ends it for good:
+//! after a failed fsync nobody knows what is on the disk (fsyncgate), so nothing more is promised.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    Config, Durability, Event, Kind, Opened, Sink, Status, StoreState,
+    chain::{CHECKPOINT_RECORDS, Chain},
+    file::Log,
+    queue::{Control, Item, Shared, TICK, Track},
+    recover::OpenIntent,
+};
+use crate::{clock::Clock, crypto::SigningKey};
+
+/// Most open intents carried into a new segment. There are never more than requests in flight; beyond that somebody
+/// forgot outcomes, and the oldest are let go.
+const CARRIED: usize = CHECKPOINT_RECORDS as usize;
+/// Bytes kept for the next group; a larger one gives its memory back.
+const BUFFER: usize = 4 << 20;
+
+type State = Box<dyn Fn() -> StoreState + Send>;
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+    log: Box<dyn Log>,
+    chain: Chain,
+    signer: Option<(SigningKey, State)>,
+    sinks: Vec<Box<dyn Sink>>,
+    durable: watch::Sender<u64>,
+    durability: Durability,
+    segment_bytes: u64,
+    /// `2026-11-23`, of the segment's first record.
+    segment_day: String,
+    /// Lines on their way into the file.
+    buffer: Vec<u8>,
+    /// Records taken from the queue, not in the buffer yet.
+    taken: Vec<Item>,
+    /// Records whose lines are in the buffer.
+    items: Vec<Item>,
+    open: BTreeMap<u64, OpenIntent>,
+    /// Something was appended without a sync.
+    unsynced: bool,
+    next_tick: Instant,
+}
+
+impl Writer {
+    pub(super) fn new(
+        config: &Config,
+        shared: Arc<Shared>,
+        clock: Arc<dyn Clock>,
+        sinks: Vec<Box<dyn Sink>>,
+        log: Box<dyn Log>,
+        opened: &Opened,
+        durable: watch::Sender<u64>,
+    ) -> Self {
+        let began = opened.segment_began.clone().unwrap_or_else(|| clock.now().to_string());
+        let mut writer = Self {
+            shared,
+            clock,
+            log,
+            chain: Chain::new(opened.next_seq, opened.head),
+            signer: None,
+            sinks,
+            durable,
+            durability: config.durability,
+            segment_bytes: config.segment_bytes,
+            segment_day: day(&began).to_owned(),
+            buffer: Vec::new(),
+            taken: Vec::new(),
+            items: Vec::new(),
+            open: opened.open_intents.iter().map(|intent| (intent.seq, intent.clone())).collect(),
+            unsynced: false,
+            next_tick: Instant::now() + TICK,
+        };
+        let reason = match opened.cut {
+            0 => String::new(),
+            bytes => format!("cut {bytes} bytes of a record that the last run did not finish"),
+        };
+        writer.append(&Event { reason: &reason, ..Event::own(Kind::Start) });
+        writer
+    }
+
+    /// Until it is closed or the file fails.
+    pub(super) fn run(mut self) {
+        loop {
+            match self.round() {
+                Ok(None) => {}
+                Ok(Some(closed)) => {
+                    self.sinks.drain(..).for_each(Sink::close);
+                    // Frees the directory before anybody is told that it is free.
+                    drop(self);
+                    // Nobody may be waiting for it.
+                    let _ = closed.send(());
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the audit log cannot be written; nothing is answered any more");
+                    self.signer = None;
+                    self.items.append(&mut self.taken);
+                    self.shared.fail(&error.to_string(), &mut self.items);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// One group; `Some` when it was the last one.
+    fn round(&mut self) -> io::Result<Option<oneshot::Sender<()>>> {
+        // A checkpoint is due after so many records; it opens the group after the one that reached the number.
+        let most = match self.signer {
+            Some(_) => CHECKPOINT_RECORDS.saturating_sub(self.chain.since_checkpoint()).max(1),
+            None => CHECKPOINT_RECORDS,
+        };
+        let until = if self.buffer.is_empty() { self.next_tick } else { Instant::now() };
+        let controls = self.shared.take(usize::try_from(most).unwrap_or(1), until, &mut self.taken);
+        self.upkeep()?;
+        self.append_taken();
+        self.flush()?;
+        let mut closed = None;
+        for control in controls {
+            closed = self.obey(control)?.or(closed);
+        }
+        if self.signer.is_some() && self.chain.since_checkpoint() >= CHECKPOINT_RECORDS {
+            self.checkpoint()?;
+        }
+        Ok(closed)
+    }
+
+    /// What is due each second, before anything else of this group.
+    fn upkeep(&mut self) -> io::Result<()> {
+        let now = self.clock.now().to_string();
+        if self.log.segment_bytes() >= self.segment_bytes || day(&now) != self.segment_day {
+            self.rotate(&now)?;
+        }
+        if Instant::now() < self.next_tick {
+            return Ok(());
+        }
+        self.next_tick = Instant::now() + TICK;
+        self.watch_space()?;
+        self.append_suppressed();
+        self.flush()?;
+        if self.chain.since_checkpoint() > 0 {
+            self.checkpoint()?;
+        }
+        Ok(())
+    }
+
+    fn watch_space(&mut self) -> io::Result<()> {
+        let full = self.log.usage()?.is_full();
+        if self.shared.set_full(full) != full {
+            match full {
+                true => tracing::error!(
+                    "the audit log's file system is 98 % full; nothing is answered until it is not"
+                ),
+                false => tracing::info!("the audit log's file system has space again"),
+            }
+        }
+        Ok(())
+    }
+
+    fn append_taken(&mut self) {
+        if self.taken.is_empty() {
+            return;
+        }
+        let time = self.clock.now().to_string();
+        for item in &mut self.taken {
+            let seq = self.chain.next_seq();
+            self.chain.append(&time, &item.body, &mut self.buffer);
+            match std::mem::replace(&mut item.track, Track::Nothing) {
+                Track::Nothing => {}
+                Track::Opens(intent) => {
+                    self.open.insert(seq, OpenIntent { seq, ..*intent });
+                }
+                Track::Closes(id) => self.open.retain(|_, intent| intent.request_id != id),
+            }
+        }
+        self.items.append(&mut self.taken);
+        while self.open.len() > CARRIED {
+            self.open.pop_first();
+        }
+    }
+
+    /// Counts that are not in the log yet.
+    fn append_suppressed(&mut self) {
+        match self.shared.uncounted.swap(0, Ordering::Relaxed) {
+            0 => {}
+            count => self.append(&Event { status: Status::Denied, ..Event::own(Kind::Suppressed(count)) }),
+        }
+    }
+
+    fn append(&mut self, event: &Event<'_>) {
+        let time = self.clock.now().to_string();
+        self.chain.append(&time, &event.body(), &mut self.buffer);
+    }
+
+    /// Signs what is durable. A checkpoint is always the first line of a write, so that a torn write never has one
+    /// behind the tear; that is what recovery relies on.
+    fn checkpoint(&mut self) -> io::Result<()> {
+        self.flush()?;
+        self.sync()?;
+        if let Some((key, state)) = &self.signer {
+            let time = self.clock.now().to_string();
+            self.chain.checkpoint(&time, key, state(), &mut self.buffer);
+        }
+        Ok(())
+    }
+
+    /// Closes the segment with a checkpoint and opens the next one with another and with the open intents.
+    fn rotate(&mut self, now: &str) -> io::Result<()> {
+        self.checkpoint()?;
+        self.flush()?;
+        self.sync()?;
+        self.log.start_segment(self.chain.next_seq())?;
+        day(now).clone_into(&mut self.segment_day);
+        self.checkpoint()?;
+        for (_, intent) in std::mem::take(&mut self.open) {
+            let event = Event {
+                path: intent.path.as_deref(),
+                ..Event::new(Kind::Carried, intent.request_id, &intent.operation, Status::Pending)
+            };
+            let seq = self.chain.next_seq();
+            self.append(&event);
+            self.open.insert(seq, OpenIntent { seq, ..intent });
+        }
+        self.flush()
+    }
+
+    fn obey(&mut self, control: Control) -> io::Result<Option<oneshot::Sender<()>>> {
+        match control {
+            Control::Unsealed(key, state) => {
+                self.signer = Some((key, state));
+                self.append(&Event::own(Kind::Unsealed));
+                self.checkpoint()?;
+                self.flush()?;
+            }
+            Control::Sealed(reply) => {
+                self.append(&Event::own(Kind::Sealed));
+                self.last_checkpoint()?;
+                // Whoever asked may have gone away.
+                let _ = reply.send(());
+            }
+            Control::Close(reply) => {
+                self.append_suppressed();
+                self.append(&Event::own(Kind::Stop));
+                self.last_checkpoint()?;
+                return Ok(Some(reply));
+            }
+        }
+        Ok(None)
+    }
+
+    fn last_checkpoint(&mut self) -> io::Result<()> {
+        self.checkpoint()?;
+        self.signer = None;
+        self.flush()?;
+        self.sync()
+    }
+
+    /// Makes everything in the buffer durable, then tells whoever waits for it.
+    fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        self.log.append(&self.buffer)?;
+        self.unsynced = true;
+        if self.durability == Durability::Fsync {
+            self.sync()?;
+        }
+        if !self.items.is_empty() {
+            self.shared.groups.fetch_add(1, Ordering::Relaxed);
+        }
+        let last = self.chain.next_seq() - 1;
+        self.shared.durable_seq.store(last, Ordering::Release);
+        self.shared.done(&mut self.items);
+        self.durable.send_replace(last);
+        if !self.sinks.is_empty() {
+            let lines = Bytes::copy_from_slice(&self.buffer);
+            self.sinks.iter_mut().for_each(|sink| sink.offer(&lines));
+        }
+        self.buffer.clear();
+        self.buffer.shrink_to(BUFFER);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.unsynced) {
+            self.log.sync()?;
+        }
+        Ok(())
+    }
+}
+
+/// The date of an RFC 3339 time.
+fn day(time: &str) -> &str {
+    time.split_once('T').map_or(time, |(day, _)| day)
+}

@@ -1,0 +1,497 @@
+//! The auth method userpass: people with a name and a password, kept in the store. Knows nothing of tokens; whoever
+//! deletes a user or sets a password revokes the sessions of the principal *afterwards* (see `tokens::revocations`).
+//!
+//! A name has one spelling only, `[a-z0-9._@-]{1,64}`: nothing is folded or normalised, so nobody can be somebody else
+//! by another spelling (CVE-2025-6004, CVE-2025-5999).
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use prost::Message;
+use strongroom_proto::limits::PASSWORD_BYTES;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::{
+    AuthMethod, Credential, Kind, Login, LoginContext, LoginError,
+    password::{HashError, Hasher},
+};
+use crate::{
+    barrier::{self, Address, BarrierError, Changes, Cursor, Entry, View},
+    crypto::{CryptoError, Entropy},
+    model::{Group, Invalid, Principal, SecretBytes, Timestamp},
+    storage::{Condition, Revision},
+};
+
+/// The line of `KINDS`.
+pub const KIND: Kind = Kind {
+    name: NAME,
+    description: "People with a name and a password that Strongroom keeps (as argon2id hashes)",
+    build: |view, entropy| Ok(Arc::new(Userpass::new(view, entropy)?)),
+};
+
+/// Most users: they are people, not workloads, and all of them are listed in one answer.
+pub const MAX_USERS: usize = 5_000;
+/// Most groups of a user: they all travel in the token.
+pub const MAX_GROUPS: usize = 32;
+
+const NAME: &str = "userpass";
+const NAME_BYTES: usize = 64;
+const GROUP_BYTES: usize = 63;
+/// Records of one scan.
+const PAGE: usize = 100;
+
+/// A user, without the password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserInfo {
+    /// Its only spelling.
+    pub name: Box<str>,
+    /// Random; one re-created under the same name has another.
+    pub uid: Box<str>,
+    /// In the order they were given.
+    pub groups: Vec<Group>,
+    /// When it was created.
+    pub created: Timestamp,
+}
+
+/// See the module.
+pub struct Userpass {
+    view: View,
+    hasher: Hasher,
+    entropy: Arc<dyn Entropy>,
+    /// What the password of a user who does not exist is compared with.
+    nobody: Zeroizing<String>,
+}
+
+/// A stored user. Holds a hash, so it has no `Debug`.
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+struct Record {
+    #[prost(string, tag = "1")]
+    uid: String,
+    /// PHC string.
+    #[prost(string, tag = "2")]
+    hash: String,
+    #[prost(string, repeated, tag = "3")]
+    groups: Vec<String>,
+    #[prost(int64, tag = "4")]
+    created_ms: i64,
+}
+
+/// A user as read.
+struct Stored {
+    user: UserInfo,
+    hash: Zeroizing<String>,
+    revision: Revision,
+}
+
+impl UserInfo {
+    /// Who they are once they have logged in.
+    pub fn principal(&self) -> Principal {
+        Principal::User {
+            method: NAME.into(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            groups: self.groups.clone(),
+        }
+    }
+}
+
+#[async_trait]
+impl AuthMethod for Userpass {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    async fn login(&self, credential: Credential, _context: &LoginContext) -> Result<Login, LoginError> {
+        let Credential::Userpass { name, password } = credential;
+        let name = parse_name(&name)?;
+        if password.len() > *PASSWORD_BYTES.end() {
+            return Err(too_long().into());
+        }
+        // One way for everybody: a user who does not exist costs the same hash and gets the same answer.
+        let stored = self.read(&name).await?;
+        let hash = stored.as_ref().map_or(&self.nobody, |stored| &stored.hash);
+        let fits = self.hasher.fits(password, hash.clone()).await?;
+        match stored {
+            Some(stored) if fits => Ok(Login::person(stored.user.principal())),
+            _ => Err(LoginError::Rejected),
+        }
+    }
+}
+
+impl Userpass {
+    /// Everything in `view`, which no other subsystem uses.
+    ///
+    /// # Errors
+    /// No randomness.
+    pub fn new(view: View, entropy: Arc<dyn Entropy>) -> Result<Self, CryptoError> {
+        Self::with_hasher(view, entropy, Hasher::new()?)
+    }
+
+    fn with_hasher(view: View, entropy: Arc<dyn Entropy>, hasher: Hasher) -> Result<Self, CryptoError> {
+        let nobody = hasher.of_nothing(&*entropy)?;
+        Ok(Self { view, hasher, entropy, nobody })
+    }
+
+    /// Creates a user, or sets the groups and, if one is given, the password. Sessions that are out keep the old groups
+    /// until they are revoked.
+    ///
+    /// # Errors
+    /// A field is wrong, too many hashes at once, or somebody changed the same user meanwhile.
+    pub async fn put_user(
+        &self,
+        name: &str,
+        password: Option<SecretBytes>,
+        groups: Vec<Group>,
+        now: Timestamp,
+    ) -> Result<(), LoginError> {
+        let name = parse_name(name)?;
+        check_count(groups.len())?;
+        let hash = match password {
+            Some(password) => Some(self.hash(password).await?),
+            None => None,
+        };
+        let stored = self.read(&name).await?;
+        let condition = stored.as_ref().map_or(Condition::Absent, |stored| Condition::At(stored.revision));
+        let (user, hash) = match (stored, hash) {
+            (Some(stored), hash) => (UserInfo { groups, ..stored.user }, hash.unwrap_or(stored.hash)),
+            (None, Some(hash)) => {
+                self.check_room().await?;
+                (UserInfo { name, uid: self.fresh_uid()?, groups, created: now }, hash)
+            }
+            (None, None) => return Err(Invalid::new("password", "is missing; a new user needs one").into()),
+        };
+        let address = address(&user.name);
+        let changes = Changes {
+            conditions: vec![(address.clone(), condition)],
+            puts: vec![(address, write(&user, &hash))],
+            deletes: Vec::new(),
+        };
+        self.view.commit(changes).await?;
+        Ok(())
+    }
+
+    /// Deletes a user; false if there was none. Their sessions live on until the principal is revoked, which is to be
+    /// done after this, and also after a `false`: an earlier attempt may have stopped in between.
+    ///
+    /// # Errors
+    /// The store, or somebody changed the same user meanwhile.
+    pub async fn delete_user(&self, name: &str) -> Result<bool, BarrierError> {
+        let Some(stored) = self.read(name).await? else {
+            return Ok(false);
+        };
+        let changes = Changes {
+            conditions: vec![(address(name), Condition::At(stored.revision))],
+            puts: Vec::new(),
+            deletes: vec![address(name)],
+        };
+        self.view.commit(changes).await?;
+        Ok(true)
+    }
+
+    /// A user by name; the uid tells whether it is still the same one.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn find_user(&self, name: &str) -> Result<Option<UserInfo>, BarrierError> {
+        Ok(self.read(name).await?.map(|stored| stored.user))
+    }
+
+    /// All users, by name.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn list_users(&self) -> Result<Vec<UserInfo>, BarrierError> {
+        let mut users = Vec::new();
+        let mut after: Option<Cursor> = None;
+        // Two users made at the same moment can go past the limit together, so there is a page to spare.
+        while users.len() <= MAX_USERS {
+            let page = self.view.scan(barrier::Kind::User, "", after.as_ref(), PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.cursor.clone());
+            for found in page {
+                users.push(read(&found.name, found.entry)?.user);
+            }
+        }
+        users.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(users)
+    }
+
+    async fn check_room(&self) -> Result<(), LoginError> {
+        if self.list_users().await?.len() >= MAX_USERS {
+            return Err(
+                Invalid::new("name", format!("is one too many; at most {MAX_USERS} users are kept")).into()
+            );
+        }
+        Ok(())
+    }
+
+    async fn hash(&self, password: SecretBytes) -> Result<Zeroizing<String>, LoginError> {
+        if password.len() > *PASSWORD_BYTES.end() {
+            return Err(too_long().into());
+        }
+        if password.len() < *PASSWORD_BYTES.start() {
+            let problem = format!("is too short; at least {} bytes are needed", PASSWORD_BYTES.start());
+            return Err(Invalid::new("password", problem).into());
+        }
+        Ok(self.hasher.hash(password, &*self.entropy).await?)
+    }
+
+    fn fresh_uid(&self) -> Result<Box<str>, BarrierError> {
+        let mut uid = [0; 8];
+        self.entropy.fill(&mut uid)?;
+        Ok(data_encoding::HEXLOWER.encode(&uid).into())
+    }
+
+    async fn read(&self, name: &str) -> Result<Option<Stored>, BarrierError> {
+        let entry = self.view.get(&address(name)).await?;
+        entry.map(|entry| read(name, entry)).transpose()
+    }
+}
+
+fn address(name: &str) -> Address {
+    Address { kind: barrier::Kind::User, folder: "".into(), name: name.into(), part: 0 }
+}
+
+fn read(name: &str, entry: Entry) -> Result<Stored, BarrierError> {
+    let corrupt =
+        |_| BarrierError::Corrupt { kind: barrier::Kind::User, namespace: String::from("sys/auth/userpass") };
+    let record = Record::decode(entry.content.expose()).map_err(corrupt)?;
+    let user = UserInfo {
+        name: name.into(),
+        uid: record.uid.into(),
+        groups: record.groups.into_iter().map(|name| group(&name)).collect(),
+        created: Timestamp::from_millis(record.created_ms),
+    };
+    Ok(Stored { user, hash: Zeroizing::new(record.hash), revision: entry.revision })
+}
+
+fn write(user: &UserInfo, hash: &str) -> SecretBytes {
+    let mut record = Record {
+        uid: user.uid.to_string(),
+        hash: hash.to_owned(),
+        groups: user.groups.iter().map(|group| group.name.to_string()).collect(),
+        created_ms: user.created.as_millis(),
+    };
+    let bytes = SecretBytes::new(record.encode_to_vec());
+    record.hash.zeroize();
+    bytes
+}
+
+/// Reads the name of a user.
+///
+/// # Errors
+/// Says what a name looks like.
+pub fn parse_name(text: &str) -> Result<Box<str>, Invalid> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._@-".contains(&b);
+    if text.is_empty() || text.len() > NAME_BYTES || !text.bytes().all(plain) {
+        let problem = format!("is not a user name; expected 1 to {NAME_BYTES} of a-z 0-9 . _ @ -");
+        return Err(Invalid::new("name", problem));
+    }
+    Ok(text.into())
+}
+
+/// Reads the names of a user's groups.
+///
+/// # Errors
+/// Says which of them is no name, or that they are too many.
+pub fn parse_groups(texts: &[String]) -> Result<Vec<Group>, Invalid> {
+    check_count(texts.len())?;
+    let mut groups = Vec::with_capacity(texts.len());
+    for (n, text) in texts.iter().enumerate() {
+        if !is_group(text) {
+            let problem = "is not a group name; expected 1 to 63 of a-z 0-9 . _ -, a letter or digit first";
+            return Err(Invalid::new(format!("groups[{n}]"), problem));
+        }
+        let group = group(text);
+        if groups.contains(&group) {
+            return Err(Invalid::new(format!("groups[{n}]"), "is there twice"));
+        }
+        groups.push(group);
+    }
+    Ok(groups)
+}
+
+fn check_count(groups: usize) -> Result<(), Invalid> {
+    if groups > MAX_GROUPS {
+        return Err(Invalid::new("groups", format!("has {groups} groups; at most {MAX_GROUPS} are allowed")));
+    }
+    Ok(())
+}
+
+fn group(name: &str) -> Group {
+    Group { method: NAME.into(), name: name.into() }
+}
+
+fn is_group(name: &str) -> bool {
+    let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
+    starts_well && name.len() <= GROUP_BYTES && name.bytes().all(plain)
+}
+
+fn too_long() -> Invalid {
+    Invalid::new("password", format!("is too long; at most {} bytes are allowed", PASSWORD_BYTES.end()))
+}
+
+impl From<HashError> for LoginError {
+    fn from(error: HashError) -> Self {
+        match error {
+            HashError::Busy { retry_after } => Self::Unavailable { retry_after },
+            HashError::Failed(error) => Self::Barrier(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{conformance, password::Cost},
+        *,
+    };
+    use crate::crypto::SystemEntropy;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+    const PASSWORD: &str = "correct horse battery";
+
+    async fn userpass() -> Userpass {
+        let view = conformance::view("sys/auth/userpass").await;
+        let hasher = Hasher::with_cost(Cost { memory: 64, passes: 1 }).unwrap();
+        Userpass::with_hasher(view, Arc::new(SystemEntropy), hasher).unwrap()
+    }
+
+    fn secret(text: &str) -> Option<SecretBytes> {
+        Some(SecretBytes::from(text.as_bytes()))
+    }
+
+    fn credential(name: &str, password: &str) -> Credential {
+        Credential::Userpass { name: name.to_owned(), password: SecretBytes::from(password.as_bytes()) }
+    }
+
+    async fn login(userpass: &Userpass, name: &str, password: &str) -> Result<Login, LoginError> {
+        userpass.login(credential(name, password), &LoginContext { peer: None, now: NOW }).await
+    }
+
+    #[tokio::test]
+    async fn conforms() {
+        let userpass = userpass().await;
+        userpass.put_user("alice", secret(PASSWORD), vec![group("platform")], NOW).await.unwrap();
+        conformance::run(conformance::Fixture {
+            method: &userpass,
+            good: &|| credential("alice", PASSWORD),
+            wrong: &|| credential("alice", "correct horse batterz"),
+            unknown: &|| credential("bob", PASSWORD),
+            oversize: vec![credential("alice", &"x".repeat(1025)), credential(&"x".repeat(65), PASSWORD)],
+        })
+        .await;
+    }
+
+    /// Known or not, right or wrong: one hash of the same cost each.
+    #[tokio::test]
+    async fn everybody_costs_the_same() {
+        let userpass = userpass().await;
+        userpass.put_user("alice", secret(PASSWORD), Vec::new(), NOW).await.unwrap();
+        let before = userpass.hasher.runs();
+        login(&userpass, "alice", PASSWORD).await.unwrap();
+        assert_eq!(userpass.hasher.runs(), before + 1);
+        for (n, (name, password)) in
+            [("alice", "wrong"), ("alice", ""), ("bob", PASSWORD), ("bob", ""), ("nobody", "x")]
+                .into_iter()
+                .enumerate()
+        {
+            let error = login(&userpass, name, password).await.unwrap_err();
+            assert!(matches!(error, LoginError::Rejected), "{name} {password}");
+            assert_eq!(userpass.hasher.runs(), before + 2 + n, "{name} {password}");
+        }
+        let known = userpass.read("alice").await.unwrap().unwrap().hash;
+        let cost = |phc: &str| phc.split('$').take(4).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(cost(&known), cost(&userpass.nobody));
+    }
+
+    #[tokio::test]
+    async fn a_new_password_replaces_the_old_and_none_keeps_it() {
+        let userpass = userpass().await;
+        userpass.put_user("alice", secret(PASSWORD), Vec::new(), NOW).await.unwrap();
+        let first = userpass.find_user("alice").await.unwrap().unwrap();
+        userpass.put_user("alice", None, vec![group("ops")], NOW.plus(LATER)).await.unwrap();
+        let principal = login(&userpass, "alice", PASSWORD).await.unwrap().principal;
+        assert_eq!(principal.groups(), [group("ops")]);
+        userpass.put_user("alice", secret("another long password"), Vec::new(), NOW).await.unwrap();
+        assert!(matches!(login(&userpass, "alice", PASSWORD).await, Err(LoginError::Rejected)));
+        login(&userpass, "alice", "another long password").await.unwrap();
+        let last = userpass.find_user("alice").await.unwrap().unwrap();
+        assert_eq!((first.uid, first.created), (last.uid, last.created), "still the same person");
+    }
+
+    const LATER: std::time::Duration = std::time::Duration::from_secs(1);
+
+    #[tokio::test]
+    async fn one_created_again_is_someone_else() {
+        let userpass = userpass().await;
+        userpass.put_user("alice", secret(PASSWORD), Vec::new(), NOW).await.unwrap();
+        let first = login(&userpass, "alice", PASSWORD).await.unwrap().principal;
+        assert!(userpass.delete_user("alice").await.unwrap());
+        assert!(!userpass.delete_user("alice").await.unwrap());
+        assert!(matches!(login(&userpass, "alice", PASSWORD).await, Err(LoginError::Rejected)));
+        userpass.put_user("alice", secret(PASSWORD), Vec::new(), NOW).await.unwrap();
+        let second = login(&userpass, "alice", PASSWORD).await.unwrap().principal;
+        assert_ne!(first, second);
+        assert_eq!(first.to_string(), second.to_string());
+    }
+
+    #[tokio::test]
+    async fn users_are_listed_by_name() {
+        let userpass = userpass().await;
+        let names: Vec<String> = (0..250).map(|n| format!("user{n:03}")).collect();
+        for name in names.iter().rev() {
+            userpass.put_user(name, secret(PASSWORD), Vec::new(), NOW).await.unwrap();
+        }
+        let listed: Vec<_> = userpass.list_users().await.unwrap().into_iter().map(|user| user.name).collect();
+        assert_eq!(listed, names.iter().map(|name| Box::from(name.as_str())).collect::<Vec<Box<str>>>());
+    }
+
+    #[tokio::test]
+    async fn passwords_have_limits() {
+        let userpass = userpass().await;
+        for (length, fine) in [(0, false), (11, false), (12, true), (1024, true), (1025, false)] {
+            let result = userpass.put_user("alice", secret(&"x".repeat(length)), Vec::new(), NOW).await;
+            assert_eq!(result.is_ok(), fine, "{length}");
+        }
+        let missing = userpass.put_user("bob", None, Vec::new(), NOW).await;
+        assert!(matches!(missing, Err(LoginError::Invalid(invalid)) if invalid.field == "password"));
+    }
+
+    #[test]
+    fn a_name_has_one_spelling() {
+        for name in ["a", "alice", "a.b_c@d-e", &"x".repeat(64)] {
+            assert_eq!(&*parse_name(name).unwrap(), name);
+        }
+        for name in [
+            "",
+            "Alice",
+            " alice",
+            "alice ",
+            "alice\0",
+            "a/b",
+            "a%41",
+            "älice",
+            "alice\u{200b}",
+            &"x".repeat(65),
+        ] {
+            assert!(parse_name(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn groups_are_names() {
+        let parse =
+            |names: &[&str]| parse_groups(&names.iter().map(|name| name.to_string()).collect::<Vec<_>>());
+        assert_eq!(parse(&["b", "a.b-c_d", "0"]).unwrap(), [group("b"), group("a.b-c_d"), group("0")]);
+        for bad in ["", ".a", "-a", "_a", "A", "a/b", "a b", "*", &"x".repeat(64)] {
+            assert_eq!(parse(&["fine", bad]).unwrap_err().field, "groups[1]", "{bad:?}");
+        }
+        assert!(parse(&["a", "a"]).is_err());
+        let many: Vec<String> = (0..33).map(|n| n.to_string()).collect();
+        assert!(parse_groups(&many[..32]).is_ok());
+        assert!(parse_groups(&many).is_err());
+    }
+}

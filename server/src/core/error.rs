@@ -1,0 +1,258 @@
+//! Why a request was not answered. One variant per failing step; one reason per variant; a sentence a person can act on.
+//! Causes that are nobody's business outside go to the log under the request id.
+
+use std::time::Duration;
+
+use strongroom_proto::Reason;
+
+use crate::{
+    audit::{AuditError, QueryError},
+    auth::LoginError,
+    barrier::BarrierError,
+    crypto::CryptoError,
+    engines::EngineError,
+    model::{Invalid, Verb},
+    policy::Refused,
+    seal::{SealError, ShareRejected},
+    storage::StoreError,
+    tokens::{RevokeError, TokenError},
+};
+
+/// See the module.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Before init.
+    #[error("not initialised: run `strongroom init`")]
+    NotInitialized,
+    /// Init a second time.
+    #[error("already initialised")]
+    AlreadyInitialized,
+    /// No keys.
+    #[error("sealed: {given} of {threshold} shares given")]
+    Sealed {
+        /// So far.
+        given: u8,
+        /// Needed.
+        threshold: u8,
+    },
+    /// Unseal of an unsealed server.
+    #[error("not sealed")]
+    NotSealed,
+    /// A share that cannot be used.
+    #[error(transparent)]
+    Share(#[from] ShareRejected),
+    /// The seal itself.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// No bearer token.
+    #[error("no token: log in first and send `authorization: Bearer sr1_...`")]
+    TokenMissing,
+    /// Not a token that counts.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The method said no.
+    #[error(transparent)]
+    Login(#[from] LoginError),
+    /// Policy said no.
+    #[error("denied: needs {} on {} (decision {})", .0.verb, .0.path, .0.decision_id)]
+    Refused(Box<Refused>),
+    /// A verb that turned out to be needed is not there.
+    #[error("denied: needs {0} on {1}")]
+    Needs(Verb, String),
+    /// A field is wrong.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// Several fields are wrong.
+    #[error("{}", sentences(.0))]
+    InvalidMany(Vec<Invalid>),
+    /// No such object.
+    #[error("{0} does not exist")]
+    NoSuch(String),
+    /// The engine said no.
+    #[error(transparent)]
+    Engine(EngineError),
+    /// Below the engines.
+    #[error(transparent)]
+    Barrier(BarrierError),
+    /// Revocations.
+    #[error(transparent)]
+    Revoke(RevokeError),
+    /// The log could not be read.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// The record could not be written.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// Too much at once.
+    #[error("too many requests at once; retry in {} ms", .0.as_millis())]
+    Overloaded(Duration),
+    /// On the way out.
+    #[error("the server is stopping")]
+    Stopping,
+    /// The data directory is older than the audit log says.
+    #[error(
+        "the data is older than the audit log: the log's last checkpoint is at batch {log}, the data at {data}. \
+         Somebody restored an old copy; start with --accept-rollback if that was you"
+    )]
+    RolledBack {
+        /// In the last checkpoint.
+        log: u64,
+        /// In the store.
+        data: u64,
+    },
+    /// The audit log is not this store's.
+    #[error(
+        "the audit log belongs to another store (its last checkpoint is not signed by this one); \
+         if the store was meant to be made anew, move the audit directory away first"
+    )]
+    ForeignLog,
+    /// A watch has to be begun again.
+    #[error("the watch ended: {0}; watch again")]
+    WatchEnded(&'static str),
+    /// A fault of ours.
+    #[error("internal error; the server's log has the cause")]
+    Internal(String),
+}
+
+/// All of them in one line.
+fn sentences(problems: &[Invalid]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+impl From<BarrierError> for Error {
+    fn from(error: BarrierError) -> Self {
+        Error::Barrier(error)
+    }
+}
+
+impl From<RevokeError> for Error {
+    fn from(error: RevokeError) -> Self {
+        match error {
+            RevokeError::Barrier(error) => Error::Barrier(error),
+            other => Error::Revoke(other),
+        }
+    }
+}
+
+impl From<CryptoError> for Error {
+    fn from(error: CryptoError) -> Self {
+        Error::Internal(error.to_string())
+    }
+}
+
+impl Error {
+    /// What clients decide by.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Error::NotInitialized => Reason::NotInitialized,
+            Error::AlreadyInitialized => Reason::AlreadyInitialized,
+            Error::Sealed { .. } => Reason::Sealed,
+            Error::NotSealed => Reason::NotSealed,
+            Error::Share(_) => Reason::ShareRejected,
+            Error::Seal(SealError::Invalid(_)) | Error::Invalid(_) | Error::InvalidMany(_) => Reason::InvalidArgument,
+            Error::Seal(_) | Error::Internal(_) | Error::RolledBack { .. } | Error::ForeignLog => Reason::Internal,
+            Error::TokenMissing => Reason::TokenMissing,
+            Error::Token(error) => token_reason(error),
+            Error::Login(error) => login_reason(error),
+            Error::Refused(_) | Error::Needs(..) => Reason::PermissionDenied,
+            Error::NoSuch(_) => Reason::NotFound,
+            Error::Engine(error) => engine_reason(error),
+            Error::Barrier(error) => barrier_reason(error),
+            Error::Audit(AuditError::Overloaded) | Error::Overloaded(_) => Reason::Overloaded,
+            Error::Audit(_) => Reason::AuditUnavailable,
+            Error::Stopping => Reason::ShuttingDown,
+            Error::WatchEnded(_) => Reason::Conflict,
+            Error::Revoke(_) | Error::Query(QueryError::Busy) => Reason::Overloaded,
+            Error::Query(_) => Reason::Internal,
+        }
+    }
+
+    /// The audit log's word: `denied` is a no to who or what, `error` everything else.
+    pub fn is_denial(&self) -> bool {
+        matches!(
+            self.reason(),
+            Reason::TokenMissing
+                | Reason::TokenInvalid
+                | Reason::TokenExpired
+                | Reason::TokenRevoked
+                | Reason::LoginRejected
+                | Reason::PermissionDenied
+        )
+    }
+
+    /// What a program can use: the metadata that the table of reasons names.
+    pub fn metadata(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Error::Sealed { given, threshold } => {
+                vec![("progress", given.to_string()), ("threshold", threshold.to_string())]
+            }
+            Error::Refused(refused) => vec![
+                ("decision_id", refused.decision_id.to_string()),
+                ("verb", refused.verb.to_string()),
+                ("path", refused.path.to_string()),
+            ],
+            Error::Needs(verb, path) => vec![("verb", verb.to_string()), ("path", path.clone())],
+            Error::Invalid(invalid) | Error::Engine(EngineError::Invalid(invalid)) => {
+                vec![("field", invalid.field.clone()), ("problem", invalid.problem.clone())]
+            }
+            Error::Engine(EngineError::VersionMismatch { current, .. } | EngineError::CasRequired { current }) => {
+                vec![("current_version", current.to_string())]
+            }
+            Error::Engine(EngineError::Deleted { version, at }) => {
+                vec![("version", version.to_string()), ("deleted_at_ms", at.as_millis().to_string())]
+            }
+            Error::Engine(EngineError::Expired { version, at }) => {
+                vec![("version", version.to_string()), ("expired_at_ms", at.as_millis().to_string())]
+            }
+            Error::Engine(EngineError::Destroyed { version }) => vec![("version", version.to_string())],
+            Error::Overloaded(after) => vec![("retry_after_ms", after.as_millis().to_string())],
+            Error::Login(LoginError::Unavailable { retry_after }) => {
+                vec![("retry_after_ms", retry_after.as_millis().to_string())]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn token_reason(error: &TokenError) -> Reason {
+    match error {
+        TokenError::Expired { .. } => Reason::TokenExpired,
+        TokenError::Revoked => Reason::TokenRevoked,
+        _ => Reason::TokenInvalid,
+    }
+}
+
+fn login_reason(error: &LoginError) -> Reason {
+    match error {
+        LoginError::Rejected => Reason::LoginRejected,
+        LoginError::Invalid(_) => Reason::InvalidArgument,
+        LoginError::Unavailable { .. } => Reason::Overloaded,
+        LoginError::Barrier(error) => barrier_reason(error),
+    }
+}
+
+fn engine_reason(error: &EngineError) -> Reason {
+    match error {
+        EngineError::Invalid(_) | EngineError::WrongEngine => Reason::InvalidArgument,
+        EngineError::Needs(_) => Reason::PermissionDenied,
+        EngineError::NotFound => Reason::NotFound,
+        EngineError::Deleted { .. } => Reason::VersionDeleted,
+        EngineError::Destroyed { .. } => Reason::VersionDestroyed,
+        EngineError::Expired { .. } => Reason::VersionExpired,
+        EngineError::VersionMismatch { .. } => Reason::VersionMismatch,
+        EngineError::CasRequired { .. } => Reason::CasRequired,
+        EngineError::Barrier(error) => barrier_reason(error),
+    }
+}
+
+fn barrier_reason(error: &BarrierError) -> Reason {
+    match error {
+        BarrierError::Corrupt { .. } => Reason::Corrupt,
+        BarrierError::Conflict => Reason::Conflict,
+        BarrierError::TooLarge(_) => Reason::InvalidArgument,
+        BarrierError::Stopped => Reason::ShuttingDown,
+        BarrierError::Store(StoreError::ReadOnly(_)) => Reason::ReadOnly,
+        BarrierError::Store(StoreError::Conflict(_)) => Reason::Conflict,
+        _ => Reason::Internal,
+    }
+}

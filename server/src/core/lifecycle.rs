@@ -1,0 +1,281 @@
+//! Init, unseal, seal, rotate, rekey: the ways between the three states. One at a time, under the lifecycle lock.
+
+use std::sync::{Arc, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use super::{Core, Error, Phase, Unsealed};
+use crate::{
+    audit::{Broker, Opened, Redactor, StoreState},
+    auth::userpass::Userpass,
+    barrier::{Barrier, BarrierError, KEYRING_KEY, Keyring, Purpose, SEAL_KEY},
+    clock::Clock,
+    crypto::{Entropy, Key, PublicKey, SigningKey},
+    engines::Mounts,
+    model::{Invalid, SecretBytes, StoreId},
+    policy::store::PolicyStore,
+    seal::{self, FileSeal, Progress, SealConfig, SealRecord, Step},
+    storage::{Batch, Condition, Store},
+    telemetry::Metrics,
+    tokens::{Revocations, Tokens},
+};
+
+/// What the configuration decides about keys.
+pub struct Options {
+    /// Where a file seal keeps its key.
+    pub key_file: Option<FileSeal>,
+    /// Break-glass: start although the data is older than the audit log.
+    pub accept_rollback: bool,
+}
+
+/// What init gives out, once.
+pub struct Initialized {
+    /// To be spread among people.
+    pub shares: Vec<SecretBytes>,
+    /// For the first hour.
+    pub root_token: SecretBytes,
+    /// For `audit verify`.
+    pub audit_public_key: PublicKey,
+    /// Of the new store.
+    pub store_id: StoreId,
+}
+
+impl Core {
+    /// Looks at the store and enters the phase it is in; a file seal opens it at once.
+    ///
+    /// # Errors
+    /// The store cannot be read, or a file seal's key does not fit.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        audit: (Broker, Opened),
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        metrics: Arc<Metrics>,
+        options: Options,
+    ) -> Result<Arc<Core>, Error> {
+        let record = read_seal(&*store).await?;
+        let (audit, found) = audit;
+        let core = Arc::new(Core {
+            store,
+            audit: Arc::new(audit),
+            clock,
+            entropy,
+            metrics,
+            options,
+            phase: ArcSwap::from_pointee(Phase::Uninitialized),
+            phase_changes: tokio::sync::watch::Sender::new(()),
+            progress: std::sync::Mutex::new(Progress::new()),
+            lifecycle: tokio::sync::Mutex::new(None),
+            last_checkpoint: found.last_checkpoint,
+        });
+        if let Some(record) = record {
+            core.enter(Phase::Sealed(record.clone()));
+            if let (seal::FILE, Some(file)) = (record.kind, &core.options.key_file) {
+                let root = seal::open_with_file(&record, file)?;
+                core.open(&mut *core.lifecycle.lock().await, record, root).await?;
+            }
+        } else {
+            core.enter(Phase::Uninitialized);
+        }
+        Ok(core)
+    }
+
+    pub(super) async fn initialize(&self, config: SealConfig) -> Result<Initialized, Error> {
+        let mut held = self.lifecycle.lock().await;
+        if !matches!(**self.phase.load(), Phase::Uninitialized) {
+            return Err(Error::AlreadyInitialized);
+        }
+        if self.last_checkpoint.is_some() {
+            return Err(Error::ForeignLog);
+        }
+        let entropy = &*self.entropy;
+        let now = self.clock.now();
+        let mut id = [0; 16];
+        entropy.fill(&mut id)?;
+        let store_id = StoreId(id);
+        let root = Key::random(entropy)?;
+        let keyring = Keyring::create(entropy, now)?.seal(&root, store_id, entropy)?;
+        let (record, shares) = seal::create(config, &root, store_id, self.options.key_file.as_ref(), entropy)?;
+        let batch = Batch {
+            conditions: vec![(SEAL_KEY.to_vec(), Condition::Absent), (KEYRING_KEY.to_vec(), Condition::Absent)],
+            puts: vec![(SEAL_KEY.to_vec(), record.encode()), (KEYRING_KEY.to_vec(), keyring)],
+            deletes: Vec::new(),
+        };
+        self.store.commit(batch).await.map_err(BarrierError::from)?;
+
+        // Open it once whatever the seal: the default mount and the root token need the keys, and what cannot be opened
+        // should be found out now. A Shamir seal closes again, so that the shares are tried out by the first unseal.
+        self.open(&mut held, record.clone(), root).await?;
+        let unsealed = self.unsealed()?;
+        let (root_token, _) = unsealed.tokens.mint_root(now)?;
+        let audit_public_key = unsealed.audit_signer()?.public_key();
+        if record.kind != seal::FILE {
+            self.close(&mut held).await;
+        }
+        let shares = shares.into_iter().map(|share| share.to_text()).collect();
+        Ok(Initialized { shares, root_token, audit_public_key, store_id })
+    }
+
+    pub(super) async fn submit_share(&self, share: &SecretBytes) -> Result<(), Error> {
+        let mut held = self.lifecycle.lock().await;
+        let record = match &**self.phase.load() {
+            Phase::Uninitialized => return Err(Error::NotInitialized),
+            Phase::Unsealed(_) => return Err(Error::NotSealed),
+            Phase::Sealed(record) => record.clone(),
+        };
+        let step = {
+            let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+            progress.submit(share, &record, self.clock.now())?
+        };
+        match step {
+            Step::More { .. } => Ok(()),
+            Step::Complete(root) => self.open(&mut held, record, root).await,
+        }
+    }
+
+    /// Forgets the keys. Requests that have them already finish.
+    pub(super) async fn seal(&self) -> Result<(), Error> {
+        let mut held = self.lifecycle.lock().await;
+        self.unsealed()?;
+        self.close(&mut held).await;
+        Ok(())
+    }
+
+    pub(super) async fn rotate(&self) -> Result<u32, Error> {
+        let held = self.lifecycle.lock().await;
+        let unsealed = self.unsealed()?;
+        let root = held.as_ref().ok_or(Error::Stopping)?;
+        Ok(unsealed.barrier.rotate(root).await?)
+    }
+
+    /// Moves to another seal, with another root key; what lies below the keyring stays as it is.
+    pub(super) async fn rekey(&self, config: SealConfig, shares: &[SecretBytes]) -> Result<Vec<SecretBytes>, Error> {
+        let mut held = self.lifecycle.lock().await;
+        let unsealed = self.unsealed()?;
+        let current = unsealed.seal.load_full();
+        self.prove_right_to_rekey(&current, shares)?;
+
+        let root = held.as_ref().ok_or(Error::Stopping)?;
+        let new_root = Key::random(&*self.entropy)?;
+        let file = self.options.key_file.as_ref();
+        let (record, shares) = seal::create(config, &new_root, current.store, file, &*self.entropy)?;
+        unsealed.barrier.rekey(root, &new_root, record.encode()).await?;
+        unsealed.seal.store(Arc::new(record));
+        *held = Some(new_root);
+        Ok(shares.into_iter().map(|share| share.to_text()).collect())
+    }
+
+    /// A Shamir seal is moved only by as many shares as open it; of a file seal the running server has the key.
+    fn prove_right_to_rekey(&self, current: &SealRecord, shares: &[SecretBytes]) -> Result<(), Error> {
+        if current.kind == seal::SHAMIR {
+            return Ok(seal::open_with_shares(current, shares).map(drop)?);
+        }
+        if shares.is_empty() {
+            return Ok(());
+        }
+        Err(Invalid::new("current_shares", "are given, but the present seal is a key file; expected none").into())
+    }
+
+    /// From a root key to a serving core. On any error the server stays sealed.
+    async fn open(&self, held: &mut Option<Key>, record: SealRecord, root: Key) -> Result<(), Error> {
+        let store_id = record.store;
+        let bytes = self.store.get(KEYRING_KEY).await.map_err(BarrierError::from)?;
+        let bytes = bytes.ok_or_else(|| Error::Internal("the keyring is missing".to_owned()))?;
+        let keyring = Keyring::open(&root, store_id, &bytes.value)?;
+        let (store, entropy, clock) = (Arc::clone(&self.store), Arc::clone(&self.entropy), Arc::clone(&self.clock));
+        let barrier = Barrier::open(store, store_id, keyring, Arc::clone(&entropy), Arc::clone(&clock)).await?;
+        let signer = SigningKey::from_seed(&barrier.purpose(Purpose::AuditSign))?;
+        self.refuse_rollback(&barrier, &signer.public_key())?;
+
+        let revocations = Revocations::load(barrier.view("sys/tokens"), clock.now()).await?;
+        let token_key = barrier.purpose(Purpose::Token);
+        let unsealed = Arc::new(Unsealed {
+            seal: ArcSwap::from_pointee(record),
+            tokens: Tokens::new(token_key, store_id, revocations, Arc::clone(&entropy)),
+            redactor: Redactor::new(&barrier.purpose(Purpose::AuditMac)),
+            userpass: Userpass::new(barrier.view("sys/auth/userpass"), entropy)?,
+            policy: PolicyStore::load(barrier.view("sys/policy")).await?,
+            mounts: Mounts::load(&barrier).await?,
+            barrier,
+        });
+        self.start_signing(&unsealed.barrier, signer);
+        *held = Some(root);
+        self.enter(Phase::Unsealed(unsealed));
+        tracing::info!(%store_id, "unsealed");
+        Ok(())
+    }
+
+    /// From here on the log is signed, and its checkpoints say how far the data is.
+    fn start_signing(&self, barrier: &Arc<Barrier>, signer: SigningKey) {
+        // Weak: the log must not keep the keys alive after a seal.
+        let barrier = Arc::downgrade(barrier);
+        let last = std::sync::Mutex::new(StoreState::default());
+        let state = move || {
+            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(barrier) = barrier.upgrade() {
+                let state = barrier.state();
+                *last = StoreState { batch_seq: state.batch_seq, set_digest: state.digest };
+            }
+            *last
+        };
+        self.audit.unsealed(signer, Box::new(state));
+    }
+
+    /// The log as it was found at the start must be this store's, and must not know of batches the store does not have.
+    fn refuse_rollback(&self, barrier: &Barrier, key: &PublicKey) -> Result<(), Error> {
+        let Some(checkpoint) = &self.last_checkpoint else { return Ok(()) };
+        checkpoint.verify(key).map_err(|_| Error::ForeignLog)?;
+        let (log, data) = (checkpoint.state.batch_seq, barrier.state().batch_seq);
+        if log <= data {
+            return Ok(());
+        }
+        if self.options.accept_rollback {
+            tracing::warn!(log, data, "the data is older than the audit log; accepted by --accept-rollback");
+            return Ok(());
+        }
+        Err(Error::RolledBack { log, data })
+    }
+
+    /// Forgets revocations that cover nothing any more, and starts a new key term when the present one is over.
+    pub async fn hourly(&self) {
+        let Ok(unsealed) = self.unsealed() else { return };
+        if let Err(error) = unsealed.tokens.revocations().prune(self.clock.now()).await {
+            tracing::warn!(%error, "old revocations could not be forgotten; tried again in an hour");
+        }
+        if unsealed.barrier.rotation_due() {
+            match self.rotate().await {
+                Ok(term) => tracing::info!(term, "a new key term was started: the last one was over"),
+                Err(error) => tracing::error!(%error, "no new key term could be started; tried again in an hour"),
+            }
+        }
+    }
+
+    /// To sealed, whatever happens.
+    async fn close(&self, held: &mut Option<Key>) {
+        let Ok(unsealed) = self.unsealed() else { return };
+        *held = None;
+        let record = unsealed.seal.load_full();
+        self.enter(Phase::Sealed(SealRecord::clone(&record)));
+        unsealed.barrier.stop().await;
+        self.audit.sealed().await;
+        tracing::info!("sealed");
+    }
+
+    /// The way out: everything acknowledged is durable, the log ends with a checkpoint.
+    pub async fn stop(&self) {
+        let mut held = self.lifecycle.lock().await;
+        self.close(&mut held).await;
+        self.audit.close().await;
+    }
+}
+
+impl Unsealed {
+    fn audit_signer(&self) -> Result<SigningKey, Error> {
+        Ok(SigningKey::from_seed(&self.barrier.purpose(Purpose::AuditSign))?)
+    }
+}
+
+async fn read_seal(store: &dyn Store) -> Result<Option<SealRecord>, Error> {
+    let found = store.get(SEAL_KEY).await.map_err(BarrierError::from)?;
+    Ok(found.map(|record| SealRecord::decode(&record.value)).transpose().map_err(|error| Error::Internal(error.to_string()))?)
+}

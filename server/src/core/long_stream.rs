@@ -1,0 +1,58 @@
+//! Streams that live long: they end when what they were permitted by no longer holds.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{Stream, StreamExt};
+
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{Answers, Core, Error, Unsealed, record::Asked};
+use crate::audit;
+
+/// How often a long stream asks whether it may go on. A revoked session is cut off within this time.
+const REVIEW: Duration = Duration::from_secs(2);
+
+/// Lines of the audit log, with our errors.
+pub(super) fn lines(lines: audit::Lines) -> Answers<Vec<String>> {
+    Box::pin(ReceiverStream::new(lines).map(|next| next.map_err(Error::from)))
+}
+
+/// Ends `stream` when the session expires or is revoked, when the policy changes (what was judged may be judged
+/// differently now; a client watches again), and when the server is sealed or stops.
+pub(super) fn while_valid<T: Send + 'static>(
+    core: &Arc<Core>,
+    unsealed: &Arc<Unsealed>,
+    asked: &Asked,
+    stream: impl Stream<Item = Result<T, Error>> + Send + 'static,
+) -> Answers<T> {
+    let (core, unsealed, session) = (Arc::clone(core), Arc::downgrade(unsealed), Arc::clone(&asked.session));
+    let judged_by = unsealed.upgrade().map(|unsealed| unsealed.policy.current());
+    let review = move || -> Result<(), Error> {
+        let unsealed = unsealed.upgrade().ok_or(Error::WatchEnded("the server was sealed"))?;
+        core.unsealed()?;
+        unsealed.tokens.check(&session, core.clock.now())?;
+        let unchanged = judged_by.as_ref().is_some_and(|then| Arc::ptr_eq(then, &unsealed.policy.current()));
+        if unchanged { Ok(()) } else { Err(Error::WatchEnded("the policy changed")) }
+    };
+    let mut reviews = tokio::time::interval(REVIEW);
+    reviews.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let state = (Box::pin(stream.fuse()), reviews, Some(review));
+    Box::pin(futures_util::stream::unfold(state, |(mut stream, mut reviews, mut review)| async move {
+        let next = loop {
+            let check = review.as_ref()?;
+            tokio::select! {
+                biased;
+                _ = reviews.tick() => if let Err(error) = check() { review = None; break Err(error) },
+                next = stream.next() => match next {
+                    // What was judged a while ago is judged again before it leaves.
+                    Some(item) => match check() {
+                        Ok(()) => break item,
+                        Err(error) => { review = None; break Err(error) }
+                    },
+                    None => return None,
+                },
+            }
+        };
+        Some((next, (stream, reviews, review)))
+    }))
+}

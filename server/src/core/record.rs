@@ -1,0 +1,200 @@
+//! Steps 4 and 8: what the pipeline writes down. Values come as keyed hashes or not at all.
+
+use std::{net::IpAddr, sync::Arc};
+
+use super::{Action, Answer, Core, Error, Unauthenticated, Unsealed, UserAction};
+use crate::{
+    audit::{AuditError, Decision, Effect, Event, Hashed, Kind, Recorded, Redactor, Status},
+    engines::{Operation, kv},
+    model::{Path, RequestId, Timestamp},
+    policy::Allowed,
+    tokens::Session,
+};
+
+/// A request whose caller is known.
+pub(super) struct Asked {
+    pub(super) id: RequestId,
+    pub(super) name: &'static str,
+    pub(super) peer: Option<IpAddr>,
+    pub(super) session: Arc<Session>,
+    pub(super) at: Timestamp,
+}
+
+/// What an action is about, kept for the outcome after the action is consumed.
+pub(super) struct Place {
+    path: Option<String>,
+    version: Option<u64>,
+}
+
+impl Place {
+    pub(super) fn of(action: &Action) -> Self {
+        let needs = action.needs().ok().flatten();
+        let path = needs.map(|needs| needs.paths.iter().map(Path::as_str).collect::<Vec<_>>().join(" "));
+        let version = match action {
+            Action::Engine { operation: Operation::Kv(kv::Operation::Get { version }), .. } => *version,
+            _ => None,
+        };
+        Self { path, version }
+    }
+}
+
+impl Asked {
+    fn event<'a>(&'a self, kind: Kind, status: Status) -> Event<'a> {
+        Event {
+            principal: Some(&self.session.principal),
+            session: Some(self.session.id),
+            peer: self.peer,
+            ..Event::new(kind, self.id, self.name, status)
+        }
+    }
+
+    /// The decision, before anything is done: of a read the only record, of a write the intent.
+    pub(super) async fn intent(
+        &self,
+        core: &Core,
+        unsealed: &Unsealed,
+        allowed: Option<&Allowed>,
+        action: &Action,
+    ) -> Result<Recorded, AuditError> {
+        let place = Place::of(action);
+        let fields = hashed_fields(&unsealed.redactor, action);
+        let fields: Vec<(&str, Hashed)> = fields.iter().map(|(name, hash)| (name.as_str(), hash.clone())).collect();
+        let decision = allowed.map(|allowed| Decision {
+            id: allowed.decision_id(),
+            effect: Effect::Allow,
+            role: Some(&allowed.rule().role),
+            rule: Some(allowed.rule().index),
+        });
+        let status = if action.is_write() { Status::Pending } else { Status::Ok };
+        let event = Event {
+            path: place.path.as_deref(),
+            version: place.version,
+            decision,
+            fields: &fields,
+            ..self.event(Kind::Request, status)
+        };
+        core.audit.record(&event).await
+    }
+
+    /// A no, recorded before it is told.
+    pub(super) async fn refuse(&self, core: &Core, action: Option<&Action>, error: Error) -> Result<Answer, Error> {
+        let place = action.map(Place::of);
+        let decision = match &error {
+            Error::Refused(refused) => Some(Decision {
+                id: refused.decision_id,
+                effect: Effect::Deny,
+                role: refused.rule.as_ref().map(|rule| &*rule.role),
+                rule: refused.rule.as_ref().map(|rule| rule.index),
+            }),
+            _ => None,
+        };
+        let event = Event {
+            path: place.as_ref().and_then(|place| place.path.as_deref()),
+            decision,
+            reason: error.reason().as_str(),
+            ..self.event(Kind::Request, status(&error))
+        };
+        core.audit.record(&event).await?;
+        Err(error)
+    }
+
+    /// How it ended.
+    pub(super) async fn outcome(
+        &self,
+        core: &Core,
+        place: Place,
+        result: &Result<Answer, Error>,
+    ) -> Result<(), AuditError> {
+        let (version, status, reason) = match result {
+            Ok(Answer::Kv(kv::Output::Written { version, .. })) => (Some(*version), Status::Ok, ""),
+            Ok(_) => (None, Status::Ok, ""),
+            Err(error) => (None, status(error), error.reason().as_str()),
+        };
+        let event = Event {
+            path: place.path.as_deref(),
+            version: version.or(place.version),
+            reason,
+            duration: Some(core.clock.now().since(self.at)),
+            ..self.event(Kind::Outcome, status)
+        };
+        core.audit.record(&event).await.map(drop)
+    }
+}
+
+/// A caller who never proved who they are.
+pub(super) async fn refused_stranger(
+    core: &Core,
+    id: RequestId,
+    name: &'static str,
+    peer: Option<IpAddr>,
+    error: &Error,
+) -> Result<(), AuditError> {
+    let event =
+        Event { peer, reason: error.reason().as_str(), ..Event::new(Kind::Request, id, name, status(error)) };
+    core.audit.refuse(&event).await
+}
+
+/// Before init and unseal.
+pub(super) async fn stranger_intent(core: &Core, from: Unauthenticated) -> Result<(), AuditError> {
+    let event = Event { peer: from.peer, ..Event::new(Kind::Request, from.id, from.name, Status::Pending) };
+    core.audit.record(&event).await.map(drop)
+}
+
+/// After init and unseal.
+pub(super) async fn stranger_outcome<T>(
+    core: &Core,
+    from: Unauthenticated,
+    result: &Result<T, Error>,
+) -> Result<(), AuditError> {
+    let (status, reason) = match result {
+        Ok(_) => (Status::Ok, ""),
+        Err(error) => (status(error), error.reason().as_str()),
+    };
+    let event = Event { peer: from.peer, reason, ..Event::new(Kind::Outcome, from.id, from.name, status) };
+    core.audit.record(&event).await.map(drop)
+}
+
+/// A login is one record, after the proof and before the token leaves. The name given stands in it only once it is
+/// proved: people type passwords into the wrong field.
+pub(super) async fn login(
+    core: &Core,
+    from: Unauthenticated,
+    session: Option<&Session>,
+    error: Option<&Error>,
+) -> Result<(), AuditError> {
+    let event = Event {
+        principal: session.map(|session| &*session.principal),
+        session: session.map(|session| session.id),
+        peer: from.peer,
+        reason: error.map_or("", |error| error.reason().as_str()),
+        ..Event::new(Kind::Request, from.id, from.name, error.map_or(Status::Ok, status))
+    };
+    match error {
+        None => core.audit.record(&event).await.map(drop),
+        Some(_) => core.audit.refuse(&event).await,
+    }
+}
+
+fn status(error: &Error) -> Status {
+    if error.is_denial() { Status::Denied } else { Status::Error }
+}
+
+/// What a write brings along, to be found again with `strongroom audit hash`.
+fn hashed_fields(redactor: &Redactor, action: &Action) -> Vec<(String, Hashed)> {
+    let mut fields = Vec::new();
+    let mut add = |name: String, value: &[u8]| fields.push((name, redactor.hash(value)));
+    match action {
+        Action::Engine { operation: Operation::Kv(kv::Operation::Put { data, .. }), .. } => {
+            data.iter().for_each(|(key, value)| add(format!("data.{}", key.as_str()), value.expose()));
+        }
+        Action::Engine { operation: Operation::Kv(kv::Operation::Patch { changes, .. }), .. } => {
+            for (key, value) in changes {
+                if let Some(value) = value {
+                    add(format!("data.{}", key.as_str()), value.expose());
+                }
+            }
+        }
+        _ => {}
+    }
+    fields
+}

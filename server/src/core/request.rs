@@ -1,0 +1,263 @@
+//! What somebody asks, parsed, and what is answered: the words between the wire and the pipeline. No tonic here.
+
+use std::{net::IpAddr, pin::Pin};
+
+use futures_util::Stream;
+
+use super::Error;
+use crate::{
+    audit,
+    engines::{self, kv},
+    model::{Group, Invalid, Path, Principal, RequestId, SecretBytes, Verb},
+    policy,
+    tokens::{self, Session},
+};
+
+/// One request, from whatever wire.
+pub struct Request {
+    /// Made by us, told to the caller and written to the audit log.
+    pub id: RequestId,
+    /// `Secrets.Get`; what the audit log calls it.
+    pub name: &'static str,
+    /// Where it comes from.
+    pub peer: Option<IpAddr>,
+    /// The bearer token as it was sent.
+    pub bearer: Option<SecretBytes>,
+    /// What is asked. What could not be parsed runs through the pipeline too, so that it is authenticated and recorded.
+    pub action: Result<Action, Invalid>,
+}
+
+/// Everything an authenticated caller can ask for.
+pub enum Action {
+    /// Something of an engine, at one or more paths of one mount.
+    Engine {
+        /// Where. Never empty.
+        paths: Vec<Path>,
+        /// What.
+        operation: engines::Operation,
+    },
+    /// About one's own session.
+    Session(SessionAction),
+    /// Ends other sessions.
+    Revoke(tokens::Which),
+    /// Users of userpass.
+    User(UserAction),
+    /// Roles and bindings.
+    Policy(PolicyAction),
+    /// The server itself.
+    Sys(SysAction),
+    /// The audit log.
+    Audit(AuditAction),
+}
+
+/// See [`Action::Session`].
+pub enum SessionAction {
+    /// A later expiry.
+    Renew,
+    /// Who am I?
+    Whoami,
+    /// No more.
+    Logout,
+    /// May I?
+    CanI(CanI),
+}
+
+/// A question about rights.
+pub struct CanI {
+    /// To do what.
+    pub verb: Verb,
+    /// Where.
+    pub path: Path,
+    /// Somebody else.
+    pub who: Option<Principal>,
+}
+
+/// See [`Action::User`].
+pub enum UserAction {
+    /// Create or change.
+    Put {
+        /// Whom.
+        name: Box<str>,
+        /// `None` = unchanged.
+        password: Option<SecretBytes>,
+        /// Replaces all.
+        groups: Vec<Group>,
+    },
+    /// Delete and revoke.
+    Delete {
+        /// Whom.
+        name: Box<str>,
+    },
+    /// All names.
+    List,
+}
+
+/// See [`Action::Policy`].
+pub enum PolicyAction {
+    /// Create, change, remove.
+    Apply {
+        /// YAML.
+        yaml: String,
+        /// Objects to remove.
+        remove: Vec<(policy::ObjectKind, String)>,
+        /// Show only.
+        dry_run: bool,
+    },
+    /// All as YAML.
+    Export,
+    /// About somebody else.
+    CanI(CanI),
+    /// Who may?
+    WhoCan {
+        /// Do what.
+        verb: Verb,
+        /// Where.
+        path: Path,
+    },
+}
+
+/// See [`Action::Sys`].
+pub enum SysAction {
+    /// Forget the keys.
+    Seal,
+    /// New term.
+    Rotate,
+    /// New shares or another seal.
+    Rekey {
+        /// The seal to move to.
+        seal: crate::seal::SealConfig,
+        /// Of the present one.
+        current_shares: Vec<SecretBytes>,
+    },
+    /// Read everything.
+    Scrub,
+}
+
+/// See [`Action::Audit`].
+pub enum AuditAction {
+    /// The newest lines.
+    Tail {
+        /// How many old ones.
+        last: u32,
+        /// And those to come.
+        follow: bool,
+    },
+    /// Lines that match.
+    Query {
+        /// Which.
+        filter: audit::Filter,
+        /// How many.
+        limit: u32,
+    },
+    /// The keyed hash of a value.
+    Hash(SecretBytes),
+}
+
+/// A stream of answers.
+pub type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Error>> + Send>>;
+
+/// What is answered.
+pub enum Answer {
+    /// Of kv.
+    Kv(kv::Output),
+    /// A new token.
+    Token(SecretBytes, Session),
+    /// Who one is, and with what roles.
+    Whoami(Session, Vec<String>),
+    /// Nothing but success.
+    Done,
+    /// Users.
+    Users(Vec<crate::auth::userpass::UserInfo>),
+    /// What an apply did, or would do.
+    Applied(Vec<policy::Change>),
+    /// YAML.
+    Policy(String),
+    /// Whether, and why.
+    Decision(policy::Decision),
+    /// Who may.
+    WhoCan(Vec<policy::WhoCan>),
+    /// The new term.
+    Term(u32),
+    /// New shares.
+    Shares(Vec<SecretBytes>),
+    /// What a scrub found.
+    Scrub(crate::barrier::ScrubReport),
+    /// Paths below a folder.
+    Paths(Answers<Vec<Path>>),
+    /// Hints of changes.
+    Changes(Answers<kv::Change>),
+    /// Lines of the audit log.
+    Lines(Answers<Vec<String>>),
+    /// A keyed hash.
+    Hash(String),
+}
+
+/// What has to be granted before an action is done.
+pub(super) struct Needs {
+    /// At least one of these.
+    pub(super) verbs: &'static [Verb],
+    /// On each of these; never empty.
+    pub(super) paths: Vec<Path>,
+}
+
+/// Where users are, for policies.
+const USERS: &str = "sys/auth/userpass";
+
+impl Action {
+    /// What has to be granted. `None`: it is about the caller's own session, for which any session will do.
+    ///
+    /// # Errors
+    /// What is named cannot be a path.
+    pub(super) fn needs(&self) -> Result<Option<Needs>, Invalid> {
+        use Verb::{Create, Delete, Destroy, List, Manage, Read, Update, Use};
+        let (verbs, path): (&'static [Verb], String) = match self {
+            Action::Engine { paths, operation: engines::Operation::Kv(operation) } => {
+                let verbs: &'static [Verb] = match operation {
+                    kv::Operation::Put { .. } => &[Update, Create],
+                    kv::Operation::Patch { .. } | kv::Operation::Undelete { .. } => &[Update],
+                    kv::Operation::Get { .. } | kv::Operation::GetMetadata | kv::Operation::Watch => &[Read],
+                    kv::Operation::List { .. } | kv::Operation::ListRecursive => &[List],
+                    kv::Operation::Delete { .. } => &[Delete],
+                    kv::Operation::Destroy { .. } => &[Destroy],
+                    kv::Operation::UpdateMetadata { .. } => &[Manage],
+                };
+                return Ok(Some(Needs { verbs, paths: paths.clone() }));
+            }
+            Action::Session(_) => return Ok(None),
+            Action::Revoke(_) => (&[Update], "sys/tokens".into()),
+            Action::User(UserAction::Put { name, .. }) => (&[Update], format!("{USERS}/{name}")),
+            Action::User(UserAction::Delete { name }) => (&[Delete], format!("{USERS}/{name}")),
+            Action::User(UserAction::List) => (&[List], USERS.into()),
+            Action::Policy(PolicyAction::Apply { .. }) => (&[Manage], "sys/policy".into()),
+            Action::Policy(_) => (&[Read], "sys/policy".into()),
+            Action::Sys(SysAction::Seal) => (&[Update], "sys/seal".into()),
+            Action::Sys(SysAction::Rotate) => (&[Update], "sys/rotate".into()),
+            Action::Sys(SysAction::Rekey { .. }) => (&[Manage], "sys/rekey".into()),
+            Action::Sys(SysAction::Scrub) => (&[Update], "sys/scrub".into()),
+            Action::Audit(AuditAction::Hash(_)) => (&[Use], "sys/audit/hash".into()),
+            Action::Audit(_) => (&[Read], "sys/audit".into()),
+        };
+        let path = Path::parse(&path).map_err(|error| Invalid::new("path", error.to_string()))?;
+        Ok(Some(Needs { verbs, paths: vec![path] }))
+    }
+
+    /// Whether it changes something: then the intent is recorded before and the outcome after, and a caller who goes
+    /// away does not stop it half-way.
+    pub(super) fn is_write(&self) -> bool {
+        match self {
+            Action::Engine { operation: engines::Operation::Kv(operation), .. } => !matches!(
+                operation,
+                kv::Operation::Get { .. }
+                    | kv::Operation::GetMetadata
+                    | kv::Operation::List { .. }
+                    | kv::Operation::ListRecursive
+                    | kv::Operation::Watch
+            ),
+            Action::Session(action) => matches!(action, SessionAction::Logout),
+            Action::User(action) => !matches!(action, UserAction::List),
+            Action::Policy(action) => matches!(action, PolicyAction::Apply { dry_run: false, .. }),
+            Action::Revoke(_) | Action::Sys(_) => true,
+            Action::Audit(_) => false,
+        }
+    }
+}

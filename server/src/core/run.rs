@@ -1,0 +1,172 @@
+//! Step 6: what each action does, once it is permitted. Engines get the permit; what is the server's own is done here.
+
+use std::sync::Arc;
+
+use super::{
+    Action, Answer, Answers, AuditAction, CanI, Core, Error, PolicyAction, SessionAction, SysAction,
+    Unsealed, UserAction, long_stream, record::Asked,
+};
+use crate::{
+    engines::{EngineError, Operation, Output, kv},
+    model::Verb,
+    permit::Permit,
+    policy::{Context, Documents, Question, plan},
+    tokens::Which,
+};
+
+/// Does it.
+pub(super) async fn run(
+    core: &Arc<Core>,
+    unsealed: &Arc<Unsealed>,
+    asked: &Asked,
+    permit: Option<Permit>,
+    action: Action,
+) -> Result<Answer, Error> {
+    match (action, permit) {
+        (Action::Engine { operation, .. }, Some(permit)) => engine(core, unsealed, asked, permit, operation).await,
+        (Action::Session(action), _) => session(unsealed, asked, action).await,
+        (Action::Revoke(which), Some(_)) => {
+            unsealed.tokens.revoke(which, core.clock.now()).await?;
+            Ok(Answer::Done)
+        }
+        (Action::User(action), Some(_)) => user(core, unsealed, action).await,
+        (Action::Policy(action), Some(_)) => policy(unsealed, asked, action).await,
+        (Action::Sys(action), Some(_)) => sys(core, unsealed, action).await,
+        (Action::Audit(action), Some(permit)) => audit(core, unsealed, asked, permit, action).await,
+        (_, None) => Err(Error::Internal("an action came without its permit".to_owned())),
+    }
+}
+
+async fn engine(
+    core: &Arc<Core>,
+    unsealed: &Arc<Unsealed>,
+    asked: &Asked,
+    permit: Permit,
+    operation: Operation,
+) -> Result<Answer, Error> {
+    let place = permit.path().clone();
+    let Some(engine) = unsealed.mounts.engine(place.mount()) else {
+        return Err(Error::NoSuch(format!("the mount {}/", place.mount())));
+    };
+    match engine.run(permit, operation).await {
+        Ok(Output::Kv(kv::Output::Paths(pages))) => Ok(Answer::Paths(engine_errors(pages, place.to_string()))),
+        Ok(Output::Kv(kv::Output::Changes(changes))) => {
+            let changes = engine_errors(changes, place.to_string());
+            Ok(Answer::Changes(long_stream::while_valid(core, unsealed, asked, changes)))
+        }
+        Ok(Output::Kv(output)) => Ok(Answer::Kv(output)),
+        Err(error) => Err(engine_error(error, place.as_str())),
+    }
+}
+
+fn engine_errors<T: Send + 'static>(
+    stream: impl futures_util::Stream<Item = Result<T, EngineError>> + Send + 'static,
+    place: String,
+) -> Answers<T> {
+    use futures_util::StreamExt;
+    Box::pin(stream.map(move |next| next.map_err(|error| engine_error(error, &place))))
+}
+
+fn engine_error(error: EngineError, place: &str) -> Error {
+    match error {
+        EngineError::Needs(verb) => Error::Needs(verb, place.to_owned()),
+        EngineError::Invalid(invalid) => Error::Invalid(invalid),
+        other => Error::Engine(other),
+    }
+}
+
+async fn session(unsealed: &Unsealed, asked: &Asked, action: SessionAction) -> Result<Answer, Error> {
+    let session = &asked.session;
+    match action {
+        SessionAction::Renew => {
+            let (token, session) = unsealed.tokens.renew(session, asked.at)?;
+            Ok(Answer::Token(token, session))
+        }
+        SessionAction::Whoami => {
+            let context = Context { peer: asked.peer, now: asked.at };
+            let roles = unsealed.policy.current().roles_of(&session.principal, &context);
+            Ok(Answer::Whoami((**session).clone(), roles))
+        }
+        SessionAction::Logout => {
+            unsealed.tokens.end(session, asked.at).await?;
+            Ok(Answer::Done)
+        }
+        SessionAction::CanI(question) => Ok(can_i(unsealed, asked, &question)),
+    }
+}
+
+fn can_i(unsealed: &Unsealed, asked: &Asked, question: &CanI) -> Answer {
+    let context = Context { peer: asked.peer, now: asked.at };
+    let principal = question.who.as_ref().unwrap_or(&asked.session.principal);
+    let (verb, path) = (question.verb, &question.path);
+    Answer::Decision(unsealed.policy.current().decide(&Question { principal, verb, path, context: &context }))
+}
+
+async fn user(core: &Core, unsealed: &Unsealed, action: UserAction) -> Result<Answer, Error> {
+    match action {
+        UserAction::Put { name, password, groups } => {
+            // Whoever has the old password, or was in the old groups, has to log in anew.
+            unsealed.userpass.put_user(&name, password, groups, core.clock.now()).await?;
+            revoke_user(core, unsealed, &name).await?;
+            Ok(Answer::Done)
+        }
+        UserAction::Delete { name } => {
+            let existed = unsealed.userpass.delete_user(&name).await?;
+            // Also if there is no such user: an earlier attempt may have stopped between the two steps.
+            revoke_user(core, unsealed, &name).await?;
+            if existed { Ok(Answer::Done) } else { Err(Error::NoSuch(format!("the user {name}"))) }
+        }
+        UserAction::List => Ok(Answer::Users(unsealed.userpass.list_users().await?)),
+    }
+}
+
+async fn revoke_user(core: &Core, unsealed: &Unsealed, name: &str) -> Result<(), Error> {
+    let which = Which::Principal(format!("userpass/{name}").into());
+    Ok(unsealed.tokens.revoke(which, core.clock.now()).await?)
+}
+
+async fn policy(unsealed: &Unsealed, asked: &Asked, action: PolicyAction) -> Result<Answer, Error> {
+    match action {
+        PolicyAction::Apply { yaml, remove, dry_run } => {
+            let documents = Documents::parse(&yaml).map_err(Error::InvalidMany)?;
+            let plan = plan(&unsealed.policy.documents(), documents, &remove).map_err(Error::InvalidMany)?;
+            let changes = plan.changes().to_vec();
+            if !dry_run {
+                unsealed.policy.apply(plan).await?;
+            }
+            Ok(Answer::Applied(changes))
+        }
+        PolicyAction::Export => Ok(Answer::Policy(unsealed.policy.documents().to_yaml())),
+        PolicyAction::CanI(question) => Ok(can_i(unsealed, asked, &question)),
+        PolicyAction::WhoCan { verb, path } => Ok(Answer::WhoCan(unsealed.policy.current().who_can(verb, &path))),
+    }
+}
+
+async fn sys(core: &Core, unsealed: &Unsealed, action: SysAction) -> Result<Answer, Error> {
+    match action {
+        SysAction::Seal => core.seal().await.map(|()| Answer::Done),
+        SysAction::Rotate => core.rotate().await.map(Answer::Term),
+        SysAction::Rekey { seal, current_shares } => core.rekey(seal, &current_shares).await.map(Answer::Shares),
+        SysAction::Scrub => Ok(Answer::Scrub(unsealed.barrier.scrub().await?)),
+    }
+}
+
+async fn audit(
+    core: &Arc<Core>,
+    unsealed: &Arc<Unsealed>,
+    asked: &Asked,
+    permit: Permit,
+    action: AuditAction,
+) -> Result<Answer, Error> {
+    debug_assert!(permit.grants(Verb::Read) || permit.grants(Verb::Use));
+    match action {
+        AuditAction::Tail { last, follow } => {
+            let lines = long_stream::lines(core.audit.reader().tail(last, follow)?);
+            Ok(Answer::Lines(long_stream::while_valid(core, unsealed, asked, lines)))
+        }
+        AuditAction::Query { filter, limit } => {
+            Ok(Answer::Lines(long_stream::lines(core.audit.reader().query(filter, limit)?)))
+        }
+        AuditAction::Hash(value) => Ok(Answer::Hash(unsealed.redactor.hash(value.expose()).as_str().to_owned())),
+    }
+}

@@ -1,0 +1,362 @@
+//! What a policy means: the decision, and the proof of it. Pure: no IO, no clock; the time is in the question.
+//!
+//! 1. Nothing is allowed unless a rule allows it.
+//! 2. Any denying rule that matches wins over every allowing one, whatever the order, for every verb alike.
+//! 3. The conditions of a binding hold for all rules of its role. Where it cannot be known whether one holds (the
+//!    peer's address is unknown), an allowing rule does not count and a denying one does; the same goes for templates
+//!    that cannot be filled in. So hiding an address or choosing an odd name never gains anything.
+//! 4. Root may do everything, through the built-in role `root`, which nothing denies.
+
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use super::{
+    defaults::ROOT,
+    document::{Binding, Conditions, Effect, RoleRule},
+    pattern::{Unfilled, Values, heads},
+    set::{Bound, PolicySet},
+};
+use crate::model::{DecisionId, Path, Principal, RequestId, Timestamp, Verb};
+
+/// From where and when somebody asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// Address of the peer, where it is known.
+    pub peer: Option<IpAddr>,
+    /// The time to judge by.
+    pub now: Timestamp,
+}
+
+/// May this principal do this there, now?
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Who.
+    pub principal: &'a Principal,
+    /// What.
+    pub verb: Verb,
+    /// Where.
+    pub path: &'a Path,
+    /// From where and when.
+    pub context: &'a Context,
+}
+
+/// The answer and its reason. Displays as a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// A rule allows it and none denies it.
+    Allow(Rule),
+    /// This rule denies it, or none allows it.
+    Deny(Option<Rule>),
+}
+
+/// The rule that decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Its role.
+    pub role: Arc<str>,
+    /// The binding that made it count.
+    pub binding: Arc<str>,
+    /// Its place in the role, from 1.
+    pub index: u32,
+    /// What it does.
+    pub effect: Effect,
+}
+
+/// The proof that a policy allows something: made only by [`authorize`].
+pub struct Allowed {
+    request_id: RequestId,
+    decision_id: DecisionId,
+    verbs: Vec<Verb>,
+    paths: Vec<Path>,
+    first: Path,
+    scope: Scope,
+    rule: Rule,
+}
+
+/// A no. Tells what is missing, never whether the path exists.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// Under which the audit log has the reason.
+    pub decision_id: DecisionId,
+    /// What is missing.
+    pub verb: Verb,
+    /// Where.
+    pub path: Path,
+    /// The rule that denies; for the audit log, not for the caller.
+    pub rule: Option<Rule>,
+}
+
+/// What else the principal may see, judged by the same set, at the same time, from the same place.
+#[derive(Clone)]
+pub struct Scope {
+    set: Arc<PolicySet>,
+    principal: Arc<Principal>,
+    context: Context,
+}
+
+impl PolicySet {
+    /// Answers a question.
+    pub fn decide(&self, question: &Question<'_>) -> Decision {
+        if *question.principal == Principal::Root {
+            return Decision::Allow(Rule::root());
+        }
+        let values = Values::of(question.principal);
+        let heads = heads(question.path.as_str());
+        let mut allow = None;
+        for grants in self.grants(question.principal) {
+            for bound in grants.near(heads).filter_map(|place| self.bound(place)) {
+                for (at, rule) in bound.role.rules.iter().enumerate() {
+                    if rule.effect == Effect::Allow && allow.is_some() || !rule.matches(question, &values) {
+                        continue;
+                    }
+                    if !bound.binding.conditions.hold(question.context, rule.effect) {
+                        continue;
+                    }
+                    match rule.effect {
+                        Effect::Deny => return Decision::Deny(Some(Rule::of(bound, at))),
+                        Effect::Allow => allow = Some((bound, at)),
+                    }
+                }
+            }
+        }
+        match allow {
+            Some((bound, at)) => Decision::Allow(Rule::of(bound, at)),
+            None => Decision::Deny(None),
+        }
+    }
+
+    /// The roles that count for `principal` here and now, sorted.
+    pub fn roles_of(&self, principal: &Principal, context: &Context) -> Vec<String> {
+        if *principal == Principal::Root {
+            return vec![ROOT.to_owned()];
+        }
+        let places = self.grants(principal).flat_map(|grants| grants.all().iter().copied());
+        let holds = |binding: &Binding| binding.conditions.hold(context, Effect::Allow);
+        let bound = places.filter_map(|place| self.bound(place)).filter(|bound| holds(&bound.binding));
+        let mut roles: Vec<String> = bound.map(|bound| bound.role.name.to_string()).collect();
+        roles.sort_unstable();
+        roles.dedup();
+        roles
+    }
+
+    /// Whether something that can be seen may lie at or below `folder`. A yes may be wrong, a no never is.
+    fn sees_folder(&self, principal: &Principal, context: &Context, folder: &Path) -> bool {
+        if *principal == Principal::Root {
+            return true;
+        }
+        let values = Values::of(principal);
+        let (mut seen, mut hidden) = (0_u8, 0_u8);
+        let places = self.grants(principal).flat_map(|grants| grants.all().iter().copied());
+        for bound in places.filter_map(|place| self.bound(place)) {
+            for rule in bound.role.rules.iter().filter(|rule| rule.verbs.0 & SEEING != 0) {
+                let hit = match rule.effect {
+                    Effect::Allow => rule.paths.iter().any(|pattern| pattern.reaches_below(folder, &values)),
+                    Effect::Deny => rule.paths.iter().any(|pattern| pattern.covers(folder, &values)),
+                };
+                if hit && bound.binding.conditions.hold(context, rule.effect) {
+                    match rule.effect {
+                        Effect::Allow => seen |= rule.verbs.0,
+                        Effect::Deny => hidden |= rule.verbs.0,
+                    }
+                }
+            }
+        }
+        seen & !hidden & SEEING != 0
+    }
+}
+
+/// The verbs of which one is enough to be shown a name. Not `create`: who may only make things learns nothing.
+const SEEN_BY: [Verb; 7] =
+    [Verb::Read, Verb::List, Verb::Update, Verb::Delete, Verb::Destroy, Verb::Manage, Verb::Use];
+
+const SEEING: u8 = {
+    use super::document::bit;
+    bit(Verb::Read)
+        | bit(Verb::List)
+        | bit(Verb::Update)
+        | bit(Verb::Delete)
+        | bit(Verb::Destroy)
+        | bit(Verb::Manage)
+        | bit(Verb::Use)
+};
+
+impl RoleRule {
+    fn matches(&self, question: &Question<'_>, values: &Values<'_>) -> bool {
+        let unfilled = self.effect.unfilled();
+        self.verbs.has(question.verb)
+            && self.paths.iter().any(|pattern| pattern.matches(question.path, values, unfilled))
+    }
+}
+
+impl Effect {
+    pub(super) fn unfilled(self) -> Unfilled {
+        match self {
+            Effect::Allow => Unfilled::Nothing,
+            Effect::Deny => Unfilled::Everything,
+        }
+    }
+}
+
+impl Conditions {
+    /// Whether a rule of this effect counts. An unknown peer fails an allow and does not escape a deny.
+    pub(super) fn hold(&self, context: &Context, effect: Effect) -> bool {
+        let started = self.from.is_none_or(|from| from <= context.now);
+        let ended = self.until.is_some_and(|until| until <= context.now);
+        let near = match context.peer {
+            _ if self.cidrs.is_empty() => true,
+            None => effect == Effect::Deny,
+            // A dual-stack listener shows IPv4 peers as ::ffff:a.b.c.d.
+            Some(peer) => self.cidrs.iter().any(|cidr| cidr.contains(&peer.to_canonical())),
+        };
+        started && !ended && near
+    }
+}
+
+/// Judges a request. `verbs` are alternatives: granted are those allowed on every one of `paths`.
+///
+/// # Errors
+/// None is granted, or nothing was asked: names the first verb and the first path where it is missing.
+pub fn authorize(
+    set: &Arc<PolicySet>,
+    request_id: RequestId,
+    decision_id: DecisionId,
+    principal: Arc<Principal>,
+    verbs: &[Verb],
+    paths: Vec<Path>,
+    context: Context,
+) -> Result<Allowed, Refused> {
+    let mut granted = Vec::new();
+    let mut reason = None;
+    let mut refused = None;
+    for &verb in verbs {
+        match on_all(set, &principal, verb, &paths, &context) {
+            Ok(rule) => {
+                granted.push(verb);
+                reason = reason.or(rule);
+            }
+            Err((path, rule)) => refused = refused.or(Some(Refused { decision_id, verb, path, rule })),
+        }
+    }
+    match (reason, paths.first().cloned(), refused) {
+        (Some(rule), Some(first), _) => {
+            let scope = Scope { set: Arc::clone(set), principal, context };
+            Ok(Allowed { request_id, decision_id, verbs: granted, paths, first, scope, rule })
+        }
+        (_, _, Some(refused)) => Err(refused),
+        // No verb or no path: nothing that could be allowed. Callers always ask for something.
+        (_, first, None) => {
+            let verb = verbs.first().copied().unwrap_or(Verb::Manage);
+            let path = first.unwrap_or_else(super::defaults::system);
+            Err(Refused { decision_id, verb, path, rule: None })
+        }
+    }
+}
+
+type Missing = (Path, Option<Rule>);
+
+fn on_all(
+    set: &PolicySet,
+    principal: &Principal,
+    verb: Verb,
+    paths: &[Path],
+    context: &Context,
+) -> Result<Option<Rule>, Missing> {
+    let mut first = None;
+    for path in paths {
+        match set.decide(&Question { principal, verb, path, context }) {
+            Decision::Allow(rule) => first = first.or(Some(rule)),
+            Decision::Deny(rule) => return Err((path.clone(), rule)),
+        }
+    }
+    Ok(first)
+}
+
+impl Allowed {
+    /// Of which request.
+    pub fn request_id(&self) -> RequestId {
+        self.request_id
+    }
+
+    /// Under which the audit log has it.
+    pub fn decision_id(&self) -> DecisionId {
+        self.decision_id
+    }
+
+    /// The first path.
+    pub fn path(&self) -> &Path {
+        &self.first
+    }
+
+    /// All paths.
+    pub fn paths(&self) -> &[Path] {
+        &self.paths
+    }
+
+    /// The verbs granted on all paths; at least one.
+    pub fn verbs(&self) -> &[Verb] {
+        &self.verbs
+    }
+
+    /// Who.
+    pub fn principal(&self) -> &Principal {
+        &self.scope.principal
+    }
+
+    /// What else there is to see.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// The rule that allowed the first granted verb on the first path.
+    pub fn rule(&self) -> &Rule {
+        &self.rule
+    }
+}
+
+impl Scope {
+    /// Whether `verb` is allowed on `path`.
+    pub fn may(&self, verb: Verb, path: &Path) -> bool {
+        let question = Question { principal: &self.principal, verb, path, context: &self.context };
+        matches!(self.set.decide(&question), Decision::Allow(_))
+    }
+
+    /// Whether the name of what is at `path` may be shown: any verb but `create` is allowed on it.
+    pub fn sees_leaf(&self, path: &Path) -> bool {
+        SEEN_BY.into_iter().any(|verb| self.may(verb, path))
+    }
+
+    /// Whether `folder` may be shown: something at or below it may be seen. A no is certain.
+    pub fn sees_folder(&self, folder: &Path) -> bool {
+        self.set.sees_folder(&self.principal, &self.context, folder)
+    }
+}
+
+impl Rule {
+    fn root() -> Self {
+        Self { role: ROOT.into(), binding: ROOT.into(), index: 1, effect: Effect::Allow }
+    }
+
+    pub(super) fn of(bound: &Bound, at: usize) -> Self {
+        Self {
+            role: Arc::clone(&bound.role.name),
+            binding: Arc::clone(&bound.binding.name),
+            index: u32::try_from(at).unwrap_or(u32::MAX).saturating_add(1),
+            effect: bound.role.rules.get(at).map_or(Effect::Deny, |rule| rule.effect),
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { role, binding, index, effect } = self;
+        write!(f, "role {role}, rule {index} ({effect}) by binding {binding}")
+    }
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Decision::Allow(rule) | Decision::Deny(Some(rule)) => write!(f, "{rule}"),
+            Decision::Deny(None) => f.write_str("no rule allows it"),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What an apply would change: the plan and its diff. Pure; the store carries it out.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use similar::TextDiff;
+
+use super::{
+    defaults,
+    document::{Documents, ObjectKind, dangling},
+    parse::{BINDINGS, ROLES},
+};
+use crate::model::Invalid;
+
+/// Longest canonical text of one document: one sealed record, its name included.
+const DOCUMENT_BYTES: usize = 56 << 10;
+/// Most canonical text of one plan, so that it can be written at once.
+const PLAN_BYTES: usize = 1 << 20;
+
+/// An apply that fits: what it changes, and what will be there after it.
+pub struct Plan {
+    changes: Vec<Change>,
+    pub(super) base: Documents,
+    pub(super) next: Documents,
+}
+
+/// What happens to one document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Role or binding.
+    pub kind: ObjectKind,
+    /// Its name.
+    pub name: String,
+    /// What happens.
+    pub action: Action,
+    /// Unified diff of the canonical YAML; empty when unchanged.
+    pub diff: String,
+}
+
+/// See [`Change`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It is new.
+    Created,
+    /// It is there and becomes another.
+    Changed,
+    /// It is there just so.
+    Unchanged,
+    /// It goes.
+    Removed,
+}
+
+impl Plan {
+    /// What happens, roles first, sorted by name.
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+}
+
+/// Plans to put the documents of `apply` in place of those of the same names, and to remove `remove`.
+///
+/// # Errors
+/// All that does not fit: bindings left without their role, names to remove that are not there, too much of something.
+pub fn plan(current: &Documents, apply: Documents, remove: &[(ObjectKind, String)]) -> Result<Plan, Vec<Invalid>> {
+    let mut problems = Vec::new();
+    let mut touched: BTreeSet<(ObjectKind, Arc<str>)> =
+        apply.names().map(|(kind, name)| (kind, Arc::clone(name))).collect();
+    let mut next = current.clone();
+    for (kind, name) in remove {
+        let problem = if *kind == ObjectKind::Role && defaults::RESERVED.contains(&name.as_str()) {
+            "is built in and cannot be removed"
+        } else if touched.contains(&(*kind, name.as_str().into())) {
+            "is to be applied and removed at once, or removed twice"
+        } else if !next.remove(*kind, name) {
+            "does not exist"
+        } else {
+            touched.insert((*kind, name.as_str().into()));
+            continue;
+        };
+        problems.push(Invalid::new(format!("remove {kind} {}", name.escape_debug()), problem));
+    }
+    next.extend(apply);
+    problems.extend(dangling(&next));
+    for (what, count, most) in [("roles", next.roles.len(), ROLES), ("bindings", next.bindings.len(), BINDINGS)] {
+        if count > most {
+            problems.push(Invalid::new("yaml", format!("makes {count} {what}; at most {most} are allowed")));
+        }
+    }
+    let mut total = 0;
+    for (kind, name) in &touched {
+        let bytes = next.text(*kind, name).map_or(0, |text| text.len());
+        if bytes > DOCUMENT_BYTES {
+            let problem = format!("has {bytes} bytes as canonical YAML; at most {DOCUMENT_BYTES} are allowed");
+            problems.push(Invalid::new(format!("{kind} {name}"), problem));
+        }
+        // A removal is a line with the name; between two documents stands `---`.
+        total += bytes + name.len() + 16;
+    }
+    if total > PLAN_BYTES {
+        let problem = format!("has {total} bytes as canonical YAML; at most {PLAN_BYTES} at once: apply it in parts");
+        problems.push(Invalid::new("yaml", problem));
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let changes = touched.iter().map(|(kind, name)| change(current, &next, *kind, name)).collect();
+    Ok(Plan { changes, base: current.clone(), next })
+}
+
+fn change(current: &Documents, next: &Documents, kind: ObjectKind, name: &str) -> Change {
+    let (old, new) = (current.text(kind, name), next.text(kind, name));
+    let action = match (&old, &new) {
+        (None, _) => Action::Created,
+        (Some(_), None) => Action::Removed,
+        (Some(old), Some(new)) if old == new => Action::Unchanged,
+        (Some(_), Some(_)) => Action::Changed,
+    };
+    let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
+    let diff = match action {
+        Action::Unchanged => String::new(),
+        _ => TextDiff::from_lines(old.as_str(), new.as_str()).unified_diff().header("before", "after").to_string(),
+    };
+    Change { kind, name: name.to_owned(), action, diff }
+}

@@ -1,0 +1,127 @@
+//! The house keeps its shape: modules use only modules below them, and each vendor crate stays in its one room.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Top to bottom, as a request meets them. A module may use those after it, never those before.
+const ORDER: &[&str] = &[
+    "main", "app", "api", "core", "tokens", "auth", "engines", "permit", "policy", "audit", "barrier", "seal",
+    "storage", "config", "tls", "telemetry", "process", "crypto", "clock", "limits", "model",
+];
+
+/// Crates that only one place may name.
+const ROOMS: &[(&str, &str)] = &[
+    ("ring", "crypto/"),
+    ("sled", "storage/sled"),
+    ("tonic", "api/"),
+    ("axum", "api/ops_http.rs"),
+    ("rustls", "tls"),
+    ("tokio_rustls", "tls"),
+    ("prometheus", "telemetry.rs"),
+    ("argon2", "auth/userpass"),
+    ("serde_saphyr", "policy/"),
+    ("toml", "config"),
+    ("sd_notify", "process.rs"),
+];
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Path below `src/` and the text without comments.
+fn texts() -> Vec<(String, String)> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&source, &mut files);
+    assert!(files.len() > 40, "found only {} files: is this still the right folder?", files.len());
+    let text = |file: &PathBuf| {
+        let lines = fs::read_to_string(file).unwrap();
+        lines.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+    };
+    files.iter().map(|file| (file.strip_prefix(&source).unwrap().display().to_string(), text(file))).collect()
+}
+
+/// Modules named by `crate::x` or within `use crate::{...}`.
+fn used_modules(text: &str) -> Vec<String> {
+    let mut used = Vec::new();
+    for part in text.split("crate::").skip(1) {
+        if let Some(group) = part.strip_prefix('{') {
+            let (mut depth, mut word) = (0, String::new());
+            for c in group.chars() {
+                match c {
+                    '{' => depth += 1,
+                    '}' if depth == 0 => break,
+                    '}' => depth -= 1,
+                    c if depth == 0 && (c.is_alphanumeric() || c == '_') => word.push(c),
+                    ',' if depth == 0 => used.push(std::mem::take(&mut word)),
+                    ':' if depth == 0 && !word.is_empty() && !word.ends_with('!') => word.push('!'),
+                    _ => {}
+                }
+            }
+            used.push(word);
+        } else {
+            used.push(part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+        }
+    }
+    used.iter().map(|word| word.split('!').next().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn modules_use_only_what_is_below_them() {
+    let rank = |module: &str| ORDER.iter().position(|known| *known == module);
+    let mut wrong = Vec::new();
+    for (file, text) in texts() {
+        let module = file.split(['/', '.']).next().unwrap().to_owned();
+        if module == "lib" {
+            continue;
+        }
+        let own = rank(&module).unwrap_or_else(|| panic!("{module} has no place in the order"));
+        for used in used_modules(&text) {
+            if rank(&used).is_some_and(|other| other < own) {
+                wrong.push(format!("{file} uses {used}, which is above it"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn vendor_crates_stay_in_their_rooms() {
+    let mut wrong = Vec::new();
+    for (file, text) in texts() {
+        for (vendor, room) in ROOMS {
+            let named = [format!("use {vendor}::"), format!("{vendor}::")]
+                .iter()
+                .any(|name| text.match_indices(name.as_str()).any(|(at, _)| boundary(&text, at)));
+            if named && !file.starts_with(room) {
+                wrong.push(format!("{file} names {vendor}, which belongs to {room}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Whether a name starts here, and not in the middle of a longer one or of a path (`storage::sled::`).
+fn boundary(text: &str, at: usize) -> bool {
+    !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&source, &mut files);
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with("//!"), "{} does not open with what it is for", file.display());
+    }
+}

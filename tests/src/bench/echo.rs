@@ -1,0 +1,83 @@
+//! The baseline: a bare tonic server with the same TLS, messages, connections and streams, that does nothing.
+//! It runs in a process of its own, as the server does.
+
+use std::{collections::BTreeMap, io, path::Path, pin::Pin};
+
+use strongroom_proto::v1::{
+    self,
+    secrets_server::{Secrets, SecretsServer},
+};
+use tokio_stream::{Stream, wrappers::TcpListenerStream};
+use tonic::{
+    Request, Response, Status,
+    transport::{Identity, Server, ServerTlsConfig},
+};
+
+/// Answers every get with the same secret.
+struct Echo(v1::GetResponse);
+
+type None<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+macro_rules! nothing {
+    ($($method:ident: $request:ident => $response:ty;)*) => {
+        $(async fn $method(&self, _: Request<v1::$request>) -> Result<Response<$response>, Status> {
+            Err(Status::unimplemented("echo"))
+        })*
+    };
+}
+
+#[tonic::async_trait]
+impl Secrets for Echo {
+    type ListRecursiveStream = None<v1::ListRecursiveResponse>;
+    type WatchStream = None<v1::WatchResponse>;
+
+    async fn get(&self, _: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
+        Ok(Response::new(self.0.clone()))
+    }
+
+    nothing! {
+        put: PutRequest => v1::PutResponse;
+        patch: PatchRequest => v1::PutResponse;
+        list: ListRequest => v1::ListResponse;
+        list_recursive: ListRecursiveRequest => Self::ListRecursiveStream;
+        watch: WatchRequest => Self::WatchStream;
+        delete: DeleteRequest => v1::SecretMetadata;
+        undelete: UndeleteRequest => v1::SecretMetadata;
+        destroy: DestroyRequest => v1::DestroyResponse;
+        get_metadata: GetMetadataRequest => v1::SecretMetadata;
+        update_metadata: UpdateMetadataRequest => v1::SecretMetadata;
+    }
+}
+
+/// Serves until killed; prints its port first.
+///
+/// # Errors
+/// A certificate or the port is not to be had.
+#[expect(clippy::print_stdout, reason = "the parent process reads the port")]
+pub async fn serve(pki: &Path) -> io::Result<()> {
+    let identity =
+        Identity::from_pem(std::fs::read(pki.join("server.pem"))?, std::fs::read(pki.join("server.key"))?);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    println!("{}", listener.local_addr()?);
+    let answer = v1::GetResponse {
+        data: BTreeMap::from([("value".to_owned(), v1::Sensitive { value: vec![b'x'; super::subject::VALUE_BYTES] })]),
+        version: 1,
+        metadata: Some(v1::VersionMetadata {
+            version: 1,
+            created_at_ms: 1_700_000_000_000,
+            created_by: "userpass/bench".to_owned(),
+            ..Default::default()
+        }),
+        custom: BTreeMap::new(),
+    };
+    let incoming = TcpListenerStream::new(listener);
+    Server::builder()
+        .tls_config(ServerTlsConfig::new().identity(identity))
+        .map_err(io::Error::other)?
+        .max_concurrent_streams(100)
+        .tcp_nodelay(true)
+        .add_service(SecretsServer::new(Echo(answer)))
+        .serve_with_incoming(incoming)
+        .await
+        .map_err(io::Error::other)
+}

@@ -1,0 +1,7 @@
+//! The benchmark: every figure against a baseline in the same run, on the same machine, with the same client.
+
+pub mod disk;
+pub mod echo;
+pub mod load;
+pub mod rooms;
+pub mod subject;

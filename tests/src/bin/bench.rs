@@ -1,0 +1,59 @@
+//! `make bench`: the speed of the real server against baselines in the same run. One table; `--json` beside it.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the table is for people")]
+
+use std::{io, path::PathBuf};
+
+use clap::Parser;
+use strongroom_tests::{
+    bench::{echo, rooms},
+    figures,
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+struct Args {
+    /// Where to write the figures as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Under a minute: smaller sizes, shorter runs.
+    #[arg(long)]
+    quick: bool,
+    /// Only these: read, write, policy, list, scale.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Where data and logs go; a disk worth measuring.
+    #[arg(long, default_value = "target")]
+    directory: PathBuf,
+    /// Be the baseline server (used by the benchmark itself).
+    #[arg(long, hide = true)]
+    echo: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> io::Result<()> {
+    let args = Args::parse();
+    if let Some(pki) = &args.echo {
+        return echo::serve(pki).await;
+    }
+    let size = if args.quick { rooms::QUICK } else { rooms::FULL };
+    let work = tempfile::Builder::new().prefix("bench-").tempdir_in(&args.directory)?;
+    let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
+    let mut all = Vec::new();
+    for name in ["read", "write", "policy", "list", "scale"].into_iter().filter(|name| wanted(name)) {
+        eprintln!("measuring: {name}");
+        all.extend(match name {
+            "read" => rooms::read(work.path(), size).await?,
+            "write" => rooms::write(work.path(), size).await?,
+            "policy" => rooms::policy(size)?,
+            "list" => rooms::list(work.path(), size).await?,
+            _ => rooms::scale(work.path(), size).await?,
+        });
+    }
+    print!("{}", figures::table(&all));
+    if let Some(file) = &args.json {
+        figures::write_json(&all, file)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! The real command line, run as a person would, in a home of its own.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use crate::server::{Server, binary};
+
+/// A person at a terminal: a home directory and a server to talk to.
+pub struct Cli {
+    home: PathBuf,
+    url: String,
+    ca: PathBuf,
+}
+
+impl Cli {
+    /// For `server`, with a home in `home`.
+    ///
+    /// # Errors
+    /// The home cannot be made.
+    pub fn new(home: &Path, server: &Server) -> io::Result<Cli> {
+        std::fs::create_dir_all(home)?;
+        Ok(Cli { home: home.into(), url: server.url.clone(), ca: server.ca() })
+    }
+
+    /// What to set in a shell so that the commands work as printed.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("XDG_CONFIG_HOME", self.home.join("config").display().to_string()),
+            ("XDG_STATE_HOME", self.home.join("state").display().to_string()),
+            ("STRONGROOM_ADDR", self.url.clone()),
+            ("STRONGROOM_CACERT", self.ca.display().to_string()),
+        ]
+    }
+
+    /// Runs `strongroom ARGUMENTS` with `input` on its standard input.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn run(&self, arguments: &[&str], input: &[u8]) -> io::Result<Output> {
+        let mut command = Command::new(binary("strongroom")?);
+        command.env_clear().env("PATH", "/usr/bin:/bin").envs(self.environment()).args(arguments);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A command that does not read its input may end before it is written.
+            let _ = stdin.write_all(input);
+        }
+        child.wait_with_output()
+    }
+
+    /// Runs and wants success; gives what it printed.
+    ///
+    /// # Errors
+    /// It failed; the error holds all it printed.
+    pub fn ok(&self, arguments: &[&str], input: &[u8]) -> io::Result<String> {
+        let output = self.run(arguments, input)?;
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        if output.status.success() {
+            return Ok(out.into_owned());
+        }
+        Err(io::Error::other(format!("strongroom {} ended with {}\n{out}{err}", arguments.join(" "), output.status)))
+    }
+}

@@ -1,0 +1,312 @@
+//! Every RPC, from the access table: refused without a credential, with a foreign one and without a role; recorded
+//! exactly as often as it must be; and none of the canaries that went in comes out anywhere it should not.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use prost::Message;
+use strongroom_proto::v1::{self, auth_client::AuthClient, policy_client::PolicyClient};
+use strongroom_server::api::access::{Access, Credential, TABLE};
+use tonic::{
+    Code, Status,
+    metadata::{Ascii, MetadataValue},
+    transport::Channel,
+};
+
+use crate::{
+    bench::subject::{Subject, bearer, channel, login, with},
+    figures::Figure,
+    raw,
+    server::Options,
+};
+
+/// About oneself: any session may, so a session without roles is not refused.
+const ANY_SESSION: &[&str] = &["Auth.Renew", "Auth.Whoami", "Auth.Logout", "Policy.CanI"];
+/// Secrets that must not come out. Each goes in through another door.
+const CANARIES: usize = 20;
+/// The reader in the server's log must see everything there is to see.
+const LEVEL: &str = "trace";
+/// A user without any role.
+const NOBODY: &str = "nobody";
+
+/// Counts what went wrong.
+#[derive(Default)]
+struct Seen {
+    calls: u64,
+    let_in: Vec<String>,
+    miscounted: Vec<String>,
+    /// Everything the callers were told.
+    told: String,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// The harness itself failed, or an RPC has no sample here.
+pub async fn run(work: &Path) -> io::Result<Vec<Figure>> {
+    let directory = work.join("coverage");
+    let foreign = work.join("foreign");
+    fs::create_dir_all(&directory)?;
+    fs::create_dir_all(&foreign)?;
+    let options = Options { level: LEVEL, ..Options::default() };
+    let subject = Subject::start(&directory, &options).await?;
+    let stranger = Subject::start(&foreign, &Options::default()).await?.token;
+    let channel = channel(&subject.server.url, &subject.server.ca()).await?;
+    let nobody = make_nobody(&channel, &subject).await?;
+    let forged: MetadataValue<Ascii> =
+        format!("Bearer sr1_{}", canary(0)).parse().map_err(io::Error::other)?;
+
+    let mut seen = Seen::default();
+    let mut log = AuditLog::new(directory.join("audit"));
+    log.news()?;
+    for access in TABLE.iter().filter(|access| access.rpc.starts_with("/strongroom.")) {
+        let sample = sample(access.name)?;
+        // A session of its own for each, because one of them is a logout.
+        let known = login(&subject.server).await?;
+        log.news()?;
+        if access.credential == Credential::Token {
+            for (who, token) in [("nobody at all", None), ("a foreign token", Some(&stranger)), ("a forged token", Some(&forged))] {
+                let told = raw::call(&channel, access.rpc, token, sample.clone()).await;
+                seen.expect(access, who, &told, &[Code::Unauthenticated]);
+                seen.records(access, who, &log.news()?, Expect::Refusal);
+            }
+            if !ANY_SESSION.contains(&access.name) {
+                let told = raw::call(&channel, access.rpc, Some(&nobody), sample.clone()).await;
+                seen.expect(access, "a session without a role", &told, &[Code::PermissionDenied]);
+                seen.records(access, "a session without a role", &log.news()?, Expect::Refusal);
+            }
+        }
+        // Bytes that are no message of any kind: field 1 as a string that ends too early, with a canary in it.
+        let told = raw::call(&channel, access.rpc, Some(&known), malformed()).await;
+        seen.expect(access, "a malformed message", &told, &[Code::Internal, Code::InvalidArgument]);
+        log.news()?;
+        // And as one who may, or at least is known.
+        let told = raw::call(&channel, access.rpc, Some(&known), sample).await;
+        seen.tell(&told);
+        seen.calls += 1;
+        seen.records(access, "one who is known", &log.news()?, if access.audited { Expect::Any } else { Expect::Nothing });
+    }
+    let leaks = leaks(&subject, &seen.told).await?;
+    let tries = seen.calls;
+    for problem in seen.let_in.iter().chain(&seen.miscounted).chain(&leaks) {
+        complain(problem);
+    }
+    let count = |problems: &[String]| problems.len() as u64;
+    Ok(vec![
+        Figure::never("every RPC: answered someone it must refuse", count(&seen.let_in), "calls", tries),
+        Figure::never("every RPC: records other than one, or one intent and one outcome", count(&seen.miscounted), "calls", tries),
+        Figure::never("canary secrets found in log, audit, metrics, errors or data", count(&leaks), "places", CANARIES as u64),
+    ])
+}
+
+#[expect(clippy::print_stderr, reason = "the table gives the number, this the names")]
+fn complain(problem: &str) {
+    eprintln!("  {problem}");
+}
+
+impl Seen {
+    fn expect(&mut self, access: &Access, who: &str, told: &Result<Option<Vec<u8>>, Status>, codes: &[Code]) {
+        self.calls += 1;
+        self.tell(told);
+        match told {
+            Err(status) if codes.contains(&status.code()) => {}
+            Err(status) => self.let_in.push(format!("{} with {who}: {status}", access.name)),
+            // An RPC whose message has no fields takes anything for an empty one.
+            Ok(_) if who == "a malformed message" => {}
+            Ok(_) => self.let_in.push(format!("{} with {who}: answered", access.name)),
+        }
+    }
+
+    fn tell(&mut self, told: &Result<Option<Vec<u8>>, Status>) {
+        if let Err(status) = told {
+            self.told.push_str(status.message());
+            self.told.push_str(&String::from_utf8_lossy(status.details()));
+            self.told.push_str(&format!("{:?}", status.metadata()));
+        }
+    }
+
+    fn records(&mut self, access: &Access, who: &str, news: &[serde_json::Value], expected: Expect) {
+        let mut by_request: BTreeMap<&str, Vec<(&str, &str)>> = BTreeMap::new();
+        for line in news {
+            let text = |name: &str| line.get(name).and_then(serde_json::Value::as_str).unwrap_or_default();
+            if matches!(text("kind"), "request" | "outcome") {
+                by_request.entry(text("request_id")).or_default().push((text("kind"), text("status")));
+            }
+        }
+        let shapes: Vec<_> = by_request.into_values().collect();
+        let fits = match (expected, shapes.as_slice()) {
+            (Expect::Nothing, []) => true,
+            (Expect::Refusal, [one]) => matches!(one.as_slice(), [("request", "denied")]),
+            (Expect::Any, [one]) => matches!(
+                one.as_slice(),
+                [("request", "ok" | "denied" | "error")]
+                    | [("request", "pending" | "ok"), ("outcome", "ok" | "denied" | "error")]
+            ),
+            _ => false,
+        };
+        if !fits {
+            self.miscounted.push(format!("{} with {who}: {shapes:?}", access.name));
+        }
+    }
+}
+
+/// What a call must leave in the log.
+#[derive(Clone, Copy)]
+enum Expect {
+    Nothing,
+    Refusal,
+    Any,
+}
+
+/// Reads what is new in the audit directory.
+struct AuditLog {
+    directory: PathBuf,
+    read: BTreeMap<PathBuf, usize>,
+}
+
+impl AuditLog {
+    fn new(directory: PathBuf) -> Self {
+        Self { directory, read: BTreeMap::new() }
+    }
+
+    fn news(&mut self) -> io::Result<Vec<serde_json::Value>> {
+        let mut files: Vec<PathBuf> = fs::read_dir(&self.directory)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+        files.retain(|file| file.extension().is_some_and(|extension| extension == "jsonl"));
+        files.sort();
+        let mut news = Vec::new();
+        for file in files {
+            let text = fs::read_to_string(&file)?;
+            let read = self.read.entry(file).or_default();
+            let fresh = text.get(*read..).unwrap_or_default();
+            // A line that is being written is not there yet.
+            let whole = fresh.rfind('\n').map_or(0, |end| end + 1);
+            *read += whole;
+            for line in fresh.get(..whole).unwrap_or_default().lines() {
+                news.push(serde_json::from_str(line)?);
+            }
+        }
+        Ok(news)
+    }
+}
+
+/// The `n`-th canary: long and unlike anything else.
+fn canary(n: usize) -> String {
+    format!("canary-{n:02}-Zq7xW2mVt9LpRk4h-{}", n * 7_919)
+}
+
+/// Every place where a canary must not be: log, audit, metrics, what callers were told, data at rest.
+async fn leaks(subject: &Subject, told: &str) -> io::Result<Vec<String>> {
+    let metrics = http_get(subject.server.ops, "/metrics").await?;
+    let mut places = vec![
+        ("the log".to_owned(), subject.server.log().into_bytes()),
+        ("the metrics".to_owned(), metrics),
+        ("an error".to_owned(), told.as_bytes().to_vec()),
+    ];
+    for folder in ["audit", "data"] {
+        for file in files_below(&subject.server.directory.join(folder))? {
+            places.push((file.display().to_string(), fs::read(&file)?));
+        }
+    }
+    let mut found = BTreeSet::new();
+    for (place, bytes) in &places {
+        for n in 0..CANARIES {
+            let canary = canary(n).into_bytes();
+            if bytes.windows(canary.len()).any(|window| window == canary) {
+                found.insert(format!("canary {n} in {place}"));
+            }
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
+fn files_below(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() { files.extend(files_below(&path)?) } else { files.push(path) }
+    }
+    Ok(files)
+}
+
+/// A plain GET, as Prometheus does it.
+///
+/// # Errors
+/// No answer.
+pub async fn http_get(address: std::net::SocketAddr, path: &str) -> io::Result<Vec<u8>> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    Ok(answer)
+}
+
+fn malformed() -> Vec<u8> {
+    let mut bytes = vec![0x0a, 0x7f];
+    bytes.extend_from_slice(canary(1).as_bytes());
+    bytes
+}
+
+async fn make_nobody(channel: &Channel, subject: &Subject) -> io::Result<MetadataValue<Ascii>> {
+    let name = NOBODY.to_owned();
+    let password = || Some(sensitive(2));
+    let user = v1::PutUserRequest { name: name.clone(), password: password(), groups: Vec::new() };
+    AuthClient::new(channel.clone()).put_user(with(&subject.root, user)).await.map_err(io::Error::other)?;
+    // The policy has nothing to do with nobody, but an apply is a door for canaries, too: a refused one.
+    let bad = v1::ApplyRequest { yaml: format!("kind: Role\nname: x\n{}: 1\n", "unknown"), ..Default::default() };
+    let refused = PolicyClient::new(channel.clone()).apply(with(&subject.root, bad)).await;
+    if refused.is_ok() {
+        return Err(io::Error::other("a policy with an unknown field was applied"));
+    }
+    let given = v1::login_request::Userpass { name, password: password() };
+    let credential = Some(v1::login_request::Credential::Userpass(given));
+    let answer = AuthClient::new(channel.clone()).login(v1::LoginRequest { credential }).await;
+    bearer(&answer.map_err(io::Error::other)?.into_inner().token.unwrap_or_default())
+}
+
+fn sensitive(n: usize) -> v1::Sensitive {
+    v1::Sensitive { value: canary(n).into_bytes() }
+}
+
+/// A well-formed message for each RPC, with canaries wherever a secret belongs.
+fn sample(name: &str) -> io::Result<Vec<u8>> {
+    let path = || "secret/coverage/one".to_owned();
+    let data = |n| BTreeMap::from([("value".to_owned(), sensitive(n))]);
+    let set = |n| v1::patch_request::Change { change: Some(v1::patch_request::change::Change::Set(sensitive(n))) };
+    let file = || Some(v1::SealConfig { kind: Some(v1::seal_config::Kind::File(v1::seal_config::File {})) });
+    let userpass = |n| v1::login_request::Userpass { name: "bench".to_owned(), password: Some(sensitive(n)) };
+    Ok(match name {
+        "Secrets.Put" => v1::PutRequest { path: path(), data: data(3), operation_id: "coverage".into(), ..Default::default() }.encode_to_vec(),
+        "Secrets.Patch" => v1::PatchRequest { path: path(), changes: BTreeMap::from([("other".to_owned(), set(4))]), ..Default::default() }.encode_to_vec(),
+        "Secrets.Get" => v1::GetRequest { path: path(), version: None }.encode_to_vec(),
+        "Secrets.List" => v1::ListRequest { path: "secret".into(), ..Default::default() }.encode_to_vec(),
+        "Secrets.ListRecursive" => v1::ListRecursiveRequest { path: "secret".into() }.encode_to_vec(),
+        "Secrets.Watch" => v1::WatchRequest { paths: vec![path()] }.encode_to_vec(),
+        "Secrets.Delete" => v1::DeleteRequest { path: path(), versions: vec![1] }.encode_to_vec(),
+        "Secrets.Undelete" => v1::UndeleteRequest { path: path(), versions: vec![1] }.encode_to_vec(),
+        "Secrets.Destroy" => v1::DestroyRequest { path: path(), versions: vec![1], all: false }.encode_to_vec(),
+        "Secrets.GetMetadata" => v1::GetMetadataRequest { path: path() }.encode_to_vec(),
+        "Secrets.UpdateMetadata" => v1::UpdateMetadataRequest { path: path(), max_versions: Some(5), ..Default::default() }.encode_to_vec(),
+        "Auth.Login" => v1::LoginRequest { credential: Some(v1::login_request::Credential::Userpass(userpass(5))) }.encode_to_vec(),
+        "Auth.PutUser" => v1::PutUserRequest { name: "carol".into(), password: Some(sensitive(6)), groups: vec![] }.encode_to_vec(),
+        "Auth.DeleteUser" => v1::DeleteUserRequest { name: "carol".into() }.encode_to_vec(),
+        "Auth.RevokeSessions" => v1::RevokeSessionsRequest { which: Some(v1::revoke_sessions_request::Which::Principal("userpass/carol".into())) }.encode_to_vec(),
+        "Policy.Apply" => v1::ApplyRequest { yaml: String::new(), dry_run: true, remove: vec![] }.encode_to_vec(),
+        "Policy.CanI" => v1::CanIRequest { verb: "read".into(), path: path(), ..Default::default() }.encode_to_vec(),
+        "Policy.WhoCan" => v1::WhoCanRequest { verb: "read".into(), path: path() }.encode_to_vec(),
+        "Sys.Init" => v1::InitRequest { seal: file() }.encode_to_vec(),
+        "Sys.Unseal" => v1::UnsealRequest { share: Some(sensitive(7)) }.encode_to_vec(),
+        "Sys.Rekey" => v1::RekeyRequest { seal: file(), current_shares: vec![sensitive(8)] }.encode_to_vec(),
+        "Audit.Tail" => v1::TailRequest { last: 1, follow: false }.encode_to_vec(),
+        "Audit.Query" => v1::QueryRequest { limit: 1, ..Default::default() }.encode_to_vec(),
+        "Audit.Hash" => v1::HashRequest { value: Some(sensitive(9)) }.encode_to_vec(),
+        // Messages without fields.
+        "Auth.Renew" | "Auth.Whoami" | "Auth.Logout" | "Auth.ListUsers" | "Policy.Export" | "Sys.Status" | "Sys.Seal"
+        | "Sys.Rotate" | "Sys.Scrub" => Vec::new(),
+        unknown => return Err(io::Error::other(format!("{unknown} has no sample in the coverage test: add one"))),
+    })
+}

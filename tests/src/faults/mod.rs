@@ -1,0 +1,29 @@
+//! What must never happen, tried many times against the real thing. Each module gives figures for one table; a run is
+//! replayed by its seed.
+
+pub mod audit;
+pub mod coverage;
+pub mod dice;
+pub mod kill;
+pub mod policy;
+pub mod records;
+
+/// How many tries.
+#[derive(Clone, Copy)]
+pub struct Size {
+    /// Rounds of kill -9.
+    pub kills: u64,
+    /// Secrets in the store while it is killed.
+    pub records: u64,
+    /// Swapped ciphertexts.
+    pub swaps: u64,
+    /// Random policy questions.
+    pub questions: u64,
+    /// Changed audit logs.
+    pub tampers: u64,
+}
+
+/// At every merge.
+pub const MERGE: Size = Size { kills: 40, records: 100_000, swaps: 100_000, questions: 1_000_000, tampers: 5000 };
+/// Before a release.
+pub const LONG: Size = Size { kills: 200, records: 100_000, swaps: 100_000, questions: 10_000_000, tampers: 5000 };

@@ -1,0 +1,109 @@
+//! Figures with their baselines and bars: one table for people, one JSON list for machines, from the benchmark and from
+//! the fault harness alike.
+
+use std::{fs, io, path::Path};
+
+use serde::Serialize;
+
+/// One figure.
+#[derive(Clone, Debug, Serialize)]
+pub struct Figure {
+    /// What was measured.
+    pub name: String,
+    /// How much.
+    pub value: f64,
+    /// Of what: `requests/s`, `us`, `MiB`, `lost`.
+    pub unit: &'static str,
+    /// The same of the baseline in the same run, where there is one.
+    pub baseline: Option<f64>,
+    /// Value over baseline.
+    pub ratio: Option<f64>,
+    /// What is to be reached, in words.
+    pub bar: String,
+    /// Whether it is.
+    pub reached: bool,
+}
+
+impl Figure {
+    /// A figure against a baseline; `bar` judges the ratio.
+    pub fn ratio(name: &str, value: f64, unit: &'static str, baseline: f64, bar: Bar) -> Self {
+        let ratio = value / baseline;
+        let (bar, reached) = bar.judge(ratio, "x");
+        Self { name: name.into(), value, unit, baseline: Some(baseline), ratio: Some(ratio), bar, reached }
+    }
+
+    /// A figure that stands alone; `bar` judges the value.
+    pub fn plain(name: &str, value: f64, unit: &'static str, bar: Bar) -> Self {
+        let (bar, reached) = bar.judge(value, unit);
+        Self { name: name.into(), value, unit, baseline: None, ratio: None, bar, reached }
+    }
+
+    /// Something that must not have happened, out of so many tries.
+    pub fn never(name: &str, happened: u64, unit: &'static str, tries: u64) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "a table for people")]
+        let value = happened as f64;
+        let bar = format!("0 of {tries}");
+        let reached = happened == 0 && tries > 0;
+        Self { name: name.into(), value, unit, baseline: None, ratio: None, bar, reached }
+    }
+}
+
+/// What is to be reached.
+#[derive(Clone, Copy, Debug)]
+pub enum Bar {
+    /// Not less.
+    AtLeast(f64),
+    /// Not more.
+    AtMost(f64),
+    /// Told, not judged.
+    None,
+}
+
+impl Bar {
+    fn judge(self, value: f64, unit: &str) -> (String, bool) {
+        match self {
+            Bar::AtLeast(bar) => (format!(">= {bar} {unit}"), value >= bar),
+            Bar::AtMost(bar) => (format!("<= {bar} {unit}"), value <= bar),
+            Bar::None => (String::new(), true),
+        }
+    }
+}
+
+/// As a table with aligned columns.
+pub fn table(figures: &[Figure]) -> String {
+    let mut rows = vec![["figure", "value", "baseline", "ratio", "bar", "reached"].map(String::from)];
+    rows.extend(figures.iter().map(|figure| {
+        [
+            figure.name.clone(),
+            format!("{} {}", number(figure.value), figure.unit),
+            figure.baseline.map(number).unwrap_or_default(),
+            figure.ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
+            figure.bar.clone(),
+            if figure.bar.is_empty() { "" } else if figure.reached { "yes" } else { "NO" }.to_owned(),
+        ]
+    }));
+    let widths: Vec<usize> =
+        (0..6).map(|column| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0)).collect();
+    let line = |row: &[String; 6]| {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        cells.join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+fn number(value: f64) -> String {
+    match value.abs() {
+        v if v == 0.0 => "0".to_owned(),
+        v if v >= 100.0 => format!("{value:.0}"),
+        v if v >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+/// As a JSON list.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_json(figures: &[Figure], file: &Path) -> io::Result<()> {
+    fs::write(file, serde_json::to_vec_pretty(figures)?)
+}

@@ -1,0 +1,227 @@
+//! The real server binary, started on free loopback ports in a directory of its own.
+
+use std::{
+    fs, io,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::pki::Pki;
+
+/// How long a start or a stop may take before a test gives up.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// What a test decides about a server.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `fsync` or `os`.
+    pub durability: &'static str,
+    /// `sled` or `memory`.
+    pub storage: &'static str,
+    /// Log level.
+    pub level: &'static str,
+    /// Further command line arguments.
+    pub arguments: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { durability: "fsync", storage: "sled", level: "info", arguments: Vec::new() }
+    }
+}
+
+/// A running server; killed when dropped.
+pub struct Server {
+    /// Where the configuration, certificates, data and audit log are.
+    pub directory: PathBuf,
+    /// `https://127.0.0.1:PORT`
+    pub url: String,
+    /// The plain port.
+    pub ops: SocketAddr,
+    child: Child,
+    log: Arc<Mutex<String>>,
+}
+
+/// A binary of this workspace: it stands beside the running one, or a folder above (tests run in `deps/`).
+///
+/// # Errors
+/// It was not built.
+pub fn binary(name: &str) -> io::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let folders = own.ancestors().skip(1).take(2);
+    folders.map(|folder| folder.join(name)).find(|path| path.is_file()).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::NotFound, format!("{name} is not built: run `cargo build --workspace` first"))
+    })
+}
+
+impl Server {
+    /// Starts in `directory`, making certificates and a configuration if there are none.
+    ///
+    /// # Errors
+    /// It did not come up; the error holds its log.
+    pub fn start(directory: &Path, options: &Options) -> io::Result<Server> {
+        write_configuration(directory, options)?;
+        Self::start_as_configured(directory, options)
+    }
+
+    fn start_as_configured(directory: &Path, options: &Options) -> io::Result<Server> {
+        let mut child = Command::new(binary("strongroom-server")?)
+            .arg("--config")
+            .arg(directory.join("server.toml"))
+            .args(&options.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let log = Arc::new(Mutex::new(String::new()));
+        let (found, listening) = mpsc::channel();
+        if let Some(stderr) = child.stderr.take() {
+            let log = Arc::clone(&log);
+            thread::spawn(move || follow(BufReader::new(stderr), &log, &found));
+        }
+        let mut server = Server { directory: directory.into(), url: String::new(), ops: ([0; 4], 0).into(), child, log };
+        match listening.recv_timeout(DEADLINE) {
+            Ok((api, ops)) => {
+                server.url = format!("https://{api}");
+                server.ops = ops;
+                Ok(server)
+            }
+            Err(_) => Err(io::Error::other(format!("the server did not come up:\n{}", server.log()))),
+        }
+    }
+
+    /// What clients trust.
+    pub fn ca(&self) -> PathBuf {
+        self.directory.join("ca.pem")
+    }
+
+    /// Everything it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL: as good as a crash, except for the page cache.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn kill(mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(drop)
+    }
+
+    /// SIGTERM, and waits for the end.
+    ///
+    /// # Errors
+    /// It did not stop in time, or not with success.
+    pub fn stop(mut self) -> io::Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let pid = pid.ok_or_else(|| io::Error::other("no process id"))?;
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let status = wait(&mut self.child)?;
+        if status.success() { Ok(()) } else { Err(io::Error::other(format!("{status}:\n{}", self.log()))) }
+    }
+
+    /// Waits for it to end by itself, and says how.
+    ///
+    /// # Errors
+    /// It did not.
+    pub fn wait(mut self) -> io::Result<std::process::ExitStatus> {
+        wait(&mut self.child)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn wait(child: &mut Child) -> io::Result<std::process::ExitStatus> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if Instant::now() > deadline {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the server did not end"));
+        }
+        pause();
+    }
+}
+
+/// Between two looks at a condition that has a deadline.
+#[expect(clippy::disallowed_methods, reason = "polling with a deadline; there is nothing to wait on")]
+pub fn pause() {
+    thread::sleep(Duration::from_millis(5));
+}
+
+/// Keeps the log and finds the line that tells the ports.
+fn follow(lines: impl BufRead, log: &Mutex<String>, found: &mpsc::Sender<(SocketAddr, SocketAddr)>) {
+    for line in lines.lines().map_while(Result::ok) {
+        if let Some(addresses) = addresses(&line) {
+            let _ = found.send(addresses);
+        }
+        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.push_str(&line);
+        log.push('\n');
+    }
+}
+
+fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    let fields = line.get("fields").unwrap_or(&line);
+    let address = |name| fields.get(name)?.as_str()?.parse().ok();
+    Some((address("api")?, address("ops")?))
+}
+
+fn write_configuration(directory: &Path, options: &Options) -> io::Result<()> {
+    if !directory.join("server.pem").exists() {
+        Pki::create(directory)?;
+    }
+    let at = |name: &str| directory.join(name).display().to_string();
+    let text = format!(
+        r#"[listen]
+address = "127.0.0.1:0"
+ops_address = "127.0.0.1:0"
+
+[tls]
+certificate = {certificate:?}
+key = {key:?}
+
+[storage]
+kind = {storage:?}
+directory = {data:?}
+
+[seal]
+key_file = {seal:?}
+
+[audit]
+directory = {audit:?}
+durability = {durability:?}
+
+[log]
+format = "json"
+level = {level:?}
+"#,
+        certificate = at("server.pem"),
+        key = at("server.key"),
+        storage = options.storage,
+        data = at("data"),
+        seal = at("seal.key"),
+        audit = at("audit"),
+        durability = options.durability,
+        level = options.level,
+    );
+    fs::write(directory.join("server.toml"), text)
+}
