@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&descriptors))?;
 
-    let mut config = tonic_prost_build::configure().skip_debug(NO_DEBUG);
+    let mut config = tonic_prost_build::configure().btree_map(".").skip_debug(NO_DEBUG);
     for message in SECRET_MESSAGES {
         config = config.type_attribute(message, "#[derive(zeroize::Zeroize, zeroize::ZeroizeOnDrop)]");
     }

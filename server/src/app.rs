@@ -131,25 +131,17 @@ impl App {
         tokio::spawn(chores(Arc::clone(&core), chores_stop));
 
         process::notify_ready();
-        let mut outcome = Ok(());
-        let draining = async {
-            while let Some(ended) = tasks.join_next().await {
-                stop.cancel();
-                if let Err(error) = ended.map_err(AppError::from).and_then(|result| result) {
-                    outcome = Err(error);
-                }
-            }
-        };
-        tokio::pin!(draining);
-        tokio::select! {
-            () = &mut draining => {}
+        let mut draining = Box::pin(drain(tasks, stop.clone()));
+        let outcome = tokio::select! {
+            outcome = &mut draining => outcome,
             () = stop.cancelled() => {
                 process::notify_stopping();
-                if tokio::time::timeout(limits::DRAIN, &mut draining).await.is_err() {
+                tokio::time::timeout(limits::DRAIN, draining).await.unwrap_or_else(|_| {
                     tracing::warn!(seconds = limits::DRAIN.as_secs(), "some requests did not finish in time");
-                }
+                    Ok(())
+                })
             }
-        }
+        };
         core.stop().await;
         outcome
     }
@@ -164,6 +156,19 @@ fn open_audit(config: &Config, clock: &Arc<dyn Clock>) -> Result<(Broker, Opened
     let kinds = audit::KINDS.iter().filter(|kind| config.audit.stdout && kind.name == "stdout");
     let sinks = kinds.map(|kind| (kind.build)()).collect::<Result<_, _>>().map_err(AppError::Sink)?;
     Ok(Broker::open(&settings, Arc::clone(clock), sinks)?)
+}
+
+/// Waits for all tasks; the end of one is the end of all. The last error is told, the others are logged.
+async fn drain(mut tasks: JoinSet<Result<(), AppError>>, stop: CancellationToken) -> Result<(), AppError> {
+    let mut outcome = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        stop.cancel();
+        if let Err(error) = ended.map_err(AppError::from).and_then(|result| result) {
+            tracing::error!(%error, "a part of the server failed");
+            outcome = Err(error);
+        }
+    }
+    outcome
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, AppError> {

@@ -8,9 +8,9 @@ pub const CONNECTIONS: usize = 2048;
 pub const CONNECTIONS_PER_IP: usize = 256;
 /// A TLS handshake takes two round trips; who needs longer is a slowloris.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
-/// From the handshake to the first request.
-pub const FIRST_REQUEST: Duration = Duration::from_secs(10);
-/// Without any request.
+/// From the handshake to the first bytes of HTTP/2.
+pub const FIRST_BYTES: Duration = Duration::from_secs(10);
+/// Without a byte from the peer; a client with a quiet watch sends pings.
 pub const IDLE: Duration = Duration::from_secs(300);
 /// Connections end in their time, so that load spreads over servers and renewed certificates are seen.
 pub const CONNECTION_AGE: Duration = Duration::from_secs(30 * 60);

@@ -25,7 +25,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::mpsc,
-    time::{sleep, timeout},
+    time::{Instant, Sleep, sleep, sleep_until, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
@@ -49,9 +49,10 @@ pub struct Certificate {
 /// An open, authenticated connection. Its place among the limits is free again when it is dropped.
 pub struct TlsConnection {
     /// The encrypted stream.
-    pub io: TlsStream<TcpStream>,
+    io: TlsStream<TcpStream>,
     /// The other end.
     pub peer: SocketAddr,
+    silence: Silence,
     _place: Place,
 }
 
@@ -204,7 +205,7 @@ fn not_after(certificate: &[u8]) -> Option<i64> {
         _ => return None,
     };
     let time = jiff::civil::DateTime::strptime("%Y%m%d%H%M%SZ", full).ok()?;
-    Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
+    Some(jiff::tz::TimeZone::UTC.to_timestamp(time).ok()?.as_second())
 }
 
 /// Tag, content and what follows.
@@ -212,7 +213,7 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (tag, rest) = der.split_first()?;
     let (first, rest) = rest.split_first()?;
     let (length, rest) = match first {
-        0..0x80 => (usize::from(*first), rest),
+        0..=0x7f => (usize::from(*first), rest),
         0x81..=0x84 => {
             let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
             (digits.iter().fold(0, |sum, digit| sum << 8 | usize::from(*digit)), rest)
@@ -274,7 +275,7 @@ async fn shake_hands(
     match timeout(limits::HANDSHAKE, acceptor.accept(tcp)).await {
         Ok(Ok(io)) => {
             // A closed queue is a server that stops: the connection is dropped with it.
-            let _ = sender.send(TlsConnection { io, peer, _place: place }).await;
+            let _ = sender.send(TlsConnection { io, peer, silence: Silence::before_the_first_bytes(), _place: place }).await;
         }
         Ok(Err(error)) => {
             place.places.metrics.connection_refused(Refused::Handshake);
@@ -348,7 +349,16 @@ impl AsyncRead for TlsConnection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        let before = buf.filled().len();
+        match Pin::new(&mut self.io).poll_read(cx, buf) {
+            Poll::Pending => self.silence.poll(cx),
+            ready => {
+                if buf.filled().len() > before {
+                    self.silence.broken();
+                }
+                ready
+            }
+        }
     }
 }
 
@@ -363,6 +373,47 @@ impl AsyncWrite for TlsConnection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+/// How long a peer may say nothing: little before its first bytes, more between requests. A client that keeps a quiet
+/// watch open sends HTTP/2 pings.
+struct Silence {
+    ends: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Silence {
+    fn before_the_first_bytes() -> Self {
+        let ends = Instant::now() + limits::FIRST_BYTES;
+        Self { ends, timer: Box::pin(sleep_until(ends)) }
+    }
+
+    /// The timer is not touched here: most often the next bytes come long before it ends.
+    fn broken(&mut self) {
+        self.ends = Instant::now() + limits::IDLE;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= self.ends {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer said nothing for too long")));
+            }
+            self.timer.as_mut().reset(self.ends);
+        }
+        Poll::Pending
     }
 }
 
@@ -380,6 +431,18 @@ mod tests {
 
     fn load(dir: &Path) -> Result<Arc<Certificate>, TlsError> {
         Certificate::load(&dir.join("tls.crt"), &dir.join("tls.key"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_but_not_while_the_peer_speaks() {
+        let mut silence = Silence::before_the_first_bytes();
+        let started = Instant::now();
+        sleep(limits::FIRST_BYTES / 2).await;
+        silence.broken();
+        let error = std::future::poll_fn(|cx| silence.poll(cx)).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let lasted = started.elapsed() - limits::FIRST_BYTES / 2;
+        assert!(lasted >= limits::IDLE && lasted < limits::IDLE + Duration::from_secs(1), "{lasted:?}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What whole-system tests, the demo, the benchmark and the fault harness share: starting the real binaries over TLS.
 
+pub mod audit_log;
 pub mod bench;
 pub mod cli;
 pub mod figures;

@@ -1,7 +1,5 @@
 //! Between our words and the wire's. No decisions; what cannot be parsed names its field.
 
-use std::collections::BTreeMap;
-
 use strongroom_proto::v1::{self, watch_response};
 
 use crate::{
@@ -172,13 +170,14 @@ pub(super) fn filter(message: v1::QueryRequest) -> Result<(Filter, u32), Invalid
 const DEFAULT_LINES: u32 = 1000;
 
 /// A secret with its values.
-pub(super) fn secret(secret: kv::Secret) -> v1::GetResponse {
-    v1::GetResponse {
-        data: secret.data.into_iter().map(|(key, value)| (key.as_str().to_owned(), value.into())).collect(),
-        version: secret.version,
-        metadata: Some(version(&secret.metadata)),
-        custom: secret.custom.into_iter().collect::<BTreeMap<_, _>>(),
-    }
+pub(super) fn secret(output: kv::Output) -> Option<v1::GetResponse> {
+    let kv::Output::Secret { data, metadata, custom } = output else { return None };
+    Some(v1::GetResponse {
+        data: data.into_iter().map(|(key, value)| (key.as_str().to_owned(), value.into())).collect(),
+        version: metadata.version,
+        metadata: Some(version(&metadata)),
+        custom,
+    })
 }
 
 /// A secret without its values.
@@ -188,7 +187,7 @@ pub(super) fn metadata(metadata: kv::SecretMetadata) -> v1::SecretMetadata {
         current_version: metadata.current_version,
         oldest_version: metadata.oldest_version,
         versions: metadata.versions.iter().map(version).collect(),
-        custom: metadata.custom.into_iter().collect::<BTreeMap<_, _>>(),
+        custom: metadata.custom,
         max_versions: metadata.max_versions,
         cas_required: metadata.cas_required,
         created_at_ms: metadata.created_at.as_millis(),

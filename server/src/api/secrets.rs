@@ -41,7 +41,7 @@ impl Secrets for SecretsService {
             request,
             |message| at(&message.path, Kv::Get { version: message.version }),
             |answer, _| match answer {
-                Answer::Kv(kv::Output::Secret(secret)) => Some(convert::secret(secret)),
+                Answer::Kv(output) => convert::secret(output),
                 _ => None,
             },
         )
@@ -51,6 +51,7 @@ impl Secrets for SecretsService {
     async fn list(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListResponse>, Status> {
         call(&self.0, request, parse_list, |answer, _| match answer {
             Answer::Kv(kv::Output::Page { names, next }) => {
+                let names = names.into_iter().map(Into::into).collect();
                 Some(v1::ListResponse { names, next_page_token: next.unwrap_or_default() })
             }
             _ => None,

@@ -4,9 +4,8 @@
 //! Every batch stands on the digest's record as this committer wrote it last. So a second writer on the same store, a
 //! committer of an earlier unseal for example, is noticed at once, and the one that comes late ends.
 
-use std::{collections::BTreeMap, ops::ControlFlow};
+use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
-use std::sync::Arc;
 use tokio::sync::{
     mpsc::{self, error::TryRecvError},
     oneshot, watch,
@@ -113,15 +112,15 @@ impl Committer {
     /// Until all handles are dropped, it is told to stop, or a write has an unknown end.
     pub(super) async fn run(mut self) {
         while let ControlFlow::Continue(message) = self.next().await {
+            let mut flow = ControlFlow::Continue(());
             match message {
-                Some(Message::Commit { batch, reply }) => {
-                    if self.group(batch, reply).await.is_break() {
-                        return;
-                    }
-                }
+                Some(Message::Commit { batch, reply }) => flow = self.group(batch, reply).await,
                 Some(Message::Scrub(reply)) => self.scrub = Some(Scrub::new(reply)),
                 Some(Message::Stop) => self.queue.close(),
                 None => {}
+            }
+            if flow.is_break() {
+                return;
             }
             self.scrub_step().await;
         }

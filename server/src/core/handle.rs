@@ -80,7 +80,7 @@ async fn perform(
 
     // 8. Write the outcome down: of a write always, of a read when it did not give what the record promised.
     if outcome_due || result.is_err() {
-        asked.outcome(core, place, &result).await?;
+        asked.outcome(core, place, record::Ended::of(&result)).await?;
     }
 
     // 9. Plaintext leaves only here.

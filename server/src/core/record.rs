@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::{Action, Answer, Core, Error, Unauthenticated, Unsealed, UserAction};
+use super::{Action, Answer, Core, Error, Unauthenticated, Unsealed};
 use crate::{
     audit::{AuditError, Decision, Effect, Event, Hashed, Kind, Recorded, Redactor, Status},
     engines::{Operation, kv},
@@ -35,6 +35,25 @@ impl Place {
             _ => None,
         };
         Self { path, version }
+    }
+}
+
+/// How an action ended, as far as the log is told.
+pub(super) struct Ended {
+    version: Option<u64>,
+    status: Status,
+    reason: &'static str,
+}
+
+impl Ended {
+    pub(super) fn of(result: &Result<Answer, Error>) -> Self {
+        match result {
+            Ok(Answer::Kv(kv::Output::Written { version, .. })) => {
+                Self { version: Some(*version), status: Status::Ok, reason: "" }
+            }
+            Ok(_) => Self { version: None, status: Status::Ok, reason: "" },
+            Err(error) => Self { version: None, status: status(error), reason: error.reason().as_str() },
+        }
     }
 }
 
@@ -99,23 +118,13 @@ impl Asked {
     }
 
     /// How it ended.
-    pub(super) async fn outcome(
-        &self,
-        core: &Core,
-        place: Place,
-        result: &Result<Answer, Error>,
-    ) -> Result<(), AuditError> {
-        let (version, status, reason) = match result {
-            Ok(Answer::Kv(kv::Output::Written { version, .. })) => (Some(*version), Status::Ok, ""),
-            Ok(_) => (None, Status::Ok, ""),
-            Err(error) => (None, status(error), error.reason().as_str()),
-        };
+    pub(super) async fn outcome(&self, core: &Core, place: Place, ended: Ended) -> Result<(), AuditError> {
         let event = Event {
             path: place.path.as_deref(),
-            version: version.or(place.version),
-            reason,
+            version: ended.version.or(place.version),
+            reason: ended.reason,
             duration: Some(core.clock.now().since(self.at)),
-            ..self.event(Kind::Outcome, status)
+            ..self.event(Kind::Outcome, ended.status)
         };
         core.audit.record(&event).await.map(drop)
     }
@@ -146,10 +155,9 @@ pub(super) async fn stranger_outcome<T>(
     from: Unauthenticated,
     result: &Result<T, Error>,
 ) -> Result<(), AuditError> {
-    let (status, reason) = match result {
-        Ok(_) => (Status::Ok, ""),
-        Err(error) => (status(error), error.reason().as_str()),
-    };
+    let error = result.as_ref().err();
+    let reason = error.map_or("", |error| error.reason().as_str());
+    let status = error.map_or(Status::Ok, status);
     let event = Event { peer: from.peer, reason, ..Event::new(Kind::Outcome, from.id, from.name, status) };
     core.audit.record(&event).await.map(drop)
 }

@@ -1,0 +1,66 @@
+//! What the fault harness and the benchmark both need of the audit log: records like those of pods that read secrets, and
+//! a key to sign checkpoints with.
+
+use std::io;
+
+use strongroom_server::{
+    audit::{Broker, Decision, Effect, Event, Kind, Status, StoreState},
+    crypto::{Key, SigningKey},
+    model::{DecisionId, Pod, Principal, RequestId, SessionId},
+};
+
+/// A pod that reads secrets: who most records are about.
+pub fn pod() -> Principal {
+    Principal::ServiceAccount {
+        cluster: "main".into(),
+        namespace: "payments".into(),
+        name: "web".into(),
+        uid: "0f3a7c52-6a43-4a53-a1b0-1c4f3b6f1d11".into(),
+        pod: Some(Pod {
+            name: "web-6d5f7c9b8-x2x7q".into(),
+            uid: "5b0f8f6e-9f0e-4f7e-8b53-0a4c1f6a2b90".into(),
+            node: Some("node-1".into()),
+        }),
+    }
+}
+
+/// Its read of that number.
+pub fn read(pod: &Principal, number: u64) -> Event<'_> {
+    Event {
+        principal: Some(pod),
+        session: Some(SessionId([2; 16])),
+        peer: Some([10, 0, 0, 7].into()),
+        path: Some("secret/apps/payments/db"),
+        version: Some(3),
+        decision: Some(Decision {
+            id: DecisionId(request(number).0),
+            effect: Effect::Allow,
+            role: Some("payments-app"),
+            rule: Some(0),
+        }),
+        ..Event::new(Kind::Request, request(number), "Secrets.Get", Status::Ok)
+    }
+}
+
+fn request(number: u64) -> RequestId {
+    let mut bytes = [0; 16];
+    bytes.iter_mut().zip(number.to_be_bytes()).for_each(|(to, from)| *to = from);
+    RequestId(bytes)
+}
+
+/// A key made from `seed`.
+///
+/// # Errors
+/// Never for 32 bytes.
+pub fn signing_key(seed: u8) -> io::Result<SigningKey> {
+    SigningKey::from_seed(&Key::from_bytes(&[seed; 32])).map_err(io::Error::other)
+}
+
+/// From now on checkpoints are signed with that key.
+///
+/// # Errors
+/// As [`signing_key`].
+pub fn unseal(broker: &Broker, seed: u8) -> io::Result<()> {
+    broker.unsealed(signing_key(seed)?, Box::new(|| StoreState { batch_seq: 7, set_digest: [9; 32] }));
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! `make faults`: what must never happen, tried many times. One table; `--json` beside it; fails if anything happened.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the table is for people")]
+
+use std::{
+    io,
+    path::PathBuf,
+    process::ExitCode,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use clap::Parser;
+use strongroom_tests::{
+    faults::{LONG, MERGE, coverage, kill, policy, records},
+    figures,
+};
+
+#[derive(Parser)]
+struct Args {
+    /// Where to write the figures as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// The sizes for a release.
+    #[arg(long)]
+    long: bool,
+    /// Only these: kill, swap, policy, coverage, audit.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Repeats the run of that seed.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Where data and logs go.
+    #[arg(long, default_value = "target")]
+    directory: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> io::Result<ExitCode> {
+    let args = Args::parse();
+    let size = if args.long { LONG } else { MERGE };
+    let seed = args.seed.unwrap_or_else(seed_of_the_moment);
+    eprintln!("seed {seed}");
+    let work = tempfile::Builder::new().prefix("faults-").tempdir_in(&args.directory)?;
+    let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
+    let mut all = Vec::new();
+    for name in ["coverage", "policy", "swap", "kill"].into_iter().filter(|name| wanted(name)) {
+        eprintln!("trying: {name}");
+        all.extend(match name {
+            "coverage" => coverage::run(work.path()).await?,
+            "policy" => policy::run(size.questions, seed)?,
+            "swap" => records::run(size.swaps, seed).await?,
+            _ => kill::run(work.path(), size.kills, size.records, seed).await?,
+        });
+    }
+    print!("{}", figures::table(&all));
+    if let Some(file) = &args.json {
+        figures::write_json(&all, file)?;
+    }
+    let good = all.iter().all(|figure| figure.reached || figure.unit == "s");
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[expect(clippy::disallowed_methods, reason = "a seed nobody chose; it is printed")]
+fn seed_of_the_moment() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_secs() ^ u64::from(since.subsec_nanos())
+}
