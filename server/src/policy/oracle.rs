@@ -27,11 +27,14 @@ struct Policy {
     bindings: Vec<Binding>,
 }
 
+/// As `*` within a segment, but two of them are not `**`.
+const UNFILLED: char = '\u{1}';
+
 fn segment_fits(glob: &[char], text: &[char]) -> bool {
     match (glob.split_first(), text.split_first()) {
         (None, None) => true,
-        (Some(('*', rest)), None) => segment_fits(rest, text),
-        (Some(('*', rest)), Some((_, tail))) => segment_fits(rest, text) || segment_fits(glob, tail),
+        (Some((&('*' | UNFILLED), rest)), None) => segment_fits(rest, text),
+        (Some((&('*' | UNFILLED), rest)), Some((_, tail))) => segment_fits(rest, text) || segment_fits(glob, tail),
         (Some((wanted, rest)), Some((found, tail))) => wanted == found && segment_fits(rest, tail),
         (None, Some(_)) | (Some(_), None) => false,
     }
@@ -64,7 +67,7 @@ fn filled(pattern: &str, who: &Principal, deny: bool) -> Option<String> {
         match value {
             _ if !text.contains(word) => {}
             Some(value) => text = text.replace(word, value),
-            None if deny => text = text.replace(word, "*"),
+            None if deny => text = text.replace(word, &UNFILLED.to_string()),
             None => return None,
         }
     }
