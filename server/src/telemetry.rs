@@ -220,7 +220,7 @@ mod tests {
     fn renders_what_was_measured() {
         let metrics = Metrics::new().unwrap();
         metrics.request_started();
-        metrics.request_finished("Secrets/Get", Some(Reason::NotFound), Duration::from_millis(2));
+        metrics.request_finished("Secrets/Get", "NOT_FOUND", Duration::from_millis(2));
         metrics.audit_synced(3, Duration::from_micros(700));
         metrics.store_commit(true);
         metrics.set_sealed(true);

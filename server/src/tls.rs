@@ -447,7 +447,7 @@ mod tests {
         let error = std::future::poll_fn(|cx| silence.poll(cx)).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         let lasted = started.elapsed() - limits::FIRST_BYTES / 2;
-        assert!(lasted >= limits::IDLE && lasted < limits::IDLE + Duration::from_secs(1), "{lasted:?}");
+        assert!(lasted >= limits::IDLE && lasted < limits::IDLE + limits::HANDSHAKE, "{lasted:?}");
     }
 
     #[test]

@@ -290,8 +290,8 @@ impl Unsealed {
 
 async fn read_seal(store: &dyn Store) -> Result<Option<SealRecord>, Error> {
     let found = store.get(SEAL_KEY).await.map_err(BarrierError::from)?;
-    Ok(found
+    found
         .map(|record| SealRecord::decode(&record.value))
         .transpose()
-        .map_err(|error| Error::Internal(error.to_string()))?)
+        .map_err(|error| Error::Internal(error.to_string()))
 }
