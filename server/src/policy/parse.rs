@@ -85,6 +85,8 @@ fn options(yaml: &str) -> serde_saphyr::Options {
     let most = yaml.len().saturating_mul(2).saturating_add(64);
     serde_saphyr::options! {
         with_snippet: false,
+        // YAML 1.2: a user may be called y or no.
+        strict_booleans: true,
         budget: serde_saphyr::budget! {
             max_documents: ROLES + BINDINGS,
             max_events: most,
