@@ -1,2 +1,79 @@
-//! x
+//! The Strongroom client library: log in, read, write and watch secrets from Rust applications.
+//!
+//! ```no_run
+//! use strongroom_client::{Client, ErrorKind, SecretBytes, StreamExt};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::builder("https://strongroom.example:7420")
+//!     .ca_file("/etc/strongroom/ca.pem")
+//!     .userpass("alice", SecretBytes::from(std::env::var("PASSWORD")?))
+//!     .connect()
+//!     .await?;
+//!
+//! let secret = client.get("secret/app/db").await?;
+//! let password: &SecretBytes = secret.get("password").ok_or("no password in it")?;
+//! let user: &str = secret.text("username").ok_or("no user name in it")?;
+//! # let _ = (password, user);
+//!
+//! // Only if nobody has written since.
+//! let put = client
+//!     .put("secret/app/db")
+//!     .value("password", SecretBytes::from(String::from("correct horse")))
+//!     .expected_version(secret.version)
+//!     .send()
+//!     .await;
+//! match put {
+//!     Ok(written) => println!("version {}", written.current_version),
+//!     Err(error) if matches!(error.kind(), ErrorKind::VersionMismatch { .. }) => println!("{error}"),
+//!     Err(error) => return Err(error.into()),
+//! }
+//!
+//! // The value now, then each new one; the stream reconnects by itself.
+//! let mut versions = client.watch_secret("secret/app/db");
+//! while let Some(secret) = versions.next().await {
+//!     println!("now at version {}", secret?.version);
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! A [`Client`] is cheap to clone and shares one connection and one session. The session is renewed in the background
+//! until the last clone is dropped. Reads and puts are repeated when that is safe, within the call's time-out.
+//!
+//! Secret values are [`SecretBytes`]: wiped when dropped, without a way to print them by accident. What the library
+//! cannot reach are the buffers of the TLS and HTTP/2 layers below it.
+
+mod audit;
 pub mod audit_verify;
+mod auth;
+mod connect;
+mod error;
+mod policy;
+mod retry;
+mod secrets;
+mod session;
+mod sys;
+mod watch;
+
+pub use audit::{Audit, AuditQuery};
+pub use auth::{Auth, Login, Session, Sessions, User, Whoami};
+pub use connect::{Builder, Client};
+pub use error::{Error, ErrorKind};
+pub use futures_util::StreamExt;
+pub use policy::Policy;
+pub use secrets::{ListPage, Metadata, Patch, Put, Secret, UpdateMetadata, VersionInfo};
+pub use strongroom_proto::{Reason, SecretBytes, limits, v1};
+pub use sys::{Initialized, SealKind, Sys};
+pub use watch::{Change, ChangeKind};
+
+/// A stream of results; it ends after an error.
+pub type ResultStream<T> = std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<T, Error>> + Send>>;
+
+/// A point in time from the wire's milliseconds; the epoch for what no calendar holds.
+fn timestamp(millis: i64) -> jiff::Timestamp {
+    jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+}
+
+/// The same where 0 means "never".
+fn optional_timestamp(millis: i64) -> Option<jiff::Timestamp> {
+    (millis != 0).then(|| timestamp(millis))
+}

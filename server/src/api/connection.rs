@@ -8,7 +8,7 @@ use crate::tls::TlsConnection;
 
 /// The peer's address; tonic puts it into each request's extensions.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(pub SocketAddr);
+pub struct Peer(pub SocketAddr);
 
 impl Connected for TlsConnection {
     type ConnectInfo = Peer;

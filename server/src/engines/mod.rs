@@ -9,6 +9,8 @@ use crate::{
     permit::Permit,
 };
 
+#[cfg(test)]
+mod conformance;
 pub mod kv;
 mod mounts;
 

@@ -13,6 +13,8 @@ use crate::model::Invalid;
 
 /// Longest canonical text of one document: one sealed record, its name included.
 const DOCUMENT_BYTES: usize = 56 << 10;
+/// Most canonical text of one plan, so that it can be written at once.
+const PLAN_BYTES: usize = 1 << 20;
 
 /// An apply that fits: what it changes, and what will be there after it.
 pub struct Plan {
@@ -76,20 +78,26 @@ pub fn plan(current: &Documents, apply: Documents, remove: &[(ObjectKind, String
         };
         problems.push(Invalid::new(format!("remove {kind} {}", name.escape_debug()), problem));
     }
-    next.roles.extend(apply.roles);
-    next.bindings.extend(apply.bindings);
+    next.extend(apply);
     problems.extend(dangling(&next));
     for (what, count, most) in [("roles", next.roles.len(), ROLES), ("bindings", next.bindings.len(), BINDINGS)] {
         if count > most {
             problems.push(Invalid::new("yaml", format!("makes {count} {what}; at most {most} are allowed")));
         }
     }
+    let mut total = 0;
     for (kind, name) in &touched {
         let bytes = next.text(*kind, name).map_or(0, |text| text.len());
         if bytes > DOCUMENT_BYTES {
             let problem = format!("has {bytes} bytes as canonical YAML; at most {DOCUMENT_BYTES} are allowed");
             problems.push(Invalid::new(format!("{kind} {name}"), problem));
         }
+        // A removal is a line with the name; between two documents stands `---`.
+        total += bytes + name.len() + 16;
+    }
+    if total > PLAN_BYTES {
+        let problem = format!("has {total} bytes as canonical YAML; at most {PLAN_BYTES} at once: apply it in parts");
+        problems.push(Invalid::new("yaml", problem));
     }
     if !problems.is_empty() {
         return Err(problems);

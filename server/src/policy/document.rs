@@ -119,6 +119,11 @@ impl Documents {
         }
     }
 
+    pub(super) fn extend(&mut self, other: Documents) {
+        self.roles.extend(other.roles);
+        self.bindings.extend(other.bindings);
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = (ObjectKind, &Arc<str>)> {
         let roles = self.roles.keys().map(|name| (ObjectKind::Role, name));
         roles.chain(self.bindings.keys().map(|name| (ObjectKind::Binding, name)))

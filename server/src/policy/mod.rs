@@ -5,9 +5,16 @@ mod defaults;
 mod diff;
 mod document;
 mod explain;
+#[doc(hidden)]
+pub mod oracle;
 mod parse;
 mod pattern;
 mod set;
+pub mod store;
+#[cfg(test)]
+mod store_tests;
+#[cfg(test)]
+mod tests;
 
 pub use decide::{Allowed, Context, Decision, Question, Refused, Rule, Scope, authorize};
 pub use diff::{Action, Change, Plan, plan};
@@ -15,4 +22,3 @@ pub use document::{Documents, Effect, ObjectKind};
 pub use explain::WhoCan;
 pub use pattern::Pattern;
 pub use set::PolicySet;
-pub mod store;

@@ -18,35 +18,36 @@ struct Echo(v1::GetResponse);
 
 type None<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-macro_rules! nothing {
-    ($($method:ident: $request:ident => $response:ty;)*) => {
-        $(async fn $method(&self, _: Request<v1::$request>) -> Result<Response<$response>, Status> {
-            Err(Status::unimplemented("echo"))
-        })*
+/// The whole service, so that the attribute sees all of its methods.
+macro_rules! echo {
+    ($($nothing:ident: $request:ident => $response:ty;)*) => {
+        #[tonic::async_trait]
+        impl Secrets for Echo {
+            type ListRecursiveStream = None<v1::ListRecursiveResponse>;
+            type WatchStream = None<v1::WatchResponse>;
+
+            async fn get(&self, _: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
+                Ok(Response::new(self.0.clone()))
+            }
+
+            $(async fn $nothing(&self, _: Request<v1::$request>) -> Result<Response<$response>, Status> {
+                Err(Status::unimplemented("echo"))
+            })*
+        }
     };
 }
 
-#[tonic::async_trait]
-impl Secrets for Echo {
-    type ListRecursiveStream = None<v1::ListRecursiveResponse>;
-    type WatchStream = None<v1::WatchResponse>;
-
-    async fn get(&self, _: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
-        Ok(Response::new(self.0.clone()))
-    }
-
-    nothing! {
-        put: PutRequest => v1::PutResponse;
-        patch: PatchRequest => v1::PutResponse;
-        list: ListRequest => v1::ListResponse;
-        list_recursive: ListRecursiveRequest => Self::ListRecursiveStream;
-        watch: WatchRequest => Self::WatchStream;
-        delete: DeleteRequest => v1::SecretMetadata;
-        undelete: UndeleteRequest => v1::SecretMetadata;
-        destroy: DestroyRequest => v1::DestroyResponse;
-        get_metadata: GetMetadataRequest => v1::SecretMetadata;
-        update_metadata: UpdateMetadataRequest => v1::SecretMetadata;
-    }
+echo! {
+    put: PutRequest => v1::PutResponse;
+    patch: PatchRequest => v1::PutResponse;
+    list: ListRequest => v1::ListResponse;
+    list_recursive: ListRecursiveRequest => Self::ListRecursiveStream;
+    watch: WatchRequest => Self::WatchStream;
+    delete: DeleteRequest => v1::SecretMetadata;
+    undelete: UndeleteRequest => v1::SecretMetadata;
+    destroy: DestroyRequest => v1::DestroyResponse;
+    get_metadata: GetMetadataRequest => v1::SecretMetadata;
+    update_metadata: UpdateMetadataRequest => v1::SecretMetadata;
 }
 
 /// Serves until killed; prints its port first.

@@ -11,6 +11,6 @@ use crate::figures::Figure;
 /// # Errors
 /// The oracle could not make up a valid policy: a fault of the harness.
 pub fn run(questions: u64, seed: u64) -> io::Result<Vec<Figure>> {
-    let differences = oracle::compare(questions, seed).map_err(io::Error::other)?;
+    let differences = oracle::compare(seed, questions).map_err(io::Error::other)?;
     Ok(vec![Figure::never("policy engine against a naive oracle: differences", differences, "differences", questions)])
 }

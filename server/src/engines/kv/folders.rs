@@ -5,13 +5,15 @@
 //!
 //! - Who adds a name to a folder does so on condition that the folder's record is as it was read and open (making it open
 //!   if need be), or makes the record and goes on with the parent in the same way.
-//! - Who removes the last name marks the folder `closing` in the same batch. This needs no condition on the folder: the
-//!   batch has one on the name, and as long as the name exists its folder does.
+//! - Who removes the last name marks the folder `closing` in the same batch, and those above it that hold nothing else.
+//!   This needs no condition on the folders: the batch has one on the name, and as long as that exists they do.
 //! - Only then, when that is durable, the folder is searched. A name added before the mark is found. A name added after it
 //!   has changed the record, so the removal, which is on condition of the mark's revision, does not happen.
 //!
-//! A crash in between leaves a `closing` folder. Lists show it only if something is in it; the next one to add or to
-//! remove a name there opens it again or removes it.
+//! A crash in between leaves `closing` folders. Lists show one only if something is in it; the next one to add or to
+//! remove a name there opens it again or removes it. (If two remove the last two names at the same moment, neither sees
+//! that it is the last. Both look again afterwards; should the server crash before that, an empty folder stays in sight
+//! until a name has come and gone there.)
 
 use super::{Record, Shelf};
 use crate::{
@@ -26,6 +28,8 @@ const CLOSING: [u8; 2] = [FORMAT, 1];
 
 /// How often a removal that lost to another write looks again. Giving up is harmless: see the module.
 const ATTEMPTS: usize = 16;
+/// Folders looked at with one read; their records are tiny.
+const SCAN: usize = 256;
 
 impl Shelf {
     /// Adds to `changes` what must hold and what must be made for a new name in `folder`.
@@ -40,48 +44,67 @@ impl Shelf {
                 continue;
             };
             changes.conditions.push((address.clone(), Condition::At(entry.revision)));
-            if is_closing(&entry.content) {
-                changes.puts.push((address, SecretBytes::from(&OPEN[..])));
-            }
-            // It exists, so those above it do, and will as long as it does.
-            return Ok(());
-        }
-        Ok(())
-    }
-
-    /// Adds to `changes`, which remove a name from `folder`, the mark that the folder may be empty after them.
-    pub(super) async fn leave(&self, folder: &str, changes: &mut Changes) -> Result<(), BarrierError> {
-        if !folder.is_empty() && self.count_to_two(folder).await? < 2 {
-            changes.puts.push((address(folder), SecretBytes::from(&CLOSING[..])));
-        }
-        Ok(())
-    }
-
-    /// Removes `folder` if it is empty, then its parent if that is, and so on.
-    pub(super) async fn close(&self, folder: &str) -> Result<(), BarrierError> {
-        let mut here = folder;
-        while !here.is_empty() {
-            if !self.close_one(here).await? {
+            if !is_closing(&entry.content) {
+                // It exists, so those above it do, and will as long as it does.
                 return Ok(());
             }
+            changes.puts.push((address, SecretBytes::from(&OPEN[..])));
             here = parent(here);
         }
         Ok(())
     }
 
-    /// Whether anything is in `folder`.
-    pub(super) async fn is_occupied(&self, folder: &str) -> Result<bool, BarrierError> {
-        Ok(self.count_to_two(folder).await? > 0)
+    /// Adds to `changes`, which remove a name from `folder`, the mark that the folder may be empty after them; and so for
+    /// each above it that holds nothing else.
+    pub(super) async fn leave(&self, folder: &str, changes: &mut Changes) -> Result<(), BarrierError> {
+        let mut here = folder;
+        while !here.is_empty() && self.count_to_two(here).await? < 2 {
+            changes.puts.push((address(here), SecretBytes::from(&CLOSING[..])));
+            here = parent(here);
+        }
+        Ok(())
     }
 
-    /// Whether it was removed.
+    /// Removes `folder` if it is empty, then its parent if that is, and so on. What is marked but not empty is opened again.
+    pub(super) async fn close(&self, folder: &str) -> Result<(), BarrierError> {
+        let mut here = folder;
+        while !here.is_empty() && self.close_one(here).await? {
+            here = parent(here);
+        }
+        Ok(())
+    }
+
+    /// Whether there is a secret in or below `folder`. An open folder has one; one that is closing must be searched.
+    pub(super) async fn is_inhabited(&self, folder: &str) -> Result<bool, BarrierError> {
+        let mut closing: Vec<String> = vec![folder.to_owned()];
+        while let Some(here) = closing.pop() {
+            if !self.view.scan(Record::KvSecret, &here, None, 1).await?.is_empty() {
+                return Ok(true);
+            }
+            let mut after = None;
+            loop {
+                let page = self.view.scan(Record::KvFolder, &here, after.as_ref(), SCAN).await?;
+                if page.iter().any(|found| !is_closing(&found.entry.content)) {
+                    return Ok(true);
+                }
+                closing.extend(page.iter().map(|found| format!("{here}/{}", found.name)));
+                if page.len() < SCAN {
+                    break;
+                }
+                after = page.into_iter().last().map(|found| found.cursor);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether it was removed or opened again, so that its parent is to be looked at.
     async fn close_one(&self, folder: &str) -> Result<bool, BarrierError> {
         let address = address(folder);
         for _ in 0..ATTEMPTS {
             // The record first, then the search: see the module.
             let Some(entry) = self.view.get(&address).await? else { return Ok(false) };
             let closing = is_closing(&entry.content);
-            let occupied = self.is_occupied(folder).await?;
+            let occupied = self.count_to_two(folder).await? > 0;
             if occupied && !closing {
                 return Ok(false);
             }
@@ -95,7 +118,7 @@ impl Shelf {
                 changes.puts.push((address.clone(), SecretBytes::from(&state[..])));
             }
             match self.commit(changes).await {
-                Ok(_) if closing => return Ok(!occupied),
+                Ok(_) if closing => return Ok(true),
                 Ok(_) | Err(BarrierError::Conflict) => {}
                 Err(error) => return Err(error),
             }

@@ -277,7 +277,7 @@ impl Shelf {
         let seen = if name.is_some() { sight.sees_folder(&path) } else { sight.sees_leaf(&path) };
         let there = match state {
             State::There => seen,
-            State::Closing => seen && self.is_occupied(within_mount(&path)).await?,
+            State::Closing => seen && self.is_inhabited(within_mount(&path)).await?,
             State::Gone => false,
         };
         Ok(there.then_some(path))

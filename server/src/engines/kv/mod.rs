@@ -8,6 +8,8 @@ mod folders;
 mod list;
 mod read;
 mod record;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod write;
 

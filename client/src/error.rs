@@ -1,0 +1,410 @@
+//! What can go wrong, as a type to match on. Made from a gRPC status and the `ErrorInfo` in its details; decisions are
+//! taken by [`Reason`] alone, never by the sentence beside it. It knows nothing of retries.
+
+use std::{collections::HashMap, error::Error as StdError, fmt, time::Duration};
+
+use jiff::Timestamp;
+use strongroom_proto::{DOMAIN, Reason};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+/// The header under which the server names a request in its log.
+const REQUEST_ID: &str = "x-request-id";
+
+/// Why a call failed; [`kind`](Self::kind) is the part to match on.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    reason: Option<Reason>,
+    message: String,
+    request_id: Option<String>,
+    retry_after: Option<Duration>,
+}
+
+/// The kinds of failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The builder was given something that cannot work: no CA, a plain-text address, a token that is none.
+    Config,
+    /// The server was not reached, or the connection broke before the answer was there.
+    Connection,
+    /// The answer did not come in time. A write may have happened.
+    DeadlineExceeded,
+    /// The server's store has not been initialised.
+    NotInitialized,
+    /// The server's store is initialised already.
+    AlreadyInitialized,
+    /// The server has no keys; it wants `threshold` shares and has `progress`.
+    Sealed {
+        /// Shares given so far.
+        progress: u32,
+        /// Shares wanted; 0 if the server did not say.
+        threshold: u32,
+    },
+    /// The server is not sealed.
+    NotSealed,
+    /// A share is mistyped, foreign, repeated or wrong.
+    ShareRejected,
+    /// The token or the credential is missing, wrong, expired or revoked.
+    Unauthenticated(Reason),
+    /// Policy does not allow it.
+    Denied {
+        /// Names the decision in the audit log.
+        decision_id: String,
+        /// The verb that is missing.
+        verb: String,
+        /// Where it is missing.
+        path: String,
+    },
+    /// Nothing is there.
+    NotFound,
+    /// The version was deleted; undelete brings it back.
+    VersionDeleted {
+        /// Which version.
+        version: u64,
+        /// When, if the server said so.
+        deleted_at: Option<Timestamp>,
+    },
+    /// The version's bytes are gone for good.
+    VersionDestroyed {
+        /// Which version.
+        version: u64,
+    },
+    /// The version's time to live is over.
+    VersionExpired {
+        /// Which version.
+        version: u64,
+    },
+    /// The expected version is not the latest.
+    VersionMismatch {
+        /// The latest version; 0 = the secret does not exist.
+        current: u64,
+    },
+    /// The secret demands an expected version with each write.
+    CasRequired,
+    /// A field of the request is wrong.
+    InvalidArgument {
+        /// Which field.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Too much work at once.
+    Overloaded,
+    /// Somebody changed the same thing at the same moment.
+    Conflict,
+    /// The server cannot serve for now: it is stopping, read-only, or its audit log cannot be written.
+    Unavailable,
+    /// A record in the store did not open.
+    Corrupt,
+    /// A fault of the server.
+    Internal,
+    /// A reason or a code this library does not know.
+    Other(Code),
+}
+
+impl Error {
+    /// What to match on.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0.kind
+    }
+
+    /// The machine-readable reason, if the server gave one.
+    pub fn reason(&self) -> Option<Reason> {
+        self.0.reason
+    }
+
+    /// The id of the request in the server's log and audit log.
+    pub fn request_id(&self) -> Option<&str> {
+        self.0.request_id.as_deref()
+    }
+
+    /// The server's own sentence.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// How long the server asks to wait before the next attempt.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// Whether nothing readable is there: never written, deleted, destroyed or expired.
+    pub fn is_not_found(&self) -> bool {
+        matches!(
+            self.0.kind,
+            ErrorKind::NotFound
+                | ErrorKind::VersionDeleted { .. }
+                | ErrorKind::VersionDestroyed { .. }
+                | ErrorKind::VersionExpired { .. }
+        )
+    }
+
+    /// Whether it is a matter of time: the server is not there, starting, sealed, stopping or busy.
+    pub fn is_transient(&self) -> bool {
+        self.0.reason.is_some_and(Reason::is_retryable)
+            || matches!(
+                self.0.kind,
+                ErrorKind::Connection | ErrorKind::DeadlineExceeded | ErrorKind::Sealed { .. }
+            )
+    }
+
+    pub(crate) fn config(message: impl Into<String>) -> Self {
+        Self::plain(ErrorKind::Config, message.into())
+    }
+
+    pub(crate) fn connection(address: &str, cause: &(dyn StdError + 'static)) -> Self {
+        Self::plain(ErrorKind::Connection, format!("{address}: {}", root_cause(cause)))
+    }
+
+    pub(crate) fn deadline() -> Self {
+        Self::plain(ErrorKind::DeadlineExceeded, String::new())
+    }
+
+    /// For an answer that lacks what the contract promises.
+    pub(crate) fn incomplete(what: &str) -> Self {
+        Self::plain(ErrorKind::Other(Code::Internal), format!("the server's answer has no {what}"))
+    }
+
+    fn plain(kind: ErrorKind, message: String) -> Self {
+        Self(Box::new(Inner { kind, reason: None, message, request_id: None, retry_after: None }))
+    }
+}
+
+impl From<Status> for Error {
+    fn from(status: Status) -> Self {
+        let request_id = status.metadata().get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let info = status.get_details_error_info().filter(|info| info.domain == DOMAIN);
+        let reason = info.as_ref().and_then(|info| Reason::parse(&info.reason));
+        let details = Details(info.map(|info| info.metadata).unwrap_or_default());
+        let (kind, message) = match reason {
+            Some(reason) => (kind(reason, &details, status.message()), status.message().to_owned()),
+            None => without_reason(&status),
+        };
+        let retry_after = details.number("retry_after_ms").map(Duration::from_millis);
+        Self(Box::new(Inner { kind, reason, message, request_id, retry_after }))
+    }
+}
+
+/// Metadata of an `ErrorInfo`: everything is text there.
+struct Details(HashMap<String, String>);
+
+impl Details {
+    fn text(&self, key: &str) -> String {
+        self.0.get(key).cloned().unwrap_or_default()
+    }
+
+    fn number<T: std::str::FromStr>(&self, key: &str) -> Option<T> {
+        self.0.get(key)?.parse().ok()
+    }
+
+    fn version(&self) -> u64 {
+        self.number("version").unwrap_or_default()
+    }
+}
+
+fn kind(reason: Reason, details: &Details, message: &str) -> ErrorKind {
+    match reason {
+        Reason::NotInitialized => ErrorKind::NotInitialized,
+        Reason::AlreadyInitialized => ErrorKind::AlreadyInitialized,
+        Reason::Sealed => ErrorKind::Sealed {
+            progress: details.number("progress").unwrap_or_default(),
+            threshold: details.number("threshold").unwrap_or_default(),
+        },
+        Reason::NotSealed => ErrorKind::NotSealed,
+        Reason::ShareRejected => ErrorKind::ShareRejected,
+        Reason::TokenMissing
+        | Reason::TokenInvalid
+        | Reason::TokenExpired
+        | Reason::TokenRevoked
+        | Reason::LoginRejected => ErrorKind::Unauthenticated(reason),
+        Reason::PermissionDenied => ErrorKind::Denied {
+            decision_id: details.text("decision_id"),
+            verb: details.text("verb"),
+            path: details.text("path"),
+        },
+        Reason::NotFound => ErrorKind::NotFound,
+        Reason::VersionDeleted => ErrorKind::VersionDeleted {
+            version: details.version(),
+            deleted_at: details.number("deleted_at_ms").and_then(|ms| Timestamp::from_millisecond(ms).ok()),
+        },
+        Reason::VersionDestroyed => ErrorKind::VersionDestroyed { version: details.version() },
+        Reason::VersionExpired => ErrorKind::VersionExpired { version: details.version() },
+        Reason::VersionMismatch => {
+            ErrorKind::VersionMismatch { current: details.number("current_version").unwrap_or_default() }
+        }
+        Reason::CasRequired => ErrorKind::CasRequired,
+        Reason::InvalidArgument => {
+            ErrorKind::InvalidArgument { field: details.text("field"), problem: message.to_owned() }
+        }
+        Reason::Overloaded => ErrorKind::Overloaded,
+        Reason::Conflict => ErrorKind::Conflict,
+        Reason::AuditUnavailable | Reason::ShuttingDown | Reason::ReadOnly => ErrorKind::Unavailable,
+        Reason::Corrupt => ErrorKind::Corrupt,
+        Reason::DeadlineExceeded => ErrorKind::DeadlineExceeded,
+        Reason::Internal => ErrorKind::Internal,
+        other => ErrorKind::Other(other.code()),
+    }
+}
+
+/// A status that is not the server's own: from the connection, a proxy, or a later server.
+fn without_reason(status: &Status) -> (ErrorKind, String) {
+    let kind = match status.code() {
+        Code::DeadlineExceeded => ErrorKind::DeadlineExceeded,
+        // This is how tonic says that the time given with the request is over.
+        Code::Cancelled if status.message() == "Timeout expired" => ErrorKind::DeadlineExceeded,
+        Code::Unavailable => ErrorKind::Connection,
+        // A status with a cause was made on this side, from a broken connection.
+        _ if status.source().is_some() => ErrorKind::Connection,
+        code => ErrorKind::Other(code),
+    };
+    let message = match status.source() {
+        Some(cause) => root_cause(cause),
+        None => status.message().to_owned(),
+    };
+    (kind, message)
+}
+
+/// The innermost cause: "connection refused" rather than "transport error".
+fn root_cause(error: &(dyn StdError + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let message = self.message();
+        match self.kind() {
+            ErrorKind::Config => f.write_str(message),
+            ErrorKind::Connection => write!(f, "cannot reach the server: {message}"),
+            ErrorKind::DeadlineExceeded => {
+                f.write_str("the server did not answer in time; a write may have happened")
+            }
+            ErrorKind::NotInitialized => f.write_str("the server is not initialised"),
+            ErrorKind::AlreadyInitialized => f.write_str("the server is initialised already"),
+            ErrorKind::Sealed { threshold: 0, .. } => f.write_str("sealed"),
+            ErrorKind::Sealed { progress, threshold } => {
+                write!(f, "sealed: {progress} of {threshold} shares given")
+            }
+            ErrorKind::NotSealed => f.write_str("the server is not sealed"),
+            ErrorKind::ShareRejected => write!(f, "share rejected: {message}"),
+            ErrorKind::Unauthenticated(reason) => match reason {
+                Reason::TokenMissing => f.write_str("not logged in"),
+                Reason::TokenExpired => f.write_str("the session has expired"),
+                Reason::TokenRevoked => f.write_str("the session was revoked"),
+                Reason::LoginRejected => f.write_str("login rejected: wrong name or password"),
+                _ => f.write_str("the token is not one of this server"),
+            },
+            ErrorKind::Denied { decision_id, verb, path } => {
+                write!(f, "denied: needs {verb} on {path} (decision {decision_id})")
+            }
+            ErrorKind::NotFound => f.write_str("not found"),
+            ErrorKind::VersionDeleted { version, deleted_at: Some(time) } => {
+                write!(f, "version {version} was deleted at {time:.0}")
+            }
+            ErrorKind::VersionDeleted { version, .. } => write!(f, "version {version} is deleted"),
+            ErrorKind::VersionDestroyed { version } => write!(f, "version {version} is destroyed"),
+            ErrorKind::VersionExpired { version } => write!(f, "version {version} has expired"),
+            ErrorKind::VersionMismatch { current: 0 } => {
+                f.write_str("version mismatch: the secret does not exist")
+            }
+            ErrorKind::VersionMismatch { current } => {
+                write!(f, "version mismatch: the latest version is {current}")
+            }
+            ErrorKind::CasRequired => f.write_str("this secret demands an expected version with each write"),
+            ErrorKind::InvalidArgument { field, problem } if problem.contains(field.as_str()) => {
+                write!(f, "invalid argument: {problem}")
+            }
+            ErrorKind::InvalidArgument { field, problem } => write!(f, "invalid {field}: {problem}"),
+            ErrorKind::Internal => {
+                write!(f, "internal error of the server (request {})", self.request_id().unwrap_or("unknown"))
+            }
+            ErrorKind::Overloaded
+            | ErrorKind::Conflict
+            | ErrorKind::Unavailable
+            | ErrorKind::Corrupt
+            | ErrorKind::Other(_) => f.write_str(message),
+        }
+    }
+}
+
+impl StdError for Error {}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    /// A status as the server makes it.
+    pub(crate) fn status(reason: Reason, message: &str, metadata: &[(&str, &str)]) -> Status {
+        let metadata =
+            metadata.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<HashMap<_, _>>();
+        let mut status = Status::with_error_details(
+            reason.code(),
+            message,
+            ErrorDetails::with_error_info(reason.as_str(), DOMAIN, metadata),
+        );
+        status.metadata_mut().insert(REQUEST_ID, "req-7".parse().unwrap());
+        status
+    }
+
+    fn sentence(reason: Reason, message: &str, metadata: &[(&str, &str)]) -> String {
+        Error::from(status(reason, message, metadata)).to_string()
+    }
+
+    #[test]
+    fn sentences_help() {
+        let sealed = sentence(Reason::Sealed, "", &[("progress", "1"), ("threshold", "3")]);
+        assert_eq!(sealed, "sealed: 1 of 3 shares given");
+        let denied = [("decision_id", "01ab"), ("verb", "read"), ("path", "secret/x")];
+        assert_eq!(
+            sentence(Reason::PermissionDenied, "", &denied),
+            "denied: needs read on secret/x (decision 01ab)"
+        );
+        let mismatch = sentence(Reason::VersionMismatch, "", &[("current_version", "4")]);
+        assert_eq!(mismatch, "version mismatch: the latest version is 4");
+        assert_eq!(
+            sentence(Reason::InvalidArgument, "has an empty segment", &[("field", "path")]),
+            "invalid path: has an empty segment"
+        );
+        let deleted = [("version", "2"), ("deleted_at_ms", "0")];
+        assert_eq!(
+            sentence(Reason::VersionDeleted, "", &deleted),
+            "version 2 was deleted at 1970-01-01T00:00:00Z"
+        );
+        assert_eq!(sentence(Reason::Internal, "x", &[]), "internal error of the server (request req-7)");
+    }
+
+    #[test]
+    fn every_reason_has_a_kind() {
+        for reason in Reason::ALL {
+            let error = Error::from(status(*reason, "m", &[]));
+            assert!(!matches!(error.kind(), ErrorKind::Other(_)), "{reason}");
+            assert_eq!(error.reason(), Some(*reason));
+            assert_eq!(error.request_id(), Some("req-7"));
+        }
+    }
+
+    #[test]
+    fn a_foreign_domain_is_not_believed() {
+        let info = ErrorDetails::with_error_info("SEALED", "example.com", HashMap::<String, String>::new());
+        let error = Error::from(Status::with_error_details(Code::FailedPrecondition, "no", info));
+        assert_eq!(error.kind(), &ErrorKind::Other(Code::FailedPrecondition));
+        assert_eq!(error.reason(), None);
+    }
+
+    #[test]
+    fn retry_after_is_read() {
+        let error = Error::from(status(Reason::Overloaded, "busy", &[("retry_after_ms", "250")]));
+        assert_eq!(error.retry_after(), Some(Duration::from_millis(250)));
+        assert!(error.is_transient());
+    }
+}
