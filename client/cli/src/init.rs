@@ -151,7 +151,11 @@ pub(crate) fn deliver_shares(
     if let Some(folder) = folder {
         match write_shares(folder, shares) {
             Ok(()) => {
-                return output.line(&format!("{} are in {}", plural(shares.len(), "share"), folder.display()));
+                return output.line(&format!(
+                    "{} are in {}",
+                    plural(shares.len(), "share"),
+                    folder.display()
+                ));
             }
             Err(failure) => output.note(&format!("error: {failure}; the shares are printed instead")),
         }
