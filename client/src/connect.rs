@@ -104,13 +104,16 @@ impl Client {
 
     /// Over a channel made elsewhere, with nothing in the background.
     #[cfg(test)]
-    pub(crate) fn over(channel: Channel, keeper: Keeper) -> Self {
-        Self { inner: Arc::new(Inner::new(channel, TIMEOUT, keeper)) }
+    pub(crate) fn over(channel: Channel, timeout: Duration, keeper: Keeper) -> Self {
+        Self { inner: Arc::new(Inner::new(channel, timeout, keeper)) }
     }
 
     #[cfg(test)]
-    pub(crate) fn start_renewal(&self, session: Option<crate::Session>) {
-        let _ = self.inner.renewal.set(Renewal::start(Arc::downgrade(&self.inner), session));
+    pub(crate) fn start_renewal(&self, session: Option<crate::Session>) -> tokio::task::AbortHandle {
+        let renewal = Renewal::start(Arc::downgrade(&self.inner), session);
+        let task = renewal.task();
+        let _ = self.inner.renewal.set(renewal);
+        task
     }
 }
 
@@ -282,6 +285,7 @@ pub(crate) fn wants_login(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake::{Fake, broken, refusal};
 
     fn problem(address: &str) -> String {
         endpoint(address).err().map(|error| error.to_string()).unwrap_or_default()
@@ -302,5 +306,101 @@ mod tests {
         assert_eq!(no_ca.kind(), &ErrorKind::Config);
         let no_pem = Client::builder("https://127.0.0.1:1").ca_pem("garbage").connect().await.err().unwrap();
         assert!(no_pem.to_string().contains("PEM"));
+    }
+
+    #[tokio::test]
+    async fn what_passes_is_tried_again() {
+        let fake = Fake::start().await;
+        fake.fail([refusal(Reason::Overloaded), broken()]);
+        let secret = fake.client().get("secret/a").await.unwrap();
+        assert_eq!((secret.version, secret.text("k")), (1, Some("v1")));
+        assert_eq!(fake.calls(), 3);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_pass_is_told_at_once() {
+        let fake = Fake::start().await;
+        fake.fail([refusal(Reason::Sealed)]);
+        let error = fake.client().get("secret/a").await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Sealed { .. }));
+        assert_eq!(fake.calls(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_put_is_repeated_under_one_id() {
+        let fake = Fake::start().await;
+        fake.fail([broken(), broken()]);
+        let client = fake.client();
+        for _ in 0..2 {
+            let put = client.put("secret/a").value("k", SecretBytes::from(b"v".as_slice()));
+            put.send().await.unwrap();
+        }
+        let ids = fake.operation_ids();
+        assert_eq!(ids.len(), 4);
+        assert!(ids[0] == ids[1] && ids[1] == ids[2] && ids[2] != ids[3], "{ids:?}");
+    }
+
+    #[tokio::test]
+    async fn a_delete_of_the_latest_is_not_repeated() {
+        let fake = Fake::start().await;
+        fake.fail([broken(), broken()]);
+        let client = fake.client();
+        assert_eq!(client.delete("secret/a", vec![]).await.unwrap_err().kind(), &ErrorKind::Connection);
+        assert_eq!(fake.calls(), 1);
+        client.delete("secret/a", vec![1]).await.unwrap();
+        assert_eq!(fake.calls(), 3);
+    }
+
+    #[tokio::test]
+    async fn an_expired_session_logs_in_once_for_all() {
+        let fake = Fake::start().await;
+        let client = fake.client();
+        fake.expire_tokens();
+        let reads = (0..20).map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.get("secret/a").await.map(|secret| secret.version) })
+        });
+        for read in reads.collect::<Vec<_>>() {
+            assert_eq!(read.await.unwrap().unwrap(), 1);
+        }
+        assert_eq!(fake.logins(), 1);
+        assert!(!fake.login_had_token());
+    }
+
+    #[tokio::test]
+    async fn without_credentials_an_expired_session_is_told() {
+        let fake = Fake::start().await;
+        let client = fake.client_with(Duration::from_secs(5), None);
+        fake.expire_tokens();
+        let error = client.get("secret/a").await.unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::Unauthenticated(Reason::TokenExpired));
+        assert_eq!(fake.logins(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_call_ends_with_its_time_and_tells_the_server() {
+        let fake = Fake::start().await;
+        fake.hang();
+        let client = fake.client_with(Duration::from_millis(100), None);
+        let error = client.get("secret/a").await.unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::DeadlineExceeded);
+        assert!(fake.saw_deadline());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_gone_is_a_connection_error() {
+        let fake = Fake::start().await;
+        let client = fake.client_with(Duration::from_millis(300), None);
+        fake.stop().await;
+        let error = client.get("secret/a").await.unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::Connection, "{error}");
+    }
+
+    #[tokio::test]
+    async fn pages_are_one_stream() {
+        use futures_util::TryStreamExt;
+        let fake = Fake::start().await;
+        let names: Vec<_> = fake.client().list("secret").try_collect().await.unwrap();
+        assert_eq!(names, ["a", "b", "c/", "d"]);
     }
 }

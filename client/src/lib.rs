@@ -54,6 +54,9 @@ mod session;
 mod sys;
 mod watch;
 
+#[cfg(test)]
+mod fake;
+
 pub use audit::{Audit, AuditQuery};
 pub use auth::{Auth, Login, Session, Sessions, User, Whoami};
 pub use connect::{Builder, Client};

@@ -147,6 +147,13 @@ impl Renewal {
     }
 }
 
+#[cfg(test)]
+impl Renewal {
+    pub(crate) fn task(&self) -> AbortHandle {
+        self.0.clone()
+    }
+}
+
 async fn keep_alive(client: Weak<Inner>, mut session: Option<Session>) {
     let mut failures = 0_u32;
     loop {
@@ -234,6 +241,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::fake::Fake;
 
     fn session(issued: i64, expires: i64) -> Session {
         v1::Session {
@@ -282,6 +290,27 @@ mod tests {
     fn what_is_no_token_is_refused() {
         for text in ["", "two words", "line\nbreak", "ünicode"] {
             assert!(Token::new(&SecretBytes::from(text.to_owned())).is_err(), "{text:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_is_renewed_until_the_last_client_goes() {
+        let fake = Fake::start().await;
+        let client = fake.client_with(Duration::from_secs(5), None);
+        let before = client.expose_token().unwrap();
+        let task = client.start_renewal(Some(fake.session()));
+        fake.renewed().await;
+        while client.expose_token().unwrap().expose() == before.expose() {
+            tokio::task::yield_now().await;
+        }
+
+        let clone = client.clone();
+        drop(client);
+        assert_eq!(clone.get("secret/a").await.unwrap().version, 1);
+        assert!(!task.is_finished());
+        drop(clone);
+        while !task.is_finished() {
+            tokio::task::yield_now().await;
         }
     }
 }

@@ -213,3 +213,67 @@ impl Follow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use strongroom_proto::Reason;
+
+    use super::*;
+    use crate::{
+        ErrorKind,
+        fake::{Fake, refusal},
+    };
+
+    #[tokio::test]
+    async fn a_broken_watch_is_opened_again_and_says_so() {
+        let fake = Fake::start().await;
+        let mut changes = fake.client().watch(["secret/a"]);
+        assert_eq!(changes.next().await.unwrap().unwrap().kind, ChangeKind::Started);
+        fake.write();
+        let change = changes.next().await.unwrap().unwrap();
+        let written = Change { kind: ChangeKind::Written, path: "secret/a".into(), version: 2 };
+        assert_eq!(change, written);
+
+        fake.fail([refusal(Reason::Sealed), refusal(Reason::ShuttingDown)]);
+        fake.break_watches();
+        assert_eq!(changes.next().await.unwrap().unwrap().kind, ChangeKind::Resync);
+        fake.write();
+        assert_eq!(changes.next().await.unwrap().unwrap().version, 3);
+    }
+
+    #[tokio::test]
+    async fn a_refused_watch_ends() {
+        let fake = Fake::start().await;
+        fake.fail([refusal(Reason::PermissionDenied)]);
+        let mut changes = fake.client().watch(["secret/a"]);
+        let error = changes.next().await.unwrap().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Denied { .. }));
+        assert!(changes.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_watch_survives_the_end_of_its_session() {
+        let fake = Fake::start().await;
+        let mut changes = fake.client().watch(["secret/a"]);
+        assert_eq!(changes.next().await.unwrap().unwrap().kind, ChangeKind::Started);
+        fake.expire_tokens();
+        fake.break_watches();
+        assert_eq!(changes.next().await.unwrap().unwrap().kind, ChangeKind::Resync);
+        assert_eq!(fake.logins(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_followed_secret_yields_each_version_once() {
+        let fake = Fake::start().await;
+        let mut versions = fake.client().watch_secret("secret/a");
+        let mut next = async || versions.next().await.unwrap().unwrap().version;
+        assert_eq!(next().await, 1);
+        fake.write();
+        assert_eq!(next().await, 2);
+        // Nothing was missed here, so nothing is yielded for the resync itself.
+        fake.break_watches();
+        fake.reopened().await;
+        fake.write();
+        assert_eq!(next().await, 3);
+    }
+}

@@ -13,6 +13,7 @@ use crate::{
     failure::Failure,
     output::{Output, View},
     prompt,
+    verify::{self, Verify},
     write::parse_span,
 };
 
@@ -35,6 +36,8 @@ enum Command {
     },
     /// Lines that match all that is given, oldest first
     Query(Query),
+    /// Prove offline that log files are whole: nothing changed, dropped, added or reordered
+    Verify(Verify),
     /// The keyed hash under which a value appears in the log
     Hash {
         /// @FILE, or - for standard input; without it the value is asked for
@@ -80,6 +83,7 @@ pub(crate) async fn run(context: &Context, args: Audit) -> Result<(), Failure> {
             let client = context.client().await?;
             print(&context.output, client.audit().query(query.into()).await?).await
         }
+        Command::Verify(args) => verify::run(context, args),
         Command::Hash { value } => {
             let value = match value.as_deref() {
                 None => prompt::hidden("Value")?,

@@ -28,6 +28,7 @@ mod token;
 mod unseal;
 mod user;
 mod values;
+mod verify;
 mod watch;
 mod write;
 

@@ -7,7 +7,7 @@
 //! The first record has seq 1 and a prev of zeros. A checkpoint's body names the size and the head before it and the
 //! state of the store; its signature covers the line's bytes before `,"signature":"`, behind a domain string.
 
-use super::record::push_hex;
+use super::record::{push_decimal, push_hex};
 use crate::crypto::{Digest, Sha256, SigningKey};
 
 /// Separates these signatures from any other use of the key.
@@ -137,18 +137,6 @@ fn digest(hex: &str) -> Option<Digest> {
         return None;
     }
     Some(digest)
-}
-
-fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
-    let start = out.len();
-    loop {
-        out.push(b'0' + u8::try_from(number % 10).unwrap_or(0));
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.get_mut(start..).unwrap_or_default().reverse();
 }
 
 #[cfg(test)]

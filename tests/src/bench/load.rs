@@ -64,7 +64,7 @@ where
                 request(channel.clone(), number).await.map_err(io::Error::other)?;
                 if started >= measuring {
                     let took = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-                    latency.saturating_record(took);
+                    latency.record(took).map_err(io::Error::other)?;
                 }
             }
         });

@@ -1,5 +1,6 @@
 //! The benchmark: every figure against a baseline in the same run, on the same machine, with the same client.
 
+pub mod audit;
 pub mod disk;
 pub mod echo;
 pub mod load;

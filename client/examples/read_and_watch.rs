@@ -1,0 +1,33 @@
+//! Reads a secret, then prints the number of each new version as it is written. The password file holds the password and
+//! no line break.
+//!
+//! `STRONGROOM_ADDR=https://localhost:7420 STRONGROOM_CACERT=ca.pem STRONGROOM_USER=alice PASSWORD_FILE=password \
+//!  cargo run -p strongroom-client --example read_and_watch -- secret/app/db`
+#![allow(clippy::print_stdout, reason = "an example speaks on the terminal")]
+
+use std::{env, error::Error, fs};
+
+use strongroom_client::{Client, SecretBytes, StreamExt};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let path = env::args().nth(1).ok_or("which secret? give its path")?;
+    let password = SecretBytes::new(fs::read(env::var("PASSWORD_FILE")?)?);
+    let client = Client::builder(env::var("STRONGROOM_ADDR")?)
+        .ca_file(env::var("STRONGROOM_CACERT")?)
+        .userpass(env::var("STRONGROOM_USER")?, password)
+        .connect()
+        .await?;
+
+    let secret = client.get(&path).await?;
+    for (key, value) in &secret.values {
+        println!("{key}: {} bytes", value.len());
+    }
+
+    // The current version again, then each new one; survives restarts of the server.
+    let mut versions = client.watch_secret(&path);
+    while let Some(secret) = versions.next().await {
+        println!("version {}", secret?.version);
+    }
+    Ok(())
+}
