@@ -1,9 +1,6 @@
 //! Secrets: read, write, list, delete. Watching them stands in `watch.rs`.
 
-use std::{
-    collections::BTreeMap,
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;

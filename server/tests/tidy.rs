@@ -7,8 +7,27 @@ use std::{
 
 /// Top to bottom, as a request meets them. A module may use those after it, never those before.
 const ORDER: &[&str] = &[
-    "main", "app", "api", "core", "tokens", "auth", "engines", "permit", "policy", "audit", "barrier", "seal",
-    "storage", "config", "tls", "telemetry", "process", "crypto", "clock", "limits", "model",
+    "main",
+    "app",
+    "api",
+    "core",
+    "tokens",
+    "auth",
+    "engines",
+    "permit",
+    "policy",
+    "audit",
+    "barrier",
+    "seal",
+    "storage",
+    "config",
+    "tls",
+    "telemetry",
+    "process",
+    "crypto",
+    "clock",
+    "limits",
+    "model",
 ];
 
 /// Crates that only one place may name.

@@ -13,6 +13,7 @@ pub struct Cli {
     home: PathBuf,
     url: String,
     ca: PathBuf,
+    token_file: Option<PathBuf>,
 }
 
 impl Cli {
@@ -22,17 +23,31 @@ impl Cli {
     /// The home cannot be made.
     pub fn new(home: &Path, server: &Server) -> io::Result<Cli> {
         std::fs::create_dir_all(home)?;
-        Ok(Cli { home: home.into(), url: server.url.clone(), ca: server.ca() })
+        Ok(Cli { home: home.into(), url: server.url.clone(), ca: server.ca(), token_file: None })
+    }
+
+    /// The same person with the token of that file instead of a login's.
+    pub fn with_token(&self, file: &Path) -> Cli {
+        Cli {
+            home: self.home.clone(),
+            url: self.url.clone(),
+            ca: self.ca.clone(),
+            token_file: Some(file.into()),
+        }
     }
 
     /// What to set in a shell so that the commands work as printed.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
-        vec![
+        let mut variables = vec![
             ("XDG_CONFIG_HOME", self.home.join("config").display().to_string()),
             ("XDG_STATE_HOME", self.home.join("state").display().to_string()),
             ("STRONGROOM_ADDR", self.url.clone()),
             ("STRONGROOM_CACERT", self.ca.display().to_string()),
-        ]
+        ];
+        if let Some(file) = &self.token_file {
+            variables.push(("STRONGROOM_TOKEN_FILE", file.display().to_string()));
+        }
+        variables
     }
 
     /// Runs `strongroom ARGUMENTS` with `input` on its standard input.
@@ -42,7 +57,8 @@ impl Cli {
     pub fn run(&self, arguments: &[&str], input: &[u8]) -> io::Result<Output> {
         let mut command = Command::new(binary("strongroom")?);
         command.env_clear().env("PATH", "/usr/bin:/bin").envs(self.environment()).args(arguments);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
             // A command that does not read its input may end before it is written.
             let _ = stdin.write_all(input);
@@ -60,6 +76,10 @@ impl Cli {
         if output.status.success() {
             return Ok(out.into_owned());
         }
-        Err(io::Error::other(format!("strongroom {} ended with {}\n{out}{err}", arguments.join(" "), output.status)))
+        Err(io::Error::other(format!(
+            "strongroom {} ended with {}\n{out}{err}",
+            arguments.join(" "),
+            output.status
+        )))
     }
 }

@@ -1,2 +1,108 @@
-//! x
-fn main(){}
+//! `strongroom`: the command line. This file starts it: hardens the process, parses the arguments, runs one command and
+//! turns its failure into a sentence, a hint and an exit code. What the commands do stands in a file per noun.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line speaks there; all of it through output.rs"
+)]
+
+mod apply;
+mod arguments;
+mod audit;
+mod context;
+mod failure;
+mod init;
+mod list;
+mod meta;
+mod operator;
+mod output;
+mod policy;
+mod private_file;
+mod profile;
+mod prompt;
+mod read;
+mod remove;
+mod session;
+mod status;
+mod token;
+mod unseal;
+mod user;
+mod values;
+mod watch;
+mod write;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    arguments::{Arguments, Command},
+    context::Context,
+    failure::Failure,
+};
+
+fn main() -> ExitCode {
+    harden();
+    let arguments = Arguments::parse();
+    log_to_stderr(arguments.global.verbose);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::from(error).report(),
+    };
+    match runtime.block_on(run(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let context = Context::new(arguments.global)?;
+    match arguments.command {
+        Command::Status => status::run(&context).await,
+        Command::Init(args) => init::run(&context, args).await,
+        Command::Unseal(args) => unseal::run(&context, args).await,
+        Command::Seal => unseal::seal(&context).await,
+        Command::Login(args) => session::login(&context, args).await,
+        Command::Logout => session::logout(&context).await,
+        Command::Whoami => session::whoami(&context).await,
+        Command::Token(args) => token::run(&context, args).await,
+        Command::Put(args) => write::put(&context, args).await,
+        Command::Patch(args) => write::patch(&context, args).await,
+        Command::Rollback(args) => write::rollback(&context, args).await,
+        Command::Get(args) => read::run(&context, args).await,
+        Command::List(args) => list::run(&context, args).await,
+        Command::Rm(args) => remove::delete(&context, args).await,
+        Command::Undelete(args) => remove::undelete(&context, args).await,
+        Command::Destroy(args) => remove::destroy(&context, args).await,
+        Command::History(args) => meta::history(&context, args).await,
+        Command::Meta(args) => meta::run(&context, args).await,
+        Command::Watch(args) => watch::run(&context, args).await,
+        Command::Apply(args) => apply::run(&context, args).await,
+        Command::CanI(args) => policy::can_i(&context, args).await,
+        Command::WhoCan(args) => policy::who_can(&context, args).await,
+        Command::Roles => policy::export(&context).await,
+        Command::User(args) => user::run(&context, args).await,
+        Command::Audit(args) => audit::run(&context, args).await,
+        Command::Operator(args) => operator::run(&context, args).await,
+    }
+}
+
+/// Secrets pass through this process: no core dump holds them, and no other process of the user reads its memory.
+fn harden() {
+    // Both can fail only where the system forbids even this; that is no reason not to work.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+}
+
+/// Only this project's own messages: the layers below would log frames, and frames hold secrets.
+fn log_to_stderr(verbose: u8) {
+    let level = match verbose {
+        0 => return,
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = EnvFilter::new(format!("off,strongroom={level},strongroom_client={level}"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

@@ -24,7 +24,8 @@ struct House {
 
 impl House {
     async fn new() -> Self {
-        let (disk, root) = (Arc::new(FaultStore::new(MemoryStore::new())), Key::random(&SystemEntropy).unwrap());
+        let (disk, root) =
+            (Arc::new(FaultStore::new(MemoryStore::new())), Key::random(&SystemEntropy).unwrap());
         let keyring = Keyring::create(&SystemEntropy, Timestamp::from_millis(1)).unwrap();
         let record = keyring.seal(&root, ID, &SystemEntropy).unwrap();
         disk.commit(Batch { puts: vec![(KEYRING_KEY.to_vec(), record)], ..Batch::default() }).await.unwrap();

@@ -57,12 +57,16 @@ struct Tour {
 impl Tour {
     /// Shows a command as one would type it, runs it, shows what it prints.
     fn show(&self, arguments: &[&str], input: &[u8]) -> io::Result<String> {
-        let typed = arguments.join(" ").replace(&format!("{}/", self.home.display()), "");
-        println!("$ strongroom {typed}");
+        println!("$ strongroom {}", self.short(&arguments.join(" ")));
         let printed = self.cli.ok(arguments, input)?;
         println!("{}", printed.trim_end());
         println!();
         Ok(printed)
+    }
+
+    /// Without the folder that everything is in.
+    fn short(&self, text: &str) -> String {
+        text.replace(&format!("{}/", self.home.display()), "")
     }
 
     fn file(&self, name: &str) -> String {
@@ -70,31 +74,40 @@ impl Tour {
     }
 
     fn open_the_store(&self) -> io::Result<()> {
-        let shares = self.file("shares");
-        println!("# Make the store. Its key is split into 3 shares, any 2 of them open it; each would go to another person.");
-        self.show(&["init", "--shares", "3", "--threshold", "2", "--out-dir", &shares], b"")?;
+        let keys = self.file("keys");
+        println!(
+            "# Make the store. Its key is split into 3 shares, any 2 of them open it; each would go to another person."
+        );
+        self.show(&["init", "--shares", "3", "--threshold", "2", "--out-dir", &keys], b"")?;
         println!("# Open it: two people give their shares.");
         for share in ["share-1", "share-2"] {
-            self.show(&["unseal", "--share-file", &format!("{shares}/{share}")], b"")?;
+            self.show(&["unseal", "--share-file", &format!("{keys}/{share}")], b"")?;
         }
         Ok(())
     }
 
     fn make_an_admin(&self) -> io::Result<()> {
-        println!("# The root token of init lives an hour: make the first administrator with it, then let it go.");
+        println!(
+            "# The root token of init lives an hour: make the first administrator with it, then let it go."
+        );
         let (password, binding) = (self.file("password"), self.file("admin.yaml"));
         write_secret(Path::new(&password), b"correct horse battery staple")?;
         fs::write(&binding, BINDING)?;
-        self.show(&["login", "--token-file", &self.file("shares/root-token")], b"")?;
-        self.show(&["user", "put", ADMIN, "--password-file", &password], b"")?;
-        self.show(&["apply", "-f", &binding, "--yes"], b"")?;
-        self.show(&["logout"], b"")?;
-        self.show(&["login", "-u", ADMIN, "--password-file", &password], b"")?;
+        let token = self.file("keys/root-token");
+        println!("$ export STRONGROOM_TOKEN_FILE={}", self.short(&token));
+        let root = Tour { cli: self.cli.with_token(Path::new(&token)), home: self.home.clone() };
+        root.show(&["user", "put", ADMIN, "--password-file", &password], b"")?;
+        root.show(&["apply", "-f", &binding, "--yes"], b"")?;
+        root.show(&["logout"], b"")?;
+        println!("$ unset STRONGROOM_TOKEN_FILE");
+        self.show(&["login", "--user", ADMIN, "--password-file", &password], b"")?;
         Ok(())
     }
 
     fn keep_a_secret(&self) -> io::Result<()> {
-        println!("# Keep a secret. Values come from files, standard input or a prompt, never from the command line.");
+        println!(
+            "# Keep a secret. Values come from files, standard input or a prompt, never from the command line."
+        );
         let (first, second) = (self.file("api-key.1"), self.file("api-key.2"));
         write_secret(Path::new(&first), b"sk-demo-4f9a1c")?;
         write_secret(Path::new(&second), b"sk-demo-77e0b2")?;
@@ -116,7 +129,9 @@ impl Tour {
         }
         println!("alias strongroom={}\n", binary("strongroom")?.display());
         println!("strongroom whoami");
-        println!("strongroom put secret/apps/shop/db username=- <<< shop   # or: password (asks), password=@FILE");
+        println!(
+            "strongroom put secret/apps/shop/db username=- <<< shop   # or: password (asks), password=@FILE"
+        );
         println!("strongroom get secret/apps/shop/db");
         println!("strongroom can-i read secret/apps/shop/db --as kubernetes/main/shop/web");
         println!("strongroom audit tail --follow");

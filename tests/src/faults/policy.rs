@@ -12,5 +12,10 @@ use crate::figures::Figure;
 /// The oracle could not make up a valid policy: a fault of the harness.
 pub fn run(questions: u64, seed: u64) -> io::Result<Vec<Figure>> {
     let differences = oracle::compare(seed, questions).map_err(io::Error::other)?;
-    Ok(vec![Figure::never("policy engine against a naive oracle: differences", differences, "differences", questions)])
+    Ok(vec![Figure::never(
+        "policy engine against a naive oracle: differences",
+        differences,
+        "differences",
+        questions,
+    )])
 }

@@ -1,0 +1,167 @@
+//! `audit`: what happened, who did it, and whether the log still says all of it.
+
+use std::path::Path;
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use strongroom_client::{AuditQuery, ResultStream, StreamExt};
+
+use crate::{
+    arguments::Format,
+    context::Context,
+    failure::Failure,
+    output::{Output, View},
+    prompt,
+    write::parse_span,
+};
+
+#[derive(Args)]
+pub(crate) struct Audit {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The last lines, and every new one with --follow
+    Tail {
+        /// How many
+        #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+        last: u32,
+        /// Go on as new ones come
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Lines that match all that is given, oldest first
+    Query(Query),
+    /// The keyed hash under which a value appears in the log
+    Hash {
+        /// @FILE, or - for standard input; without it the value is asked for
+        value: Option<String>,
+    },
+}
+
+#[derive(Args)]
+struct Query {
+    /// Who, such as userpass/alice
+    #[arg(long, default_value = "")]
+    principal: String,
+    /// A path, or a folder for all below it
+    #[arg(long, default_value = "")]
+    path: String,
+    /// What, such as get
+    #[arg(long, default_value = "")]
+    operation: String,
+    /// One request
+    #[arg(long, default_value = "", value_name = "ID")]
+    request: String,
+    /// ok, denied or error
+    #[arg(long, default_value = "")]
+    status: String,
+    /// Not before: 2026-01-31T12:00:00Z, or 8h for eight hours ago
+    #[arg(long, value_parser = parse_time)]
+    from: Option<Timestamp>,
+    /// Not after
+    #[arg(long, value_parser = parse_time)]
+    until: Option<Timestamp>,
+    /// The newest that match
+    #[arg(long, default_value_t = 1000)]
+    limit: u32,
+}
+
+pub(crate) async fn run(context: &Context, args: Audit) -> Result<(), Failure> {
+    match args.command {
+        Command::Tail { last, follow } => {
+            let client = context.client().await?;
+            print(&context.output, client.audit().tail(last, follow).await?).await
+        }
+        Command::Query(query) => {
+            let client = context.client().await?;
+            print(&context.output, client.audit().query(query.into()).await?).await
+        }
+        Command::Hash { value } => {
+            let value = match value.as_deref() {
+                None => prompt::hidden("Value")?,
+                Some("-") => prompt::content(Path::new("-"))?,
+                Some(text) => match text.strip_prefix('@') {
+                    Some(path) => prompt::content(Path::new(path))?,
+                    None => {
+                        return Err(Failure::usage(
+                            "the value comes from @FILE or -, not from the command line",
+                        ));
+                    }
+                },
+            };
+            let hash = context.client().await?.audit().hash(&value).await?;
+            context.output.show(&json!({ "hash": hash }), View::Text(hash))
+        }
+    }
+}
+
+/// For people a summary; for programs the lines as they stand in the log.
+async fn print(output: &Output, mut lines: ResultStream<String>) -> Result<(), Failure> {
+    let summary = output.format() == Format::Table && output.is_terminal();
+    while let Some(line) = lines.next().await {
+        let line = line?;
+        match serde_json::from_str::<Value>(&line) {
+            Ok(value) if summary => output.line(&summarised(&value))?,
+            Ok(value) if output.format() == Format::Yaml => output.item(&value, "")?,
+            _ => output.line(&line)?,
+        }
+    }
+    Ok(())
+}
+
+fn summarised(line: &Value) -> String {
+    let text = |key: &str| match line.get(key) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Null) | None => "-".to_owned(),
+        Some(other) => other.to_string(),
+    };
+    let parts = ["time", "kind", "status", "operation", "path", "principal"].map(text);
+    parts.join("  ")
+}
+
+impl From<Query> for AuditQuery {
+    fn from(query: Query) -> Self {
+        Self {
+            principal: query.principal,
+            path: query.path,
+            operation: query.operation,
+            request_id: query.request,
+            status: query.status,
+            from: query.from,
+            until: query.until,
+            limit: query.limit,
+        }
+    }
+}
+
+fn parse_time(text: &str) -> Result<Timestamp, String> {
+    if let Ok(time) = text.parse() {
+        return Ok(time);
+    }
+    let ago = parse_span(text)
+        .map_err(|_| "a time such as 2026-01-31T12:00:00Z, or a span such as 8h".to_owned())?;
+    Timestamp::now().checked_sub(ago).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_absolute_or_ago() {
+        assert_eq!(parse_time("1970-01-01T00:00:01Z").unwrap().as_second(), 1);
+        let ago = parse_time("1h").unwrap();
+        assert!((3599..=3601).contains(&Timestamp::now().duration_since(ago).as_secs()));
+        assert!(parse_time("yesterday").is_err());
+    }
+
+    #[test]
+    fn a_line_is_summarised_whatever_it_holds() {
+        let line = json!({ "time": "t", "kind": "request", "path": null, "status": 7 });
+        assert_eq!(summarised(&line), "t  request  7  -  -  -");
+    }
+}

@@ -1,0 +1,142 @@
+//! Why a command failed: a sentence, a hint where one helps, and an exit code that scripts can tell apart.
+
+use std::{fmt, process::ExitCode};
+
+use strongroom_client::{Error, ErrorKind, Reason};
+
+use crate::output;
+
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The command was used wrongly.
+    Usage(String),
+    /// The server, or the way to it.
+    Client(Error),
+    /// Something on this machine, with what was being done.
+    Local(String),
+    /// Nobody is logged in.
+    NotLoggedIn,
+    /// The answer is "no"; it is printed already.
+    No,
+    /// The reader of standard output has gone, as `head` does.
+    ReaderGone,
+}
+
+impl Failure {
+    pub(crate) fn usage(sentence: impl Into<String>) -> Self {
+        Self::Usage(sentence.into())
+    }
+
+    pub(crate) fn local(what: impl fmt::Display, error: impl fmt::Display) -> Self {
+        Self::Local(format!("{what}: {error}"))
+    }
+
+    /// Says it on standard error and gives the exit code.
+    pub(crate) fn report(&self) -> ExitCode {
+        if !matches!(self, Self::No | Self::ReaderGone) {
+            output::complain(&format!("error: {self}"));
+            if let Some(hint) = self.hint() {
+                output::complain(&format!("hint: {hint}"));
+            }
+        }
+        ExitCode::from(self.code())
+    }
+
+    fn code(&self) -> u8 {
+        match self {
+            Self::ReaderGone => 0,
+            Self::Local(_) | Self::No => 1,
+            Self::Usage(_) => 2,
+            Self::NotLoggedIn => 3,
+            Self::Client(error) => match error.kind() {
+                ErrorKind::Config => 2,
+                ErrorKind::Unauthenticated(_) | ErrorKind::Denied { .. } => 3,
+                _ if error.is_not_found() => 4,
+                ErrorKind::Connection
+                | ErrorKind::Sealed { .. }
+                | ErrorKind::NotInitialized
+                | ErrorKind::Unavailable
+                | ErrorKind::Overloaded
+                | ErrorKind::DeadlineExceeded => 5,
+                _ => 1,
+            },
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let error = match self {
+            Self::NotLoggedIn => return Some("strongroom login -u NAME".into()),
+            Self::Client(error) => error,
+            _ => return None,
+        };
+        Some(match error.kind() {
+            ErrorKind::Unauthenticated(Reason::LoginRejected) => return None,
+            ErrorKind::Unauthenticated(_) => "log in again: strongroom login -u NAME".into(),
+            ErrorKind::Denied { verb, path, .. } => {
+                format!("who may: strongroom who-can {verb} {path}")
+            }
+            ErrorKind::Sealed { .. } => "give a share: strongroom unseal".into(),
+            ErrorKind::NotInitialized => "initialise it once: strongroom init".into(),
+            ErrorKind::VersionDeleted { version, .. } => {
+                format!("bring it back: strongroom undelete PATH --versions {version}")
+            }
+            ErrorKind::VersionMismatch { .. } => "read it again and repeat the change".into(),
+            ErrorKind::CasRequired => "add --expected-version N (see strongroom history PATH)".into(),
+            ErrorKind::Connection => "check --address and --ca".into(),
+            ErrorKind::Config if error.message().contains("no CA") => {
+                "--ca FILE or STRONGROOM_CACERT: the certificate the server was given by".into()
+            }
+            ErrorKind::Internal | ErrorKind::Corrupt => {
+                format!("the server's log has the cause under request {}", error.request_id()?)
+            }
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(sentence) | Self::Local(sentence) => f.write_str(sentence),
+            Self::Client(error) => error.fmt(f),
+            Self::NotLoggedIn => f.write_str("not logged in"),
+            Self::No => f.write_str("no"),
+            Self::ReaderGone => f.write_str("nobody reads the output"),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Self::ReaderGone,
+            _ => Self::Local(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_tell_failures_apart() {
+        assert_eq!(Failure::usage("x").code(), 2);
+        assert_eq!(Failure::NotLoggedIn.code(), 3);
+        assert_eq!(Failure::No.code(), 1);
+        let pipe = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        assert_eq!(Failure::from(pipe).code(), 0);
+    }
+
+    #[test]
+    fn a_sentence_names_what_was_done() {
+        let failure = Failure::local("/tmp/x", "permission denied");
+        assert_eq!(failure.to_string(), "/tmp/x: permission denied");
+    }
+}

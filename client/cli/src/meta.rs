@@ -1,0 +1,164 @@
+//! `meta` and `history`: what is known of a secret besides its values.
+
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use strongroom_client::{Metadata, VersionInfo};
+
+use crate::{context::Context, failure::Failure, output::View};
+
+#[derive(Args)]
+pub(crate) struct History {
+    /// Where
+    path: String,
+}
+
+#[derive(Args)]
+pub(crate) struct Meta {
+    /// Where
+    path: String,
+    /// Set a custom pair; may be repeated. Not for secrets: metadata is readable with the secret
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Remove a custom pair; may be repeated
+    #[arg(long, value_name = "KEY")]
+    remove: Vec<String>,
+    /// How many versions to keep
+    #[arg(long, value_name = "N")]
+    max_versions: Option<u32>,
+    /// Whether each write must name the version it expects
+    #[arg(long, value_name = "BOOL")]
+    cas_required: Option<bool>,
+}
+
+pub(crate) async fn history(context: &Context, args: History) -> Result<(), Failure> {
+    let metadata = context.client().await?.metadata(&args.path).await?;
+    let now = Timestamp::now();
+    let rows = metadata
+        .versions
+        .iter()
+        .rev()
+        .map(|version| {
+            vec![
+                version.version.to_string(),
+                state(version, now),
+                format!("{:.0}", version.created_at),
+                version.created_by.clone(),
+                version.size.to_string(),
+            ]
+        })
+        .collect();
+    let header = vec!["VERSION", "STATE", "CREATED", "BY", "BYTES"];
+    context.output.show(&structured(&metadata), View::Table(header, rows))
+}
+
+pub(crate) async fn run(context: &Context, args: Meta) -> Result<(), Failure> {
+    let client = context.client().await?;
+    let changes_pairs = !args.set.is_empty() || !args.remove.is_empty();
+    let changes = changes_pairs || args.max_versions.is_some() || args.cas_required.is_some();
+    if !changes {
+        return show(context, &client.metadata(&args.path).await?);
+    }
+    let mut update = client.update_metadata(&args.path);
+    if changes_pairs {
+        let mut custom = client.metadata(&args.path).await?.custom;
+        for key in &args.remove {
+            custom.remove(key);
+        }
+        for pair in &args.set {
+            let (key, value) = pair.split_once('=').ok_or_else(|| Failure::usage("--set wants KEY=VALUE"))?;
+            custom.insert(key.to_owned(), value.to_owned());
+        }
+        update = update.custom(custom);
+    }
+    if let Some(count) = args.max_versions {
+        update = update.max_versions(count);
+    }
+    if let Some(required) = args.cas_required {
+        update = update.cas_required(required);
+    }
+    show(context, &update.send().await?)
+}
+
+fn show(context: &Context, metadata: &Metadata) -> Result<(), Failure> {
+    let custom: Vec<_> = metadata.custom.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let pairs = vec![
+        ("path", metadata.path.clone()),
+        ("version", metadata.current_version.to_string()),
+        ("kept", format!("{} to {}", metadata.oldest_version, metadata.current_version)),
+        ("max versions", metadata.max_versions.to_string()),
+        ("cas required", metadata.cas_required.to_string()),
+        ("custom", custom.join(", ")),
+        ("created", format!("{:.0} by {}", metadata.created_at, metadata.created_by)),
+        ("updated", format!("{:.0} by {}", metadata.updated_at, metadata.updated_by)),
+    ];
+    context.output.show(&structured(metadata), View::Pairs(pairs))
+}
+
+fn state(version: &VersionInfo, now: Timestamp) -> String {
+    match version {
+        VersionInfo { destroyed: true, .. } => "destroyed".into(),
+        VersionInfo { deleted_at: Some(time), .. } => format!("deleted {time:.0}"),
+        VersionInfo { expires_at: Some(time), .. } if *time <= now => format!("expired {time:.0}"),
+        VersionInfo { expires_at: Some(time), .. } => format!("until {time:.0}"),
+        _ => "readable".into(),
+    }
+}
+
+pub(crate) fn structured(metadata: &Metadata) -> Value {
+    let text = |time: Option<Timestamp>| time.map(|time| time.to_string());
+    let versions: Vec<_> = metadata
+        .versions
+        .iter()
+        .map(|version| {
+            json!({
+                "version": version.version,
+                "created_at": version.created_at.to_string(),
+                "created_by": version.created_by,
+                "deleted_at": text(version.deleted_at),
+                "destroyed": version.destroyed,
+                "expires_at": text(version.expires_at),
+                "size": version.size,
+            })
+        })
+        .collect();
+    json!({
+        "path": metadata.path,
+        "version": metadata.current_version,
+        "oldest_version": metadata.oldest_version,
+        "max_versions": metadata.max_versions,
+        "cas_required": metadata.cas_required,
+        "custom": metadata.custom,
+        "created_at": metadata.created_at.to_string(),
+        "created_by": metadata.created_by,
+        "updated_at": metadata.updated_at.to_string(),
+        "updated_by": metadata.updated_by,
+        "versions": versions,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_has_one_state() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let plain = VersionInfo {
+            version: 1,
+            created_at: at(0),
+            created_by: String::new(),
+            deleted_at: None,
+            destroyed: false,
+            expires_at: None,
+            size: 0,
+        };
+        assert_eq!(state(&plain, at(9)), "readable");
+        let expiring = VersionInfo { expires_at: Some(at(5)), ..plain.clone() };
+        assert!(state(&expiring, at(5)).starts_with("expired"));
+        assert!(state(&expiring, at(4)).starts_with("until"));
+        let deleted = VersionInfo { deleted_at: Some(at(3)), ..expiring };
+        assert!(state(&deleted, at(9)).starts_with("deleted"));
+        assert_eq!(state(&VersionInfo { destroyed: true, ..deleted }, at(9)), "destroyed");
+    }
+}

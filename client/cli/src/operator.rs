@@ -1,0 +1,106 @@
+//! `operator`: new keys, and whether the store is whole.
+
+use std::{
+    io::{self, IsTerminal},
+    path::PathBuf,
+};
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use strongroom_client::SecretBytes;
+
+use crate::{
+    context::Context,
+    failure::Failure,
+    init::{SealArgs, deliver_shares, prepare},
+    output::{View, plural},
+    profile::trimmed,
+    prompt,
+};
+
+#[derive(Args)]
+pub(crate) struct Operator {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Begin a new key term for all new writes
+    Rotate,
+    /// Make new shares, or move to another seal
+    Rekey(Rekey),
+    /// Read every record and compare the digest of all of them
+    Scrub,
+}
+
+#[derive(Args)]
+struct Rekey {
+    #[command(flatten)]
+    seal: SealArgs,
+    /// A file with current shares, one on each line, - for standard input; may be repeated. Without it they are asked for
+    #[arg(long, value_name = "FILE")]
+    share_file: Vec<PathBuf>,
+    /// Write each new share to a file of its own in this folder instead of printing them
+    #[arg(long, value_name = "DIR")]
+    out_dir: Option<PathBuf>,
+}
+
+pub(crate) async fn run(context: &Context, args: Operator) -> Result<(), Failure> {
+    match args.command {
+        Command::Rotate => {
+            let term = context.client().await?.sys().rotate().await?;
+            context.output.show(&json!({ "term": term }), View::Text(format!("key term {term}")))
+        }
+        Command::Rekey(rekey) => run_rekey(context, rekey).await,
+        Command::Scrub => scrub(context).await,
+    }
+}
+
+async fn run_rekey(context: &Context, args: Rekey) -> Result<(), Failure> {
+    let seal = args.seal.kind()?;
+    let client = context.client().await?;
+    let status = client.sys().status().await?;
+    if let Some(folder) = &args.out_dir {
+        prepare(folder)?;
+    }
+    let current = match status.threshold {
+        // A file seal: the server holds the proof itself.
+        0 => Vec::new(),
+        threshold => current_shares(&args.share_file, threshold)?,
+    };
+    let shares = client.sys().rekey(seal, &current).await?;
+    if shares.is_empty() {
+        return context.output.line("the key is in the server's key file now; older shares are worthless");
+    }
+    deliver_shares(&context.output, args.out_dir.as_deref(), &shares)?;
+    context
+        .output
+        .note("warning: older shares are worthless from now on; give each new one to another person");
+    Ok(())
+}
+
+fn current_shares(files: &[PathBuf], threshold: u32) -> Result<Vec<SecretBytes>, Failure> {
+    if !files.is_empty() || !io::stdin().is_terminal() {
+        return prompt::shares(files);
+    }
+    (1..=threshold)
+        .map(|n| prompt::hidden(&format!("Current share {n} of {threshold}")).map(trimmed))
+        .collect()
+}
+
+async fn scrub(context: &Context) -> Result<(), Failure> {
+    let found = context.client().await?.sys().scrub().await?;
+    let value = json!({ "records": found.records, "batch_seq": found.batch_seq, "problems": found.problems });
+    let text = match found.problems.len() {
+        0 => format!("{} records read, all is well", found.records),
+        count => format!(
+            "{} records read, {}:\n{}",
+            found.records,
+            plural(count, "problem"),
+            found.problems.join("\n")
+        ),
+    };
+    context.output.show(&value, View::Text(text))?;
+    if found.problems.is_empty() { Ok(()) } else { Err(Failure::No) }
+}

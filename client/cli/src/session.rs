@@ -1,0 +1,127 @@
+//! `login`, `logout`, `whoami`: one's own session.
+
+use std::{
+    io::{self, IsTerminal},
+    path::PathBuf,
+};
+
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use strongroom_client::Session;
+
+use crate::{context::Context, failure::Failure, output::View, profile::Server, prompt};
+
+#[derive(Args)]
+pub(crate) struct LoginArgs {
+    /// The name
+    #[arg(short, long)]
+    user: String,
+    /// A file with the password, - for standard input; without it the password is asked for
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Remember --address and --ca in the profile
+    #[arg(long)]
+    save: bool,
+}
+
+pub(crate) async fn login(context: &Context, args: LoginArgs) -> Result<(), Failure> {
+    let client = context.anonymous().await?;
+    let password = match &args.password_file {
+        Some(file) => prompt::word(file)?,
+        None if io::stdin().is_terminal() => prompt::hidden(&format!("Password of {}", args.user))?,
+        None => {
+            return Err(Failure::usage("nobody can be asked for the password: --password-file FILE, or -"));
+        }
+    };
+    let login = client.auth().login(&args.user, &password).await?;
+    context.profile.save_token(&login.token)?;
+    if args.save {
+        let server = context.server();
+        // Relative to this folder, not to the one of the next command.
+        let ca = server.ca.map(std::path::absolute).transpose()?;
+        let path = context.profile.save_server(Server { ca, ..server })?;
+        context.output.note(&format!("note: profile {} is in {}", context.profile.name, path.display()));
+    }
+    let text = format!(
+        "logged in as {} until {}",
+        login.session.principal,
+        until(login.session.expires_at, Timestamp::now())
+    );
+    context.output.show(&structured(&login.session), View::Text(text))
+}
+
+pub(crate) async fn logout(context: &Context) -> Result<(), Failure> {
+    let revoked = context.client().await?.auth().logout().await;
+    // A token that the server no longer takes is of no use either.
+    let gone = matches!(&revoked, Err(error) if is_gone(error));
+    if revoked.is_ok() || gone {
+        context.profile.forget_token()?;
+    }
+    if !gone {
+        revoked?;
+    }
+    context.output.line("logged out")
+}
+
+fn is_gone(error: &strongroom_client::Error) -> bool {
+    matches!(error.kind(), strongroom_client::ErrorKind::Unauthenticated(_))
+}
+
+pub(crate) async fn whoami(context: &Context) -> Result<(), Failure> {
+    let who = context.client().await?.auth().whoami().await?;
+    let mut value = structured(&who.session);
+    if let Some(object) = value.as_object_mut() {
+        object.insert("roles".into(), json!(who.roles));
+    }
+    let now = Timestamp::now();
+    let pairs = vec![
+        ("principal", who.session.principal),
+        ("method", who.session.method),
+        ("session", who.session.id),
+        ("groups", who.session.groups.join(", ")),
+        ("roles", who.roles.join(", ")),
+        ("expires", until(who.session.expires_at, now)),
+        ("renewable until", until(who.session.max_expires_at, now)),
+    ];
+    context.output.show(&value, View::Pairs(pairs))
+}
+
+pub(crate) fn structured(session: &Session) -> Value {
+    json!({
+        "session": session.id,
+        "principal": session.principal,
+        "method": session.method,
+        "groups": session.groups,
+        "issued_at": session.issued_at.to_string(),
+        "expires_at": session.expires_at.to_string(),
+        "max_expires_at": session.max_expires_at.to_string(),
+    })
+}
+
+/// "2026-01-01T00:00:00Z (in 7h 59m)".
+pub(crate) fn until(time: Timestamp, now: Timestamp) -> String {
+    let minutes = time.as_second().saturating_sub(now.as_second()).div_euclid(60);
+    let span = match minutes {
+        ..0 => "over".to_owned(),
+        0..60 => format!("in {minutes}m"),
+        60..2880 => format!("in {}h {}m", minutes / 60, minutes % 60),
+        _ => format!("in {} days", minutes / 1440),
+    };
+    format!("{time:.0} ({span})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_for_people() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let now = at(0);
+        assert_eq!(until(at(59 * 60), now), "1970-01-01T00:59:00Z (in 59m)");
+        assert!(until(at(8 * 3600), now).ends_with("(in 8h 0m)"));
+        assert!(until(at(30 * 86_400), now).ends_with("(in 30 days)"));
+        assert!(until(now, at(61)).ends_with("(over)"));
+    }
+}
