@@ -100,6 +100,15 @@ pub enum Error {
         /// In the store.
         data: u64,
     },
+    /// As many batches as the log says, but other ones.
+    #[error(
+        "the data is not what the audit log speaks of: both are at batch {0}, with different contents. \
+         Somebody restored another copy; start with --accept-rollback if that was you"
+    )]
+    Forked(u64),
+    /// Done, but the outcome could not be recorded. Not to be repeated blindly.
+    #[error("the request was carried out, but its outcome could not be written to the audit log")]
+    Unrecorded,
     /// The audit log is not this store's.
     #[error(
         "the audit log belongs to another store (its last checkpoint is not signed by this one); \
@@ -149,12 +158,12 @@ impl Error {
             Error::Sealed { .. } => Reason::Sealed,
             Error::NotSealed => Reason::NotSealed,
             Error::Share(_) => Reason::ShareRejected,
-            Error::Seal(SealError::Invalid(_)) | Error::Invalid(_) | Error::InvalidMany(_) => {
-                Reason::InvalidArgument
-            }
-            Error::Seal(_) | Error::Internal(_) | Error::RolledBack { .. } | Error::ForeignLog => {
-                Reason::Internal
-            }
+            Error::Seal(SealError::Invalid(_) | SealError::NoKeyFile)
+            | Error::Invalid(_)
+            | Error::InvalidMany(_) => Reason::InvalidArgument,
+            Error::RolledBack { .. } | Error::Forked(_) => Reason::RolledBack,
+            Error::ForeignLog => Reason::ForeignAuditLog,
+            Error::Seal(_) | Error::Internal(_) | Error::Unrecorded => Reason::Internal,
             Error::TokenMissing => Reason::TokenMissing,
             Error::Token(error) => token_reason(error),
             Error::Login(error) => login_reason(error),
