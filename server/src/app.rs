@@ -94,11 +94,9 @@ impl App {
             StorageKind::Sled => Arc::new(SledStore::open(sled_options(&config.storage))?),
         };
         let audit = open_audit(config, &clock)?;
-        let options = Options {
-            key_file: config.seal.key_file.clone().map(FileSeal::new),
-            accept_rollback,
-        };
-        let core = Core::start(store, audit, clock, Arc::clone(&entropy), Arc::clone(&metrics), options).await?;
+        let options = Options { key_file: config.seal.key_file.clone().map(FileSeal::new), accept_rollback };
+        let core =
+            Core::start(store, audit, clock, Arc::clone(&entropy), Arc::clone(&metrics), options).await?;
 
         let certificate = tls::Certificate::load(&config.tls.certificate, &config.tls.key)?;
         let listener = bind(config.listen.address).await?;
@@ -121,9 +119,11 @@ impl App {
             in_flight: usize::try_from(limits.in_flight).unwrap_or(usize::MAX),
             deadline: Duration::from_secs(limits.request_seconds),
         };
-        let connections = tls::accept(listener, certificate.server_config()?, Arc::clone(&metrics), stop.clone());
+        let connections =
+            tls::accept(listener, certificate.server_config()?, Arc::clone(&metrics), stop.clone());
         let mut tasks: JoinSet<Result<(), AppError>> = JoinSet::new();
-        let (api_stop, ops_stop, watch_stop, chores_stop) = (stop.clone(), stop.clone(), stop.clone(), stop.clone());
+        let (api_stop, ops_stop, watch_stop, chores_stop) =
+            (stop.clone(), stop.clone(), stop.clone(), stop.clone());
         tasks.spawn(async move { Ok(api.serve(connections, &*entropy, api_stop).await?) });
         let ops = ops_http::serve(ops, Arc::clone(&core), Arc::clone(&metrics), ops_stop);
         tasks.spawn(async move { ops.await.map_err(AppError::Ops) });

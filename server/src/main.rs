@@ -1,5 +1,9 @@
 //! `strongroom-server`: arguments -> configuration -> build -> run -> drain.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a person asked for on the command line goes to them")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what a person asked for on the command line goes to them"
+)]
 
 use std::process::ExitCode;
 

@@ -28,7 +28,12 @@ impl Cli {
 
     /// The same person with the token of that file instead of a login's.
     pub fn with_token(&self, file: &Path) -> Cli {
-        Cli { home: self.home.clone(), url: self.url.clone(), ca: self.ca.clone(), token_file: Some(file.into()) }
+        Cli {
+            home: self.home.clone(),
+            url: self.url.clone(),
+            ca: self.ca.clone(),
+            token_file: Some(file.into()),
+        }
     }
 
     /// What to set in a shell so that the commands work as printed.
@@ -52,7 +57,8 @@ impl Cli {
     pub fn run(&self, arguments: &[&str], input: &[u8]) -> io::Result<Output> {
         let mut command = Command::new(binary("strongroom")?);
         command.env_clear().env("PATH", "/usr/bin:/bin").envs(self.environment()).args(arguments);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
             // A command that does not read its input may end before it is written.
             let _ = stdin.write_all(input);
@@ -70,6 +76,10 @@ impl Cli {
         if output.status.success() {
             return Ok(out.into_owned());
         }
-        Err(io::Error::other(format!("strongroom {} ended with {}\n{out}{err}", arguments.join(" "), output.status)))
+        Err(io::Error::other(format!(
+            "strongroom {} ended with {}\n{out}{err}",
+            arguments.join(" "),
+            output.status
+        )))
     }
 }

@@ -79,13 +79,22 @@ pub fn table(figures: &[Figure]) -> String {
             figure.baseline.map(number).unwrap_or_default(),
             figure.ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
             figure.bar.clone(),
-            if figure.bar.is_empty() { "" } else if figure.reached { "yes" } else { "NO" }.to_owned(),
+            if figure.bar.is_empty() {
+                ""
+            } else if figure.reached {
+                "yes"
+            } else {
+                "NO"
+            }
+            .to_owned(),
         ]
     }));
-    let widths: Vec<usize> =
-        (0..6).map(|column| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..6)
+        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0))
+        .collect();
     let line = |row: &[String; 6]| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         cells.join("  ").trim_end().to_owned() + "\n"
     };
     rows.iter().map(line).collect()
@@ -93,7 +102,7 @@ pub fn table(figures: &[Figure]) -> String {
 
 fn number(value: f64) -> String {
     match value.abs() {
-        v if v == 0.0 => "0".to_owned(),
+        0.0 => "0".to_owned(),
         v if v >= 100.0 => format!("{value:.0}"),
         v if v >= 1.0 => format!("{value:.2}"),
         _ => format!("{value:.3}"),

@@ -3,8 +3,8 @@
 pub mod audit_log;
 pub mod bench;
 pub mod cli;
-pub mod figures;
 pub mod faults;
+pub mod figures;
 pub mod pki;
 pub mod raw;
 pub mod server;

@@ -55,7 +55,10 @@ pub fn binary(name: &str) -> io::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let folders = own.ancestors().skip(1).take(2);
     folders.map(|folder| folder.join(name)).find(|path| path.is_file()).ok_or_else(|| {
-        io::Error::new(io::ErrorKind::NotFound, format!("{name} is not built: run `cargo build --workspace` first"))
+        io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("{name} is not built: run `cargo build --workspace` first"),
+        )
     })
 }
 
@@ -84,7 +87,8 @@ impl Server {
             let log = Arc::clone(&log);
             thread::spawn(move || follow(BufReader::new(stderr), &log, &found));
         }
-        let mut server = Server { directory: directory.into(), url: String::new(), ops: ([0; 4], 0).into(), child, log };
+        let mut server =
+            Server { directory: directory.into(), url: String::new(), ops: ([0; 4], 0).into(), child, log };
         match listening.recv_timeout(DEADLINE) {
             Ok((api, ops)) => {
                 server.url = format!("https://{api}");

@@ -54,10 +54,18 @@ macro_rules! table {
 }
 
 macro_rules! is {
-    (sealed_too) => { true };
-    (unsealed) => { false };
-    (audited) => { true };
-    (silent) => { false };
+    (sealed_too) => {
+        true
+    };
+    (unsealed) => {
+        false
+    };
+    (audited) => {
+        true
+    };
+    (silent) => {
+        false
+    };
 }
 
 /// Without our package's name.

@@ -25,9 +25,10 @@ impl Auth for AuthService {
     async fn login(&self, request: Request<v1::LoginRequest>) -> Result<Response<v1::TokenResponse>, Status> {
         let context = context(&request)?;
         let credential = match request.into_inner().credential {
-            Some(login_request::Credential::Userpass(given)) => {
-                Ok(Credential::Userpass { name: given.name, password: given.password.unwrap_or_default().into() })
-            }
+            Some(login_request::Credential::Userpass(given)) => Ok(Credential::Userpass {
+                name: given.name,
+                password: given.password.unwrap_or_default().into(),
+            }),
             None => Err(Invalid::new("credential", "is missing; expected userpass")),
         };
         let login = Login { id: context.id, name: context.access.name, peer: context.peer, credential };
@@ -37,25 +38,47 @@ impl Auth for AuthService {
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::TokenResponse>, Status> {
-        call(&self.0, request, |_| Ok(Action::Session(SessionAction::Renew)), |answer, _| match answer {
-            Answer::Token(token, session) => Some(convert::token(token, &session)),
-            _ => None,
-        })
+        call(
+            &self.0,
+            request,
+            |_| Ok(Action::Session(SessionAction::Renew)),
+            |answer, _| match answer {
+                Answer::Token(token, session) => Some(convert::token(token, &session)),
+                _ => None,
+            },
+        )
         .await
     }
 
-    async fn whoami(&self, request: Request<v1::WhoamiRequest>) -> Result<Response<v1::WhoamiResponse>, Status> {
-        call(&self.0, request, |_| Ok(Action::Session(SessionAction::Whoami)), |answer, _| match answer {
-            Answer::Whoami(session, roles) => {
-                Some(v1::WhoamiResponse { session: Some(convert::session(&session)), roles })
-            }
-            _ => None,
-        })
+    async fn whoami(
+        &self,
+        request: Request<v1::WhoamiRequest>,
+    ) -> Result<Response<v1::WhoamiResponse>, Status> {
+        call(
+            &self.0,
+            request,
+            |_| Ok(Action::Session(SessionAction::Whoami)),
+            |answer, _| match answer {
+                Answer::Whoami(session, roles) => {
+                    Some(v1::WhoamiResponse { session: Some(convert::session(&session)), roles })
+                }
+                _ => None,
+            },
+        )
         .await
     }
 
-    async fn logout(&self, request: Request<v1::LogoutRequest>) -> Result<Response<v1::LogoutResponse>, Status> {
-        call(&self.0, request, |_| Ok(Action::Session(SessionAction::Logout)), |_, _| Some(v1::LogoutResponse {})).await
+    async fn logout(
+        &self,
+        request: Request<v1::LogoutRequest>,
+    ) -> Result<Response<v1::LogoutResponse>, Status> {
+        call(
+            &self.0,
+            request,
+            |_| Ok(Action::Session(SessionAction::Logout)),
+            |_, _| Some(v1::LogoutResponse {}),
+        )
+        .await
     }
 
     async fn revoke_sessions(
@@ -70,7 +93,9 @@ impl Auth for AuthService {
                     Some(Which::SessionId(id)) => tokens::Which::session(&id),
                     Some(Which::Principal(name)) => tokens::Which::principal(&name),
                     Some(Which::Method(name)) => tokens::Which::method(&name),
-                    None => Err(Invalid::new("which", "is missing; expected session_id, principal or method")),
+                    None => {
+                        Err(Invalid::new("which", "is missing; expected session_id, principal or method"))
+                    }
                 };
                 which.map(Action::Revoke)
             },
@@ -79,7 +104,10 @@ impl Auth for AuthService {
         .await
     }
 
-    async fn put_user(&self, request: Request<v1::PutUserRequest>) -> Result<Response<v1::PutUserResponse>, Status> {
+    async fn put_user(
+        &self,
+        request: Request<v1::PutUserRequest>,
+    ) -> Result<Response<v1::PutUserResponse>, Status> {
         call(
             &self.0,
             request,
@@ -112,12 +140,17 @@ impl Auth for AuthService {
         &self,
         request: Request<v1::ListUsersRequest>,
     ) -> Result<Response<v1::ListUsersResponse>, Status> {
-        call(&self.0, request, |_| Ok(Action::User(UserAction::List)), |answer, _| match answer {
-            Answer::Users(users) => {
-                Some(v1::ListUsersResponse { users: users.into_iter().map(convert::user).collect() })
-            }
-            _ => None,
-        })
+        call(
+            &self.0,
+            request,
+            |_| Ok(Action::User(UserAction::List)),
+            |answer, _| match answer {
+                Answer::Users(users) => {
+                    Some(v1::ListUsersResponse { users: users.into_iter().map(convert::user).collect() })
+                }
+                _ => None,
+            },
+        )
         .await
     }
 }

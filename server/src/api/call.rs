@@ -11,7 +11,6 @@ use crate::{
 };
 
 /// The context the layers left.
-#[expect(clippy::result_large_err, reason = "tonic's Status is what handlers return")]
 pub(super) fn context<M>(request: &Request<M>) -> Result<Context, Status> {
     request.extensions().get::<Context>().copied().ok_or_else(|| Status::internal("no request context"))
 }

@@ -44,7 +44,8 @@ pub(super) fn principal(text: &str, groups: &[String]) -> Result<Principal, Inva
 
 fn not_a_principal(text: &str) -> Invalid {
     let shown: String = text.chars().take(64).collect();
-    let problem = format!("is {shown:?}; expected root, userpass/NAME or kubernetes/CLUSTER/NAMESPACE/ACCOUNT");
+    let problem =
+        format!("is {shown:?}; expected root, userpass/NAME or kubernetes/CLUSTER/NAMESPACE/ACCOUNT");
     Invalid::new("principal", problem)
 }
 

@@ -62,7 +62,12 @@ pub(super) struct Shared {
 impl Shared {
     /// # Errors
     /// No randomness for the request ids.
-    pub(super) fn new(in_flight: usize, longest: Duration, entropy: &dyn Entropy, metrics: Arc<Metrics>) -> Result<Self, CryptoError> {
+    pub(super) fn new(
+        in_flight: usize,
+        longest: Duration,
+        entropy: &dyn Entropy,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, CryptoError> {
         Ok(Self {
             longest,
             unary_slots: Arc::new(Semaphore::new(in_flight)),
@@ -154,10 +159,12 @@ where
                 Ok(Ok(Err(never))) => match never {},
                 Ok(Err(_panic)) => {
                     tracing::error!(request_id = %id, rpc = access.name, "a handler panicked");
-                    refusal(Reason::Internal, "internal error; the server's log has the cause", id).into_http()
+                    refusal(Reason::Internal, "internal error; the server's log has the cause", id)
+                        .into_http()
                 }
                 Err(_elapsed) => {
-                    refusal(Reason::DeadlineExceeded, "the deadline passed; a write may have happened", id).into_http()
+                    refusal(Reason::DeadlineExceeded, "the deadline passed; a write may have happened", id)
+                        .into_http()
                 }
             };
             shared.metrics.request_finished(access.name, grpc_code(answer.headers()), started.elapsed());
@@ -208,11 +215,26 @@ fn with_id(mut answer: Response<Body>, id: RequestId) -> Response<Body> {
 /// "0" and absent are success; a status of a stream comes later and is counted as begun.
 fn grpc_code(headers: &HeaderMap) -> &'static str {
     const CODES: [&str; 17] = [
-        "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
-        "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE",
-        "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+        "OK",
+        "CANCELLED",
+        "UNKNOWN",
+        "INVALID_ARGUMENT",
+        "DEADLINE_EXCEEDED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "UNAUTHENTICATED",
     ];
-    let code = headers.get("grpc-status").and_then(|value| value.to_str().ok()?.parse::<usize>().ok()).unwrap_or(0);
+    let code =
+        headers.get("grpc-status").and_then(|value| value.to_str().ok()?.parse::<usize>().ok()).unwrap_or(0);
     CODES.get(code).copied().unwrap_or("UNKNOWN")
 }
 

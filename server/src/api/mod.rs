@@ -20,8 +20,8 @@ use futures_util::{Stream, StreamExt};
 use strongroom_proto::{
     FILE_DESCRIPTOR_SET, limits as wire,
     v1::{
-        audit_server::AuditServer, auth_server::AuthServer, policy_server::PolicyServer, secrets_server::SecretsServer,
-        sys_server::SysServer,
+        audit_server::AuditServer, auth_server::AuthServer, policy_server::PolicyServer,
+        secrets_server::SecretsServer, sys_server::SysServer,
     },
 };
 use tokio::sync::mpsc;
@@ -109,7 +109,10 @@ impl Api {
             .add_service(bounded!(PolicyServer, policy::PolicyService(Arc::clone(&core))))
             .add_service(bounded!(SysServer, sys::SysService(Arc::clone(&core))))
             .add_service(bounded!(AuditServer, audit::AuditService(core)))
-            .serve_with_incoming_shutdown(ReceiverStream::new(connections).map(Ok::<_, Infallible>), stop.cancelled_owned())
+            .serve_with_incoming_shutdown(
+                ReceiverStream::new(connections).map(Ok::<_, Infallible>),
+                stop.cancelled_owned(),
+            )
             .await;
         follower.abort();
         Ok(served?)

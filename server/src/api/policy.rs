@@ -29,11 +29,19 @@ impl Policy for PolicyService {
         .await
     }
 
-    async fn export(&self, request: Request<v1::ExportRequest>) -> Result<Response<v1::ExportResponse>, Status> {
-        call(&self.0, request, |_| Ok(Action::Policy(PolicyAction::Export)), |answer, _| match answer {
-            Answer::Policy(yaml) => Some(v1::ExportResponse { yaml }),
-            _ => None,
-        })
+    async fn export(
+        &self,
+        request: Request<v1::ExportRequest>,
+    ) -> Result<Response<v1::ExportResponse>, Status> {
+        call(
+            &self.0,
+            request,
+            |_| Ok(Action::Policy(PolicyAction::Export)),
+            |answer, _| match answer {
+                Answer::Policy(yaml) => Some(v1::ExportResponse { yaml }),
+                _ => None,
+            },
+        )
         .await
     }
 
@@ -45,7 +53,10 @@ impl Policy for PolicyService {
         .await
     }
 
-    async fn who_can(&self, request: Request<v1::WhoCanRequest>) -> Result<Response<v1::WhoCanResponse>, Status> {
+    async fn who_can(
+        &self,
+        request: Request<v1::WhoCanRequest>,
+    ) -> Result<Response<v1::WhoCanResponse>, Status> {
         call(
             &self.0,
             request,

@@ -98,7 +98,10 @@ impl Secrets for SecretsService {
         .await
     }
 
-    async fn delete(&self, request: Request<v1::DeleteRequest>) -> Result<Response<v1::SecretMetadata>, Status> {
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::SecretMetadata>, Status> {
         call(
             &self.0,
             request,
@@ -108,7 +111,10 @@ impl Secrets for SecretsService {
         .await
     }
 
-    async fn undelete(&self, request: Request<v1::UndeleteRequest>) -> Result<Response<v1::SecretMetadata>, Status> {
+    async fn undelete(
+        &self,
+        request: Request<v1::UndeleteRequest>,
+    ) -> Result<Response<v1::SecretMetadata>, Status> {
         call(
             &self.0,
             request,
@@ -118,7 +124,10 @@ impl Secrets for SecretsService {
         .await
     }
 
-    async fn destroy(&self, request: Request<v1::DestroyRequest>) -> Result<Response<v1::DestroyResponse>, Status> {
+    async fn destroy(
+        &self,
+        request: Request<v1::DestroyRequest>,
+    ) -> Result<Response<v1::DestroyResponse>, Status> {
         call(
             &self.0,
             request,
@@ -132,7 +141,8 @@ impl Secrets for SecretsService {
         &self,
         request: Request<v1::GetMetadataRequest>,
     ) -> Result<Response<v1::SecretMetadata>, Status> {
-        call(&self.0, request, |message| at(&message.path, Kv::GetMetadata), |answer, _| metadata(answer)).await
+        call(&self.0, request, |message| at(&message.path, Kv::GetMetadata), |answer, _| metadata(answer))
+            .await
     }
 
     async fn update_metadata(
@@ -198,7 +208,10 @@ fn parse_patch(message: v1::PatchRequest) -> Result<Action, Invalid> {
             Some(Set(value)) => Some(SecretBytes::from(value)),
             Some(Remove(true)) => None,
             Some(Remove(false)) | None => {
-                return Err(Invalid::new(format!("changes[{key:?}]"), "says nothing; expected set, or remove: true"));
+                return Err(Invalid::new(
+                    format!("changes[{key:?}]"),
+                    "says nothing; expected set, or remove: true",
+                ));
             }
         };
         changes.insert(name, change);
@@ -215,7 +228,10 @@ fn parse_patch(message: v1::PatchRequest) -> Result<Action, Invalid> {
 fn parse_list(message: v1::ListRequest) -> Result<Action, Invalid> {
     let page_size = message.page_size.unwrap_or(limits::PAGE_SIZE);
     if page_size == 0 || page_size > limits::PAGE_SIZE {
-        return Err(Invalid::new("page_size", format!("is {page_size}; expected 1 to {}", limits::PAGE_SIZE)));
+        return Err(Invalid::new(
+            "page_size",
+            format!("is {page_size}; expected 1 to {}", limits::PAGE_SIZE),
+        ));
     }
     let page_token = Some(message.page_token).filter(|token| !token.is_empty());
     at(&message.path, Kv::List { page_size, page_token })
@@ -232,8 +248,13 @@ fn parse_watch(message: v1::WatchRequest) -> Result<Action, Invalid> {
         .enumerate()
         .map(|(index, path)| convert::path(&format!("paths[{index}]"), path))
         .collect::<Result<_, _>>()?;
-    if let Some(stranger) = paths.iter().find(|path| paths.first().is_some_and(|first| first.mount() != path.mount())) {
-        return Err(Invalid::new("paths", format!("{stranger} is of another mount; expected one mount per watch")));
+    if let Some(stranger) =
+        paths.iter().find(|path| paths.first().is_some_and(|first| first.mount() != path.mount()))
+    {
+        return Err(Invalid::new(
+            "paths",
+            format!("{stranger} is of another mount; expected one mount per watch"),
+        ));
     }
     Ok(Action::Engine { paths, operation: Operation::Kv(Kv::Watch) })
 }

@@ -19,10 +19,14 @@ pub(super) fn refusal(reason: Reason, sentence: &str, id: RequestId) -> Status {
     with_reason(reason, sentence.to_owned(), HashMap::new(), id)
 }
 
-fn with_reason(reason: Reason, sentence: String, mut metadata: HashMap<String, String>, id: RequestId) -> Status {
+fn with_reason(
+    reason: Reason,
+    sentence: String,
+    mut metadata: HashMap<String, String>,
+    id: RequestId,
+) -> Status {
     metadata.insert("request_id".to_owned(), id.to_string());
     let mut details = ErrorDetails::new();
     details.set_error_info(reason.as_str(), DOMAIN, metadata);
     Status::with_error_details(reason.code(), sentence, details)
 }
-

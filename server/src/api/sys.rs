@@ -11,7 +11,7 @@ use super::{
     status::status,
 };
 use crate::{
-    core::{self, Action, Answer, Core, Unauthenticated, SysAction},
+    core::{self, Action, Answer, Core, SysAction, Unauthenticated},
     model::{Invalid, SecretBytes},
     seal::SealConfig,
 };
@@ -38,7 +38,10 @@ impl Sys for SysService {
         }))
     }
 
-    async fn unseal(&self, request: Request<v1::UnsealRequest>) -> Result<Response<v1::StatusResponse>, Status> {
+    async fn unseal(
+        &self,
+        request: Request<v1::UnsealRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
         let context = context(&request)?;
         let from = Unauthenticated { id: context.id, name: context.access.name, peer: context.peer };
         let share: SecretBytes = request.into_inner().share.unwrap_or_default().into();
@@ -50,11 +53,19 @@ impl Sys for SysService {
         call(&self.0, request, |_| Ok(Action::Sys(SysAction::Seal)), |_, _| Some(v1::SealResponse {})).await
     }
 
-    async fn rotate(&self, request: Request<v1::RotateRequest>) -> Result<Response<v1::RotateResponse>, Status> {
-        call(&self.0, request, |_| Ok(Action::Sys(SysAction::Rotate)), |answer, _| match answer {
-            Answer::Term(term) => Some(v1::RotateResponse { term }),
-            _ => None,
-        })
+    async fn rotate(
+        &self,
+        request: Request<v1::RotateRequest>,
+    ) -> Result<Response<v1::RotateResponse>, Status> {
+        call(
+            &self.0,
+            request,
+            |_| Ok(Action::Sys(SysAction::Rotate)),
+            |answer, _| match answer {
+                Answer::Term(term) => Some(v1::RotateResponse { term }),
+                _ => None,
+            },
+        )
         .await
     }
 
@@ -78,14 +89,19 @@ impl Sys for SysService {
     }
 
     async fn scrub(&self, request: Request<v1::ScrubRequest>) -> Result<Response<v1::ScrubResponse>, Status> {
-        call(&self.0, request, |_| Ok(Action::Sys(SysAction::Scrub)), |answer, _| match answer {
-            Answer::Scrub(report) => Some(v1::ScrubResponse {
-                records: report.records,
-                batch_seq: report.batch_seq,
-                problems: report.problems,
-            }),
-            _ => None,
-        })
+        call(
+            &self.0,
+            request,
+            |_| Ok(Action::Sys(SysAction::Scrub)),
+            |answer, _| match answer {
+                Answer::Scrub(report) => Some(v1::ScrubResponse {
+                    records: report.records,
+                    batch_seq: report.batch_seq,
+                    problems: report.problems,
+                }),
+                _ => None,
+            },
+        )
         .await
     }
 }
@@ -93,8 +109,9 @@ impl Sys for SysService {
 fn seal_config(config: Option<v1::SealConfig>) -> Result<SealConfig, Invalid> {
     match config.and_then(|config| config.kind) {
         Some(seal_config::Kind::Shamir(given)) => {
-            let shares = u8::try_from(given.shares)
-                .map_err(|_| Invalid::new("seal.shamir.shares", format!("is {}; expected 1 to 255", given.shares)))?;
+            let shares = u8::try_from(given.shares).map_err(|_| {
+                Invalid::new("seal.shamir.shares", format!("is {}; expected 1 to 255", given.shares))
+            })?;
             let threshold = u8::try_from(given.threshold).map_err(|_| {
                 Invalid::new("seal.shamir.threshold", format!("is {}; expected 1 to 10", given.threshold))
             })?;

@@ -149,8 +149,12 @@ impl Error {
             Error::Sealed { .. } => Reason::Sealed,
             Error::NotSealed => Reason::NotSealed,
             Error::Share(_) => Reason::ShareRejected,
-            Error::Seal(SealError::Invalid(_)) | Error::Invalid(_) | Error::InvalidMany(_) => Reason::InvalidArgument,
-            Error::Seal(_) | Error::Internal(_) | Error::RolledBack { .. } | Error::ForeignLog => Reason::Internal,
+            Error::Seal(SealError::Invalid(_)) | Error::Invalid(_) | Error::InvalidMany(_) => {
+                Reason::InvalidArgument
+            }
+            Error::Seal(_) | Error::Internal(_) | Error::RolledBack { .. } | Error::ForeignLog => {
+                Reason::Internal
+            }
             Error::TokenMissing => Reason::TokenMissing,
             Error::Token(error) => token_reason(error),
             Error::Login(error) => login_reason(error),
@@ -195,7 +199,9 @@ impl Error {
             Error::Invalid(invalid) | Error::Engine(EngineError::Invalid(invalid)) => {
                 vec![("field", invalid.field.clone()), ("problem", invalid.problem.clone())]
             }
-            Error::Engine(EngineError::VersionMismatch { current, .. } | EngineError::CasRequired { current }) => {
+            Error::Engine(
+                EngineError::VersionMismatch { current, .. } | EngineError::CasRequired { current },
+            ) => {
                 vec![("current_version", current.to_string())]
             }
             Error::Engine(EngineError::Deleted { version, at }) => {

@@ -108,7 +108,15 @@ fn authorize(
     core.entropy.fill(&mut decision).map_err(|error| Error::Internal(error.to_string()))?;
     let context = policy::Context { peer: asked.peer, now: asked.at };
     let principal = Arc::clone(&asked.session.principal);
-    policy::authorize(&unsealed.policy.current(), asked.id, DecisionId(decision), principal, verbs, paths, context)
-        .map(Some)
-        .map_err(|refused| Error::Refused(Box::new(refused)))
+    policy::authorize(
+        &unsealed.policy.current(),
+        asked.id,
+        DecisionId(decision),
+        principal,
+        verbs,
+        paths,
+        context,
+    )
+    .map(Some)
+    .map_err(|refused| Error::Refused(Box::new(refused)))
 }

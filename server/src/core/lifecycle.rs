@@ -95,9 +95,13 @@ impl Core {
         let store_id = StoreId(id);
         let root = Key::random(entropy)?;
         let keyring = Keyring::create(entropy, now)?.seal(&root, store_id, entropy)?;
-        let (record, shares) = seal::create(config, &root, store_id, self.options.key_file.as_ref(), entropy)?;
+        let (record, shares) =
+            seal::create(config, &root, store_id, self.options.key_file.as_ref(), entropy)?;
         let batch = Batch {
-            conditions: vec![(SEAL_KEY.to_vec(), Condition::Absent), (KEYRING_KEY.to_vec(), Condition::Absent)],
+            conditions: vec![
+                (SEAL_KEY.to_vec(), Condition::Absent),
+                (KEYRING_KEY.to_vec(), Condition::Absent),
+            ],
             puts: vec![(SEAL_KEY.to_vec(), record.encode()), (KEYRING_KEY.to_vec(), keyring)],
             deletes: Vec::new(),
         };
@@ -149,7 +153,11 @@ impl Core {
     }
 
     /// Moves to another seal, with another root key; what lies below the keyring stays as it is.
-    pub(super) async fn rekey(&self, config: SealConfig, shares: &[SecretBytes]) -> Result<Vec<SecretBytes>, Error> {
+    pub(super) async fn rekey(
+        &self,
+        config: SealConfig,
+        shares: &[SecretBytes],
+    ) -> Result<Vec<SecretBytes>, Error> {
         let mut held = self.lifecycle.lock().await;
         let unsealed = self.unsealed()?;
         let current = unsealed.seal.load_full();
@@ -173,7 +181,8 @@ impl Core {
         if shares.is_empty() {
             return Ok(());
         }
-        Err(Invalid::new("current_shares", "are given, but the present seal is a key file; expected none").into())
+        Err(Invalid::new("current_shares", "are given, but the present seal is a key file; expected none")
+            .into())
     }
 
     /// From a root key to a serving core. On any error the server stays sealed.
@@ -182,8 +191,10 @@ impl Core {
         let bytes = self.store.get(KEYRING_KEY).await.map_err(BarrierError::from)?;
         let bytes = bytes.ok_or_else(|| Error::Internal("the keyring is missing".to_owned()))?;
         let keyring = Keyring::open(&root, store_id, &bytes.value)?;
-        let (store, entropy, clock) = (Arc::clone(&self.store), Arc::clone(&self.entropy), Arc::clone(&self.clock));
-        let barrier = Barrier::open(store, store_id, keyring, Arc::clone(&entropy), Arc::clone(&clock)).await?;
+        let (store, entropy, clock) =
+            (Arc::clone(&self.store), Arc::clone(&self.entropy), Arc::clone(&self.clock));
+        let barrier =
+            Barrier::open(store, store_id, keyring, Arc::clone(&entropy), Arc::clone(&clock)).await?;
         let signer = SigningKey::from_seed(&barrier.purpose(Purpose::AuditSign))?;
         self.refuse_rollback(&barrier, &signer.public_key())?;
 
@@ -245,7 +256,9 @@ impl Core {
         if unsealed.barrier.rotation_due() {
             match self.rotate().await {
                 Ok(term) => tracing::info!(term, "a new key term was started: the last one was over"),
-                Err(error) => tracing::error!(%error, "no new key term could be started; tried again in an hour"),
+                Err(error) => {
+                    tracing::error!(%error, "no new key term could be started; tried again in an hour")
+                }
             }
         }
     }
@@ -277,5 +290,8 @@ impl Unsealed {
 
 async fn read_seal(store: &dyn Store) -> Result<Option<SealRecord>, Error> {
     let found = store.get(SEAL_KEY).await.map_err(BarrierError::from)?;
-    Ok(found.map(|record| SealRecord::decode(&record.value)).transpose().map_err(|error| Error::Internal(error.to_string()))?)
+    found
+        .map(|record| SealRecord::decode(&record.value))
+        .transpose()
+        .map_err(|error| Error::Internal(error.to_string()))
 }

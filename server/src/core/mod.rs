@@ -2,10 +2,10 @@
 //!
 //! The state is a type, not a flag: whoever needs keys asks for [`Unsealed`] and cannot go on without it.
 
-mod long_stream;
 mod error;
 mod handle;
 mod lifecycle;
+mod long_stream;
 mod record;
 mod request;
 mod run;
@@ -20,8 +20,7 @@ pub use error::Error;
 pub use handle::handle;
 pub use lifecycle::{Initialized, Options};
 pub use request::{
-    Action, Answer, Answers, AuditAction, CanI, PolicyAction, Request, SessionAction, SysAction,
-    UserAction,
+    Action, Answer, Answers, AuditAction, CanI, PolicyAction, Request, SessionAction, SysAction, UserAction,
 };
 pub use unauthenticated::{Login, Unauthenticated, init, login, unseal};
 
@@ -112,7 +111,9 @@ impl Core {
         let (record, key_term) = match &**phase {
             Phase::Uninitialized => (None, None),
             Phase::Sealed(record) => (Some(Arc::new(record.clone())), None),
-            Phase::Unsealed(unsealed) => (Some(unsealed.seal.load_full()), Some(unsealed.barrier.active_term())),
+            Phase::Unsealed(unsealed) => {
+                (Some(unsealed.seal.load_full()), Some(unsealed.barrier.active_term()))
+            }
         };
         Status {
             initialized: record.is_some(),
@@ -137,8 +138,20 @@ impl Core {
         let health = self.audit.health();
         match health.failed {
             Some(cause) => Err(AuditError::Unavailable { cause }.into()),
-            None if health.full => Err(AuditError::Unavailable { cause: "its file system is full".into() }.into()),
+            None if health.full => {
+                Err(AuditError::Unavailable { cause: "its file system is full".into() }.into())
+            }
             None => Ok(()),
+        }
+    }
+
+    /// Sets what is measured only when somebody asks.
+    pub fn measure(&self, metrics: &Metrics) {
+        let health = self.audit.health();
+        let writable = health.failed.is_none() && !health.full;
+        metrics.set_audit(health.records, health.groups, health.suppressed, writable);
+        if let Phase::Unsealed(unsealed) = &**self.phase.load() {
+            metrics.set_store_batches(unsealed.barrier.state().batch_seq);
         }
     }
 

@@ -77,7 +77,8 @@ impl Asked {
     ) -> Result<Recorded, AuditError> {
         let place = Place::of(action);
         let fields = hashed_fields(&unsealed.redactor, action);
-        let fields: Vec<(&str, Hashed)> = fields.iter().map(|(name, hash)| (name.as_str(), hash.clone())).collect();
+        let fields: Vec<(&str, Hashed)> =
+            fields.iter().map(|(name, hash)| (name.as_str(), hash.clone())).collect();
         let decision = allowed.map(|allowed| Decision {
             id: allowed.decision_id(),
             effect: Effect::Allow,
@@ -96,7 +97,12 @@ impl Asked {
     }
 
     /// A no, recorded before it is told.
-    pub(super) async fn refuse(&self, core: &Core, action: Option<&Action>, error: Error) -> Result<Answer, Error> {
+    pub(super) async fn refuse(
+        &self,
+        core: &Core,
+        action: Option<&Action>,
+        error: Error,
+    ) -> Result<Answer, Error> {
         let place = action.map(Place::of);
         let decision = match &error {
             Error::Refused(refused) => Some(Decision {

@@ -23,7 +23,9 @@ pub(super) async fn run(
     action: Action,
 ) -> Result<Answer, Error> {
     match (action, permit) {
-        (Action::Engine { operation, .. }, Some(permit)) => engine(core, unsealed, asked, permit, operation).await,
+        (Action::Engine { operation, .. }, Some(permit)) => {
+            engine(core, unsealed, asked, permit, operation).await
+        }
         (Action::Session(action), _) => session(unsealed, asked, action).await,
         (Action::Revoke(which), Some(_)) => {
             unsealed.tokens.revoke(which, core.clock.now()).await?;
@@ -49,7 +51,9 @@ async fn engine(
         return Err(Error::NoSuch(format!("the mount {}/", place.mount())));
     };
     match engine.run(permit, operation).await {
-        Ok(Output::Kv(kv::Output::Paths(pages))) => Ok(Answer::Paths(engine_errors(pages, place.to_string()))),
+        Ok(Output::Kv(kv::Output::Paths(pages))) => {
+            Ok(Answer::Paths(engine_errors(pages, place.to_string())))
+        }
         Ok(Output::Kv(kv::Output::Changes(changes))) => {
             let changes = engine_errors(changes, place.to_string());
             Ok(Answer::Changes(long_stream::while_valid(core, unsealed, asked, changes)))
@@ -138,7 +142,9 @@ async fn policy(unsealed: &Unsealed, asked: &Asked, action: PolicyAction) -> Res
         }
         PolicyAction::Export => Ok(Answer::Policy(unsealed.policy.documents().to_yaml())),
         PolicyAction::CanI(question) => Ok(can_i(unsealed, asked, &question)),
-        PolicyAction::WhoCan { verb, path } => Ok(Answer::WhoCan(unsealed.policy.current().who_can(verb, &path))),
+        PolicyAction::WhoCan { verb, path } => {
+            Ok(Answer::WhoCan(unsealed.policy.current().who_can(verb, &path)))
+        }
     }
 }
 
@@ -146,7 +152,9 @@ async fn sys(core: &Core, unsealed: &Unsealed, action: SysAction) -> Result<Answ
     match action {
         SysAction::Seal => core.seal().await.map(|()| Answer::Done),
         SysAction::Rotate => core.rotate().await.map(Answer::Term),
-        SysAction::Rekey { seal, current_shares } => core.rekey(seal, &current_shares).await.map(Answer::Shares),
+        SysAction::Rekey { seal, current_shares } => {
+            core.rekey(seal, &current_shares).await.map(Answer::Shares)
+        }
         SysAction::Scrub => Ok(Answer::Scrub(unsealed.barrier.scrub().await?)),
     }
 }
@@ -167,6 +175,8 @@ async fn audit(
         AuditAction::Query { filter, limit } => {
             Ok(Answer::Lines(long_stream::lines(core.audit.reader().query(filter, limit)?)))
         }
-        AuditAction::Hash(value) => Ok(Answer::Hash(unsealed.redactor.hash(value.expose()).as_str().to_owned())),
+        AuditAction::Hash(value) => {
+            Ok(Answer::Hash(unsealed.redactor.hash(value.expose()).as_str().to_owned()))
+        }
     }
 }

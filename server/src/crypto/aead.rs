@@ -65,9 +65,8 @@ pub fn open(parent: &Key, label: &str, context: &[u8], sealed: &[u8]) -> Result<
         return Err(CryptoError);
     }
     let mut buffer = Zeroizing::new(body.to_vec());
-    let plaintext = cipher(key)?
-        .open_in_place(zero_nonce(), Aad::from(context), &mut buffer)
-        .map_err(|_| CryptoError)?;
+    let plaintext =
+        cipher(key)?.open_in_place(zero_nonce(), Aad::from(context), &mut buffer).map_err(|_| CryptoError)?;
     Ok(SecretBytes::from(&*plaintext))
 }
 

@@ -26,7 +26,14 @@ pub enum Verb {
 impl Verb {
     /// All of them, in the order of the documentation.
     pub const ALL: [Verb; 8] = [
-        Verb::Read, Verb::List, Verb::Create, Verb::Update, Verb::Delete, Verb::Destroy, Verb::Use, Verb::Manage,
+        Verb::Read,
+        Verb::List,
+        Verb::Create,
+        Verb::Update,
+        Verb::Delete,
+        Verb::Destroy,
+        Verb::Use,
+        Verb::Manage,
     ];
 
     /// The word used in policies, on the wire and in the audit log.

@@ -60,7 +60,11 @@ impl Plan {
 ///
 /// # Errors
 /// All that does not fit: bindings left without their role, names to remove that are not there, too much of something.
-pub fn plan(current: &Documents, apply: Documents, remove: &[(ObjectKind, String)]) -> Result<Plan, Vec<Invalid>> {
+pub fn plan(
+    current: &Documents,
+    apply: Documents,
+    remove: &[(ObjectKind, String)],
+) -> Result<Plan, Vec<Invalid>> {
     let mut problems = Vec::new();
     let mut touched: BTreeSet<(ObjectKind, Arc<str>)> =
         apply.names().map(|(kind, name)| (kind, Arc::clone(name))).collect();
@@ -80,7 +84,9 @@ pub fn plan(current: &Documents, apply: Documents, remove: &[(ObjectKind, String
     }
     next.extend(apply);
     problems.extend(dangling(&next));
-    for (what, count, most) in [("roles", next.roles.len(), ROLES), ("bindings", next.bindings.len(), BINDINGS)] {
+    for (what, count, most) in
+        [("roles", next.roles.len(), ROLES), ("bindings", next.bindings.len(), BINDINGS)]
+    {
         if count > most {
             problems.push(Invalid::new("yaml", format!("makes {count} {what}; at most {most} are allowed")));
         }
@@ -89,14 +95,16 @@ pub fn plan(current: &Documents, apply: Documents, remove: &[(ObjectKind, String
     for (kind, name) in &touched {
         let bytes = next.text(*kind, name).map_or(0, |text| text.len());
         if bytes > DOCUMENT_BYTES {
-            let problem = format!("has {bytes} bytes as canonical YAML; at most {DOCUMENT_BYTES} are allowed");
+            let problem =
+                format!("has {bytes} bytes as canonical YAML; at most {DOCUMENT_BYTES} are allowed");
             problems.push(Invalid::new(format!("{kind} {name}"), problem));
         }
         // A removal is a line with the name; between two documents stands `---`.
         total += bytes + name.len() + 16;
     }
     if total > PLAN_BYTES {
-        let problem = format!("has {total} bytes as canonical YAML; at most {PLAN_BYTES} at once: apply it in parts");
+        let problem =
+            format!("has {total} bytes as canonical YAML; at most {PLAN_BYTES} at once: apply it in parts");
         problems.push(Invalid::new("yaml", problem));
     }
     if !problems.is_empty() {
@@ -117,7 +125,10 @@ fn change(current: &Documents, next: &Documents, kind: ObjectKind, name: &str) -
     let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
     let diff = match action {
         Action::Unchanged => String::new(),
-        _ => TextDiff::from_lines(old.as_str(), new.as_str()).unified_diff().header("before", "after").to_string(),
+        _ => TextDiff::from_lines(old.as_str(), new.as_str())
+            .unified_diff()
+            .header("before", "after")
+            .to_string(),
     };
     Change { kind, name: name.to_owned(), action, diff }
 }

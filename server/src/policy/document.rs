@@ -198,7 +198,8 @@ impl fmt::Display for Verbs {
         if *self == Verbs::ALL {
             return f.write_str("[\"*\"]");
         }
-        let words = Verb::ALL.into_iter().filter(|verb| self.has(*verb)).map(Verb::as_str).collect::<Vec<_>>();
+        let words =
+            Verb::ALL.into_iter().filter(|verb| self.has(*verb)).map(Verb::as_str).collect::<Vec<_>>();
         write!(f, "[{}]", words.join(", "))
     }
 }
@@ -210,7 +211,12 @@ impl fmt::Display for Binding {
             let any = |text: &Option<Arc<str>>| quoted(text.as_deref().unwrap_or("*"));
             let fields = match subject {
                 Subject::ServiceAccount { cluster, namespace, name } => {
-                    format!("cluster: {}, namespace: {}, name: {}", quoted(cluster), any(namespace), any(name))
+                    format!(
+                        "cluster: {}, namespace: {}, name: {}",
+                        quoted(cluster),
+                        any(namespace),
+                        any(name)
+                    )
                 }
                 Subject::User { method, name } | Subject::Group { method, name } => {
                     format!("method: {}, name: {}", quoted(method), quoted(name))

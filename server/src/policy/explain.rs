@@ -36,7 +36,9 @@ impl PolicySet {
                 let values = values_of(subject);
                 let certain = patterns().any(|pattern| pattern.matches(path, &values, Unfilled::Nothing));
                 let mut possible = patterns().filter(|pattern| {
-                    let open = pattern.variables().all(|variable| values.get(variable).is_some() || unknown(subject, variable.as_str()));
+                    let open = pattern.variables().all(|variable| {
+                        values.get(variable).is_some() || unknown(subject, variable.as_str())
+                    });
                     open && pattern.matches(path, &values, Unfilled::Everything)
                 });
                 let Some(pattern) = possible.next() else { continue };
@@ -95,7 +97,8 @@ fn rule_denial(
     if rule.effect != Effect::Deny || !rule.verbs.has(verb) {
         return None;
     }
-    let mut matching = rule.paths.iter().filter(|pattern| pattern.matches(path, values, Unfilled::Everything)).peekable();
+    let mut matching =
+        rule.paths.iter().filter(|pattern| pattern.matches(path, values, Unfilled::Everything)).peekable();
     matching.peek()?;
     let known = |variable: super::pattern::Variable| !unknown(subject, variable.as_str());
     let sure = matching.any(|pattern| pattern.variables().all(known));
@@ -105,7 +108,9 @@ fn rule_denial(
 /// What is known of everybody who is this subject.
 fn values_of(subject: &Subject) -> Values<'_> {
     match subject {
-        Subject::User { method, name } => Values { method: Some(method), user: Some(name), ..Values::default() },
+        Subject::User { method, name } => {
+            Values { method: Some(method), user: Some(name), ..Values::default() }
+        }
         Subject::Group { method, .. } => Values { method: Some(method), ..Values::default() },
         Subject::ServiceAccount { cluster, namespace, name } => Values {
             cluster: Some(cluster),

@@ -34,7 +34,9 @@ fn segment_fits(glob: &[char], text: &[char]) -> bool {
     match (glob.split_first(), text.split_first()) {
         (None, None) => true,
         (Some((&('*' | UNFILLED), rest)), None) => segment_fits(rest, text),
-        (Some((&('*' | UNFILLED), rest)), Some((_, tail))) => segment_fits(rest, text) || segment_fits(glob, tail),
+        (Some((&('*' | UNFILLED), rest)), Some((_, tail))) => {
+            segment_fits(rest, text) || segment_fits(glob, tail)
+        }
         (Some((wanted, rest)), Some((found, tail))) => wanted == found && segment_fits(rest, tail),
         (None, Some(_)) | (Some(_), None) => false,
     }
@@ -97,7 +99,9 @@ impl Policy {
                 let near = match (binding.network, question.context.peer) {
                     (None, _) => true,
                     (Some(_), None) => rule.deny,
-                    (Some(byte), Some(peer)) => peer.to_string().trim_start_matches("::ffff:").starts_with(&format!("{byte}.")),
+                    (Some(byte), Some(peer)) => {
+                        peer.to_string().trim_start_matches("::ffff:").starts_with(&format!("{byte}."))
+                    }
                 };
                 let now = question.context.now.as_millis();
                 let early = binding.from.is_some_and(|from| now < i64::from(from) * 1000);
@@ -125,11 +129,19 @@ impl Policy {
             let _ = writeln!(yaml, "---\nkind: Role\nname: role-{at}\nrules:");
             for rule in rules {
                 let effect = if rule.deny { "deny" } else { "allow" };
-                let _ = writeln!(yaml, "- {{paths: {:?}, verbs: {:?}, effect: {effect}}}", rule.paths, rule.verbs);
+                let _ = writeln!(
+                    yaml,
+                    "- {{paths: {:?}, verbs: {:?}, effect: {effect}}}",
+                    rule.paths, rule.verbs
+                );
             }
         }
         for (at, binding) in self.bindings.iter().enumerate() {
-            let _ = writeln!(yaml, "---\nkind: Binding\nname: binding-{at}\nrole: role-{}\nsubjects:", binding.role);
+            let _ = writeln!(
+                yaml,
+                "---\nkind: Binding\nname: binding-{at}\nrole: role-{}\nsubjects:",
+                binding.role
+            );
             for [kind, first, second, third] in &binding.subjects {
                 let _ = match kind.as_str() {
                     "sa" => writeln!(
@@ -141,7 +153,9 @@ impl Policy {
             }
             let network = binding.network.map(|byte| format!("cidrs: [{byte}.0.0.0/8]"));
             let time = |name: &str, seconds: Option<u32>| {
-                seconds.map(|seconds| format!("{name}: {:?}", Timestamp::from_millis(i64::from(seconds) * 1000).to_string()))
+                seconds.map(|seconds| {
+                    format!("{name}: {:?}", Timestamp::from_millis(i64::from(seconds) * 1000).to_string())
+                })
             };
             let conditions = [network, time("from", binding.from), time("until", binding.until)];
             let conditions = conditions.into_iter().flatten().collect::<Vec<_>>().join(", ");
@@ -177,8 +191,25 @@ impl Dice {
 
     fn pattern(&mut self) -> String {
         const PARTS: [&str; 19] = [
-            "secret", "secret", "secret", "a", "b", "ab", "sys", "*", "a*", "*b", "a*b", "*a*", "{{namespace}}",
-            "{{user}}", "{{pod}}", "x-{{serviceaccount}}", "{{cluster}}-*", "{{method}}", "{{namespace}}{{pod}}",
+            "secret",
+            "secret",
+            "secret",
+            "a",
+            "b",
+            "ab",
+            "sys",
+            "*",
+            "a*",
+            "*b",
+            "a*b",
+            "*a*",
+            "{{namespace}}",
+            "{{user}}",
+            "{{pod}}",
+            "x-{{serviceaccount}}",
+            "{{cluster}}-*",
+            "{{method}}",
+            "{{namespace}}{{pod}}",
         ];
         let mut parts: Vec<&str> = (0..self.below(4)).map(|_| self.one(&PARTS)).collect();
         if parts.is_empty() || self.chance(3) {
@@ -249,8 +280,20 @@ impl Dice {
     }
 
     fn path(&mut self) -> Option<Path> {
-        const PARTS: [&str; 12] =
-            ["secret", "secret", "a", "b", "ab", "aab", "x-a", "x-", "main-1", "userpass", "kubernetes", "sys"];
+        const PARTS: [&str; 12] = [
+            "secret",
+            "secret",
+            "a",
+            "b",
+            "ab",
+            "aab",
+            "x-a",
+            "x-",
+            "main-1",
+            "userpass",
+            "kubernetes",
+            "sys",
+        ];
         let mut parts = vec![self.one(&["secret", "secret", "a", "sys"])];
         parts.extend((0..self.below(4)).map(|_| self.one(&PARTS)).collect::<Vec<_>>());
         Path::parse(&parts.join("/")).ok()

@@ -58,11 +58,14 @@ impl Documents {
 }
 
 fn read(yaml: &str, trusted: bool) -> Result<Documents, Vec<Invalid>> {
-    let nodes: Vec<Spanned<Node>> = serde_saphyr::from_multiple_with_options(yaml, options(yaml)).map_err(|error| {
-        let line = error.location().map_or(String::new(), |location| format!(" (line {})", location.line()));
-        vec![Invalid::new(format!("yaml{line}"), format!("is not YAML: {}", error.without_snippet()))]
-    })?;
-    let mut reader = Reader { documents: Documents::default(), problems: Vec::new(), trusted, place: String::new() };
+    let nodes: Vec<Spanned<Node>> =
+        serde_saphyr::from_multiple_with_options(yaml, options(yaml)).map_err(|error| {
+            let line =
+                error.location().map_or(String::new(), |location| format!(" (line {})", location.line()));
+            vec![Invalid::new(format!("yaml{line}"), format!("is not YAML: {}", error.without_snippet()))]
+        })?;
+    let mut reader =
+        Reader { documents: Documents::default(), problems: Vec::new(), trusted, place: String::new() };
     for (at, node) in nodes.iter().enumerate() {
         reader.document(at, node);
     }
@@ -82,6 +85,8 @@ fn options(yaml: &str) -> serde_saphyr::Options {
     let most = yaml.len().saturating_mul(2).saturating_add(64);
     serde_saphyr::options! {
         with_snippet: false,
+        // YAML 1.2: a user may be called y or no.
+        strict_booleans: true,
         budget: serde_saphyr::budget! {
             max_documents: ROLES + BINDINGS,
             max_events: most,
@@ -146,7 +151,8 @@ impl Reader {
         self.known("", fields, &["kind", "name", "rules"]);
         let name = self.name(node, fields);
         let rules = self.list(node, fields, "", "rules", RULES);
-        let rules = rules.iter().enumerate().filter_map(|(at, rule)| self.rule(&format!("rules[{at}]"), rule));
+        let rules =
+            rules.iter().enumerate().filter_map(|(at, rule)| self.rule(&format!("rules[{at}]"), rule));
         let rules = rules.collect::<Vec<_>>();
         let Some(name) = name else { return };
         if self.documents.roles.contains_key(&name) {
@@ -196,7 +202,11 @@ impl Reader {
                 None if word == "*" => verbs = Verbs::ALL,
                 None => {
                     let all = Verb::ALL.map(Verb::as_str).join(", ");
-                    self.problem(&place, verb, format!("is {word:?}; expected one of {all}, or \"*\" for all"));
+                    self.problem(
+                        &place,
+                        verb,
+                        format!("is {word:?}; expected one of {all}, or \"*\" for all"),
+                    );
                 }
             }
         }
@@ -214,16 +224,22 @@ impl Reader {
             sound
         });
         let subjects = self.list(node, fields, "", "subjects", SUBJECTS);
-        let subjects =
-            subjects.iter().enumerate().filter_map(|(at, subject)| self.subject(&format!("subjects[{at}]"), subject));
+        let subjects = subjects
+            .iter()
+            .enumerate()
+            .filter_map(|(at, subject)| self.subject(&format!("subjects[{at}]"), subject));
         let subjects = subjects.collect::<Vec<_>>();
         let conditions = field(fields, "conditions").map(|conditions| self.conditions(conditions));
         let (Some(name), Some((role, _))) = (name, role) else { return };
         if self.documents.bindings.contains_key(&name) {
             return self.problem("name", node, "is there twice");
         }
-        let binding =
-            Binding { name: Arc::clone(&name), role: role.into(), subjects, conditions: conditions.unwrap_or_default() };
+        let binding = Binding {
+            name: Arc::clone(&name),
+            role: role.into(),
+            subjects,
+            conditions: conditions.unwrap_or_default(),
+        };
         self.documents.bindings.insert(name, Arc::new(binding));
     }
 
@@ -255,10 +271,18 @@ impl Reader {
                 let (method, name) =
                     (self.word(inner, fields, &place, "method"), self.word(inner, fields, &place, "name"));
                 let (method, name) = (method?, name?);
-                Some(if kind == "user" { Subject::User { method, name } } else { Subject::Group { method, name } })
+                Some(if kind == "user" {
+                    Subject::User { method, name }
+                } else {
+                    Subject::Group { method, name }
+                })
             }
             _ => {
-                self.problem(&place, inner, "is not a kind of subject; expected serviceAccount, user or group");
+                self.problem(
+                    &place,
+                    inner,
+                    "is not a kind of subject; expected serviceAccount, user or group",
+                );
                 None
             }
         }
@@ -278,12 +302,17 @@ impl Reader {
                         self.problem(&place, cidr, format!("is {text:?}; write the IPv4 network itself"));
                     }
                     Ok(net) if net.trunc() != net => {
-                        let problem = format!("is {text:?}, an address within a network; expected {}", net.trunc());
+                        let problem =
+                            format!("is {text:?}, an address within a network; expected {}", net.trunc());
                         self.problem(&place, cidr, problem);
                     }
                     Ok(net) => cidrs.push(net),
                     Err(_) => {
-                        self.problem(&place, cidr, format!("is {text:?}; expected a network such as 10.0.0.0/8"));
+                        self.problem(
+                            &place,
+                            cidr,
+                            format!("is {text:?}; expected a network such as 10.0.0.0/8"),
+                        );
                     }
                 }
             }
@@ -308,16 +337,19 @@ impl Reader {
 
     fn known(&mut self, place: &str, fields: Fields<'_>, known: &[&str]) {
         for (name, node) in fields.iter().filter(|(name, _)| !known.contains(&name.as_str())) {
-            self.problem(place, node, format!("has the unknown field {name:?}; there are {}", known.join(", ")));
+            self.problem(
+                place,
+                node,
+                format!("has the unknown field {name:?}; there are {}", known.join(", ")),
+            );
         }
     }
 
     fn name(&mut self, node: &Spanned<Node>, fields: Fields<'_>) -> Option<Arc<str>> {
         let (text, name) = self.required(node, fields, "", "name")?;
         if !is_name(text) {
-            let problem = format!(
-                "is {text:?}; expected 1 to {NAME_BYTES} of a-z 0-9 and -, and not - at the start"
-            );
+            let problem =
+                format!("is {text:?}; expected 1 to {NAME_BYTES} of a-z 0-9 and -, and not - at the start");
             self.problem("name", name, problem);
             return None;
         }
@@ -329,9 +361,18 @@ impl Reader {
     }
 
     /// A name of the outside world: nothing is folded, but nothing that cannot be read is taken either.
-    fn word(&mut self, node: &Spanned<Node>, fields: Fields<'_>, place: &str, name: &str) -> Option<Arc<str>> {
+    fn word(
+        &mut self,
+        node: &Spanned<Node>,
+        fields: Fields<'_>,
+        place: &str,
+        name: &str,
+    ) -> Option<Arc<str>> {
         let (text, word) = self.required(node, fields, place, name)?;
-        let odd = |c: char| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+        let odd = |c: char| {
+            c.is_control()
+                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+        };
         let problem = if text.is_empty() || text.len() > SUBJECT_BYTES {
             format!("has {} bytes; expected 1 to {SUBJECT_BYTES}", text.len())
         } else if text.contains(odd) || text.trim() != text {

@@ -187,7 +187,9 @@ impl Segment {
             "*" => return Ok(Segment::Any),
             "**" => return Err("has ** before its end; ** is only allowed as the last segment".into()),
             _ if text.contains("**") => {
-                return Err(format!("has ** as a part of the segment {text:?}; write * there, or ** alone at the end"));
+                return Err(format!(
+                    "has ** as a part of the segment {text:?}; write * there, or ** alone at the end"
+                ));
             }
             _ => {}
         }
@@ -213,8 +215,9 @@ impl Segment {
                 None => unfilled == Unfilled::Everything,
             },
             // No value holds a `*`, so the filled text says what it means.
-            Segment::Mixed(pieces) => fill(pieces, values, unfilled)
-                .is_some_and(|glob| wildcard(glob.as_bytes(), text.as_bytes())),
+            Segment::Mixed(pieces) => {
+                fill(pieces, values, unfilled).is_some_and(|glob| wildcard(glob.as_bytes(), text.as_bytes()))
+            }
         }
     }
 }
@@ -237,7 +240,9 @@ fn pieces(segment: &str) -> Result<Vec<Piece>, String> {
 fn push_text(pieces: &mut Vec<Piece>, text: &str) -> Result<(), String> {
     let odd = |c: &char| !(c.is_ascii_alphanumeric() || "._~@:+=-*".contains(*c));
     if let Some(c) = text.chars().find(odd) {
-        return Err(format!("holds {c:?}; allowed are A-Z a-z 0-9 . _ ~ @ : + = - and *, ** and {{{{templates}}}}"));
+        return Err(format!(
+            "holds {c:?}; allowed are A-Z a-z 0-9 . _ ~ @ : + = - and *, ** and {{{{templates}}}}"
+        ));
     }
     if !text.is_empty() {
         pieces.push(Piece::Text(text.into()));

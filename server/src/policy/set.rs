@@ -100,8 +100,12 @@ impl PolicySet {
 
     fn grants_mut(&mut self, subject: &Subject) -> &mut Grants {
         match subject {
-            Subject::User { method, name } => named(&mut self.users, method).entry(Arc::clone(name)).or_default(),
-            Subject::Group { method, name } => named(&mut self.groups, method).entry(Arc::clone(name)).or_default(),
+            Subject::User { method, name } => {
+                named(&mut self.users, method).entry(Arc::clone(name)).or_default()
+            }
+            Subject::Group { method, name } => {
+                named(&mut self.groups, method).entry(Arc::clone(name)).or_default()
+            }
             Subject::ServiceAccount { cluster, namespace, name } => {
                 let cluster = self.clusters.entry(Arc::clone(cluster)).or_default();
                 let Some(namespace) = namespace else { return &mut cluster.any };
@@ -139,7 +143,10 @@ impl PolicySet {
                 (self.service_account(cluster, Some(namespace), Some(name)), &[][..])
             }
         };
-        direct.into_iter().flatten().chain(groups.iter().filter_map(|group| self.group(&group.method, &group.name)))
+        direct
+            .into_iter()
+            .flatten()
+            .chain(groups.iter().filter_map(|group| self.group(&group.method, &group.name)))
     }
 
     /// What is bound to a subject itself, or to a wider one that always holds it.
@@ -161,7 +168,12 @@ impl PolicySet {
         self.groups.get(method)?.get(name)
     }
 
-    fn service_account(&self, cluster: &str, namespace: Option<&str>, name: Option<&str>) -> [Option<&Grants>; 3] {
+    fn service_account(
+        &self,
+        cluster: &str,
+        namespace: Option<&str>,
+        name: Option<&str>,
+    ) -> [Option<&Grants>; 3] {
         let Some(cluster) = self.clusters.get(cluster) else { return [None; 3] };
         let namespace = namespace.and_then(|namespace| cluster.namespaces.get(namespace));
         let exact = namespace.zip(name).and_then(|(namespace, name)| namespace.accounts.get(name));

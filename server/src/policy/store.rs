@@ -211,17 +211,24 @@ impl Journal {
     fn batches(&self) -> Vec<Changes> {
         let mut batches = vec![Changes::default()];
         let mut bytes = 0;
-        let puts = self.put.names().filter_map(|(kind, name)| Some((kind, name, Some(self.put.text(kind, name)?))));
+        let puts =
+            self.put.names().filter_map(|(kind, name)| Some((kind, name, Some(self.put.text(kind, name)?))));
         let deletes = self.removed.iter().map(|(kind, name)| (*kind, name, None));
         for (kind, name, text) in puts.chain(deletes) {
             bytes += text.as_ref().map_or(0, String::len);
-            let full = |last: &Changes| last.puts.len() + last.deletes.len() >= BATCH_RECORDS || bytes > BATCH_BYTES;
+            let full =
+                |last: &Changes| last.puts.len() + last.deletes.len() >= BATCH_RECORDS || bytes > BATCH_BYTES;
             if batches.last().is_none_or(full) {
                 batches.push(Changes::default());
                 bytes = text.as_ref().map_or(0, String::len);
             }
             let Some(batch) = batches.last_mut() else { continue };
-            let address = Address { kind: record_kind(kind), folder: DOCUMENTS.into(), name: (&**name).into(), part: 0 };
+            let address = Address {
+                kind: record_kind(kind),
+                folder: DOCUMENTS.into(),
+                name: (&**name).into(),
+                part: 0,
+            };
             match text {
                 Some(text) => batch.puts.push((address, SecretBytes::new(text.into_bytes()))),
                 None => batch.deletes.push(address),
@@ -274,7 +281,10 @@ impl Journal {
             let (kind, name) = line.split_once(' ')?;
             Some((ObjectKind::parse(kind)?, name.into()))
         };
-        Some(Self { removed: removed.lines().map(name).collect::<Option<_>>()?, put: Documents::parse(yaml).ok()? })
+        Some(Self {
+            removed: removed.lines().map(name).collect::<Option<_>>()?,
+            put: Documents::parse(yaml).ok()?,
+        })
     }
 }
 

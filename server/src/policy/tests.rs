@@ -49,7 +49,8 @@ fn allow(pattern: &str) -> PolicySet {
 }
 
 fn deny(pattern: &str, subject: &str) -> PolicySet {
-    let rules = format!("{{paths: [\"**\"], verbs: \"*\"}}, {{paths: [\"{pattern}\"], verbs: \"*\", effect: deny}}");
+    let rules =
+        format!("{{paths: [\"**\"], verbs: \"*\"}}, {{paths: [\"{pattern}\"], verbs: \"*\", effect: deny}}");
     bound(&rules, subject)
 }
 
@@ -62,7 +63,11 @@ fn patterns_match_segments() {
         ("secret/**", &["secret", "secret/a", "secret/a/b/c"], &["secretx", "secretx/a"]),
         ("**", &["secret", "a/b/c"], &[]),
         ("secret/a*", &["secret/a", "secret/abc"], &["secret/ba", "secret/a/b"]),
-        ("secret/*-db-*", &["secret/x-db-y", "secret/-db-", "secret/-db-db-"], &["secret/x-db", "secret/x-d/b-y"]),
+        (
+            "secret/*-db-*",
+            &["secret/x-db-y", "secret/-db-", "secret/-db-db-"],
+            &["secret/x-db", "secret/x-d/b-y"],
+        ),
         ("*/a/**", &["x/a", "x/a/b"], &["a", "x/b"]),
     ];
     for (pattern, yes, no) in cases {
@@ -91,7 +96,10 @@ fn nothing_is_allowed_without_a_rule() {
     assert_eq!(decision(&set, &user("alice", &[]), Verb::List, "secret/a"), Decision::Deny(None));
     assert_eq!(decision(&set, &user("bob", &[]), Verb::Read, "secret/a"), Decision::Deny(None));
     assert_eq!(decision(&set, &user("Alice", &[]), Verb::Read, "secret/a"), Decision::Deny(None));
-    assert_eq!(decision(&set, &account("alice", "alice", None), Verb::Read, "secret/a"), Decision::Deny(None));
+    assert_eq!(
+        decision(&set, &account("alice", "alice", None), Verb::Read, "secret/a"),
+        Decision::Deny(None)
+    );
     assert_eq!(decision(&set, &user("alice", &[]), Verb::List, "x").to_string(), "no rule allows it");
 }
 
@@ -168,7 +176,8 @@ fn templates_are_filled_for_whoever_asks() {
 fn a_name_never_becomes_a_pattern() {
     let pods = "serviceAccount: {cluster: main, namespace: \"*\", name: \"*\"}";
     let set = bound("{paths: [\"secret/{{namespace}}/**\", \"secret/x{{namespace}}\"], verbs: [read]}", pods);
-    for name in ["*", "**", "a*", "a/b", "/", "", ".", "..", "{{user}}", "ä", "a\0", "A B", &"n".repeat(129)] {
+    for name in ["*", "**", "a*", "a/b", "/", "", ".", "..", "{{user}}", "ä", "a\0", "A B", &"n".repeat(129)]
+    {
         for at in ["secret", "secret/a", "secret/a/b", "secret/xa", "secret/x", "secret/x.", "secret/ab/c"] {
             assert!(!reads(&set, &account(name, "web", None), at), "{name:?} {at}");
         }
@@ -244,11 +253,15 @@ fn conditions_hold_or_the_binding_does_not_count() {
 #[test]
 fn default_roles_are_what_they_say() {
     let bind = |role: &str| set(&format!("{{kind: Binding, name: b, role: {role}, subjects: [{ALICE}]}}"));
-    let may = |set: &PolicySet, verb, at| matches!(decision(set, &user("alice", &[]), verb, at), Decision::Allow(_));
+    let may = |set: &PolicySet, verb, at| {
+        matches!(decision(set, &user("alice", &[]), verb, at), Decision::Allow(_))
+    };
     let (admin, operator, auditor) = (bind("admin"), bind("operator"), bind("auditor"));
     for verb in Verb::ALL {
         assert!(may(&admin, verb, "secret/a") && may(&admin, verb, "sys/policy"));
-        for at in ["secret/a", "sys/policy", "sys/auth/userpass/x", "sys/tokens", "sys/audit", "sys/mounts", "sys"] {
+        for at in
+            ["secret/a", "sys/policy", "sys/auth/userpass/x", "sys/tokens", "sys/audit", "sys/mounts", "sys"]
+        {
             assert!(!may(&operator, verb, at), "{verb} {at}");
         }
         assert_eq!(may(&auditor, verb, "sys/audit"), verb == Verb::Read);
@@ -291,7 +304,15 @@ fn a_scope_shows_what_may_be_seen() {
     let scope = allowed.scope();
     let folders = ["secret", "secret/a", "secret/a/b", "secret/a/b/c", "secret/all/x/y"];
     assert!(folders.into_iter().all(|folder| scope.sees_folder(&path(folder))));
-    for folder in ["sys", "secret/b", "secret/new", "secret/all/hidden", "secret/all/hidden/x", "secret/a/b/c/d", "secret/t"] {
+    for folder in [
+        "sys",
+        "secret/b",
+        "secret/new",
+        "secret/all/hidden",
+        "secret/all/hidden/x",
+        "secret/a/b/c/d",
+        "secret/t",
+    ] {
         assert!(!scope.sees_folder(&path(folder)), "{folder}");
     }
     assert!(scope.sees_leaf(&path("secret/a/b/c")) && !scope.sees_leaf(&path("secret/new/x")));
@@ -389,13 +410,33 @@ kind: Rule
 #[test]
 fn hostile_documents_are_refused() {
     let role = |name: &str| format!("kind: Role\nname: {name}\nrules: [{{paths: [a], verbs: [read]}}]\n");
-    for name in ["root", "admin", "operator", "auditor", "\" root\"", "ROOT", "\"\"", "-a", "a_b", "ro\u{2060}ot", "\u{ff52}oot", "true", "~", "[a]"] {
+    for name in [
+        "root",
+        "admin",
+        "operator",
+        "auditor",
+        "\" root\"",
+        "ROOT",
+        "\"\"",
+        "-a",
+        "a_b",
+        "ro\u{2060}ot",
+        "\u{ff52}oot",
+        "true",
+        "~",
+        "[a]",
+    ] {
         assert!(Documents::parse(&role(name)).is_err(), "{name}");
     }
-    assert!(Documents::parse(&role(&"a".repeat(63))).is_ok() && Documents::parse(&role(&"a".repeat(64))).is_err());
+    assert!(
+        Documents::parse(&role(&"a".repeat(63))).is_ok() && Documents::parse(&role(&"a".repeat(64))).is_err()
+    );
     let binding = |subject: &str| format!("{{kind: Binding, name: b, role: r, subjects: [{subject}]}}");
     for name in ["\"\"", "\"a*\"", "\" a\"", "\"a\\n\"", "\"a\\u202eb\"", "\"a\\u200b\"", "5", "null"] {
-        assert!(Documents::parse(&binding(&format!("user: {{method: userpass, name: {name}}}"))).is_err(), "{name}");
+        assert!(
+            Documents::parse(&binding(&format!("user: {{method: userpass, name: {name}}}"))).is_err(),
+            "{name}"
+        );
     }
     for yaml in [
         "kind: Binding\nname: b\nrole: root\nsubjects: [{user: {method: m, name: n}}]",
@@ -415,7 +456,9 @@ fn hostile_documents_are_refused() {
     }
     assert!(Documents::parse(&format!("{}---\n{}", role("a"), role("a"))).is_err());
     assert!(Documents::parse(&format!("kind: {}", "[".repeat(10_000))).is_err());
-    let most = |count| format!("kind: Role\nname: a\nrules: [{}]", vec!["{paths: [a], verbs: [read]}"; count].join(", "));
+    let most = |count| {
+        format!("kind: Role\nname: a\nrules: [{}]", vec!["{paths: [a], verbs: [read]}"; count].join(", "))
+    };
     assert!(Documents::parse(&most(256)).is_ok() && Documents::parse(&most(257)).is_err());
     assert_eq!(Documents::parse("").unwrap(), Documents::default());
 }
@@ -436,8 +479,10 @@ fn a_plan_shows_what_changes() {
     let current = Documents::parse(PAIR).unwrap();
     let apply = "kind: Role\nname: r\nrules: [{paths: [a], verbs: [read, list]}]\n---\n\
                  kind: Role\nname: new\nrules: [{paths: [a], verbs: \"*\"}]\n";
-    let plan = plan(&current, Documents::parse(apply).unwrap(), &[(ObjectKind::Binding, "b".into())]).unwrap();
-    let changes: Vec<_> = plan.changes().iter().map(|change| (change.kind, &*change.name, change.action)).collect();
+    let plan =
+        plan(&current, Documents::parse(apply).unwrap(), &[(ObjectKind::Binding, "b".into())]).unwrap();
+    let changes: Vec<_> =
+        plan.changes().iter().map(|change| (change.kind, &*change.name, change.action)).collect();
     assert_eq!(
         changes,
         [
@@ -460,7 +505,10 @@ fn a_plan_that_does_not_fit_is_refused() {
         let problems = plan(&current, Documents::parse(apply).unwrap(), &remove).err().unwrap();
         problems.iter().map(Invalid::to_string).collect::<Vec<_>>()
     };
-    assert_eq!(refused("", &[(ObjectKind::Role, "r")]), ["Binding b, role: names the role \"r\", which does not exist"]);
+    assert_eq!(
+        refused("", &[(ObjectKind::Role, "r")]),
+        ["Binding b, role: names the role \"r\", which does not exist"]
+    );
     let lost = "{kind: Binding, name: c, role: lost, subjects: [{user: {method: m, name: n}}]}";
     assert_eq!(
         refused(lost, &[(ObjectKind::Role, "x"), (ObjectKind::Role, "admin")]),
@@ -471,7 +519,9 @@ fn a_plan_that_does_not_fit_is_refused() {
         ]
     );
     assert_eq!(refused(PAIR, &[(ObjectKind::Binding, "b")]).len(), 1);
-    let subjects = (0..1024).map(|n| format!("{{user: {{method: m, name: {}{n}}}}}", "n".repeat(60))).collect::<Vec<_>>();
+    let subjects = (0..1024)
+        .map(|n| format!("{{user: {{method: m, name: {}{n}}}}}", "n".repeat(60)))
+        .collect::<Vec<_>>();
     let large = format!("{{kind: Binding, name: c, role: r, subjects: [{}]}}", subjects.join(", "));
     assert!(refused(&large, &[])[0].contains("at most 57344 are allowed"));
 }

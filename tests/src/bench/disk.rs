@@ -12,9 +12,8 @@ use std::{
 /// # Errors
 /// The disk's.
 pub fn groups_per_second(directory: &Path, files: usize, bytes: usize, span: Duration) -> io::Result<f64> {
-    let mut open: Vec<File> = (0..files)
-        .map(|n| File::create(directory.join(format!("disk-{n}"))))
-        .collect::<io::Result<_>>()?;
+    let mut open: Vec<File> =
+        (0..files).map(|n| File::create(directory.join(format!("disk-{n}")))).collect::<io::Result<_>>()?;
     let data = vec![0x5a; bytes];
     let started = Instant::now();
     let mut groups = 0.0;

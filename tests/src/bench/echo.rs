@@ -61,7 +61,10 @@ pub async fn serve(pki: &Path) -> io::Result<()> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
     let answer = v1::GetResponse {
-        data: BTreeMap::from([("value".to_owned(), v1::Sensitive { value: vec![b'x'; super::subject::VALUE_BYTES] })]),
+        data: BTreeMap::from([(
+            "value".to_owned(),
+            v1::Sensitive { value: vec![b'x'; super::subject::VALUE_BYTES] },
+        )]),
         version: 1,
         metadata: Some(v1::VersionMetadata {
             version: 1,

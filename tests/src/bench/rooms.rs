@@ -45,8 +45,13 @@ pub struct Size {
 pub const QUICK: Size =
     Size { span: Duration::from_millis(1500), rounds: 2, few: 1000, folder: 10_000, scale: &[1000, 10_000] };
 /// What the notes report.
-pub const FULL: Size =
-    Size { span: Duration::from_secs(4), rounds: 5, few: 1000, folder: 100_000, scale: &[1000, 100_000, 1_000_000] };
+pub const FULL: Size = Size {
+    span: Duration::from_secs(4),
+    rounds: 5,
+    few: 1000,
+    folder: 100_000,
+    scale: &[1000, 100_000, 1_000_000],
+};
 
 /// Bytes of one read's line in the audit log, about.
 const AUDIT_LINE: usize = 700;
@@ -57,7 +62,12 @@ async fn get(channel: Channel, token: MetadataValue<Ascii>, path: String) -> Res
     SecretsClient::new(channel).get(with(&token, v1::GetRequest { path, version: None })).await.map(drop)
 }
 
-async fn reads(channels: &[Channel], token: &MetadataValue<Ascii>, count: u64, shape: Shape) -> io::Result<Measured> {
+async fn reads(
+    channels: &[Channel],
+    token: &MetadataValue<Ascii>,
+    count: u64,
+    shape: Shape,
+) -> io::Result<Measured> {
     let token = token.clone();
     run(channels, shape, move |channel, number| get(channel, token.clone(), path_of(number, count))).await
 }
@@ -102,16 +112,40 @@ pub async fn read(work: &Path, size: Size) -> io::Result<Vec<Figure>> {
         }
         let bar = if durability == "fsync" { Bar::AtLeast(0.7) } else { Bar::None };
         let name = |what: &str| format!("read, {durability}: {what}");
-        figures.push(Figure::ratio(&name("4 x 64 in flight"), median(rates), "requests/s", median(echo_rates), bar));
+        figures.push(Figure::ratio(
+            &name("4 x 64 in flight"),
+            median(rates),
+            "requests/s",
+            median(echo_rates),
+            bar,
+        ));
         let bar = if durability == "fsync" { Bar::AtMost(2.0) } else { Bar::None };
-        figures.push(Figure::ratio(&name("p99, 4 x 64 in flight"), median(tails), "us", median(echo_tails), bar));
+        figures.push(Figure::ratio(
+            &name("p99, 4 x 64 in flight"),
+            median(tails),
+            "us",
+            median(echo_tails),
+            bar,
+        ));
         let echo_single = median(echo_singles);
         if durability == "fsync" {
             let group = 1e6 / disk::groups_per_second(&directory, 1, AUDIT_LINE, size.span / 2)?;
             let allowed = echo_single + group;
-            figures.push(Figure::ratio(&name("one at a time, p50, against echo + one fsync"), median(singles), "us", allowed, Bar::AtMost(1.0)));
+            figures.push(Figure::ratio(
+                &name("one at a time, p50, against echo + one fsync"),
+                median(singles),
+                "us",
+                allowed,
+                Bar::AtMost(1.0),
+            ));
         } else {
-            figures.push(Figure::ratio(&name("one at a time, p50"), median(singles), "us", echo_single, Bar::AtMost(1.5)));
+            figures.push(Figure::ratio(
+                &name("one at a time, p50"),
+                median(singles),
+                "us",
+                echo_single,
+                Bar::AtMost(1.5),
+            ));
         }
     }
     Ok(figures)
@@ -144,7 +178,13 @@ pub async fn write(work: &Path, size: Size) -> io::Result<Vec<Figure>> {
         tails.push(measured.quantile_us(0.99));
     }
     Ok(vec![
-        Figure::ratio("durable write, 64 in flight", median(rates), "writes/s", median(bare), Bar::AtLeast(0.7)),
+        Figure::ratio(
+            "durable write, 64 in flight",
+            median(rates),
+            "writes/s",
+            median(bare),
+            Bar::AtLeast(0.7),
+        ),
         Figure::plain("durable write, 64 in flight, p99", median(tails), "us", Bar::None),
     ])
 }
@@ -172,7 +212,12 @@ pub async fn list(work: &Path, size: Size) -> io::Result<Vec<Figure>> {
     let name = format!("list one page of 1,000 in a folder of {}", size.folder);
     Ok(vec![
         Figure::plain(&name, median(later), "ms", Bar::AtMost(20.0)),
-        Figure::plain(&format!("{name}, the first after a start"), first.unwrap_or(f64::NAN), "ms", Bar::None),
+        Figure::plain(
+            &format!("{name}, the first after a start"),
+            first.unwrap_or(f64::NAN),
+            "ms",
+            Bar::None,
+        ),
     ])
 }
 
@@ -183,7 +228,12 @@ pub async fn list(work: &Path, size: Size) -> io::Result<Vec<Figure>> {
 pub async fn scale(work: &Path, size: Size) -> io::Result<Vec<Figure>> {
     let mut figures = Vec::new();
     let idle = Subject::start(&fresh(work, "idle")?, &Options::default()).await?;
-    figures.push(Figure::plain("memory, idle and empty", resident_mib(idle.server.pid())?, "MiB", Bar::AtMost(30.0)));
+    figures.push(Figure::plain(
+        "memory, idle and empty",
+        resident_mib(idle.server.pid())?,
+        "MiB",
+        Bar::AtMost(30.0),
+    ));
     drop(idle);
 
     let directory = fresh(work, "scale")?;
@@ -215,8 +265,19 @@ pub async fn scale(work: &Path, size: Size) -> io::Result<Vec<Figure>> {
         let judged = count == largest;
         let bar = |bar: Bar| if judged { bar } else { Bar::None };
         let name = |what: &str| format!("{count} secrets: {what}");
-        figures.push(Figure::ratio(&name("read p50 against the smallest"), latency, "us", smallest, bar(Bar::AtMost(1.3))));
-        figures.push(Figure::plain(&name("start to serving, unseal included"), start, "s", bar(Bar::AtMost(3.0))));
+        figures.push(Figure::ratio(
+            &name("read p50 against the smallest"),
+            latency,
+            "us",
+            smallest,
+            bar(Bar::AtMost(1.3)),
+        ));
+        figures.push(Figure::plain(
+            &name("start to serving, unseal included"),
+            start,
+            "s",
+            bar(Bar::AtMost(3.0)),
+        ));
         figures.push(Figure::plain(&name("resident memory"), resident, "MiB", bar(Bar::AtMost(300.0))));
     }
     Ok(figures)
@@ -246,8 +307,19 @@ pub fn policy(size: Size) -> io::Result<Vec<Figure>> {
     let (few, _) = decision_ns(10, 100, size.span / 2)?;
     let (many, compile) = decision_ns(10_000, 100_000, size.span / 2)?;
     Ok(vec![
-        Figure::plain("policy decision, 10,000 roles and 100,000 bindings", many / 1000.0, "us", Bar::AtMost(2.0)),
-        Figure::ratio("policy decision, against 10 roles and 100 bindings", many, "ns", few, Bar::AtMost(1.5)),
+        Figure::plain(
+            "policy decision, 10,000 roles and 100,000 bindings",
+            many / 1000.0,
+            "us",
+            Bar::AtMost(2.0),
+        ),
+        Figure::ratio(
+            "policy decision, against 10 roles and 100 bindings",
+            many,
+            "ns",
+            few,
+            Bar::AtMost(1.5),
+        ),
         Figure::plain("policy of that size: parse and compile", compile.as_secs_f64() * 1e3, "ms", Bar::None),
     ])
 }

@@ -12,7 +12,8 @@ use std::{
 };
 
 use strongroom_proto::v1::{
-    self, auth_client::AuthClient, policy_client::PolicyClient, secrets_client::SecretsClient, sys_client::SysClient,
+    self, auth_client::AuthClient, policy_client::PolicyClient, secrets_client::SecretsClient,
+    sys_client::SysClient,
 };
 use tonic::{
     Request,
@@ -124,14 +125,19 @@ pub async fn login(server: &Server) -> io::Result<MetadataValue<Ascii>> {
     let password = Some(v1::Sensitive { value: PASSWORD.to_vec() });
     let given = v1::login_request::Userpass { name: USER.to_owned(), password };
     let credential = Some(v1::login_request::Credential::Userpass(given));
-    let answer = AuthClient::new(channel).login(v1::LoginRequest { credential }).await.map_err(io::Error::other)?;
+    let answer =
+        AuthClient::new(channel).login(v1::LoginRequest { credential }).await.map_err(io::Error::other)?;
     bearer(&answer.into_inner().token.unwrap_or_default())
 }
 
 /// A put of the benchmark's size.
 pub fn put(path: &str) -> v1::PutRequest {
     let value = v1::Sensitive { value: vec![b'x'; VALUE_BYTES] };
-    v1::PutRequest { path: path.to_owned(), data: BTreeMap::from([("value".to_owned(), value)]), ..Default::default() }
+    v1::PutRequest {
+        path: path.to_owned(),
+        data: BTreeMap::from([("value".to_owned(), value)]),
+        ..Default::default()
+    }
 }
 
 /// A request with a token.
@@ -202,5 +208,11 @@ async fn channels(url: &str, ca: &Path, count: usize) -> io::Result<Vec<Channel>
 pub async fn channel(url: &str, ca: &Path) -> io::Result<Channel> {
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(std::fs::read(ca)?));
     let endpoint = Endpoint::from_shared(url.to_owned()).map_err(io::Error::other)?;
-    endpoint.tls_config(tls).map_err(io::Error::other)?.tcp_nodelay(true).connect().await.map_err(io::Error::other)
+    endpoint
+        .tls_config(tls)
+        .map_err(io::Error::other)?
+        .tcp_nodelay(true)
+        .connect()
+        .await
+        .map_err(io::Error::other)
 }

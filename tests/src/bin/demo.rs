@@ -75,7 +75,9 @@ impl Tour {
 
     fn open_the_store(&self) -> io::Result<()> {
         let keys = self.file("keys");
-        println!("# Make the store. Its key is split into 3 shares, any 2 of them open it; each would go to another person.");
+        println!(
+            "# Make the store. Its key is split into 3 shares, any 2 of them open it; each would go to another person."
+        );
         self.show(&["init", "--shares", "3", "--threshold", "2", "--out-dir", &keys], b"")?;
         println!("# Open it: two people give their shares.");
         for share in ["share-1", "share-2"] {
@@ -85,7 +87,9 @@ impl Tour {
     }
 
     fn make_an_admin(&self) -> io::Result<()> {
-        println!("# The root token of init lives an hour: make the first administrator with it, then let it go.");
+        println!(
+            "# The root token of init lives an hour: make the first administrator with it, then let it go."
+        );
         let (password, binding) = (self.file("password"), self.file("admin.yaml"));
         write_secret(Path::new(&password), b"correct horse battery staple")?;
         fs::write(&binding, BINDING)?;
@@ -101,7 +105,9 @@ impl Tour {
     }
 
     fn keep_a_secret(&self) -> io::Result<()> {
-        println!("# Keep a secret. Values come from files, standard input or a prompt, never from the command line.");
+        println!(
+            "# Keep a secret. Values come from files, standard input or a prompt, never from the command line."
+        );
         let (first, second) = (self.file("api-key.1"), self.file("api-key.2"));
         write_secret(Path::new(&first), b"sk-demo-4f9a1c")?;
         write_secret(Path::new(&second), b"sk-demo-77e0b2")?;
@@ -123,7 +129,9 @@ impl Tour {
         }
         println!("alias strongroom={}\n", binary("strongroom")?.display());
         println!("strongroom whoami");
-        println!("strongroom put secret/apps/shop/db username=- <<< shop   # or: password (asks), password=@FILE");
+        println!(
+            "strongroom put secret/apps/shop/db username=- <<< shop   # or: password (asks), password=@FILE"
+        );
         println!("strongroom get secret/apps/shop/db");
         println!("strongroom can-i read secret/apps/shop/db --as kubernetes/main/shop/web");
         println!("strongroom audit tail --follow");

@@ -68,7 +68,11 @@ pub async fn run(work: &Path) -> io::Result<Vec<Figure>> {
         let known = login(&subject.server).await?;
         log.news()?;
         if access.credential == Credential::Token {
-            for (who, token) in [("nobody at all", None), ("a foreign token", Some(&stranger)), ("a forged token", Some(&forged))] {
+            for (who, token) in [
+                ("nobody at all", None),
+                ("a foreign token", Some(&stranger)),
+                ("a forged token", Some(&forged)),
+            ] {
                 let told = raw::call(&channel, access.rpc, token, sample.clone()).await;
                 seen.expect(access, who, &told, &[Code::Unauthenticated]);
                 seen.records(access, who, &log.news()?, Expect::Refusal);
@@ -87,7 +91,12 @@ pub async fn run(work: &Path) -> io::Result<Vec<Figure>> {
         let told = raw::call(&channel, access.rpc, Some(&known), sample).await;
         seen.tell(&told);
         seen.calls += 1;
-        seen.records(access, "one who is known", &log.news()?, if access.audited { Expect::Any } else { Expect::Nothing });
+        seen.records(
+            access,
+            "one who is known",
+            &log.news()?,
+            if access.audited { Expect::Any } else { Expect::Nothing },
+        );
     }
     let leaks = leaks(&subject, &seen.told).await?;
     let tries = seen.calls;
@@ -97,8 +106,18 @@ pub async fn run(work: &Path) -> io::Result<Vec<Figure>> {
     let count = |problems: &[String]| problems.len() as u64;
     Ok(vec![
         Figure::never("every RPC: answered someone it must refuse", count(&seen.let_in), "calls", tries),
-        Figure::never("every RPC: records other than one, or one intent and one outcome", count(&seen.miscounted), "calls", tries),
-        Figure::never("canary secrets found in log, audit, metrics, errors or data", count(&leaks), "places", CANARIES as u64),
+        Figure::never(
+            "every RPC: records other than one, or one intent and one outcome",
+            count(&seen.miscounted),
+            "calls",
+            tries,
+        ),
+        Figure::never(
+            "canary secrets found in log, audit, metrics, errors or data",
+            count(&leaks),
+            "places",
+            CANARIES as u64,
+        ),
     ])
 }
 
@@ -173,7 +192,9 @@ impl AuditLog {
     }
 
     fn news(&mut self) -> io::Result<Vec<serde_json::Value>> {
-        let mut files: Vec<PathBuf> = fs::read_dir(&self.directory)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+        let mut files: Vec<PathBuf> = fs::read_dir(&self.directory)?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<_, _>>()?;
         files.retain(|file| file.extension().is_some_and(|extension| extension == "jsonl"));
         files.sort();
         let mut news = Vec::new();
@@ -257,7 +278,8 @@ async fn make_nobody(channel: &Channel, subject: &Subject) -> io::Result<Metadat
     let user = v1::PutUserRequest { name: name.clone(), password: password(), groups: Vec::new() };
     AuthClient::new(channel.clone()).put_user(with(&subject.root, user)).await.map_err(io::Error::other)?;
     // The policy has nothing to do with nobody, but an apply is a door for canaries, too: a refused one.
-    let bad = v1::ApplyRequest { yaml: format!("kind: Role\nname: x\n{}: 1\n", "unknown"), ..Default::default() };
+    let bad =
+        v1::ApplyRequest { yaml: format!("kind: Role\nname: x\n{}: 1\n", "unknown"), ..Default::default() };
     let refused = PolicyClient::new(channel.clone()).apply(with(&subject.root, bad)).await;
     if refused.is_ok() {
         return Err(io::Error::other("a policy with an unknown field was applied"));
@@ -276,27 +298,57 @@ fn sensitive(n: usize) -> v1::Sensitive {
 fn sample(name: &str) -> io::Result<Vec<u8>> {
     let path = || "secret/coverage/one".to_owned();
     let data = |n| BTreeMap::from([("value".to_owned(), sensitive(n))]);
-    let set = |n| v1::patch_request::Change { change: Some(v1::patch_request::change::Change::Set(sensitive(n))) };
+    let set =
+        |n| v1::patch_request::Change { change: Some(v1::patch_request::change::Change::Set(sensitive(n))) };
     let file = || Some(v1::SealConfig { kind: Some(v1::seal_config::Kind::File(v1::seal_config::File {})) });
     let userpass = |n| v1::login_request::Userpass { name: "bench".to_owned(), password: Some(sensitive(n)) };
     Ok(match name {
-        "Secrets.Put" => v1::PutRequest { path: path(), data: data(3), operation_id: "coverage".into(), ..Default::default() }.encode_to_vec(),
-        "Secrets.Patch" => v1::PatchRequest { path: path(), changes: BTreeMap::from([("other".to_owned(), set(4))]), ..Default::default() }.encode_to_vec(),
+        "Secrets.Put" => v1::PutRequest {
+            path: path(),
+            data: data(3),
+            operation_id: "coverage".into(),
+            ..Default::default()
+        }
+        .encode_to_vec(),
+        "Secrets.Patch" => v1::PatchRequest {
+            path: path(),
+            changes: BTreeMap::from([("other".to_owned(), set(4))]),
+            ..Default::default()
+        }
+        .encode_to_vec(),
         "Secrets.Get" => v1::GetRequest { path: path(), version: None }.encode_to_vec(),
         "Secrets.List" => v1::ListRequest { path: "secret".into(), ..Default::default() }.encode_to_vec(),
         "Secrets.ListRecursive" => v1::ListRecursiveRequest { path: "secret".into() }.encode_to_vec(),
         "Secrets.Watch" => v1::WatchRequest { paths: vec![path()] }.encode_to_vec(),
         "Secrets.Delete" => v1::DeleteRequest { path: path(), versions: vec![1] }.encode_to_vec(),
         "Secrets.Undelete" => v1::UndeleteRequest { path: path(), versions: vec![1] }.encode_to_vec(),
-        "Secrets.Destroy" => v1::DestroyRequest { path: path(), versions: vec![1], all: false }.encode_to_vec(),
+        "Secrets.Destroy" => {
+            v1::DestroyRequest { path: path(), versions: vec![1], all: false }.encode_to_vec()
+        }
         "Secrets.GetMetadata" => v1::GetMetadataRequest { path: path() }.encode_to_vec(),
-        "Secrets.UpdateMetadata" => v1::UpdateMetadataRequest { path: path(), max_versions: Some(5), ..Default::default() }.encode_to_vec(),
-        "Auth.Login" => v1::LoginRequest { credential: Some(v1::login_request::Credential::Userpass(userpass(5))) }.encode_to_vec(),
-        "Auth.PutUser" => v1::PutUserRequest { name: "carol".into(), password: Some(sensitive(6)), groups: vec![] }.encode_to_vec(),
+        "Secrets.UpdateMetadata" => {
+            v1::UpdateMetadataRequest { path: path(), max_versions: Some(5), ..Default::default() }
+                .encode_to_vec()
+        }
+        "Auth.Login" => {
+            v1::LoginRequest { credential: Some(v1::login_request::Credential::Userpass(userpass(5))) }
+                .encode_to_vec()
+        }
+        "Auth.PutUser" => {
+            v1::PutUserRequest { name: "carol".into(), password: Some(sensitive(6)), groups: vec![] }
+                .encode_to_vec()
+        }
         "Auth.DeleteUser" => v1::DeleteUserRequest { name: "carol".into() }.encode_to_vec(),
-        "Auth.RevokeSessions" => v1::RevokeSessionsRequest { which: Some(v1::revoke_sessions_request::Which::Principal("userpass/carol".into())) }.encode_to_vec(),
-        "Policy.Apply" => v1::ApplyRequest { yaml: String::new(), dry_run: true, remove: vec![] }.encode_to_vec(),
-        "Policy.CanI" => v1::CanIRequest { verb: "read".into(), path: path(), ..Default::default() }.encode_to_vec(),
+        "Auth.RevokeSessions" => v1::RevokeSessionsRequest {
+            which: Some(v1::revoke_sessions_request::Which::Principal("userpass/carol".into())),
+        }
+        .encode_to_vec(),
+        "Policy.Apply" => {
+            v1::ApplyRequest { yaml: String::new(), dry_run: true, remove: vec![] }.encode_to_vec()
+        }
+        "Policy.CanI" => {
+            v1::CanIRequest { verb: "read".into(), path: path(), ..Default::default() }.encode_to_vec()
+        }
         "Policy.WhoCan" => v1::WhoCanRequest { verb: "read".into(), path: path() }.encode_to_vec(),
         "Sys.Init" => v1::InitRequest { seal: file() }.encode_to_vec(),
         "Sys.Unseal" => v1::UnsealRequest { share: Some(sensitive(7)) }.encode_to_vec(),
@@ -305,8 +357,10 @@ fn sample(name: &str) -> io::Result<Vec<u8>> {
         "Audit.Query" => v1::QueryRequest { limit: 1, ..Default::default() }.encode_to_vec(),
         "Audit.Hash" => v1::HashRequest { value: Some(sensitive(9)) }.encode_to_vec(),
         // Messages without fields.
-        "Auth.Renew" | "Auth.Whoami" | "Auth.Logout" | "Auth.ListUsers" | "Policy.Export" | "Sys.Status" | "Sys.Seal"
-        | "Sys.Rotate" | "Sys.Scrub" => Vec::new(),
-        unknown => return Err(io::Error::other(format!("{unknown} has no sample in the coverage test: add one"))),
+        "Auth.Renew" | "Auth.Whoami" | "Auth.Logout" | "Auth.ListUsers" | "Policy.Export" | "Sys.Status"
+        | "Sys.Seal" | "Sys.Rotate" | "Sys.Scrub" => Vec::new(),
+        unknown => {
+            return Err(io::Error::other(format!("{unknown} has no sample in the coverage test: add one")));
+        }
     })
 }

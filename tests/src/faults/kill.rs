@@ -84,8 +84,18 @@ pub async fn run(work: &Path, rounds: u64, records: u64, seed: u64) -> io::Resul
 
     let tries = seen.acknowledged;
     Ok(vec![
-        Figure::never(&format!("kill -9, {rounds} rounds: acknowledged writes lost"), seen.lost, "lost", tries),
-        Figure::never(&format!("kill -9, {rounds} rounds: records unreadable"), seen.unreadable, "unreadable", tries),
+        Figure::never(
+            &format!("kill -9, {rounds} rounds: acknowledged writes lost"),
+            seen.lost,
+            "lost",
+            tries,
+        ),
+        Figure::never(
+            &format!("kill -9, {rounds} rounds: records unreadable"),
+            seen.unreadable,
+            "unreadable",
+            tries,
+        ),
         Figure::plain(
             &format!("kill -9: slowest start to serving with {records} secrets"),
             seen.slowest.as_secs_f64(),
@@ -121,7 +131,11 @@ async fn ready(server: &Server) -> io::Result<Channel> {
     Ok(channel)
 }
 
-fn write_until_dead(channel: &Channel, token: &MetadataValue<Ascii>, ledger: &Arc<Mutex<Ledger>>) -> JoinSet<()> {
+fn write_until_dead(
+    channel: &Channel,
+    token: &MetadataValue<Ascii>,
+    ledger: &Arc<Mutex<Ledger>>,
+) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     for writer in 0..WRITERS {
         let (mut client, token, ledger) =
@@ -147,7 +161,8 @@ fn write_until_dead(channel: &Channel, token: &MetadataValue<Ascii>, ledger: &Ar
 
 /// Different sizes, so that some records are chunked.
 fn put(path: &str, value: u64) -> v1::PutRequest {
-    let size = if value.is_multiple_of(7) { 150_000 } else { 20 + usize::try_from(value % 3000).unwrap_or(0) };
+    let size =
+        if value.is_multiple_of(7) { 150_000 } else { 20 + usize::try_from(value % 3000).unwrap_or(0) };
     let mut bytes = value.to_string().into_bytes();
     bytes.resize(size, b'.');
     let data = BTreeMap::from([("value".to_owned(), v1::Sensitive { value: bytes })]);
@@ -174,7 +189,8 @@ async fn check(
             Ok(answer) => {
                 let data = answer.into_inner().data;
                 let value = data.get("value").map(|value| value.value.as_slice()).unwrap_or_default();
-                let digits: String = value.iter().take_while(|b| b.is_ascii_digit()).map(|b| char::from(*b)).collect();
+                let digits: String =
+                    value.iter().take_while(|b| b.is_ascii_digit()).map(|b| char::from(*b)).collect();
                 let found: u64 = digits.parse().unwrap_or(0);
                 if !(acknowledged..=tried).contains(&found) {
                     seen.lost += 1;

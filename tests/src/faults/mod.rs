@@ -24,6 +24,8 @@ pub struct Size {
 }
 
 /// At every merge.
-pub const MERGE: Size = Size { kills: 40, records: 100_000, swaps: 100_000, questions: 1_000_000, tampers: 5000 };
+pub const MERGE: Size =
+    Size { kills: 40, records: 100_000, swaps: 100_000, questions: 1_000_000, tampers: 5000 };
 /// Before a release.
-pub const LONG: Size = Size { kills: 200, records: 100_000, swaps: 100_000, questions: 10_000_000, tampers: 5000 };
+pub const LONG: Size =
+    Size { kills: 200, records: 100_000, swaps: 100_000, questions: 10_000_000, tampers: 5000 };

@@ -70,7 +70,12 @@ pub async fn run(tries: u64, seed: u64) -> io::Result<Vec<Figure>> {
         }
         commit(&*store, to.key.clone(), to.sealed.clone()).await?;
     }
-    Ok(vec![Figure::never("ciphertexts swapped between paths, versions, terms: accepted", accepted, "accepted", tries)])
+    Ok(vec![Figure::never(
+        "ciphertexts swapped between paths, versions, terms: accepted",
+        accepted,
+        "accepted",
+        tries,
+    )])
 }
 
 async fn commit(store: &dyn Store, key: Vec<u8>, value: Vec<u8>) -> io::Result<()> {
@@ -94,7 +99,9 @@ async fn place(store: &dyn Store, views: &[View], number: u64, dice: &mut Dice) 
     let fresh = scan(store).await?.into_iter().find(|(key, _)| !before.iter().any(|(known, _)| known == key));
     // The first write also brings the digest's record; every later one only its own.
     match fresh {
-        Some((key, sealed)) if key.first() == Some(&(kind as u8)) => Ok(Placed { view, address, key, sealed }),
+        Some((key, sealed)) if key.first() == Some(&(kind as u8)) => {
+            Ok(Placed { view, address, key, sealed })
+        }
         _ => Err(io::Error::other("a written record was not found in the store")),
     }
 }
