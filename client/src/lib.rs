@@ -61,7 +61,7 @@ pub use audit::{Audit, AuditQuery};
 pub use auth::{Auth, Login, Session, Sessions, User, Whoami};
 pub use connect::{Builder, Client};
 pub use error::{Error, ErrorKind};
-pub use futures_util::StreamExt;
+pub use futures_util::{StreamExt, TryStreamExt};
 pub use policy::Policy;
 pub use secrets::{ListPage, Metadata, Patch, Put, Secret, UpdateMetadata, VersionInfo};
 pub use strongroom_proto::{Reason, SecretBytes, limits, v1};
