@@ -73,7 +73,7 @@ impl Failure {
             ErrorKind::Unauthenticated(Reason::LoginRejected) => return None,
             ErrorKind::Unauthenticated(_) => "log in again: strongroom login -u NAME".into(),
             ErrorKind::Denied { verb, path, .. } => {
-                format!("who may: strongroom who-can {verb} {path}")
+                format!("why: strongroom can-i {verb} {path}")
             }
             ErrorKind::Sealed { .. } => "give a share: strongroom unseal".into(),
             ErrorKind::NotInitialized => "initialise it once: strongroom init".into(),
