@@ -111,7 +111,8 @@ impl Sys<'_> {
         Ok(answer.term)
     }
 
-    /// Makes new shares or moves to another seal. Enough current shares prove the right to it.
+    /// Makes new shares or moves to another seal. Enough current shares prove the right to it. New shares count only
+    /// after [`Sys::confirm_rekey`]; keep them first.
     ///
     /// # Errors
     /// [`ErrorKind::ShareRejected`](crate::ErrorKind::ShareRejected) says what is wrong with a share.
@@ -124,6 +125,19 @@ impl Sys<'_> {
             .call(Mode::WRITE, message, |ch, rq| async move { SysClient::new(ch).rekey(rq).await })
             .await?;
         Ok(answer.shares.into_iter().map(SecretBytes::from).collect())
+    }
+
+    /// Switches to the shares that [`Sys::rekey`] made; enough of them prove that they have arrived.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ShareRejected`](crate::ErrorKind::ShareRejected); nothing is switched then.
+    pub async fn confirm_rekey(&self, new: &[SecretBytes]) -> Result<(), Error> {
+        let message = v1::ConfirmRekeyRequest { new_shares: new.iter().map(v1::Sensitive::from).collect() };
+        self.0
+            .inner
+            .call(Mode::WRITE, message, |ch, rq| async move { SysClient::new(ch).confirm_rekey(rq).await })
+            .await
+            .map(drop)
     }
 
     /// Reads every record and compares the digest of all of them.

@@ -74,6 +74,8 @@ async fn run_rekey(context: &Context, args: Rekey) -> Result<(), Failure> {
         return context.output.line("the key is in the server's key file now; older shares are worthless");
     }
     deliver_shares(&context.output, args.out_dir.as_deref(), &shares)?;
+    // Only now that they are in a file or on the screen: until here the older shares still open the store.
+    client.sys().confirm_rekey(&shares).await?;
     context
         .output
         .note("warning: older shares are worthless from now on; give each new one to another person");

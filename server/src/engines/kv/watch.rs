@@ -73,6 +73,9 @@ mod tests {
     struct OnlyA;
 
     impl Sight for OnlyA {
+        fn may_list(&self, _: &Path) -> bool {
+            true
+        }
         fn sees_leaf(&self, _: &Path) -> bool {
             false
         }
