@@ -84,7 +84,7 @@ impl Failure {
             ErrorKind::CasRequired => "add --expected-version N (see strongroom history PATH)".into(),
             ErrorKind::Connection => "check --address and --ca".into(),
             ErrorKind::Config if error.message().contains("no CA") => {
-                "--ca FILE or STRONGROOM_CACERT: the certificate the server was given by".into()
+                "--ca FILE or STRONGROOM_CACERT: the PEM file of the authority that signed the server's certificate".into()
             }
             ErrorKind::Internal | ErrorKind::Corrupt => {
                 format!("the server's log has the cause under request {}", error.request_id()?)
