@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -49,9 +49,11 @@ pub struct Metrics {
     requests: IntCounterVec,
     durations: HistogramVec,
     in_flight: IntGauge,
-    audit_group: Histogram,
-    audit_sync: Histogram,
-    commits: IntCounterVec,
+    audit_records: IntGauge,
+    audit_groups: IntGauge,
+    audit_suppressed: IntGauge,
+    audit_writable: IntGauge,
+    store_batches: IntGauge,
     sealed: IntGauge,
     connections: IntGauge,
     refused: IntCounterVec,
@@ -94,9 +96,6 @@ impl Metrics {
     pub fn new() -> Result<Self, prometheus::Error> {
         let counters = |name, help, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
         let seconds = |name, help| HistogramOpts::new(name, help).buckets(buckets());
-        let group =
-            HistogramOpts::new("strongroom_audit_group_records", "Audit records made durable by one fsync")
-                .buckets(vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0]);
         let metrics = Self {
             registry: Registry::new(),
             requests: counters(
@@ -109,12 +108,20 @@ impl Metrics {
                 &["rpc"],
             )?,
             in_flight: IntGauge::new("strongroom_requests_in_flight", "Requests at work")?,
-            audit_group: Histogram::with_opts(group)?,
-            audit_sync: Histogram::with_opts(seconds(
-                "strongroom_audit_sync_seconds",
-                "Duration of an audit fsync",
-            ))?,
-            commits: counters("strongroom_store_commits_total", "Store commits by outcome", &["outcome"])?,
+            audit_records: IntGauge::new(
+                "strongroom_audit_records",
+                "Audit records written since the start",
+            )?,
+            audit_groups: IntGauge::new(
+                "strongroom_audit_groups",
+                "Groups they were written in, each with one write and one sync",
+            )?,
+            audit_suppressed: IntGauge::new(
+                "strongroom_audit_suppressed",
+                "Refusals of unknown callers that were counted instead of written one by one",
+            )?,
+            audit_writable: IntGauge::new("strongroom_audit_writable", "0 while nothing can be answered")?,
+            store_batches: IntGauge::new("strongroom_store_batches", "Number of the last durable batch")?,
             sealed: IntGauge::new("strongroom_sealed", "1 while the server has no keys")?,
             connections: IntGauge::new("strongroom_connections", "Open TLS connections")?,
             refused: counters("strongroom_connections_refused_total", "Connections not served", &["why"])?,
@@ -132,13 +139,15 @@ impl Metrics {
     }
 
     fn register(&self) -> Result<(), prometheus::Error> {
-        let all: [Box<dyn prometheus::core::Collector>; 11] = [
+        let all: [Box<dyn prometheus::core::Collector>; 13] = [
             Box::new(self.requests.clone()),
             Box::new(self.durations.clone()),
             Box::new(self.in_flight.clone()),
-            Box::new(self.audit_group.clone()),
-            Box::new(self.audit_sync.clone()),
-            Box::new(self.commits.clone()),
+            Box::new(self.audit_records.clone()),
+            Box::new(self.audit_groups.clone()),
+            Box::new(self.audit_suppressed.clone()),
+            Box::new(self.audit_writable.clone()),
+            Box::new(self.store_batches.clone()),
             Box::new(self.sealed.clone()),
             Box::new(self.connections.clone()),
             Box::new(self.refused.clone()),
@@ -160,15 +169,17 @@ impl Metrics {
         self.durations.with_label_values(&[rpc]).observe(took.as_secs_f64());
     }
 
-    /// One fsync made `records` durable.
-    pub fn audit_synced(&self, records: u32, took: Duration) {
-        self.audit_group.observe(records.into());
-        self.audit_sync.observe(took.as_secs_f64());
+    /// The audit log, as it is when somebody asks.
+    pub fn set_audit(&self, records: u64, groups: u64, suppressed: u64, writable: bool) {
+        self.audit_records.set(records.try_into().unwrap_or(i64::MAX));
+        self.audit_groups.set(groups.try_into().unwrap_or(i64::MAX));
+        self.audit_suppressed.set(suppressed.try_into().unwrap_or(i64::MAX));
+        self.audit_writable.set(writable.into());
     }
 
-    /// The store did, or refused, a commit.
-    pub fn store_commit(&self, done: bool) {
-        self.commits.with_label_values(&[if done { "done" } else { "failed" }]).inc();
+    /// The store, as it is when somebody asks.
+    pub fn set_store_batches(&self, batches: u64) {
+        self.store_batches.set(batches.try_into().unwrap_or(i64::MAX));
     }
 
     /// The server lost or got its keys.
@@ -221,16 +232,16 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         metrics.request_started();
         metrics.request_finished("Secrets/Get", "NOT_FOUND", Duration::from_millis(2));
-        metrics.audit_synced(3, Duration::from_micros(700));
-        metrics.store_commit(true);
+        metrics.set_audit(3, 1, 0, true);
+        metrics.set_store_batches(7);
         metrics.set_sealed(true);
         metrics.connection_refused(Refused::Handshake);
         let text = metrics.render();
         for line in [
             "strongroom_requests_total{reason=\"NOT_FOUND\",rpc=\"Secrets/Get\"} 1",
             "strongroom_requests_in_flight 0",
-            "strongroom_audit_group_records_sum 3",
-            "strongroom_store_commits_total{outcome=\"done\"} 1",
+            "strongroom_audit_records 3",
+            "strongroom_store_batches 7",
             "strongroom_sealed 1",
             "strongroom_connections_refused_total{why=\"handshake\"} 1",
         ] {

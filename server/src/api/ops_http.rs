@@ -41,5 +41,6 @@ async fn ready(State(ops): State<Ops>) -> impl IntoResponse {
 }
 
 async fn render(State(ops): State<Ops>) -> impl IntoResponse {
+    ops.core.measure(&ops.metrics);
     ([("content-type", "text/plain; version=0.0.4")], ops.metrics.render())
 }

@@ -145,6 +145,16 @@ impl Core {
         }
     }
 
+    /// Sets what is measured only when somebody asks.
+    pub fn measure(&self, metrics: &Metrics) {
+        let health = self.audit.health();
+        let writable = health.failed.is_none() && !health.full;
+        metrics.set_audit(health.records, health.groups, health.suppressed, writable);
+        if let Phase::Unsealed(unsealed) = &**self.phase.load() {
+            metrics.set_store_batches(unsealed.barrier.state().batch_seq);
+        }
+    }
+
     /// Woken at every change of phase.
     pub fn watch_phase(&self) -> watch::Receiver<()> {
         self.phase_changes.subscribe()

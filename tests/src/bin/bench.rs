@@ -41,7 +41,8 @@ async fn main() -> io::Result<()> {
     let work = tempfile::Builder::new().prefix("bench-").tempdir_in(&args.directory)?;
     let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
     let mut all = Vec::new();
-    for name in ["read", "write", "audit", "policy", "list", "scale"].into_iter().filter(|name| wanted(name)) {
+    for name in ["read", "write", "audit", "policy", "list", "scale"].into_iter().filter(|name| wanted(name))
+    {
         eprintln!("measuring: {name}");
         all.extend(match name {
             "read" => rooms::read(work.path(), size).await?,
