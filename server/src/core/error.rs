@@ -152,9 +152,9 @@ impl Error {
             Error::Seal(SealError::Invalid(_)) | Error::Invalid(_) | Error::InvalidMany(_) => {
                 Reason::InvalidArgument
             }
-            Error::Seal(_) | Error::Internal(_) | Error::RolledBack { .. } | Error::ForeignLog => {
-                Reason::Internal
-            }
+            Error::Seal(_) | Error::Internal(_) => Reason::Internal,
+            // An alarm, and a sentence the operator has to see.
+            Error::RolledBack { .. } | Error::ForeignLog => Reason::Corrupt,
             Error::TokenMissing => Reason::TokenMissing,
             Error::Token(error) => token_reason(error),
             Error::Login(error) => login_reason(error),
@@ -182,6 +182,14 @@ impl Error {
                 | Reason::LoginRejected
                 | Reason::PermissionDenied
         )
+    }
+
+    /// What belongs into the server's log: faults of ours, whose answer does not tell the cause, and alarms.
+    pub(super) fn cause(&self) -> Option<String> {
+        match self {
+            Error::Internal(cause) => Some(cause.clone()),
+            other => matches!(other.reason(), Reason::Internal | Reason::Corrupt).then(|| other.to_string()),
+        }
     }
 
     /// What a program can use: the metadata that the table of reasons names.

@@ -72,8 +72,8 @@ async fn perform(
     // 6. Do it. A panic is an error like any other: it has an outcome too.
     let doing = AssertUnwindSafe(run::run(core, unsealed, asked, permit, action)).catch_unwind();
     let result = doing.await.unwrap_or_else(|_| Err(Error::Internal("a handler panicked".to_owned())));
-    if let Err(Error::Internal(cause)) = &result {
-        tracing::error!(request_id = %asked.id, rpc = asked.name, cause, "internal error");
+    if let Some(cause) = result.as_ref().err().and_then(Error::cause) {
+        tracing::error!(request_id = %asked.id, rpc = asked.name, cause, "a request failed");
     }
 
     // 7. Remember what has to be undone one day: kv leases nothing.

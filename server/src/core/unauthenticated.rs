@@ -47,6 +47,7 @@ pub async fn init(
         Ok(seal) => detached(core, move |core| async move { core.initialize(seal).await }).await,
         Err(invalid) => Err(invalid.into()),
     };
+    tell(from, &result);
     record::stranger_outcome(core, from, &result).await?;
     result
 }
@@ -58,8 +59,16 @@ pub async fn init(
 pub async fn unseal(core: &Arc<Core>, from: Unauthenticated, share: SecretBytes) -> Result<Status, Error> {
     record::stranger_intent(core, from).await?;
     let result = detached(core, move |core| async move { core.submit_share(&share).await }).await;
+    tell(from, &result);
     record::stranger_outcome(core, from, &result).await?;
     result.map(|()| core.status())
+}
+
+/// The log has the cause: whoever is asked why the server does not open looks there first.
+fn tell<T>(from: Unauthenticated, result: &Result<T, Error>) {
+    if let Some(cause) = result.as_ref().err().and_then(Error::cause) {
+        tracing::error!(request_id = %from.id, rpc = from.name, cause, "a request failed");
+    }
 }
 
 /// A credential for a token.
