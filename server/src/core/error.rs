@@ -149,9 +149,10 @@ impl Error {
             Error::Sealed { .. } => Reason::Sealed,
             Error::NotSealed => Reason::NotSealed,
             Error::Share(_) => Reason::ShareRejected,
-            Error::Seal(SealError::Invalid(_)) | Error::Invalid(_) | Error::InvalidMany(_) => {
-                Reason::InvalidArgument
-            }
+            // Without a configured key file a file seal is a wrong argument, and the sentence says what to set.
+            Error::Seal(SealError::Invalid(_) | SealError::NoKeyFile)
+            | Error::Invalid(_)
+            | Error::InvalidMany(_) => Reason::InvalidArgument,
             Error::Seal(_) | Error::Internal(_) => Reason::Internal,
             // An alarm, and a sentence the operator has to see.
             Error::RolledBack { .. } | Error::ForeignLog => Reason::Corrupt,
