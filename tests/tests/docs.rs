@@ -78,11 +78,13 @@ impl Machine {
         fs::write(&file, text)?;
         let binaries = binary("strongroom")?;
         let binaries = binaries.parent().unwrap_or(Path::new("."));
-        let path = format!("{}:{}:/usr/bin:/bin", self.place.path().join("bin").display(), binaries.display());
+        let path =
+            format!("{}:{}:/usr/bin:/bin", self.place.path().join("bin").display(), binaries.display());
         let mut bash = Command::new("bash");
         bash.arg(&file).env_clear().env("PATH", path);
         bash.env("HOME", self.place.path().join("home")).env("PLACE", self.place.path());
-        bash.env("OPS", self.ops.to_string()).env("STRONGROOM_ADDR", format!("https://localhost:{}", self.api));
+        bash.env("OPS", self.ops.to_string())
+            .env("STRONGROOM_ADDR", format!("https://localhost:{}", self.api));
         let done = bash.stdin(std::process::Stdio::null()).output()?;
         let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
         if done.status.success() {

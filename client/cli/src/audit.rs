@@ -132,7 +132,7 @@ struct Columns([usize; 6]);
 impl Columns {
     /// Wide enough for most lines, so that the first rows stand in line already.
     const fn new() -> Self {
-        Self([24, 14, 16, 24, 7, 0])
+        Self([24, 16, 20, 32, 7, 0])
     }
 
     fn row(&mut self, cells: [String; 6]) -> String {
