@@ -73,7 +73,8 @@ impl Failure {
             ErrorKind::Unauthenticated(Reason::LoginRejected) => return None,
             ErrorKind::Unauthenticated(_) => "log in again: strongroom login -u NAME".into(),
             ErrorKind::Denied { verb, path, .. } => {
-                format!("who may: strongroom who-can {verb} {path}")
+                // `who-can` needs rights that few have; one's own `can-i` needs none.
+                format!("why: strongroom can-i {verb} {path}; administrators see who may: strongroom who-can {verb} {path}")
             }
             ErrorKind::Sealed { .. } => "give a share: strongroom unseal".into(),
             ErrorKind::NotInitialized => "initialise it once: strongroom init".into(),
