@@ -103,28 +103,63 @@ pub(crate) async fn run(context: &Context, args: Audit) -> Result<(), Failure> {
     }
 }
 
-/// For people a summary; for programs the lines as they stand in the log.
+/// For people a table; for programs the lines as they stand in the log.
 async fn print(output: &Output, mut lines: ResultStream<String>) -> Result<(), Failure> {
-    let summary = output.format() == Format::Table && output.is_terminal();
+    let mut columns = Columns::new();
+    let mut headed = false;
     while let Some(line) = lines.next().await {
         let line = line?;
-        match serde_json::from_str::<Value>(&line) {
-            Ok(value) if summary => output.line(&summarised(&value))?,
-            Ok(value) if output.format() == Format::Yaml => output.item(&value, "")?,
+        match (output.format(), serde_json::from_str::<Value>(&line)) {
+            (Format::Table, Ok(value)) => {
+                if !headed {
+                    output.line(&columns.row(HEADER.map(str::to_owned)))?;
+                    headed = true;
+                }
+                output.line(&columns.row(cells(&value)))?;
+            }
+            (Format::Yaml, Ok(value)) => output.item(&value, "")?,
             _ => output.line(&line)?,
         }
     }
     Ok(())
 }
 
-fn summarised(line: &Value) -> String {
-    let text = |key: &str| match line.get(key) {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Null) | None => "-".to_owned(),
+const HEADER: [&str; 6] = ["TIME", "PRINCIPAL", "OPERATION", "PATH", "STATUS", "REASON"];
+
+/// Lines of a table that has no end: a column grows with what it has held so far.
+struct Columns([usize; 6]);
+
+impl Columns {
+    /// Wide enough for most lines, so that the first rows stand in line already.
+    const fn new() -> Self {
+        Self([24, 16, 20, 32, 7, 0])
+    }
+
+    fn row(&mut self, cells: [String; 6]) -> String {
+        let mut line = String::new();
+        for (cell, width) in cells.iter().zip(&mut self.0) {
+            *width = cell.chars().count().max(*width);
+            line.push_str(&format!("{cell:<width$}  ", width = *width));
+        }
+        line.truncate(line.trim_end().len());
+        line
+    }
+}
+
+/// Lines of the log itself have no operation: their kind says what they are.
+fn cells(line: &Value) -> [String; 6] {
+    let text = |keys: &[&str]| match keys.iter().find_map(|key| line.get(key).filter(|v| !v.is_null())) {
+        // A line break in a cell would look like a line of the log.
+        Some(Value::String(text)) => text.replace(['\n', '\t'], " "),
         Some(other) => other.to_string(),
+        None => "-".to_owned(),
     };
-    let parts = ["time", "kind", "status", "operation", "path", "principal"].map(text);
-    parts.join("  ")
+    let path = match line.get("version") {
+        Some(version) => format!("{} v{version}", text(&["path"])),
+        None => text(&["path"]),
+    };
+    let reason = text(&["reason", "recovered"]);
+    [text(&["time"]), text(&["principal"]), text(&["operation", "kind"]), path, text(&["status"]), reason]
 }
 
 impl From<Query> for AuditQuery {
@@ -164,8 +199,20 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_summarised_whatever_it_holds() {
-        let line = json!({ "time": "t", "kind": "request", "path": null, "status": 7 });
-        assert_eq!(summarised(&line), "t  request  7  -  -  -");
+    fn a_line_has_its_columns_whatever_it_holds() {
+        let line = json!({ "time": "t", "kind": "start", "path": null, "status": 7, "reason": "why" });
+        assert_eq!(cells(&line), ["t", "-", "start", "-", "7", "why"]);
+        let line = json!({ "kind": "request", "operation": "Secrets.Get", "path": "a", "version": 3 });
+        assert_eq!(cells(&line), ["-", "-", "Secrets.Get", "a v3", "-", "-"]);
+    }
+
+    #[test]
+    fn a_column_grows_and_stays_grown() {
+        let mut columns = Columns::new();
+        let long = "x".repeat(40);
+        let row = |path: &str| ["t", "p", "o", path, "ok", "-"].map(str::to_owned);
+        let wide = columns.row(row(&long));
+        let short = columns.row(row("a"));
+        assert_eq!(wide.find("ok"), short.find("ok"));
     }
 }

@@ -71,14 +71,16 @@ async fn run_rekey(context: &Context, args: Rekey) -> Result<(), Failure> {
     };
     let shares = client.sys().rekey(seal, &current).await?;
     if shares.is_empty() {
-        return context.output.line("the key is in the server's key file now; older shares are worthless");
+        return context
+            .output
+            .line("the key is in the server's key file now; older shares open nothing but older backups");
     }
     deliver_shares(&context.output, args.out_dir.as_deref(), &shares)?;
     // Only now that they are in a file or on the screen: until here the older shares still open the store.
     client.sys().confirm_rekey(&shares).await?;
     context
         .output
-        .note("warning: older shares are worthless from now on; give each new one to another person");
+        .note("warning: from now on older shares open nothing but older backups; give each new one to another person");
     Ok(())
 }
 

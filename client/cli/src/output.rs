@@ -73,6 +73,10 @@ impl Output {
                 let mut table = Table::new();
                 table.load_style(presets::NOTHING).set_header(header);
                 table.add_rows(rows.iter().map(|row| row.iter().map(|cell| visible(cell).into_owned())));
+                // From the left edge on, like the lines above and below it.
+                for column in table.column_iter_mut() {
+                    column.set_padding((0, 2));
+                }
                 self.raw(format!("{}\n", table.trim_fmt()).as_bytes())
             }
             View::Pairs(pairs) => {

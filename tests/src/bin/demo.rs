@@ -127,10 +127,13 @@ impl Tour {
         for (name, value) in self.cli.environment() {
             println!("export {name}={value}");
         }
-        println!("alias strongroom={}\n", binary("strongroom")?.display());
+        let strongroom = binary("strongroom")?;
+        if let Some(folder) = strongroom.parent() {
+            println!("export PATH={}:$PATH\n", folder.display());
+        }
         println!("strongroom whoami");
         println!(
-            "strongroom put secret/apps/shop/db username=- <<< shop   # or: password (asks), password=@FILE"
+            "printf %s shop | strongroom put secret/apps/shop/db username=-   # or: password (asks), password=@FILE"
         );
         println!("strongroom get secret/apps/shop/db");
         println!("strongroom can-i read secret/apps/shop/db --as kubernetes/main/shop/web");
