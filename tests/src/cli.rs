@@ -82,4 +82,16 @@ impl Cli {
             output.status
         )))
     }
+
+    /// Runs it where standard output is a terminal, and gives what a person would see.
+    ///
+    /// # Errors
+    /// There is no `script` (util-linux) to make the terminal.
+    pub fn on_terminal(&self, arguments: &[&str]) -> io::Result<String> {
+        let line = format!("{} {}", binary("strongroom")?.display(), arguments.join(" "));
+        let mut command = Command::new("script");
+        command.env_clear().env("PATH", "/usr/bin:/bin").envs(self.environment());
+        let output = command.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
 }

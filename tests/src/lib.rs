@@ -8,3 +8,4 @@ pub mod figures;
 pub mod pki;
 pub mod raw;
 pub mod server;
+pub mod world;

@@ -1,0 +1,146 @@
+//! A server with an opened store and people in it: where most whole-system tests begin.
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use strongroom_client::{Builder, Client, Initialized, SealKind, SecretBytes};
+use tempfile::TempDir;
+
+use crate::server::{Options, Server, pause};
+
+/// How long a condition may take to come true before a test gives up.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+/// Of every user; a throw-away server on the loopback address.
+pub const PASSWORD: &str = "correct horse battery staple";
+
+/// An unsealed server.
+pub struct World {
+    /// The process.
+    pub server: Server,
+    /// What init gave out.
+    pub keys: Initialized,
+    /// Removed at the end.
+    pub home: TempDir,
+}
+
+impl World {
+    /// Starts, initialises and unseals.
+    ///
+    /// # Errors
+    /// Any step failed.
+    pub async fn open(seal: SealKind) -> io::Result<World> {
+        let home = tempfile::tempdir()?;
+        let server = Server::start(home.path(), &Options::default())?;
+        let keys = anonymous(&server).await?.sys().init(seal).await.map_err(io::Error::other)?;
+        unseal(&server, &keys.shares).await?;
+        Ok(World { server, keys, home })
+    }
+
+    /// With the root token.
+    ///
+    /// # Errors
+    /// It cannot connect.
+    pub async fn root(&self) -> io::Result<Client> {
+        let token = SecretBytes::from(self.keys.root_token.expose());
+        builder(&self.server).token(token).connect().await.map_err(io::Error::other)
+    }
+
+    /// Makes a user of these groups, logged in.
+    ///
+    /// # Errors
+    /// Any step failed.
+    pub async fn user(&self, name: &str, groups: &[&str]) -> io::Result<Client> {
+        let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+        let password = SecretBytes::from(PASSWORD.as_bytes());
+        let root = self.root().await?;
+        root.auth().put_user(name, Some(&password), groups).await.map_err(io::Error::other)?;
+        builder(&self.server).userpass(name, password).connect().await.map_err(io::Error::other)
+    }
+
+    /// Applies roles and bindings as root.
+    ///
+    /// # Errors
+    /// They are refused.
+    pub async fn apply(&self, yaml: &str) -> io::Result<()> {
+        self.root().await?.policy().apply(yaml, Vec::new(), false).await.map(drop).map_err(io::Error::other)
+    }
+}
+
+/// A client that trusts the server's CA.
+pub fn builder(server: &Server) -> Builder {
+    Client::builder(&server.url).ca_file(server.ca())
+}
+
+/// Without a token.
+///
+/// # Errors
+/// It cannot connect.
+pub async fn anonymous(server: &Server) -> io::Result<Client> {
+    builder(server).connect().await.map_err(io::Error::other)
+}
+
+/// Gives shares until the server is open.
+///
+/// # Errors
+/// A share is refused.
+pub async fn unseal(server: &Server, shares: &[SecretBytes]) -> io::Result<()> {
+    let client = anonymous(server).await?;
+    for share in shares {
+        if !client.sys().unseal(share).await.map_err(io::Error::other)?.sealed {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Status code and body of a plain GET.
+///
+/// # Errors
+/// Nobody answers.
+pub fn http_get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    let code = text.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+    let body = text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+    Ok((code, body))
+}
+
+/// Looks until it is so.
+///
+/// # Errors
+/// It was not so within [`DEADLINE`].
+pub fn until(what: &str, mut so: impl FnMut() -> bool) -> io::Result<()> {
+    let deadline = Instant::now() + DEADLINE;
+    while !so() {
+        if Instant::now() > deadline {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("not in time: {what}")));
+        }
+        pause();
+    }
+    Ok(())
+}
+
+/// A folder and all below it, modes kept.
+///
+/// # Errors
+/// A file cannot be copied.
+pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    std::fs::set_permissions(to, std::fs::metadata(from)?.permissions())?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?
+        } else {
+            std::fs::copy(entry.path(), target).map(drop)?
+        }
+    }
+    Ok(())
+}
