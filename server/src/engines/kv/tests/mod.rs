@@ -140,6 +140,10 @@ impl Sight for Sees {
     fn may_read(&self, path: &Path) -> bool {
         self.0(path.as_str())
     }
+
+    fn may_list(&self, path: &Path) -> bool {
+        self.0(path.as_str())
+    }
 }
 
 async fn page(
