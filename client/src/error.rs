@@ -101,6 +101,10 @@ pub enum ErrorKind {
     Unavailable,
     /// A record in the store did not open.
     Corrupt,
+    /// The data is an old copy, by what the audit log says.
+    RolledBack,
+    /// The audit log is that of another store.
+    ForeignAuditLog,
     /// A fault of the server.
     Internal,
     /// A reason or a code this library does not know.
@@ -245,6 +249,8 @@ fn kind(reason: Reason, details: &Details, message: &str) -> ErrorKind {
         Reason::Conflict => ErrorKind::Conflict,
         Reason::AuditUnavailable | Reason::ShuttingDown | Reason::ReadOnly => ErrorKind::Unavailable,
         Reason::Corrupt => ErrorKind::Corrupt,
+        Reason::RolledBack => ErrorKind::RolledBack,
+        Reason::ForeignAuditLog => ErrorKind::ForeignAuditLog,
         Reason::DeadlineExceeded => ErrorKind::DeadlineExceeded,
         Reason::Internal => ErrorKind::Internal,
         other => ErrorKind::Other(other.code()),
@@ -330,6 +336,8 @@ impl fmt::Display for Error {
             | ErrorKind::Conflict
             | ErrorKind::Unavailable
             | ErrorKind::Corrupt
+            | ErrorKind::RolledBack
+            | ErrorKind::ForeignAuditLog
             | ErrorKind::Other(_) => f.write_str(message),
         }
     }

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::storage::sled::{SledOptions, SledStore};
 use crate::{
     api::{Api, ApiError, ops_http},
     audit::{self, Broker, Opened},
@@ -14,11 +15,7 @@ use crate::{
     crypto::{Entropy, SystemEntropy},
     limits, process,
     seal::FileSeal,
-    storage::{
-        Store,
-        memory::MemoryStore,
-        sled::{SledOptions, SledStore},
-    },
+    storage::{Store, memory::MemoryStore},
     telemetry::{self, Metrics},
     tls,
 };

@@ -236,6 +236,7 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         metrics.request_started();
         metrics.request_answered("Secrets/Get", "NOT_FOUND", Duration::from_millis(2));
+        metrics.request_ended();
         metrics.set_audit(3, 1, 0, true);
         metrics.set_store_batches(7);
         metrics.set_sealed(true);

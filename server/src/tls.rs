@@ -16,7 +16,7 @@ use std::{
 use arc_swap::ArcSwap;
 use rustls::{
     ServerConfig,
-    crypto::{CryptoProvider, ring},
+    crypto::{CryptoProvider, ring as rustls_ring},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
@@ -82,7 +82,7 @@ impl Certificate {
     /// # Errors
     /// See [`TlsError`].
     pub fn load(certificate: &Path, key: &Path) -> Result<Arc<Self>, TlsError> {
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(rustls_ring::default_provider());
         // The stamp first: a change during the reading is then seen at the next check.
         let seen = Mutex::new([stamp(certificate), stamp(key)]);
         let current = ArcSwap::from_pointee(read_pair(certificate, key, &provider)?);

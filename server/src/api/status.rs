@@ -17,6 +17,11 @@ pub(super) fn status(error: &Error, id: RequestId) -> Status {
             tracing::error!(request_id = %id, %reason, cause = %error, "a request failed");
             inner_sentence(reason)
         }
+        // For the operator, who looks into the log when the server does not open.
+        Reason::RolledBack | Reason::ForeignAuditLog => {
+            tracing::error!(request_id = %id, %reason, cause = %error, "the store stays closed");
+            error.to_string()
+        }
         _ => error.to_string(),
     };
     let metadata = error.metadata().into_iter().map(|(name, value)| (name.to_owned(), value));

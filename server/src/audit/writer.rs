@@ -281,8 +281,9 @@ impl Writer {
         }
         let last = self.chain.next_seq() - 1;
         self.shared.durable_seq.store(last, Ordering::Release);
-        self.shared.done(&mut self.items);
+        // Readers of the log first: who is woken next may read it at once.
         self.durable.send_replace(last);
+        self.shared.done(&mut self.items);
         if !self.sinks.is_empty() {
             let lines = Bytes::copy_from_slice(&self.buffer);
             self.sinks.iter_mut().for_each(|sink| sink.offer(&lines));
