@@ -157,15 +157,17 @@ async fn the_example_works() {
     alice.put(PATH).value("k", value("first")).send().await.unwrap();
     let password = world.home.path().join("password");
     std::fs::write(&password, PASSWORD).unwrap();
-    let mut child = Command::new(binary("examples/read_and_watch").unwrap())
-        .arg(PATH)
-        .env("STRONGROOM_ADDR", &world.server.url)
-        .env("STRONGROOM_CACERT", world.server.ca())
-        .env("STRONGROOM_USER", "alice")
-        .env("PASSWORD_FILE", &password)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = Command::new(
+        binary("examples/read_and_watch").expect("built by `cargo build --workspace --examples`"),
+    )
+    .arg(PATH)
+    .env("STRONGROOM_ADDR", &world.server.url)
+    .env("STRONGROOM_CACERT", world.server.ca())
+    .env("STRONGROOM_USER", "alice")
+    .env("PASSWORD_FILE", &password)
+    .stdout(Stdio::piped())
+    .spawn()
+    .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert_eq!(lines.next().unwrap(), "k: 5 bytes");
     assert_eq!(lines.next().unwrap(), "version 1");
