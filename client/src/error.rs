@@ -330,7 +330,9 @@ impl fmt::Display for Error {
             }
             ErrorKind::InvalidArgument { field, problem } => write!(f, "invalid {field}: {problem}"),
             ErrorKind::Internal => {
-                write!(f, "internal error of the server (request {})", self.request_id().unwrap_or("unknown"))
+                // What only an operator can mend (data older than the audit log) is told as such.
+                let sentence = if message.is_empty() { "internal error of the server" } else { message };
+                write!(f, "{sentence} (request {})", self.request_id().unwrap_or("unknown"))
             }
             ErrorKind::Overloaded
             | ErrorKind::Conflict
@@ -388,7 +390,7 @@ pub(crate) mod tests {
             sentence(Reason::VersionDeleted, "", &deleted),
             "version 2 was deleted at 1970-01-01T00:00:00Z"
         );
-        assert_eq!(sentence(Reason::Internal, "x", &[]), "internal error of the server (request req-7)");
+        assert_eq!(sentence(Reason::Internal, "x", &[]), "x (request req-7)");
     }
 
     #[test]

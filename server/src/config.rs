@@ -12,7 +12,6 @@ use clap::{Parser, Subcommand};
 use toml::{Table, Value};
 
 use crate::{
-    audit::Durability,
     limits,
     model::Invalid,
     telemetry::{self, LogFormat},
@@ -159,6 +158,16 @@ pub struct Audit {
     pub stdout: bool,
     /// Size of a segment.
     pub segment_mib: u64,
+}
+
+/// When a record counts as written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// After fdatasync: it survives a power cut.
+    #[default]
+    Fsync,
+    /// When the operating system has it: it survives a crash of the server, not of the machine. Checkpoints are synced.
+    Os,
 }
 
 /// The log.

@@ -1,8 +1,6 @@
 //! The Strongroom server. The modules stand in the order in which a request meets them; a module uses only modules
 //! below it, and `server/tests/tidy.rs` keeps it so. ARCHITECTURE.md has the map.
 
-pub mod config;
-
 pub mod app;
 
 pub mod api;
@@ -13,13 +11,13 @@ pub mod tokens;
 
 pub mod auth;
 
-pub mod policy;
-
-pub mod audit;
+pub mod engines;
 
 pub mod permit;
 
-pub mod engines;
+pub mod policy;
+
+pub mod audit;
 
 pub mod barrier;
 
@@ -27,12 +25,18 @@ pub mod seal;
 
 pub mod storage;
 
+pub mod config;
+
+pub mod tls;
+
+pub mod telemetry;
+
+pub mod process;
+
 pub mod crypto;
 
-pub mod model;
-
 pub mod clock;
+
 pub mod limits;
-pub mod process;
-pub mod telemetry;
-pub mod tls;
+
+pub mod model;

@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Event, Kind, Opened, RecoverError, Sink, Status,
+    Durability, Event, Kind, Opened, RecoverError, Sink, Status,
     chain::StoreState,
     file::{Directory, FileError, Log, SegmentFile},
     query::Reader,
@@ -26,16 +26,6 @@ use crate::{
 /// Refusals of unknown callers that are written one by one in a second; beyond that they are counted, so that nobody
 /// fills the disk from outside.
 const REFUSALS_PER_SECOND: u32 = 100;
-
-/// When a record counts as written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// After fdatasync: it survives a power cut.
-    #[default]
-    Fsync,
-    /// When the operating system has it: it survives a crash of the server, not of the machine. Checkpoints are synced.
-    Os,
-}
 
 /// How the log is kept.
 #[derive(Clone, Debug)]

@@ -1,3 +1,5 @@
+//! The broker as requests meet it: durable before it answers, bounded, closed in good order.
+
 use std::{
     io,
     sync::{

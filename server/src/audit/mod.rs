@@ -18,7 +18,7 @@ mod redact;
 mod stdout;
 mod writer;
 
-pub use broker::{Broker, Config, Durability, Recorded};
+pub use broker::{Broker, Config, Recorded};
 pub use chain::StoreState;
 pub use file::{FileError, Usage};
 pub use query::{Filter, Lines, QueryError, Reader};
@@ -27,6 +27,8 @@ pub use record::{Decision, Effect, Event, Kind, Recovery, Status};
 pub use recover::{LastCheckpoint, OpenIntent, Opened, RecoverError};
 pub use redact::{Hashed, Redactor};
 pub use stdout::StdoutSink;
+
+pub use crate::config::Durability;
 
 /// A second place for durable lines: it can lag and lose, it never holds up a request. The file is the record.
 pub trait Sink: Send {

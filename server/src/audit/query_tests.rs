@@ -1,3 +1,5 @@
+//! What a query finds, in order and within its limits.
+
 use std::sync::Arc;
 
 use super::*;
