@@ -12,6 +12,7 @@ const NO_DEBUG: &[&str] = &[
     "strongroom.v1.UnsealRequest",
     "strongroom.v1.RekeyRequest",
     "strongroom.v1.RekeyResponse",
+    "strongroom.v1.ConfirmRekeyRequest",
     "strongroom.v1.LoginRequest",
     "strongroom.v1.LoginRequest.Userpass",
     "strongroom.v1.TokenResponse",

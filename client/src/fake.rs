@@ -2,7 +2,7 @@
 //! errors to answer with first. It knows nothing of policy, storage or TLS.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard,
@@ -243,7 +243,7 @@ impl secrets_server::Secrets for Service {
         self.enter(&request).await?;
         let version = self.0.state().version;
         let value = v1::Sensitive { value: format!("v{version}").into_bytes() };
-        let data = BTreeMap::from([("k".to_owned(), value)]);
+        let data = [("k".to_owned(), value)].into();
         Ok(Response::new(v1::GetResponse { data, version, ..Default::default() }))
     }
 

@@ -61,7 +61,7 @@ pub use audit::{Audit, AuditQuery};
 pub use auth::{Auth, Login, Session, Sessions, User, Whoami};
 pub use connect::{Builder, Client};
 pub use error::{Error, ErrorKind};
-pub use futures_util::StreamExt;
+pub use futures_util::{StreamExt, TryStreamExt};
 pub use policy::Policy;
 pub use secrets::{ListPage, Metadata, Patch, Put, Secret, UpdateMetadata, VersionInfo};
 pub use strongroom_proto::{Reason, SecretBytes, limits, v1};
@@ -71,9 +71,10 @@ pub use watch::{Change, ChangeKind};
 /// A stream of results; it ends after an error.
 pub type ResultStream<T> = std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<T, Error>> + Send>>;
 
-/// A point in time from the wire's milliseconds; the epoch for what no calendar holds.
+/// A point in time from the wire's milliseconds; what no calendar holds becomes its last or first day.
 fn timestamp(millis: i64) -> jiff::Timestamp {
-    jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+    let nearest = if millis < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+    jiff::Timestamp::from_millisecond(millis).unwrap_or(nearest)
 }
 
 /// The same where 0 means "never".

@@ -87,6 +87,10 @@ reasons! {
     ShuttingDown = "SHUTTING_DOWN", Unavailable, retry: true;
     /// The store is read-only (disk nearly full).
     ReadOnly = "READ_ONLY", Unavailable, retry: true;
+    /// The data is older than the audit log, or not the one it speaks of: somebody restored an old copy.
+    RolledBack = "ROLLED_BACK", FailedPrecondition, retry: false;
+    /// The audit log is that of another store.
+    ForeignAuditLog = "FOREIGN_AUDIT_LOG", FailedPrecondition, retry: false;
     /// A record did not open: an alarm, see the operator's guide.
     Corrupt = "CORRUPT", DataLoss, retry: false;
     /// The caller's deadline passed; a write may have happened.

@@ -136,6 +136,7 @@ impl App {
             outcome = &mut draining => outcome,
             () = stop.cancelled() => {
                 process::notify_stopping();
+                core.drain();
                 tokio::time::timeout(limits::DRAIN, draining).await.unwrap_or_else(|_| {
                     tracing::warn!(seconds = limits::DRAIN.as_secs(), "some requests did not finish in time");
                     Ok(())

@@ -18,6 +18,12 @@ pub const CONNECTION_AGE: Duration = Duration::from_secs(30 * 60);
 pub const CONNECTION_GRACE: Duration = Duration::from_secs(60);
 /// Watches, tails and recursive lists at once: two for each pod of a large cluster's node come from few connections.
 pub const STREAMS: usize = 20_000;
+/// Streams that anybody may open (health watches, reflection) at once.
+pub const PUBLIC_STREAMS: usize = 64;
+/// Attempts to init or unseal at once; a person makes one at a time.
+pub const UNSEAL_ATTEMPTS: usize = 4;
+/// Largest message of a service that takes neither secrets nor policies.
+pub const SMALL_REQUEST_BYTES: usize = 64 << 10;
 /// Streams of one connection: clients keep 64 in flight; h2's own default is no limit.
 pub const STREAMS_PER_CONNECTION: u32 = 100;
 /// Resets a client may have pending before it is cut off (CVE-2023-44487).

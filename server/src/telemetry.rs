@@ -162,9 +162,13 @@ impl Metrics {
         self.in_flight.inc();
     }
 
-    /// And was answered. `rpc` and `code` are names of ours, never what a client sent.
-    pub fn request_finished(&self, rpc: &'static str, code: &'static str, took: Duration) {
+    /// And is no longer: answered, or its caller went away.
+    pub fn request_ended(&self) {
         self.in_flight.dec();
+    }
+
+    /// It was answered. `rpc` and `code` are names of ours, never what a client sent.
+    pub fn request_answered(&self, rpc: &'static str, code: &'static str, took: Duration) {
         self.requests.with_label_values(&[rpc, code]).inc();
         self.durations.with_label_values(&[rpc]).observe(took.as_secs_f64());
     }
@@ -231,7 +235,7 @@ mod tests {
     fn renders_what_was_measured() {
         let metrics = Metrics::new().unwrap();
         metrics.request_started();
-        metrics.request_finished("Secrets/Get", "NOT_FOUND", Duration::from_millis(2));
+        metrics.request_answered("Secrets/Get", "NOT_FOUND", Duration::from_millis(2));
         metrics.set_audit(3, 1, 0, true);
         metrics.set_store_batches(7);
         metrics.set_sealed(true);

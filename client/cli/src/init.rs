@@ -1,6 +1,10 @@
 //! `init`: the store's first keys, printed once or written to files to be spread.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use serde::Serialize;
@@ -109,7 +113,8 @@ fn text(secret: &SecretBytes) -> String {
 
 fn advise(output: &Output, keys: &Initialized) {
     if !keys.shares.is_empty() {
-        output.note("warning: this is the only time the shares are shown: give each to another person");
+        output
+            .note("warning: the shares exist only here, the server keeps none: give each to another person");
     }
     output.note(
         "warning: the root token is good for an hour: make the first admin with it, then revoke it (strongroom logout)",
@@ -119,7 +124,11 @@ fn advise(output: &Output, keys: &Initialized) {
 
 /// A folder to write keys to: made, empty and writable.
 pub(crate) fn prepare(folder: &Path) -> Result<(), Failure> {
-    std::fs::create_dir_all(folder).map_err(|error| Failure::local(folder.display(), error))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|error| Failure::local(folder.display(), error))?;
     let mut entries = std::fs::read_dir(folder).map_err(|error| Failure::local(folder.display(), error))?;
     if entries.next().is_some() {
         return Err(Failure::usage(format!("{}: is not empty", folder.display())));

@@ -1,9 +1,9 @@
 //! `list`: what is in a folder.
 
 use clap::Args;
-use strongroom_client::StreamExt;
+use strongroom_client::{StreamExt, TryStreamExt};
 
-use crate::{context::Context, failure::Failure};
+use crate::{arguments::Format, context::Context, failure::Failure, output::View};
 
 #[derive(Args)]
 pub(crate) struct List {
@@ -20,10 +20,13 @@ pub(crate) async fn run(context: &Context, args: List) -> Result<(), Failure> {
     // People often write the slash that `list` itself prints.
     let folder = args.folder.strip_suffix('/').unwrap_or(&args.folder);
     let mut names = if args.recursive { client.list_recursive(folder).await? } else { client.list(folder) };
+    if context.output.format() != Format::Table {
+        let names: Vec<String> = names.try_collect().await?;
+        return context.output.show(&names, View::Text(String::new()));
+    }
     // As they come: a large folder is not gathered in memory first.
     while let Some(name) = names.next().await {
-        let name = name?;
-        context.output.item(&name, &name)?;
+        context.output.line(&name?)?;
     }
     Ok(())
 }

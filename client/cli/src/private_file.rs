@@ -14,7 +14,8 @@ const LARGEST: u64 = 64 << 10;
 
 /// Replaces the file as a whole: a reader sees the old or the new one, never a part, and never with another mode.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    // The parent of a bare name is empty, not ".".
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = folder.join(format!(".{name}.{}.tmp", std::process::id()));
     let write = || -> io::Result<()> {

@@ -17,6 +17,8 @@ pub enum Credential {
 pub enum Class {
     /// Always answered.
     Vital,
+    /// A stream for anybody: few at once, so that strangers cannot crowd out those who are known.
+    Public,
     /// Takes one of the in-flight slots for as long as it runs.
     Unary,
     /// Takes one of the stream slots; lives as long as the caller wants.
@@ -122,6 +124,7 @@ pub const TABLE: &[Access] = table! {
         "Seal"           Token unsealed Vital  audited;
         "Rotate"         Token unsealed Unary  audited;
         "Rekey"          Token unsealed Unary  audited;
+        "ConfirmRekey"   Token unsealed Unary  audited;
         "Scrub"          Token unsealed Stream audited;
     }
     "strongroom.v1.Audit" {
@@ -131,11 +134,11 @@ pub const TABLE: &[Access] = table! {
     }
     "grpc.health.v1.Health" {
         "Check"          None  sealed_too Vital silent;
-        "Watch"          None  sealed_too Stream silent;
+        "Watch"          None  sealed_too Public silent;
         "List"           None  sealed_too Vital silent;
     }
     "grpc.reflection.v1.ServerReflection" {
-        "ServerReflectionInfo" None sealed_too Stream silent;
+        "ServerReflectionInfo" None sealed_too Public silent;
     }
 };
 

@@ -24,6 +24,7 @@ pub(super) struct AuthService(pub(super) Arc<Core>);
 impl Auth for AuthService {
     async fn login(&self, request: Request<v1::LoginRequest>) -> Result<Response<v1::TokenResponse>, Status> {
         let context = context(&request)?;
+        let slot = context.slot().await.map_err(|error| status(&error, context.id))?;
         let credential = match request.into_inner().credential {
             Some(login_request::Credential::Userpass(given)) => Ok(Credential::Userpass {
                 name: given.name,
@@ -31,7 +32,7 @@ impl Auth for AuthService {
             }),
             None => Err(Invalid::new("credential", "is missing; expected userpass")),
         };
-        let login = Login { id: context.id, name: context.access.name, peer: context.peer, credential };
+        let login = Login { slot, id: context.id, name: context.access.name, peer: context.peer, credential };
         let (token, session) =
             crate::core::login(&self.0, login).await.map_err(|error| status(&error, context.id))?;
         Ok(Response::new(convert::token(token, &session)))

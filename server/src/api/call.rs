@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::{layers::Context, status::status};
+use super::{
+    access::Class,
+    layers::{Context, Slot},
+    status::status,
+};
 use crate::{
     core::{self, Action, Answer, Core, Error},
     model::{Invalid, RequestId, SecretBytes},
@@ -12,7 +16,7 @@ use crate::{
 
 /// The context the layers left.
 pub(super) fn context<M>(request: &Request<M>) -> Result<Context, Status> {
-    request.extensions().get::<Context>().copied().ok_or_else(|| Status::internal("no request context"))
+    request.extensions().get::<Context>().cloned().ok_or_else(|| Status::internal("no request context"))
 }
 
 /// Runs one request through the pipeline.
@@ -23,7 +27,9 @@ pub(super) async fn call<M, R>(
     convert: impl FnOnce(Answer, RequestId) -> Option<R>,
 ) -> Result<Response<R>, Status> {
     let context = context(&request)?;
+    let slot = context.slot().await.map_err(|error| status(&error, context.id))?;
     let request = core::Request {
+        slot: slot.clone(),
         id: context.id,
         name: context.access.name,
         peer: context.peer,
@@ -32,7 +38,13 @@ pub(super) async fn call<M, R>(
     };
     let answer = core::handle(core, request).await.map_err(|error| status(&error, context.id))?;
     match convert(answer, context.id) {
-        Some(reply) => Ok(Response::new(reply)),
+        Some(reply) => {
+            let mut reply = Response::new(reply);
+            if let (Class::Stream, Some(slot)) = (context.access.class, slot) {
+                reply.extensions_mut().insert::<Slot>(slot);
+            }
+            Ok(reply)
+        }
         None => Err(status(&Error::Internal("an answer of the wrong kind".to_owned()), context.id)),
     }
 }

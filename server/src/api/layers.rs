@@ -19,10 +19,7 @@ use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::BodyExt;
 use strongroom_proto::Reason;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::error::Elapsed,
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
@@ -40,7 +37,7 @@ use crate::{
 };
 
 /// What the layers know of a request; handlers find it in the extensions.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Context {
     /// Made here.
     pub id: RequestId,
@@ -48,6 +45,31 @@ pub(super) struct Context {
     pub access: &'static Access,
     /// The other end of the connection.
     pub peer: Option<IpAddr>,
+    shared: Arc<Shared>,
+}
+
+/// A place among the requests at work; free again when the last clone is dropped. A write holds one until it is done,
+/// whatever became of its caller; a stream until it ends.
+pub(super) type Slot = Arc<OwnedSemaphorePermit>;
+
+impl Context {
+    /// A slot of the RPC's class. Taken when the message is there and decoded: who sends headers and then nothing waits
+    /// in nobody's way.
+    pub(super) async fn slot(&self) -> Result<Option<Slot>, Error> {
+        let slots = match self.access.class {
+            Class::Vital | Class::Public => return Ok(None),
+            Class::Unary => &self.shared.unary_slots,
+            Class::Stream => &self.shared.stream_slots,
+        };
+        if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
+            return Ok(Some(Arc::new(slot)));
+        }
+        let waited = tokio::time::timeout(limits::QUEUE_WAIT, Arc::clone(slots).acquire_owned()).await;
+        match waited {
+            Ok(Ok(slot)) => Ok(Some(Arc::new(slot))),
+            _ => Err(Error::Overloaded(limits::QUEUE_WAIT)),
+        }
+    }
 }
 
 /// Shared by all connections.
@@ -55,6 +77,7 @@ pub(super) struct Shared {
     longest: Duration,
     unary_slots: Arc<Semaphore>,
     stream_slots: Arc<Semaphore>,
+    public_slots: Arc<Semaphore>,
     ids: RequestIds,
     metrics: Arc<Metrics>,
 }
@@ -72,6 +95,7 @@ impl Shared {
             longest,
             unary_slots: Arc::new(Semaphore::new(in_flight)),
             stream_slots: Arc::new(Semaphore::new(limits::STREAMS)),
+            public_slots: Arc::new(Semaphore::new(limits::PUBLIC_STREAMS)),
             ids: RequestIds::new(entropy)?,
             metrics,
         })
@@ -140,18 +164,27 @@ where
         };
         let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
         let deadline = deadline(request.headers(), shared.longest);
-        request.extensions_mut().insert(Context { id, access, peer });
+        request.extensions_mut().insert(Context { id, access, peer, shared: Arc::clone(&shared) });
         let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
 
         Box::pin(async move {
             let started = Instant::now();
-            shared.metrics.request_started();
-            let Ok(slot) = take_slot(&shared, access.class).await else {
-                shared.metrics.request_finished(access.name, "RESOURCE_EXHAUSTED", started.elapsed());
-                return Ok(with_id(overloaded(id).into_http(), id));
+            let at_work = AtWork::begin(&shared.metrics);
+            let public = match access.class {
+                Class::Public => match Arc::clone(&shared.public_slots).try_acquire_owned() {
+                    Ok(slot) => Some(Arc::new(slot)),
+                    Err(_) => {
+                        at_work.end(access.name, "RESOURCE_EXHAUSTED", started.elapsed());
+                        return Ok(with_id(
+                            status(&Error::Overloaded(limits::QUEUE_WAIT), id).into_http(),
+                            id,
+                        ));
+                    }
+                },
+                _ => None,
             };
             let outcome = match access.class {
-                Class::Stream => Ok(answer.await),
+                Class::Stream | Class::Public => Ok(answer.await),
                 Class::Unary | Class::Vital => tokio::time::timeout(deadline, answer).await,
             };
             let answer = match outcome {
@@ -167,41 +200,42 @@ where
                         .into_http()
                 }
             };
-            shared.metrics.request_finished(access.name, grpc_code(answer.headers()), started.elapsed());
-            Ok(with_id(hold(answer, slot, access.class), id))
+            at_work.end(access.name, grpc_code(answer.headers()), started.elapsed());
+            Ok(with_id(hold(answer, public), id))
         })
     }
 }
 
-/// A slot, or none if the class needs none.
-async fn take_slot(shared: &Shared, class: Class) -> Result<Option<OwnedSemaphorePermit>, Elapsed> {
-    let slots = match class {
-        Class::Vital => return Ok(None),
-        Class::Unary => &shared.unary_slots,
-        Class::Stream => &shared.stream_slots,
-    };
-    if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
-        return Ok(Some(slot));
+/// Counts a request as at work until it is answered, or dropped because the caller went away.
+struct AtWork<'a>(&'a Metrics);
+
+impl<'a> AtWork<'a> {
+    fn begin(metrics: &'a Metrics) -> Self {
+        metrics.request_started();
+        Self(metrics)
     }
-    let slot = tokio::time::timeout(limits::QUEUE_WAIT, Arc::clone(slots).acquire_owned()).await?;
-    // Nobody closes these semaphores.
-    Ok(slot.ok())
+
+    fn end(self, rpc: &'static str, code: &'static str, took: Duration) {
+        self.0.request_answered(rpc, code, took);
+    }
 }
 
-fn overloaded(id: RequestId) -> Status {
-    status(&Error::Overloaded(limits::QUEUE_WAIT), id)
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.0.request_ended();
+    }
 }
 
-/// A stream keeps its slot until its body ends.
-fn hold(answer: Response<Body>, slot: Option<OwnedSemaphorePermit>, class: Class) -> Response<Body> {
-    match (class, slot) {
-        (Class::Stream, Some(slot)) => answer.map(|body| {
+/// A stream keeps its slot until its body ends: the one of the layer, or the one its handler left in the extensions.
+fn hold(mut answer: Response<Body>, public: Option<Slot>) -> Response<Body> {
+    match public.or_else(|| answer.extensions_mut().remove::<Slot>()) {
+        Some(slot) => answer.map(|body| {
             Body::new(body.map_frame(move |frame| {
                 let _held = &slot;
                 frame
             }))
         }),
-        _ => answer,
+        None => answer,
     }
 }
 

@@ -38,11 +38,14 @@ use crate::{
     tls::TlsConnection,
 };
 
+/// How often health is judged anew.
+const HEALTH_REVIEW: Duration = Duration::from_secs(1);
+
 /// A service with the wire's limits on messages.
 macro_rules! bounded {
-    ($server:ident, $service:expr) => {
+    ($server:ident, $service:expr, $bytes:expr) => {
         $server::new($service)
-            .max_decoding_message_size(wire::REQUEST_BYTES)
+            .max_decoding_message_size($bytes)
             .max_encoding_message_size(wire::RESPONSE_BYTES)
     };
 }
@@ -102,13 +105,25 @@ impl Api {
             .http2_max_header_list_size(limits::HEADER_BYTES)
             .max_connection_age(limits::CONNECTION_AGE)
             .max_connection_age_grace(limits::CONNECTION_GRACE)
-            .add_service(health)
-            .add_service(reflection)
-            .add_service(bounded!(SecretsServer, secrets::SecretsService(Arc::clone(&core))))
-            .add_service(bounded!(AuthServer, auth::AuthService(Arc::clone(&core))))
-            .add_service(bounded!(PolicyServer, policy::PolicyService(Arc::clone(&core))))
-            .add_service(bounded!(SysServer, sys::SysService(Arc::clone(&core))))
-            .add_service(bounded!(AuditServer, audit::AuditService(core)))
+            .add_service(health.max_decoding_message_size(limits::SMALL_REQUEST_BYTES))
+            .add_service(reflection.max_decoding_message_size(limits::SMALL_REQUEST_BYTES))
+            .add_service(bounded!(
+                SecretsServer,
+                secrets::SecretsService(Arc::clone(&core)),
+                wire::REQUEST_BYTES
+            ))
+            .add_service(bounded!(
+                AuthServer,
+                auth::AuthService(Arc::clone(&core)),
+                limits::SMALL_REQUEST_BYTES
+            ))
+            .add_service(bounded!(
+                PolicyServer,
+                policy::PolicyService(Arc::clone(&core)),
+                wire::REQUEST_BYTES
+            ))
+            .add_service(bounded!(SysServer, sys::SysService(Arc::clone(&core)), limits::SMALL_REQUEST_BYTES))
+            .add_service(bounded!(AuditServer, audit::AuditService(core), wire::REQUEST_BYTES))
             .serve_with_incoming_shutdown(
                 ReceiverStream::new(connections).map(Ok::<_, Infallible>),
                 stop.cancelled_owned(),
@@ -126,7 +141,8 @@ async fn report_health(core: Arc<Core>, reporter: HealthReporter) {
         let serving = if core.ready().is_ok() { ServingStatus::Serving } else { ServingStatus::NotServing };
         reporter.set_service_status("", serving).await;
         reporter.set_service_status("strongroom.v1.Secrets", serving).await;
-        if changes.changed().await.is_err() {
+        // A log that cannot be written, or can be again, is no change of phase.
+        if let Ok(Err(_)) = tokio::time::timeout(HEALTH_REVIEW, changes.changed()).await {
             return;
         }
     }

@@ -10,8 +10,27 @@ use crate::{core::Error, model::RequestId};
 
 /// An error as the caller sees it. The request id is in the metadata of every one.
 pub(super) fn status(error: &Error, id: RequestId) -> Status {
+    let reason = error.reason();
+    let sentence = match reason {
+        // The cause is nobody's business outside; it is found in the log under the request id.
+        Reason::Internal | Reason::Corrupt => {
+            tracing::error!(request_id = %id, %reason, cause = %error, "a request failed");
+            inner_sentence(reason)
+        }
+        _ => error.to_string(),
+    };
     let metadata = error.metadata().into_iter().map(|(name, value)| (name.to_owned(), value));
-    with_reason(error.reason(), error.to_string(), metadata.collect(), id)
+    with_reason(reason, sentence, metadata.collect(), id)
+}
+
+fn inner_sentence(reason: Reason) -> String {
+    match reason {
+        Reason::Corrupt => {
+            "a stored record does not open: it was changed or moved; the server's log names it"
+        }
+        _ => "internal error; the server's log has the cause under the request id",
+    }
+    .to_owned()
 }
 
 /// A refusal by the layers, before there is a core error.

@@ -88,6 +88,22 @@ impl Sys for SysService {
         .await
     }
 
+    async fn confirm_rekey(
+        &self,
+        request: Request<v1::ConfirmRekeyRequest>,
+    ) -> Result<Response<v1::ConfirmRekeyResponse>, Status> {
+        call(
+            &self.0,
+            request,
+            |message| {
+                let shares = message.new_shares.into_iter().map(Into::into).collect();
+                Ok(Action::Sys(SysAction::ConfirmRekey(shares)))
+            },
+            |_, _| Some(v1::ConfirmRekeyResponse {}),
+        )
+        .await
+    }
+
     async fn scrub(&self, request: Request<v1::ScrubRequest>) -> Result<Response<v1::ScrubResponse>, Status> {
         call(
             &self.0,

@@ -20,7 +20,7 @@ use super::{
 use crate::model::Timestamp;
 
 /// Lines in one message: a few hundred KiB, far below the largest response.
-const CHUNK: usize = 256;
+const CHUNK: usize = 64;
 /// Messages that wait for a slow reader.
 const WAITING: usize = 4;
 /// Queries at once; each reads whole segments.

@@ -100,6 +100,15 @@ pub enum Error {
         /// In the store.
         data: u64,
     },
+    /// As many batches as the log says, but other ones.
+    #[error(
+        "the data is not what the audit log speaks of: both are at batch {0}, with different contents. \
+         Somebody restored another copy; start with --accept-rollback if that was you"
+    )]
+    Forked(u64),
+    /// Done, but the outcome could not be recorded. Not to be repeated blindly.
+    #[error("the request was carried out, but its outcome could not be written to the audit log")]
+    Unrecorded,
     /// The audit log is not this store's.
     #[error(
         "the audit log belongs to another store (its last checkpoint is not signed by this one); \
@@ -149,13 +158,12 @@ impl Error {
             Error::Sealed { .. } => Reason::Sealed,
             Error::NotSealed => Reason::NotSealed,
             Error::Share(_) => Reason::ShareRejected,
-            // Without a configured key file a file seal is a wrong argument, and the sentence says what to set.
             Error::Seal(SealError::Invalid(_) | SealError::NoKeyFile)
             | Error::Invalid(_)
             | Error::InvalidMany(_) => Reason::InvalidArgument,
-            Error::Seal(_) | Error::Internal(_) => Reason::Internal,
-            // An alarm, and a sentence the operator has to see.
-            Error::RolledBack { .. } | Error::ForeignLog => Reason::Corrupt,
+            Error::RolledBack { .. } | Error::Forked(_) => Reason::RolledBack,
+            Error::ForeignLog => Reason::ForeignAuditLog,
+            Error::Seal(_) | Error::Internal(_) | Error::Unrecorded => Reason::Internal,
             Error::TokenMissing => Reason::TokenMissing,
             Error::Token(error) => token_reason(error),
             Error::Login(error) => login_reason(error),
@@ -183,14 +191,6 @@ impl Error {
                 | Reason::LoginRejected
                 | Reason::PermissionDenied
         )
-    }
-
-    /// What belongs into the server's log: faults of ours, whose answer does not tell the cause, and alarms.
-    pub(super) fn cause(&self) -> Option<String> {
-        match self {
-            Error::Internal(cause) => Some(cause.clone()),
-            other => matches!(other.reason(), Reason::Internal | Reason::Corrupt).then(|| other.to_string()),
-        }
     }
 
     /// What a program can use: the metadata that the table of reasons names.

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use super::{Core, Error, Phase, Unsealed};
+use super::{Core, Error, Held, Phase, Unsealed};
 use crate::{
     audit::{Broker, Opened, Redactor, StoreState},
     auth::userpass::Userpass,
@@ -12,6 +12,7 @@ use crate::{
     clock::Clock,
     crypto::{Entropy, Key, PublicKey, SigningKey},
     engines::Mounts,
+    limits,
     model::{Invalid, SecretBytes, StoreId},
     policy::store::PolicyStore,
     seal::{self, FileSeal, Progress, SealConfig, SealRecord, Step},
@@ -65,7 +66,9 @@ impl Core {
             phase: ArcSwap::from_pointee(Phase::Uninitialized),
             phase_changes: tokio::sync::watch::Sender::new(()),
             progress: std::sync::Mutex::new(Progress::new()),
-            lifecycle: tokio::sync::Mutex::new(None),
+            lifecycle: tokio::sync::Mutex::default(),
+            attempts: Arc::new(tokio::sync::Semaphore::new(limits::UNSEAL_ATTEMPTS)),
+            draining: std::sync::atomic::AtomicBool::new(false),
             last_checkpoint: found.last_checkpoint,
         });
         if let Some(record) = record {
@@ -148,11 +151,13 @@ impl Core {
     pub(super) async fn rotate(&self) -> Result<u32, Error> {
         let held = self.lifecycle.lock().await;
         let unsealed = self.unsealed()?;
-        let root = held.as_ref().ok_or(Error::Stopping)?;
+        let root = held.root.as_ref().ok_or(Error::Stopping)?;
         Ok(unsealed.barrier.rotate(root).await?)
     }
 
-    /// Moves to another seal, with another root key; what lies below the keyring stays as it is.
+    /// Prepares another seal with another root key. Nothing is switched before [`Core::confirm_rekey`] has seen that the
+    /// new shares arrived: shares that got lost on their way would be the end of the store at the next restart. A key
+    /// file needs no confirmation, it was read back.
     pub(super) async fn rekey(
         &self,
         config: SealConfig,
@@ -163,14 +168,38 @@ impl Core {
         let current = unsealed.seal.load_full();
         self.prove_right_to_rekey(&current, shares)?;
 
-        let root = held.as_ref().ok_or(Error::Stopping)?;
         let new_root = Key::random(&*self.entropy)?;
         let file = self.options.key_file.as_ref();
         let (record, shares) = seal::create(config, &new_root, current.store, file, &*self.entropy)?;
+        if record.kind == seal::FILE {
+            self.switch(&mut held, new_root, record).await?;
+        } else {
+            held.pending = Some((new_root, record));
+        }
+        Ok(shares.into_iter().map(|share| share.to_text()).collect())
+    }
+
+    /// Switches to the prepared seal once enough of its shares were shown.
+    pub(super) async fn confirm_rekey(&self, shares: &[SecretBytes]) -> Result<(), Error> {
+        let mut held = self.lifecycle.lock().await;
+        let Some((_, record)) = &held.pending else {
+            return Err(Error::NoSuch("a rekey to confirm".to_owned()));
+        };
+        seal::open_with_shares(record, shares)?;
+        match held.pending.take() {
+            Some((new_root, record)) => self.switch(&mut held, new_root, record).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn switch(&self, held: &mut Held, new_root: Key, record: SealRecord) -> Result<(), Error> {
+        let unsealed = self.unsealed()?;
+        let root = held.root.as_ref().ok_or(Error::Stopping)?;
         unsealed.barrier.rekey(root, &new_root, record.encode()).await?;
         unsealed.seal.store(Arc::new(record));
-        *held = Some(new_root);
-        Ok(shares.into_iter().map(|share| share.to_text()).collect())
+        held.root = Some(new_root);
+        held.pending = None;
+        Ok(())
     }
 
     /// A Shamir seal is moved only by as many shares as open it; of a file seal the running server has the key.
@@ -186,7 +215,7 @@ impl Core {
     }
 
     /// From a root key to a serving core. On any error the server stays sealed.
-    async fn open(&self, held: &mut Option<Key>, record: SealRecord, root: Key) -> Result<(), Error> {
+    async fn open(&self, held: &mut Held, record: SealRecord, root: Key) -> Result<(), Error> {
         let store_id = record.store;
         let bytes = self.store.get(KEYRING_KEY).await.map_err(BarrierError::from)?;
         let bytes = bytes.ok_or_else(|| Error::Internal("the keyring is missing".to_owned()))?;
@@ -210,7 +239,7 @@ impl Core {
             barrier,
         });
         self.start_signing(&unsealed.barrier, signer);
-        *held = Some(root);
+        held.root = Some(root);
         self.enter(Phase::Unsealed(unsealed));
         tracing::info!(%store_id, "unsealed");
         Ok(())
@@ -237,14 +266,15 @@ impl Core {
         let Some(checkpoint) = &self.last_checkpoint else { return Ok(()) };
         checkpoint.verify(key).map_err(|_| Error::ForeignLog)?;
         let (log, data) = (checkpoint.state.batch_seq, barrier.state().batch_seq);
-        if log <= data {
+        let fork = log == data && checkpoint.state.set_digest != barrier.state().digest;
+        if log <= data && !fork {
             return Ok(());
         }
         if self.options.accept_rollback {
             tracing::warn!(log, data, "the data is older than the audit log; accepted by --accept-rollback");
             return Ok(());
         }
-        Err(Error::RolledBack { log, data })
+        if fork { Err(Error::Forked(data)) } else { Err(Error::RolledBack { log, data }) }
     }
 
     /// Forgets revocations that cover nothing any more, and starts a new key term when the present one is over.
@@ -264,9 +294,9 @@ impl Core {
     }
 
     /// To sealed, whatever happens.
-    async fn close(&self, held: &mut Option<Key>) {
+    async fn close(&self, held: &mut Held) {
         let Ok(unsealed) = self.unsealed() else { return };
-        *held = None;
+        *held = Held::default();
         let record = unsealed.seal.load_full();
         self.enter(Phase::Sealed(SealRecord::clone(&record)));
         unsealed.barrier.stop().await;

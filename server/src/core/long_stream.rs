@@ -6,8 +6,12 @@ use futures_util::{Stream, StreamExt};
 
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Answers, Core, Error, Unsealed, record::Asked};
-use crate::audit;
+use super::{Answers, Core, Error, Unsealed, record::Asked, request::Needs};
+use crate::{
+    audit,
+    model::Verb,
+    policy::{Context, Decision, Question},
+};
 
 /// How often a long stream asks whether it may go on. A revoked session is cut off within this time.
 const REVIEW: Duration = Duration::from_secs(2);
@@ -23,16 +27,32 @@ pub(super) fn while_valid<T: Send + 'static>(
     core: &Arc<Core>,
     unsealed: &Arc<Unsealed>,
     asked: &Asked,
+    needs: Needs,
     stream: impl Stream<Item = Result<T, Error>> + Send + 'static,
 ) -> Answers<T> {
     let (core, unsealed, session) = (Arc::clone(core), Arc::downgrade(unsealed), Arc::clone(&asked.session));
-    let judged_by = unsealed.upgrade().map(|unsealed| unsealed.policy.current());
+    let (judged_by, peer) = (Arc::clone(&asked.policy), asked.peer);
     let review = move || -> Result<(), Error> {
         let unsealed = unsealed.upgrade().ok_or(Error::WatchEnded("the server was sealed"))?;
         core.unsealed()?;
+        if core.is_draining() {
+            return Err(Error::Stopping);
+        }
         unsealed.tokens.check(&session, core.clock.now())?;
-        let unchanged = judged_by.as_ref().is_some_and(|then| Arc::ptr_eq(then, &unsealed.policy.current()));
-        if unchanged { Ok(()) } else { Err(Error::WatchEnded("the policy changed")) }
+        if !Arc::ptr_eq(&judged_by, &unsealed.policy.current()) {
+            return Err(Error::WatchEnded("the policy changed"));
+        }
+        // The same policy may say something else by now: bindings have an end.
+        let context = Context { peer, now: core.clock.now() };
+        let allows = |path| {
+            let granted = |verb: &Verb| {
+                let question =
+                    Question { principal: &session.principal, verb: *verb, path, context: &context };
+                matches!(judged_by.decide(&question), Decision::Allow(_))
+            };
+            needs.verbs.iter().any(granted)
+        };
+        if needs.paths.iter().all(allows) { Ok(()) } else { Err(Error::WatchEnded("the right to it ended")) }
     };
     let mut reviews = tokio::time::interval(REVIEW);
     reviews.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -11,10 +11,13 @@ mod request;
 mod run;
 mod unauthenticated;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub use error::Error;
 pub use handle::handle;
@@ -49,10 +52,13 @@ pub struct Core {
     options: Options,
     phase: ArcSwap<Phase>,
     phase_changes: watch::Sender<()>,
+    /// Init and unseal at once, by anybody.
+    attempts: Arc<Semaphore>,
+    draining: AtomicBool,
     /// Shares given so far. Held for microseconds, never across an await.
     progress: Mutex<Progress>,
     /// One init, unseal, seal, rotate or rekey at a time; holds the root key while there is one.
-    lifecycle: tokio::sync::Mutex<Option<Key>>,
+    lifecycle: tokio::sync::Mutex<Held>,
     /// How far the store was, by the audit log as it was found at the start.
     last_checkpoint: Option<LastCheckpoint>,
 }
@@ -76,6 +82,15 @@ pub struct Unsealed {
     userpass: Userpass,
     policy: PolicyStore,
     mounts: Mounts,
+}
+
+/// What the lifecycle lock guards.
+#[derive(Default)]
+struct Held {
+    /// The root key, while there is one.
+    root: Option<Key>,
+    /// A new seal that waits for the proof that its shares have arrived.
+    pending: Option<(Key, SealRecord)>,
 }
 
 /// What anybody may know.
@@ -158,6 +173,15 @@ impl Core {
     /// Woken at every change of phase.
     pub fn watch_phase(&self) -> watch::Receiver<()> {
         self.phase_changes.subscribe()
+    }
+
+    /// The server is about to stop: long streams end.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     /// The keys, or why there are none.

@@ -7,7 +7,7 @@ use crate::{
     audit::{AuditError, Decision, Effect, Event, Hashed, Kind, Recorded, Redactor, Status},
     engines::{Operation, kv},
     model::{Path, RequestId, Timestamp},
-    policy::Allowed,
+    policy::{Allowed, PolicySet},
     tokens::Session,
 };
 
@@ -18,6 +18,8 @@ pub(super) struct Asked {
     pub(super) peer: Option<IpAddr>,
     pub(super) session: Arc<Session>,
     pub(super) at: Timestamp,
+    /// What it is judged by; long streams notice when there is another one.
+    pub(super) policy: Arc<PolicySet>,
 }
 
 /// What an action is about, kept for the outcome after the action is consumed.
@@ -47,13 +49,17 @@ pub(super) struct Ended {
 
 impl Ended {
     pub(super) fn of(result: &Result<Answer, Error>) -> Self {
-        match result {
-            Ok(Answer::Kv(kv::Output::Written { version, .. })) => {
-                Self { version: Some(*version), status: Status::Ok, reason: "" }
-            }
-            Ok(_) => Self { version: None, status: Status::Ok, reason: "" },
-            Err(error) => Self { version: None, status: status(error), reason: error.reason().as_str() },
-        }
+        let version = match result {
+            Ok(Answer::Kv(kv::Output::Written { version, .. })) => Some(*version),
+            _ => None,
+        };
+        Self { version, ..Self::with(result.as_ref().err()) }
+    }
+
+    pub(super) fn with(error: Option<&Error>) -> Self {
+        let (status, reason) =
+            error.map_or((Status::Ok, ""), |error| (status(error), error.reason().as_str()));
+        Self { version: None, status, reason }
     }
 }
 
@@ -156,15 +162,16 @@ pub(super) async fn stranger_intent(core: &Core, from: Unauthenticated) -> Resul
 }
 
 /// After init and unseal.
-pub(super) async fn stranger_outcome<T>(
+pub(super) async fn stranger_outcome(
     core: &Core,
     from: Unauthenticated,
-    result: &Result<T, Error>,
+    ended: Ended,
 ) -> Result<(), AuditError> {
-    let error = result.as_ref().err();
-    let reason = error.map_or("", |error| error.reason().as_str());
-    let status = error.map_or(Status::Ok, status);
-    let event = Event { peer: from.peer, reason, ..Event::new(Kind::Outcome, from.id, from.name, status) };
+    let event = Event {
+        peer: from.peer,
+        reason: ended.reason,
+        ..Event::new(Kind::Outcome, from.id, from.name, ended.status)
+    };
     core.audit.record(&event).await.map(drop)
 }
 

@@ -1,8 +1,9 @@
 //! What somebody asks, parsed, and what is answered: the words between the wire and the pipeline. No tonic here.
 
-use std::{net::IpAddr, pin::Pin};
+use std::{net::IpAddr, pin::Pin, sync::Arc};
 
 use futures_util::Stream;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Error;
 use crate::{
@@ -15,6 +16,8 @@ use crate::{
 
 /// One request, from whatever wire.
 pub struct Request {
+    /// Its place among the requests at work, held until it is done.
+    pub slot: Option<Arc<OwnedSemaphorePermit>>,
     /// Made by us, told to the caller and written to the audit log.
     pub id: RequestId,
     /// `Secrets.Get`; what the audit log calls it.
@@ -122,13 +125,15 @@ pub enum SysAction {
     Seal,
     /// New term.
     Rotate,
-    /// New shares or another seal.
+    /// New shares or another seal, to be confirmed.
     Rekey {
         /// The seal to move to.
         seal: crate::seal::SealConfig,
         /// Of the present one.
         current_shares: Vec<SecretBytes>,
     },
+    /// The new shares have arrived: switch.
+    ConfirmRekey(Vec<SecretBytes>),
     /// Read everything.
     Scrub,
 }
@@ -232,7 +237,9 @@ impl Action {
             Action::Policy(_) => (&[Read], "sys/policy".into()),
             Action::Sys(SysAction::Seal) => (&[Update], "sys/seal".into()),
             Action::Sys(SysAction::Rotate) => (&[Update], "sys/rotate".into()),
-            Action::Sys(SysAction::Rekey { .. }) => (&[Manage], "sys/rekey".into()),
+            Action::Sys(SysAction::Rekey { .. } | SysAction::ConfirmRekey(_)) => {
+                (&[Manage], "sys/rekey".into())
+            }
             Action::Sys(SysAction::Scrub) => (&[Update], "sys/scrub".into()),
             Action::Audit(AuditAction::Hash(_)) => (&[Use], "sys/audit/hash".into()),
             Action::Audit(_) => (&[Read], "sys/audit".into()),

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use super::{
     Action, Answer, Answers, AuditAction, CanI, Core, Error, PolicyAction, SessionAction, SysAction,
-    Unsealed, UserAction, long_stream, record::Asked,
+    Unsealed, UserAction, long_stream, record::Asked, request::Needs,
 };
 use crate::{
     engines::{EngineError, Operation, Output, kv},
-    model::Verb,
     permit::Permit,
     policy::{Context, Documents, Question, plan},
     tokens::Which,
@@ -22,9 +21,11 @@ pub(super) async fn run(
     permit: Option<Permit>,
     action: Action,
 ) -> Result<Answer, Error> {
+    let needs = action.needs()?;
     match (action, permit) {
-        (Action::Engine { operation, .. }, Some(permit)) => {
-            engine(core, unsealed, asked, permit, operation).await
+        (Action::Engine { paths, operation }, Some(permit)) => {
+            let needs = needs.unwrap_or(Needs { verbs: &[], paths });
+            engine(core, unsealed, asked, permit, operation, needs).await
         }
         (Action::Session(action), _) => session(unsealed, asked, action).await,
         (Action::Revoke(which), Some(_)) => {
@@ -34,7 +35,10 @@ pub(super) async fn run(
         (Action::User(action), Some(_)) => user(core, unsealed, action).await,
         (Action::Policy(action), Some(_)) => policy(unsealed, asked, action).await,
         (Action::Sys(action), Some(_)) => sys(core, unsealed, action).await,
-        (Action::Audit(action), Some(permit)) => audit(core, unsealed, asked, permit, action).await,
+        (Action::Audit(action), Some(_)) => {
+            let needs = needs.ok_or_else(|| Error::Internal("an action without needs".to_owned()))?;
+            audit(core, unsealed, asked, action, needs)
+        }
         (_, None) => Err(Error::Internal("an action came without its permit".to_owned())),
     }
 }
@@ -45,6 +49,7 @@ async fn engine(
     asked: &Asked,
     permit: Permit,
     operation: Operation,
+    needs: Needs,
 ) -> Result<Answer, Error> {
     let place = permit.path().clone();
     let Some(engine) = unsealed.mounts.engine(place.mount()) else {
@@ -52,11 +57,12 @@ async fn engine(
     };
     match engine.run(permit, operation).await {
         Ok(Output::Kv(kv::Output::Paths(pages))) => {
-            Ok(Answer::Paths(engine_errors(pages, place.to_string())))
+            let pages = engine_errors(pages, place.to_string());
+            Ok(Answer::Paths(long_stream::while_valid(core, unsealed, asked, needs, pages)))
         }
         Ok(Output::Kv(kv::Output::Changes(changes))) => {
             let changes = engine_errors(changes, place.to_string());
-            Ok(Answer::Changes(long_stream::while_valid(core, unsealed, asked, changes)))
+            Ok(Answer::Changes(long_stream::while_valid(core, unsealed, asked, needs, changes)))
         }
         Ok(Output::Kv(output)) => Ok(Answer::Kv(output)),
         Err(error) => Err(engine_error(error, place.as_str())),
@@ -155,28 +161,25 @@ async fn sys(core: &Core, unsealed: &Unsealed, action: SysAction) -> Result<Answ
         SysAction::Rekey { seal, current_shares } => {
             core.rekey(seal, &current_shares).await.map(Answer::Shares)
         }
+        SysAction::ConfirmRekey(shares) => core.confirm_rekey(&shares).await.map(|()| Answer::Done),
         SysAction::Scrub => Ok(Answer::Scrub(unsealed.barrier.scrub().await?)),
     }
 }
 
-async fn audit(
+fn audit(
     core: &Arc<Core>,
     unsealed: &Arc<Unsealed>,
     asked: &Asked,
-    permit: Permit,
     action: AuditAction,
+    needs: Needs,
 ) -> Result<Answer, Error> {
-    debug_assert!(permit.grants(Verb::Read) || permit.grants(Verb::Use));
-    match action {
-        AuditAction::Tail { last, follow } => {
-            let lines = long_stream::lines(core.audit.reader().tail(last, follow)?);
-            Ok(Answer::Lines(long_stream::while_valid(core, unsealed, asked, lines)))
-        }
-        AuditAction::Query { filter, limit } => {
-            Ok(Answer::Lines(long_stream::lines(core.audit.reader().query(filter, limit)?)))
-        }
+    let lines = match action {
+        AuditAction::Tail { last, follow } => core.audit.reader().tail(last, follow)?,
+        AuditAction::Query { filter, limit } => core.audit.reader().query(filter, limit)?,
         AuditAction::Hash(value) => {
-            Ok(Answer::Hash(unsealed.redactor.hash(value.expose()).as_str().to_owned()))
+            return Ok(Answer::Hash(unsealed.redactor.hash(value.expose()).as_str().to_owned()));
         }
-    }
+    };
+    let lines = long_stream::lines(lines);
+    Ok(Answer::Lines(long_stream::while_valid(core, unsealed, asked, needs, lines)))
 }

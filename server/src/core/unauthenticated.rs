@@ -2,11 +2,14 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::{Core, Error, Initialized, Status, record};
 use crate::{
     auth::{AuthMethod, Credential, LoginContext},
+    limits,
     model::{Invalid, RequestId, SecretBytes},
-    seal::SealConfig,
+    seal::{SealConfig, Share},
     tokens::Session,
 };
 
@@ -23,6 +26,8 @@ pub struct Unauthenticated {
 
 /// A login, parsed.
 pub struct Login {
+    /// Its place among the requests at work, held until it is judged.
+    pub slot: Option<Arc<OwnedSemaphorePermit>>,
     /// Made by us.
     pub id: RequestId,
     /// `Auth.Login`
@@ -42,14 +47,11 @@ pub async fn init(
     from: Unauthenticated,
     seal: Result<SealConfig, Invalid>,
 ) -> Result<Initialized, Error> {
-    record::stranger_intent(core, from).await?;
-    let result = match seal {
-        Ok(seal) => detached(core, move |core| async move { core.initialize(seal).await }).await,
-        Err(invalid) => Err(invalid.into()),
+    let judged = match core.status().initialized {
+        true => Err(Error::AlreadyInitialized),
+        false => seal.map_err(Error::from),
     };
-    tell(from, &result);
-    record::stranger_outcome(core, from, &result).await?;
-    result
+    attempt(core, from, judged, |core, seal| async move { core.initialize(seal).await }).await
 }
 
 /// One share towards the root key.
@@ -57,18 +59,55 @@ pub async fn init(
 /// # Errors
 /// The share is no good, or the keys are but the data is not.
 pub async fn unseal(core: &Arc<Core>, from: Unauthenticated, share: SecretBytes) -> Result<Status, Error> {
-    record::stranger_intent(core, from).await?;
-    let result = detached(core, move |core| async move { core.submit_share(&share).await }).await;
-    tell(from, &result);
-    record::stranger_outcome(core, from, &result).await?;
-    result.map(|()| core.status())
+    let judged = match core.status() {
+        status if !status.initialized => Err(Error::NotInitialized),
+        status if !status.sealed => Err(Error::NotSealed),
+        _ => Share::parse(&share).map(|_| share).map_err(Error::from),
+    };
+    attempt(core, from, judged, |core, share| async move { core.submit_share(&share).await }).await?;
+    Ok(core.status())
 }
 
-/// The log has the cause: whoever is asked why the server does not open looks there first.
-fn tell<T>(from: Unauthenticated, result: &Result<T, Error>) {
-    if let Some(cause) = result.as_ref().err().and_then(Error::cause) {
-        tracing::error!(request_id = %from.id, rpc = from.name, cause, "a request failed");
-    }
+/// Anybody can call these, so what is refused at a glance is recorded like any stranger's refusal (sampled beyond a
+/// rate), few attempts run at once, and only those leave an intent and an outcome (CVE-2025-4656, CVE-2025-52894). What
+/// began runs to its outcome even if the caller goes away.
+async fn attempt<A, T, F>(
+    core: &Arc<Core>,
+    from: Unauthenticated,
+    judged: Result<A, Error>,
+    work: impl FnOnce(Arc<Core>, A) -> F + Send + 'static,
+) -> Result<T, Error>
+where
+    A: Send + 'static,
+    T: Send + 'static,
+    F: Future<Output = Result<T, Error>> + Send + 'static,
+{
+    let place = Arc::clone(&core.attempts).try_acquire_owned();
+    let admitted = judged.and_then(|given| match place {
+        Ok(place) => Ok((given, place)),
+        Err(_) => Err(Error::Overloaded(limits::QUEUE_WAIT)),
+    });
+    let (given, place) = match admitted {
+        Ok(admitted) => admitted,
+        Err(error) => {
+            record::refused_stranger(core, from.id, from.name, from.peer, &error).await?;
+            return Err(error);
+        }
+    };
+    let core = Arc::clone(core);
+    let task = tokio::spawn(async move {
+        record::stranger_intent(&core, from).await?;
+        let result = work(Arc::clone(&core), given).await;
+        let ended = record::Ended::with(result.as_ref().err());
+        let told = record::stranger_outcome(&core, from, ended).await;
+        drop(place);
+        // What init gives out exists only here: better unrecorded than lost.
+        if let Err(error) = told {
+            tracing::error!(request_id = %from.id, %error, "the outcome could not be recorded");
+        }
+        result
+    });
+    task.await.unwrap_or_else(|failure| Err(Error::Internal(failure.to_string())))
 }
 
 /// A credential for a token.
@@ -77,10 +116,15 @@ fn tell<T>(from: Unauthenticated, result: &Result<T, Error>) {
 /// [`Error::Login`] tells nobody whether the name exists.
 pub async fn login(core: &Arc<Core>, login: Login) -> Result<(SecretBytes, Session), Error> {
     let from = Unauthenticated { id: login.id, name: login.name, peer: login.peer };
-    let result = prove(core, login).await;
-    let known = result.as_ref().ok().map(|(_, session)| session);
-    record::login(core, from, known, result.as_ref().err()).await?;
-    result
+    let core = Arc::clone(core);
+    // A caller who goes away during the slow hash leaves its record all the same.
+    let task = tokio::spawn(async move {
+        let result = prove(&core, login).await;
+        let known = result.as_ref().ok().map(|(_, session)| session);
+        record::login(&core, from, known, result.as_ref().err()).await?;
+        result
+    });
+    task.await.unwrap_or_else(|failure| Err(Error::Internal(failure.to_string())))
 }
 
 async fn prove(core: &Core, login: Login) -> Result<(SecretBytes, Session), Error> {
@@ -92,14 +136,4 @@ async fn prove(core: &Core, login: Login) -> Result<(SecretBytes, Session), Erro
     };
     // Issued at the time the login came in, not when the slow hash was done: a revocation in between covers it.
     Ok(unsealed.tokens.mint(&proved, now)?)
-}
-
-/// Runs to its end even if the caller goes away.
-async fn detached<T, F>(core: &Arc<Core>, work: impl FnOnce(Arc<Core>) -> F) -> Result<T, Error>
-where
-    T: Send + 'static,
-    F: Future<Output = Result<T, Error>> + Send + 'static,
-{
-    let task = tokio::spawn(work(Arc::clone(core)));
-    task.await.unwrap_or_else(|failure| Err(Error::Internal(failure.to_string())))
 }

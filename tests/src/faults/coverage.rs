@@ -353,6 +353,7 @@ fn sample(name: &str) -> io::Result<Vec<u8>> {
         "Sys.Init" => v1::InitRequest { seal: file() }.encode_to_vec(),
         "Sys.Unseal" => v1::UnsealRequest { share: Some(sensitive(7)) }.encode_to_vec(),
         "Sys.Rekey" => v1::RekeyRequest { seal: file(), current_shares: vec![sensitive(8)] }.encode_to_vec(),
+        "Sys.ConfirmRekey" => v1::ConfirmRekeyRequest { new_shares: vec![sensitive(10)] }.encode_to_vec(),
         "Audit.Tail" => v1::TailRequest { last: 1, follow: false }.encode_to_vec(),
         "Audit.Query" => v1::QueryRequest { limit: 1, ..Default::default() }.encode_to_vec(),
         "Audit.Hash" => v1::HashRequest { value: Some(sensitive(9)) }.encode_to_vec(),

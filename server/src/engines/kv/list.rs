@@ -367,7 +367,10 @@ impl Walk {
                 continue;
             };
             if label.ends_with('/') {
-                self.levels.push(Level::new(path));
+                // A deny of `list` further down is not got round by beginning higher up (GHSA-xp3c-3jw3-4vcr).
+                if self.sight.may_list(&path) {
+                    self.levels.push(Level::new(path));
+                }
                 continue;
             }
             page.push(path);

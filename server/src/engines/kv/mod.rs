@@ -219,6 +219,7 @@ trait Sight: Send + Sync + 'static {
     fn sees_leaf(&self, path: &Path) -> bool;
     fn sees_folder(&self, path: &Path) -> bool;
     fn may_read(&self, path: &Path) -> bool;
+    fn may_list(&self, path: &Path) -> bool;
 }
 
 impl Sight for Permit {
@@ -232,6 +233,10 @@ impl Sight for Permit {
 
     fn may_read(&self, path: &Path) -> bool {
         self.scope().may(Verb::Read, path)
+    }
+
+    fn may_list(&self, path: &Path) -> bool {
+        self.scope().may(Verb::List, path)
     }
 }
 
