@@ -17,6 +17,11 @@ pub(super) fn status(error: &Error, id: RequestId) -> Status {
             tracing::error!(request_id = %id, %reason, cause = %error, "a request failed");
             inner_sentence(reason)
         }
+        // Alarms: told to the caller, and to whoever reads the log.
+        Reason::RolledBack | Reason::ForeignAuditLog => {
+            tracing::error!(request_id = %id, %reason, cause = %error, "a request failed");
+            error.to_string()
+        }
         _ => error.to_string(),
     };
     let metadata = error.metadata().into_iter().map(|(name, value)| (name.to_owned(), value));
