@@ -73,8 +73,7 @@ impl Failure {
             ErrorKind::Unauthenticated(Reason::LoginRejected) => return None,
             ErrorKind::Unauthenticated(_) => "log in again: strongroom login -u NAME".into(),
             ErrorKind::Denied { verb, path, .. } => {
-                // `who-can` needs rights that few have; one's own `can-i` needs none.
-                format!("why: strongroom can-i {verb} {path}; administrators see who may: strongroom who-can {verb} {path}")
+                format!("why: strongroom can-i {verb} {path}")
             }
             ErrorKind::Sealed { .. } => "give a share: strongroom unseal".into(),
             ErrorKind::NotInitialized => "initialise it once: strongroom init".into(),
@@ -85,7 +84,7 @@ impl Failure {
             ErrorKind::CasRequired => "add --expected-version N (see strongroom history PATH)".into(),
             ErrorKind::Connection => "check --address and --ca".into(),
             ErrorKind::Config if error.message().contains("no CA") => {
-                "--ca FILE or STRONGROOM_CACERT: the PEM file of the authority that signed the server's certificate".into()
+                "--ca FILE or STRONGROOM_CACERT: the certificate the server was given by".into()
             }
             ErrorKind::Internal | ErrorKind::Corrupt => {
                 format!("the server's log has the cause under request {}", error.request_id()?)
