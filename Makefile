@@ -1,23 +1,26 @@
-# A thin index of commands; each line is what you would type yourself.
+# A thin index of commands; each line is what you would type yourself. Always the whole workspace: a part of it has other
+# features, and everything below would be built twice.
 CARGO ?= cargo
 ARGS ?=
 
 .PHONY: demo test bench faults lint build
 
 demo: ## A server with TLS, a tour of the main job, and commands to try in a second terminal (ARGS=--once: only the tour)
-	$(CARGO) build -q --release -p strongroom-server -p strongroom -p strongroom-tests
+	$(CARGO) build -q --release --workspace --locked
 	target/release/demo $(ARGS)
 
 test: ## Installs what the tests need and runs them all
 	./tests/install-needs
+	$(CARGO) build --workspace --all-targets --locked
 	$(CARGO) test --workspace --locked
 
 bench: ## Speed, against baselines in the same run (ARGS=--quick: under a minute)
-	$(CARGO) run --release -p strongroom-tests --bin bench -- $(ARGS)
+	$(CARGO) build -q --release --workspace --locked
+	target/release/bench $(ARGS)
 
 faults: ## What must never happen, tried many times (ARGS=--long before a release)
-	$(CARGO) build -q --release -p strongroom-server -p strongroom
-	$(CARGO) run --release -p strongroom-tests --bin faults -- $(ARGS)
+	$(CARGO) build -q --release --workspace --locked
+	target/release/faults $(ARGS)
 
 lint: ## Formatting, lints, docs
 	$(CARGO) fmt --all --check
@@ -25,4 +28,4 @@ lint: ## Formatting, lints, docs
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 
 build: ## Server and command line, optimised
-	$(CARGO) build --release --locked -p strongroom-server -p strongroom
+	$(CARGO) build --release --workspace --locked

@@ -100,8 +100,8 @@ impl Metrics {
             registry: Registry::new(),
             requests: counters(
                 "strongroom_requests_total",
-                "Requests by RPC and outcome",
-                &["rpc", "reason"],
+                "Requests by RPC and gRPC code",
+                &["rpc", "code"],
             )?,
             durations: HistogramVec::new(
                 seconds("strongroom_request_duration_seconds", "Request duration"),
@@ -243,7 +243,7 @@ mod tests {
         metrics.connection_refused(Refused::Handshake);
         let text = metrics.render();
         for line in [
-            "strongroom_requests_total{reason=\"NOT_FOUND\",rpc=\"Secrets/Get\"} 1",
+            "strongroom_requests_total{code=\"NOT_FOUND\",rpc=\"Secrets/Get\"} 1",
             "strongroom_requests_in_flight 0",
             "strongroom_audit_records 3",
             "strongroom_store_batches 7",

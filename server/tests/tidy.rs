@@ -143,7 +143,7 @@ fn names(text: &str, vendor: &str) -> bool {
         .collect();
     let begins =
         |tree: &&str| tree.strip_prefix(vendor).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
-    if trees.iter().any(|tree| begins(tree)) {
+    if trees.iter().any(begins) {
         return true;
     }
     let brought_in = trees.iter().any(|tree| is_word(tree));

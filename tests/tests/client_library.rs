@@ -45,7 +45,7 @@ fn crash(world: World) -> World {
 }
 
 async fn next(versions: &mut ResultStream<Secret>) -> (u64, String) {
-    let secret = tokio::time::timeout(DEADLINE, versions.next()).await.expect("in time").unwrap().unwrap();
+    let secret = tokio::time::timeout(DEADLINE, versions.next()).await.unwrap().unwrap().unwrap();
     (secret.version, secret.text("k").unwrap().to_owned())
 }
 

@@ -161,6 +161,9 @@ async fn rekey_replaces_shares_and_moves_between_seals() {
     let refused = root.sys().rekey(TWO_OF_THREE, &old[..1]).await.err().unwrap();
     assert_eq!(refused.kind(), &ErrorKind::ShareRejected, "{refused}");
     let new = root.sys().rekey(SealKind::Shamir { shares: 2, threshold: 2 }, &old[..2]).await.unwrap();
+    let refused = root.sys().confirm_rekey(&old[..2]).await.err().unwrap();
+    assert_eq!(refused.kind(), &ErrorKind::ShareRejected, "the old shares confirm nothing: {refused}");
+    root.sys().confirm_rekey(&new).await.unwrap();
     root.sys().seal().await.unwrap();
     let refused = root.sys().unseal(&old[2]).await.err().unwrap();
     assert!(refused.message().contains("replaced by a rekey"), "{refused}");
@@ -172,7 +175,14 @@ async fn rekey_replaces_shares_and_moves_between_seals() {
     let root = world.root().await.unwrap();
     assert_eq!(value(&root, "secret/a").await, "kept");
 
+    // Shares that never arrive change nothing: the key file still opens the store.
+    root.sys().rekey(TWO_OF_THREE, &[]).await.unwrap();
+    let world = restart(world, &Options::default());
+    let root = world.root().await.unwrap();
+    assert!(!root.sys().status().await.unwrap().sealed);
+
     let newest = root.sys().rekey(TWO_OF_THREE, &[]).await.unwrap();
+    root.sys().confirm_rekey(&newest[1..]).await.unwrap();
     let world = restart(world, &Options::default());
     let root = world.root().await.unwrap();
     assert!(root.sys().status().await.unwrap().sealed, "the key file opens nothing any more");

@@ -208,6 +208,10 @@ pub(super) struct Needs {
 /// Where users are, for policies.
 const USERS: &str = "sys/auth/userpass";
 
+fn sys_path(path: &str) -> Result<Path, Invalid> {
+    Path::parse(path).map_err(|error| Invalid::new("path", error.to_string()))
+}
+
 impl Action {
     /// What has to be granted. `None`: it is about the caller's own session, for which any session will do.
     ///
@@ -230,7 +234,12 @@ impl Action {
             }
             Action::Session(_) => return Ok(None),
             Action::Revoke(_) => (&[Update], "sys/tokens".into()),
-            Action::User(UserAction::Put { name, .. }) => (&[Update], format!("{USERS}/{name}")),
+            // Who sets passwords and groups can be anybody, so it takes the right to change the policy as well.
+            Action::User(UserAction::Put { name, .. }) => {
+                let paths = [format!("{USERS}/{name}"), "sys/policy".into()];
+                let paths = paths.iter().map(|path| sys_path(path)).collect::<Result<_, _>>()?;
+                return Ok(Some(Needs { verbs: &[Manage], paths }));
+            }
             Action::User(UserAction::Delete { name }) => (&[Delete], format!("{USERS}/{name}")),
             Action::User(UserAction::List) => (&[List], USERS.into()),
             Action::Policy(PolicyAction::Apply { .. }) => (&[Manage], "sys/policy".into()),
@@ -244,8 +253,7 @@ impl Action {
             Action::Audit(AuditAction::Hash(_)) => (&[Use], "sys/audit/hash".into()),
             Action::Audit(_) => (&[Read], "sys/audit".into()),
         };
-        let path = Path::parse(&path).map_err(|error| Invalid::new("path", error.to_string()))?;
-        Ok(Some(Needs { verbs, paths: vec![path] }))
+        Ok(Some(Needs { verbs, paths: vec![sys_path(&path)?] }))
     }
 
     /// Whether it changes something: then the intent is recorded before and the outcome after, and a caller who goes

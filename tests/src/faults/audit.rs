@@ -1,5 +1,6 @@
 //! Audit logs changed by somebody who can write the files but has not the key that signs checkpoints. Every change must
 //! be noticed by what `audit verify` runs; a cut end only by who knows how long the log was.
+#![expect(clippy::ptr_arg, reason = "every attack has the same shape, and some of them cut or add lines")]
 
 use std::{fs, io, path::Path, sync::Arc};
 
@@ -153,7 +154,7 @@ async fn write(config: &Config, first: u64) -> io::Result<()> {
 
 /// Each fourth is a write: an intent and an outcome.
 async fn request(broker: &Broker, event: Event<'_>, number: u64) -> io::Result<()> {
-    if number % 4 > 0 {
+    if !number.is_multiple_of(4) {
         return broker.record(&event).await.map(drop).map_err(io::Error::other);
     }
     let intent = Event { status: Status::Pending, operation: "Secrets.Put", ..event };
