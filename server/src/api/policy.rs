@@ -96,7 +96,8 @@ fn parse_can_i(message: v1::CanIRequest) -> Result<Action, Invalid> {
 
 fn verb(text: &str) -> Result<Verb, Invalid> {
     Verb::parse(text).ok_or_else(|| {
-        let all = Verb::ALL.map(Verb::as_str).join(", ");
-        Invalid::new("verb", format!("is {text:?}; expected one of {all}"))
+        let (all, shown) =
+            (Verb::ALL.map(Verb::as_str).join(", "), text.chars().take(32).collect::<String>());
+        Invalid::new("verb", format!("is {shown:?}; expected one of {all}"))
     })
 }
