@@ -21,6 +21,8 @@ const SALT: usize = 16;
 const HASH: usize = 32;
 /// Hashes that may wait for each core: the last of them waits for about a second.
 const WAITING_PER_CORE: usize = 16;
+/// Hashes at once on a large machine: with those that wait, an eighth of the requests that may be at work.
+const MOST_AT_ONCE: usize = 4;
 /// When a queue that is full now has room again, most likely.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -30,7 +32,7 @@ pub(super) struct Cost {
     pub(super) passes: u32,
 }
 
-/// Hashes and verifies, one a core at a time.
+/// Hashes and verifies, on half of the cores at most.
 pub(super) struct Hasher {
     argon2: Argon2<'static>,
     running: Arc<Semaphore>,
@@ -61,7 +63,8 @@ impl Hasher {
 
     pub(super) fn with_cost(cost: Cost) -> Result<Self, CryptoError> {
         let params = Params::new(cost.memory, cost.passes, 1, Some(HASH)).map_err(|_| CryptoError)?;
-        let cores = available_parallelism().map_or(1, NonZero::get);
+        // Half of the machine at most: anybody can ask for a hash, and reads must go on meanwhile.
+        let cores = available_parallelism().map_or(1, NonZero::get).div_ceil(2).min(MOST_AT_ONCE);
         Ok(Self {
             argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
             running: Arc::new(Semaphore::new(cores)),
