@@ -30,22 +30,26 @@ pub async fn handle(core: &Arc<Core>, request: Request) -> Result<Answer, Error>
     };
     // What could not be parsed is refused only now: strangers learn nothing about it.
     let Request { id, name, peer, action, slot, .. } = request;
-    let asked = record::Asked { id, name, peer, session, at: now, policy: unsealed.policy.current() };
-    let action = match action {
-        Ok(action) => action,
-        Err(invalid) => return asked.refuse(core, None, invalid.into()).await,
+    let policy = unsealed.policy.current();
+    let place = record::Place::default();
+    let mut asked = record::Asked { id, name, peer, session, at: now, policy, place };
+    let parsed = action.and_then(|action| action.needs().map(|needs| (action, needs)));
+    let (action, needs) = match parsed {
+        Ok(parsed) => parsed,
+        Err(invalid) => return asked.refuse(core, invalid.into()).await,
     };
+    asked.place = record::Place::of(&action, needs.as_ref());
 
     // 3. May they? Deny by default.
-    let allowed = match authorize(core, &asked, &action) {
-        Ok(allowed) => allowed,
-        Err(error) => return asked.refuse(core, Some(&action), error).await,
+    let granted = match authorize(core, &asked, needs) {
+        Ok(granted) => granted,
+        Err(error) => return asked.refuse(core, error).await,
     };
 
     let core = Arc::clone(core);
     let is_write = action.is_write();
     let work = async move {
-        let result = carry_out(&core, &unsealed, &asked, allowed, action).await;
+        let result = carry_out(&core, &unsealed, &asked, granted, action).await;
         drop(slot);
         result
     };
@@ -61,26 +65,28 @@ async fn carry_out(
     core: &Arc<Core>,
     unsealed: &Arc<Unsealed>,
     asked: &record::Asked,
-    allowed: Option<Allowed>,
+    granted: Option<(Allowed, Needs)>,
     action: Action,
 ) -> Result<Answer, Error> {
     // 4. Write it down: a read's only record, a write's intent. No record, no answer.
-    let recorded = asked.intent(core, unsealed, allowed.as_ref(), &action).await?;
+    let allowed = granted.as_ref().map(|(allowed, _)| allowed);
+    let recorded = asked.intent(core, unsealed, allowed, &action).await?;
 
     // 5. The permit joins the decision and the record.
-    let permit = allowed.map(|allowed| Permit::join(allowed, &recorded, asked.at)).transpose();
-    let permit = permit.map_err(|mismatch| Error::Internal(mismatch.to_string()))?;
+    let join = |(allowed, needs)| Permit::join(allowed, &recorded, asked.at).map(|permit| (permit, needs));
+    let permitted =
+        granted.map(join).transpose().map_err(|mismatch| Error::Internal(mismatch.to_string()))?;
 
     // 6. Do it. A panic is an error like any other: it has an outcome too.
-    let (is_write, place) = (action.is_write(), record::Place::of(&action));
-    let doing = AssertUnwindSafe(run::run(core, unsealed, asked, permit, action)).catch_unwind();
+    let is_write = action.is_write();
+    let doing = AssertUnwindSafe(run::run(core, unsealed, asked, permitted, action)).catch_unwind();
     let result = doing.await.unwrap_or_else(|_| Err(Error::Internal("a handler panicked".to_owned())));
 
     // 7. Remember what has to be undone one day: kv leases nothing.
 
     // 8. Write the outcome down: of a write always, of a read when it did not give what the record promised.
     if is_write || result.is_err() {
-        let told = asked.outcome(core, place, record::Ended::of(&result)).await;
+        let told = asked.outcome(core, record::Ended::of(&result)).await;
         if told.is_err() && result.is_ok() {
             return Err(Error::Unrecorded);
         }
@@ -100,13 +106,19 @@ fn identify(core: &Core, request: &Request, now: Timestamp) -> Result<(Arc<Unsea
 }
 
 /// `None`: the action is about the caller's own session, for which the session is right enough.
-fn authorize(core: &Core, asked: &record::Asked, action: &Action) -> Result<Option<Allowed>, Error> {
-    let Some(Needs { verbs, paths }) = action.needs()? else { return Ok(None) };
+fn authorize(
+    core: &Core,
+    asked: &record::Asked,
+    needs: Option<Needs>,
+) -> Result<Option<(Allowed, Needs)>, Error> {
+    let Some(needs) = needs else { return Ok(None) };
     let mut decision = [0; 16];
     core.entropy.fill(&mut decision).map_err(|error| Error::Internal(error.to_string()))?;
     let context = policy::Context { peer: asked.peer, now: asked.at };
     let principal = Arc::clone(&asked.session.principal);
-    policy::authorize(&asked.policy, asked.id, DecisionId(decision), principal, verbs, paths, context)
-        .map(Some)
-        .map_err(|refused| Error::Refused(Box::new(refused)))
+    let (id, decision, paths) = (asked.id, DecisionId(decision), needs.paths.clone());
+    match policy::authorize(&asked.policy, id, decision, principal, needs.verbs, paths, context) {
+        Ok(allowed) => Ok(Some((allowed, needs))),
+        Err(refused) => Err(Error::Refused(Box::new(refused))),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::{Action, Answer, Core, Error, Unauthenticated, Unsealed};
+use super::{Action, Answer, Core, Error, Unauthenticated, Unsealed, request::Needs};
 use crate::{
     audit::{AuditError, Decision, Effect, Event, Hashed, Kind, Recorded, Redactor, Status},
     engines::{Operation, kv},
@@ -20,17 +20,19 @@ pub(super) struct Asked {
     pub(super) at: Timestamp,
     /// What it is judged by; long streams notice when there is another one.
     pub(super) policy: Arc<PolicySet>,
+    /// What it is about; nothing while it could not be parsed.
+    pub(super) place: Place,
 }
 
-/// What an action is about, kept for the outcome after the action is consumed.
+/// What an action is about, made once for all of its records.
+#[derive(Default)]
 pub(super) struct Place {
     path: Option<String>,
     version: Option<u64>,
 }
 
 impl Place {
-    pub(super) fn of(action: &Action) -> Self {
-        let needs = action.needs().ok().flatten();
+    pub(super) fn of(action: &Action, needs: Option<&Needs>) -> Self {
         let path = needs.map(|needs| needs.paths.iter().map(Path::as_str).collect::<Vec<_>>().join(" "));
         let version = match action {
             Action::Engine { operation: Operation::Kv(kv::Operation::Get { version }), .. } => *version,
@@ -81,7 +83,6 @@ impl Asked {
         allowed: Option<&Allowed>,
         action: &Action,
     ) -> Result<Recorded, AuditError> {
-        let place = Place::of(action);
         let fields = hashed_fields(&unsealed.redactor, action);
         let fields: Vec<(&str, Hashed)> =
             fields.iter().map(|(name, hash)| (name.as_str(), hash.clone())).collect();
@@ -93,8 +94,8 @@ impl Asked {
         });
         let status = if action.is_write() { Status::Pending } else { Status::Ok };
         let event = Event {
-            path: place.path.as_deref(),
-            version: place.version,
+            path: self.place.path.as_deref(),
+            version: self.place.version,
             decision,
             fields: &fields,
             ..self.event(Kind::Request, status)
@@ -103,13 +104,7 @@ impl Asked {
     }
 
     /// A no, recorded before it is told.
-    pub(super) async fn refuse(
-        &self,
-        core: &Core,
-        action: Option<&Action>,
-        error: Error,
-    ) -> Result<Answer, Error> {
-        let place = action.map(Place::of);
+    pub(super) async fn refuse(&self, core: &Core, error: Error) -> Result<Answer, Error> {
         let decision = match &error {
             Error::Refused(refused) => Some(Decision {
                 id: refused.decision_id,
@@ -120,7 +115,7 @@ impl Asked {
             _ => None,
         };
         let event = Event {
-            path: place.as_ref().and_then(|place| place.path.as_deref()),
+            path: self.place.path.as_deref(),
             decision,
             reason: error.reason().as_str(),
             ..self.event(Kind::Request, status(&error))
@@ -130,10 +125,10 @@ impl Asked {
     }
 
     /// How it ended.
-    pub(super) async fn outcome(&self, core: &Core, place: Place, ended: Ended) -> Result<(), AuditError> {
+    pub(super) async fn outcome(&self, core: &Core, ended: Ended) -> Result<(), AuditError> {
         let event = Event {
-            path: place.path.as_deref(),
-            version: ended.version.or(place.version),
+            path: self.place.path.as_deref(),
+            version: ended.version.or(self.place.version),
             reason: ended.reason,
             duration: Some(core.clock.now().since(self.at)),
             ..self.event(Kind::Outcome, ended.status)

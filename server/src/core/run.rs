@@ -18,13 +18,11 @@ pub(super) async fn run(
     core: &Arc<Core>,
     unsealed: &Arc<Unsealed>,
     asked: &Asked,
-    permit: Option<Permit>,
+    permitted: Option<(Permit, Needs)>,
     action: Action,
 ) -> Result<Answer, Error> {
-    let needs = action.needs()?;
-    match (action, permit) {
-        (Action::Engine { paths, operation }, Some(permit)) => {
-            let needs = needs.unwrap_or(Needs { verbs: &[], paths });
+    match (action, permitted) {
+        (Action::Engine { operation, .. }, Some((permit, needs))) => {
             engine(core, unsealed, asked, permit, operation, needs).await
         }
         (Action::Session(action), _) => session(unsealed, asked, action).await,
@@ -35,10 +33,7 @@ pub(super) async fn run(
         (Action::User(action), Some(_)) => user(core, unsealed, action).await,
         (Action::Policy(action), Some(_)) => policy(unsealed, asked, action).await,
         (Action::Sys(action), Some(_)) => sys(core, unsealed, action).await,
-        (Action::Audit(action), Some(_)) => {
-            let needs = needs.ok_or_else(|| Error::Internal("an action without needs".to_owned()))?;
-            audit(core, unsealed, asked, action, needs)
-        }
+        (Action::Audit(action), Some((_, needs))) => audit(core, unsealed, asked, action, needs),
         (_, None) => Err(Error::Internal("an action came without its permit".to_owned())),
     }
 }
