@@ -293,37 +293,6 @@ impl Put<'_> {
         self.message.data.extend(values.into_iter().map(|(key, value)| (key, value.into())));
         self
     }
-
-    /// Writes only if this is the latest version; 0 = only if there is no such secret.
-    pub fn expected_version(mut self, version: u64) -> Self {
-        self.message.expected_version = Some(version);
-        self
-    }
-
-    /// Makes the version unreadable after this time.
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.message.ttl_seconds = Some(ttl.as_secs());
-        self
-    }
-
-    /// An id of the caller's own for this write, instead of one made up here.
-    pub fn operation_id(mut self, id: impl Into<String>) -> Self {
-        self.message.operation_id = id.into();
-        self
-    }
-
-    /// Writes. Safe to be repeated, and repeated when the connection breaks.
-    ///
-    /// # Errors
-    /// [`ErrorKind::VersionMismatch`](crate::ErrorKind::VersionMismatch) if another version is the latest.
-    pub async fn send(self) -> Result<Metadata, Error> {
-        let answer = self
-            .client
-            .inner
-            .call(Mode::READ, self.message, |ch, rq| async move { service(ch).put(rq).await })
-            .await?;
-        written(answer)
-    }
 }
 
 impl Patch<'_> {
@@ -341,38 +310,49 @@ impl Patch<'_> {
         self.message.changes.insert(key, patch_request::Change { change: Some(change) });
         self
     }
-
-    /// Writes only if this is the latest version.
-    pub fn expected_version(mut self, version: u64) -> Self {
-        self.message.expected_version = Some(version);
-        self
-    }
-
-    /// Makes the version unreadable after this time.
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.message.ttl_seconds = Some(ttl.as_secs());
-        self
-    }
-
-    /// An id of the caller's own for this write, instead of one made up here.
-    pub fn operation_id(mut self, id: impl Into<String>) -> Self {
-        self.message.operation_id = id.into();
-        self
-    }
-
-    /// Writes. Safe to be repeated, and repeated when the connection breaks.
-    ///
-    /// # Errors
-    /// [`ErrorKind::VersionMismatch`](crate::ErrorKind::VersionMismatch) if another version is the latest.
-    pub async fn send(self) -> Result<Metadata, Error> {
-        let answer = self
-            .client
-            .inner
-            .call(Mode::READ, self.message, |ch, rq| async move { service(ch).patch(rq).await })
-            .await?;
-        written(answer)
-    }
 }
+
+/// What every write of a version can be told, and how it is sent. The two messages have the same fields, but no type in
+/// common.
+macro_rules! version_write {
+    ($write:ident, $rpc:ident) => {
+        impl $write<'_> {
+            /// Writes only if this is the latest version. Of a put, 0 = only if there is no such secret.
+            pub fn expected_version(mut self, version: u64) -> Self {
+                self.message.expected_version = Some(version);
+                self
+            }
+
+            /// Makes the version unreadable after this time.
+            pub fn ttl(mut self, ttl: Duration) -> Self {
+                self.message.ttl_seconds = Some(ttl.as_secs());
+                self
+            }
+
+            /// An id of the caller's own for this write, instead of one made up here.
+            pub fn operation_id(mut self, id: impl Into<String>) -> Self {
+                self.message.operation_id = id.into();
+                self
+            }
+
+            /// Writes. Safe to be repeated, and repeated when the connection breaks.
+            ///
+            /// # Errors
+            /// [`ErrorKind::VersionMismatch`](crate::ErrorKind::VersionMismatch) if another version is the latest.
+            pub async fn send(self) -> Result<Metadata, Error> {
+                let answer = self
+                    .client
+                    .inner
+                    .call(Mode::READ, self.message, |ch, rq| async move { service(ch).$rpc(rq).await })
+                    .await?;
+                written(answer)
+            }
+        }
+    };
+}
+
+version_write!(Put, put);
+version_write!(Patch, patch);
 
 impl UpdateMetadata<'_> {
     /// Replaces all custom pairs.
