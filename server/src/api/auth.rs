@@ -30,7 +30,10 @@ impl Auth for AuthService {
                 name: given.name,
                 password: given.password.unwrap_or_default().into(),
             }),
-            None => Err(Invalid::new("credential", "is missing; expected userpass")),
+            Some(login_request::Credential::Kubernetes(_)) => {
+                Err(Invalid::new("credential", "is of kubernetes, but no cluster is configured"))
+            }
+            None => Err(Invalid::new("credential", "is missing; expected userpass or kubernetes")),
         };
         let login = Login { slot, id: context.id, name: context.access.name, peer: context.peer, credential };
         let (token, session) =
