@@ -15,6 +15,7 @@ const NO_DEBUG: &[&str] = &[
     "strongroom.v1.ConfirmRekeyRequest",
     "strongroom.v1.LoginRequest",
     "strongroom.v1.LoginRequest.Userpass",
+    "strongroom.v1.LoginRequest.Kubernetes",
     "strongroom.v1.TokenResponse",
     "strongroom.v1.PutUserRequest",
     "strongroom.v1.PutRequest",
