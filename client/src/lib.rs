@@ -52,6 +52,7 @@ mod retry;
 mod secrets;
 mod session;
 mod sys;
+pub mod volume;
 mod watch;
 
 #[cfg(test)]
