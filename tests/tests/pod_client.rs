@@ -196,7 +196,7 @@ async fn the_example_follows_its_secret_and_ends_when_told() {
 }
 
 fn example(world: &World, token_file: &Path) -> std::process::Child {
-    Command::new(binary("examples/pod_app").expect("built by `cargo build --workspace --examples`"))
+    Command::new(binary("examples/pod_app").unwrap())
         .env("STRONGROOM_ADDR", &world.server.url)
         .env("STRONGROOM_CACERT", world.server.ca())
         .env("TOKEN_FILE", token_file)
