@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use strongroom_client::{Client, Error, ErrorKind, Reason, SealKind, SecretBytes};
+use strongroom_client::{ChangeKind, Client, Error, ErrorKind, Reason, SealKind, SecretBytes, StreamExt};
 use strongroom_tests::{
     cli::Cli,
     fake_kubernetes::{FakeKubernetes, Pod},
@@ -156,6 +156,26 @@ async fn one_connection_carries_a_session_for_each_pod() {
     let again = driver.log_in_as_pod("main", SecretBytes::from(stolen)).await.err().unwrap();
     assert!(matches!(again.kind(), ErrorKind::Unauthenticated(_)), "{again}");
     assert_eq!(session_of(&api).await.0, "kubernetes/main/pay/api", "the others live on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_stream_tells_of_all_secrets_of_a_pod() {
+    let place = Place::open().await;
+    let (client, root) = (place.client().await, place.world.root().await.unwrap());
+    let paths = [PATH, "secret/apps/shop/stripe"];
+    let mut changes = client.watch(paths);
+    let mut next = async || tokio::time::timeout(DEADLINE, changes.next()).await.unwrap().unwrap();
+    assert_eq!(next().await.unwrap().kind, ChangeKind::Started);
+    for path in [paths[1], "secret/apps/shop/other", paths[0]] {
+        root.put(path).value("k", SecretBytes::from(b"v".as_slice())).send().await.unwrap();
+    }
+    let told = [next().await.unwrap(), next().await.unwrap()].map(|change| (change.path, change.version));
+    assert_eq!(told, [(paths[1].to_owned(), 1), (paths[0].to_owned(), 2)]);
+
+    // A watch does not outlive its pod, and says so.
+    place.kubernetes.delete_pod(&place.pod);
+    let ended = next().await.unwrap_err();
+    assert_eq!(ended.kind(), &ErrorKind::Unauthenticated(Reason::PodGone), "{ended}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
