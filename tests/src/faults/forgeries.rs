@@ -649,7 +649,7 @@ fn reviews(kubernetes: &FakeKubernetes, cast: &Cast) -> Vec<Forgery> {
 fn is_no_answer(lie: &Value) -> bool {
     #[derive(Deserialize, Default)]
     #[serde(default)]
-    #[expect(dead_code, reason = "read for their types")]
+    #[allow(dead_code, reason = "read for their types")]
     struct Status {
         authenticated: bool,
         audiences: Vec<String>,
@@ -658,7 +658,7 @@ fn is_no_answer(lie: &Value) -> bool {
     }
     #[derive(Deserialize, Default)]
     #[serde(default)]
-    #[expect(dead_code, reason = "read for their types")]
+    #[allow(dead_code, reason = "read for their types")]
     struct User {
         username: String,
         uid: String,
