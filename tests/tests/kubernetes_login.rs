@@ -13,8 +13,8 @@ use strongroom_proto::v1::{self, auth_client::AuthClient};
 use strongroom_tests::{
     bench::subject::channel,
     fake_kubernetes::{FakeKubernetes, Mood, Pod, SigningKey},
-    server::Options,
-    world::{World, builder, http_get},
+    server::{Options, Server},
+    world::{DEADLINE, World, builder, http_get, log_in_as_pod, pause_until},
 };
 use tonic::{Code, Status};
 
@@ -49,10 +49,7 @@ async fn world(kubernetes: &FakeKubernetes, local: bool) -> World {
 
 async fn login(world: &World, cluster: &str, token: &str) -> Result<v1::TokenResponse, Status> {
     let channel = channel(&world.server.url, &world.server.ca()).await.unwrap();
-    let token = Some(v1::Sensitive { value: token.as_bytes().to_vec() });
-    let given = v1::login_request::Kubernetes { cluster: cluster.to_owned(), token };
-    let credential = Some(v1::login_request::Credential::Kubernetes(given));
-    Ok(AuthClient::new(channel).login(v1::LoginRequest { credential }).await?.into_inner())
+    log_in_as_pod(&channel, cluster, token).await
 }
 
 async fn refusal(world: &World, cluster: &str, token: &str) -> Status {
@@ -71,6 +68,7 @@ async fn client(world: &World, answer: &v1::TokenResponse) -> Client {
 async fn a_pod_reads_what_its_namespace_may() {
     let kubernetes = FakeKubernetes::start().await.unwrap();
     let world = world(&kubernetes, false).await;
+    watching(&world).await;
     let pod = kubernetes.create_pod("shop", "web", "web-0");
     let answer = login(&world, "", &kubernetes.token(&pod, "strongroom", HOUR)).await.unwrap();
     let session = answer.session.clone().unwrap();
@@ -81,6 +79,7 @@ async fn a_pod_reads_what_its_namespace_may() {
     let secret = client.get("secret/apps/shop/db").await.unwrap();
     assert_eq!(secret.get("password").unwrap().expose(), b"hunter2");
     assert!(client.get("secret/apps/other/db").await.is_err());
+    client.auth().renew().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,8 +107,11 @@ async fn the_session_of_a_deleted_pod_is_refused() {
         // And a stolen token, which is still within its time, gets no new one.
         let again = refusal(&world, "main", &token).await;
         assert_eq!(again.code(), Code::Unauthenticated, "{again:?}");
-        assert_eq!(lines(&world, "POD_GONE").len(), 1, "one refusal, one record");
-        let [line] = &*lines(&world, "POD_GONE") else { panic!() };
+        // The client asks of its own accord, too, who it is.
+        let mut lines = lines(&world, "POD_GONE");
+        lines.retain(|line| line["operation"] == "Secrets.Get");
+        assert_eq!(lines.len(), 1, "one refusal, one record");
+        let line = &lines[0];
         assert_eq!(line["pod"]["uid"], pod.uid.as_str());
         assert_eq!(line["principal"], "kubernetes/main/shop/web");
     }
@@ -126,10 +128,11 @@ async fn an_account_made_anew_is_someone_else() {
     kubernetes.delete_account(&pod);
     let other = kubernetes.create_pod("shop", "web", "web-1");
     assert_ne!(pod.account_uid, other.account_uid);
-    eventually("the old account's session is refused", async || {
+    pause_until("the old account's session is refused", async || {
         client.get("secret/apps/shop/db").await.is_err()
     })
-    .await;
+    .await
+    .unwrap();
     let refused = client.get("secret/apps/shop/db").await.unwrap_err();
     assert!(refused.to_string().contains("the service account of this session was deleted"), "{refused}");
     let refused = refusal(&world, "main", &token).await;
@@ -150,7 +153,7 @@ async fn a_watch_of_a_deleted_pod_ends() {
     let request = strongroom_tests::bench::subject::with(&token, watch);
     let mut changes = secrets.watch(request).await.unwrap().into_inner();
     changes.message().await.unwrap().unwrap();
-    watching(&world, 1).await;
+    watching(&world).await;
     kubernetes.delete_pod(&pod);
     let deleted = Instant::now();
     let ended = tokio::time::timeout(DEADLINE, changes.message()).await.unwrap().unwrap_err();
@@ -209,14 +212,15 @@ async fn an_api_server_that_is_down_or_slow_gives_unavailable_and_no_pile_up() {
     assert_eq!(reason(&refused), ("CLUSTER_UNAVAILABLE".to_owned(), "1000".to_owned()));
 
     kubernetes.set_mood(Mood { slow: Duration::from_secs(60), ..Mood::default() });
-    eventually("it is asked again", async || {
+    pause_until("it is asked again", async || {
         kubernetes.counts().reviews > 0 && {
             let began = Instant::now();
             let _ = refusal(&world, "main", &token(&pods[1])).await;
             began.elapsed() > Duration::from_secs(4)
         }
     })
-    .await;
+    .await
+    .unwrap();
     let began = Instant::now();
     let all = pods.iter().map(|pod| {
         let token = token(pod);
@@ -276,10 +280,11 @@ async fn without_the_right_to_watch_sessions_end_by_their_expiry() {
     let answer = login_soon(&world, &kubernetes.token(&pod, "strongroom", HOUR)).await;
     let session = answer.session.clone().unwrap();
     assert_eq!(session.max_expires_at_ms - session.issued_at_ms, 15 * 60 * 1000);
-    eventually("it is told", async || world.server.log().contains("the watch does not work")).await;
+    pause_until("it is told", async || world.server.log().contains("the watch does not work")).await.unwrap();
     kubernetes.delete_pod(&pod);
     let client = client(&world, &answer).await;
     client.get("secret/apps/shop/db").await.unwrap();
+    assert!(client.auth().renew().await.is_err(), "nobody would notice that it is gone");
     let warned = world.server.log().matches("the watch does not work").count();
     assert_eq!(warned, 2, "once for pods, once for accounts");
     let (_, metrics) = http_get(world.server.ops, "/metrics").unwrap();
@@ -309,16 +314,44 @@ async fn a_watch_goes_on_after_the_api_server_forgot_and_after_it_was_away() {
     let token = |pod| kubernetes.token(pod, "strongroom", HOUR);
     let one_client = client(&world, &login_soon(&world, &token(&one)).await).await;
     let two_client = client(&world, &login_soon(&world, &token(&two)).await).await;
-    watching(&world, 1).await;
+    watching(&world).await;
     // Deleted and forgotten: only a new list can tell.
     kubernetes.set_mood(Mood { down: true, ..Mood::default() });
     kubernetes.delete_pod(&one);
     kubernetes.compact();
     kubernetes.set_mood(Mood::default());
-    eventually("the first is refused", async || one_client.get("secret/apps/shop/db").await.is_err()).await;
+    pause_until("the first is refused", async || one_client.get("secret/apps/shop/db").await.is_err())
+        .await
+        .unwrap();
     two_client.get("secret/apps/shop/db").await.unwrap();
     kubernetes.delete_pod(&two);
-    eventually("the second is refused", async || two_client.get("secret/apps/shop/db").await.is_err()).await;
+    pause_until("the second is refused", async || two_client.get("secret/apps/shop/db").await.is_err())
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_sessions_are_accepted_until_the_first_list() {
+    let kubernetes = FakeKubernetes::start().await.unwrap();
+    let (stays, goes) =
+        (kubernetes.create_pod("shop", "web", "stays"), kubernetes.create_pod("shop", "web", "goes"));
+    let world = world(&kubernetes, false).await;
+    let token = |pod| kubernetes.token(pod, "strongroom", HOUR);
+    let (stays, goes) =
+        (login_soon(&world, &token(&stays)).await, (login_soon(&world, &token(&goes)).await, goes));
+    let World { server, keys, home } = world;
+    server.stop().unwrap();
+
+    kubernetes.delete_pod(&goes.1);
+    kubernetes.set_mood(Mood { down: true, ..Mood::default() });
+    let options = Options { config: kubernetes.config_toml("main"), ..Options::default() };
+    let world = World { server: Server::start(home.path(), &options).unwrap(), keys, home };
+    let (stays, goes) = (client(&world, &stays).await, client(&world, &goes.0).await);
+    stays.get("secret/apps/shop/db").await.unwrap();
+    goes.get("secret/apps/shop/db").await.unwrap();
+    kubernetes.set_mood(Mood::default());
+    pause_until("the list", async || goes.get("secret/apps/shop/db").await.is_err()).await.unwrap();
+    stays.get("secret/apps/shop/db").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -354,8 +387,6 @@ async fn what_a_pod_may_is_told_before_there_is_one() {
     assert!(!ask("kubernetes/edge/shop/web", "secret/apps/shop/db").await);
 }
 
-const DEADLINE: Duration = Duration::from_secs(20);
-
 /// Logs in, as soon as the server has seen its cluster.
 async fn login_soon(world: &World, token: &str) -> v1::TokenResponse {
     let deadline = Instant::now() + DEADLINE;
@@ -370,18 +401,15 @@ async fn login_soon(world: &World, token: &str) -> v1::TokenResponse {
     }
 }
 
-/// Waits until pods are watched.
-async fn watching(world: &World, state: u8) {
-    let line = format!("strongroom_kubernetes_watching{{cluster=\"main\",what=\"pods\"}} {state}");
-    eventually("the watch", async || http_get(world.server.ops, "/metrics").unwrap().1.contains(&line)).await;
-}
-
-async fn eventually(what: &str, mut so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !so().await {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+/// Waits until pods and accounts are watched.
+async fn watching(world: &World) {
+    let line = |what| format!("strongroom_kubernetes_watching{{cluster=\"main\",what=\"{what}\"}} 1");
+    pause_until("the watch", async || {
+        let (_, metrics) = http_get(world.server.ops, "/metrics").unwrap();
+        metrics.contains(&line("pods")) && metrics.contains(&line("serviceaccounts"))
+    })
+    .await
+    .unwrap();
 }
 
 /// Lines of the audit log with that reason.
