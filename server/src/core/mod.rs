@@ -20,7 +20,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, watch};
 
 pub use error::Error;
-pub use handle::handle;
+pub use handle::{handle, vouch};
 pub use lifecycle::{Initialized, Options};
 pub use request::{
     Action, Answer, Answers, AuditAction, CanI, PolicyAction, Request, SessionAction, SysAction, UserAction,

@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod coverage;
 pub mod dice;
+pub mod hostile;
 pub mod intents;
 pub mod kill;
 pub mod policy;
@@ -22,11 +23,19 @@ pub struct Size {
     pub questions: u64,
     /// Changed audit logs.
     pub tampers: u64,
+    /// Connections that say nothing.
+    pub silent: u64,
 }
 
 /// At every merge.
 pub const MERGE: Size =
-    Size { kills: 40, records: 100_000, swaps: 100_000, questions: 1_000_000, tampers: 5000 };
+    Size { kills: 40, records: 100_000, swaps: 100_000, questions: 1_000_000, tampers: 5000, silent: 10_000 };
 /// Before a release.
-pub const LONG: Size =
-    Size { kills: 200, records: 100_000, swaps: 100_000, questions: 10_000_000, tampers: 5000 };
+pub const LONG: Size = Size {
+    kills: 200,
+    records: 100_000,
+    swaps: 100_000,
+    questions: 10_000_000,
+    tampers: 5000,
+    silent: 10_000,
+};
