@@ -63,6 +63,8 @@ pub struct Core {
     lifecycle: tokio::sync::Mutex<Held>,
     /// How far the store was, by the audit log as it was found at the start.
     last_checkpoint: Option<LastCheckpoint>,
+    /// There was a store at the start and not a line of its log.
+    log_missing: bool,
 }
 
 /// The three states of a server.
@@ -95,6 +97,8 @@ struct Held {
     pending: Option<(Key, SealRecord)>,
     /// Intents that the last run left without an outcome; none any more once the store was asked.
     unresolved: Vec<OpenIntent>,
+    /// This process has signed the log already: it is that of the store, and has its checkpoint.
+    signed: bool,
 }
 
 /// What anybody may know.
