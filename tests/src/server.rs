@@ -27,6 +27,8 @@ pub struct Options {
     pub level: &'static str,
     /// Further command line arguments.
     pub arguments: Vec<String>,
+    /// Environment of the process.
+    pub environment: Vec<(String, String)>,
     /// Lines of the section `limits`.
     pub limits: &'static str,
     /// File descriptors that the process may have open; `None`: as many as this one.
@@ -40,6 +42,7 @@ impl Default for Options {
             storage: "sled",
             level: "info",
             arguments: Vec::new(),
+            environment: Vec::new(),
             limits: "",
             open_files: None,
         }
@@ -106,6 +109,7 @@ impl Server {
             .arg("--config")
             .arg(directory.join("server.toml"))
             .args(&options.arguments)
+            .envs(options.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -10,7 +10,7 @@ use std::{
 
 use clap::Parser;
 use strongroom_tests::{
-    faults::{LONG, MERGE, audit, coverage, hostile, kill, policy, records},
+    faults::{LONG, MERGE, audit, coverage, hostile, kill, policy, power, records},
     figures,
 };
 
@@ -22,7 +22,7 @@ struct Args {
     /// The sizes for a release.
     #[arg(long)]
     long: bool,
-    /// Only these: kill, swap, policy, coverage, audit, hostile.
+    /// Only these: kill, swap, policy, coverage, audit, hostile, power.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Repeats the run of that seed.
@@ -42,8 +42,9 @@ async fn main() -> io::Result<ExitCode> {
     let work = tempfile::Builder::new().prefix("faults-").tempdir_in(&args.directory)?;
     let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
     let mut all = Vec::new();
-    for name in
-        ["coverage", "audit", "policy", "swap", "hostile", "kill"].into_iter().filter(|name| wanted(name))
+    for name in ["coverage", "audit", "policy", "swap", "hostile", "power", "kill"]
+        .into_iter()
+        .filter(|name| wanted(name))
     {
         eprintln!("trying: {name}");
         all.extend(match name {
@@ -52,6 +53,7 @@ async fn main() -> io::Result<ExitCode> {
             "policy" => policy::run(size.questions, seed)?,
             "swap" => records::run(size.swaps, seed).await?,
             "hostile" => hostile::run(work.path(), size.silent).await?,
+            "power" => power::run(work.path(), size.cuts, seed).await?,
             _ => kill::run(work.path(), size.kills, size.records, seed).await?,
         });
     }
