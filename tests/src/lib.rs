@@ -9,4 +9,5 @@ pub mod figures;
 pub mod pki;
 pub mod raw;
 pub mod server;
+pub mod wire;
 pub mod world;

@@ -5,9 +5,11 @@ pub mod audit;
 pub mod coverage;
 pub mod dice;
 pub mod forgeries;
+pub mod hostile;
 pub mod intents;
 pub mod kill;
 pub mod policy;
+pub mod power;
 pub mod records;
 
 /// How many tries.
@@ -23,11 +25,21 @@ pub struct Size {
     pub questions: u64,
     /// Changed audit logs.
     pub tampers: u64,
+    /// Power cuts.
+    pub cuts: u64,
+    /// Connections that say nothing.
+    pub silent: u64,
 }
 
 /// At every merge.
-pub const MERGE: Size =
-    Size { kills: 40, records: 100_000, swaps: 100_000, questions: 1_000_000, tampers: 5000 };
+pub const MERGE: Size = Size {
+    kills: 40,
+    records: 100_000,
+    swaps: 100_000,
+    questions: 1_000_000,
+    tampers: 5000,
+    cuts: 60,
+    silent: 10_000,
+};
 /// Before a release.
-pub const LONG: Size =
-    Size { kills: 200, records: 100_000, swaps: 100_000, questions: 10_000_000, tampers: 5000 };
+pub const LONG: Size = Size { kills: 200, questions: 10_000_000, cuts: 1000, ..MERGE };
