@@ -137,6 +137,15 @@ impl Which {
         Ok(Self::Method(name.into()))
     }
 
+    /// For the audit log: `session ID`, `principal userpass/alice`, `method userpass`.
+    pub fn describe(&self) -> String {
+        match self {
+            Which::Session(id) => format!("{SESSION} {id}"),
+            Which::Principal(principal) => format!("{PRINCIPAL} {principal}"),
+            Which::Method(method) => format!("{METHOD} {method}"),
+        }
+    }
+
     fn address(&self) -> Address {
         let (folder, name) = match self {
             Which::Session(id) => (SESSION, id.to_string().into()),
