@@ -107,11 +107,10 @@ impl Directory {
 fn make(path: &Path) -> io::Result<()> {
     let there = path.ancestors().skip(1).find(|above| above.exists());
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    let made =
-        path.ancestors().skip(1).take_while(|above| there.is_none_or(|there| above.starts_with(there)));
+    let is_new = |above: &&Path| there.is_none_or(|there| above.starts_with(there));
     // `.` has an empty parent.
-    let folders = made.filter(|above| !above.as_os_str().is_empty());
-    folders.map(|above| File::open(above)?.sync_all()).collect()
+    let made = path.ancestors().skip(1).take_while(is_new).filter(|above| !above.as_os_str().is_empty());
+    made.map(File::open).try_for_each(|above| above?.sync_all())
 }
 
 /// All segments of a directory, oldest first. Other files are none of our business.

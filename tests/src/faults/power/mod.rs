@@ -3,6 +3,7 @@
 //! synced and any part of the rest. A server that starts on what is left must open and have all that was acknowledged
 //! before the cut.
 
+mod broken;
 mod disk;
 
 use std::{
@@ -60,7 +61,8 @@ pub async fn run(work: &Path, cuts: u64, seed: u64) -> io::Result<Vec<Figure>> {
     let work = fs::canonicalize(work)?.join("power");
     let live = work.join("live");
     fs::create_dir_all(&live)?;
-    let life = record(&work, &live).await?;
+    let library = compile(&work)?;
+    let life = record(&work, &live, &library).await?;
 
     let (mut dice, mut seen, mut lies) = (Dice::new(seed), Seen::default(), Seen::default());
     for number in 0..cuts {
@@ -77,7 +79,8 @@ pub async fn run(work: &Path, cuts: u64, seed: u64) -> io::Result<Vec<Figure>> {
         return Err(io::Error::other(error.clone()));
     }
     let noticed = if lies.lost + lies.not_open > 0 { 1.0 } else { 0.0 };
-    Ok(vec![
+    let broken = broken::run(&work, &live, &library, cuts / 2, &mut dice).await?;
+    let figures = vec![
         Figure::never(&format!("power cuts, {cuts} images: do not open"), seen.not_open, "images", cuts),
         Figure::never(
             &format!("power cuts, {cuts} images: acknowledged writes lost"),
@@ -92,19 +95,18 @@ pub async fn run(work: &Path, cuts: u64, seed: u64) -> io::Result<Vec<Figure>> {
             seen.acknowledged,
         ),
         Figure::plain("power cuts: a disk that ignores syncs is noticed", noticed, "yes", Bar::AtLeast(1.0)),
-    ])
+    ];
+    Ok(figures.into_iter().chain(broken).collect())
 }
 
 /// Starts a server with the recorder in it, twice, and writes with both.
-async fn record(work: &Path, live: &Path) -> io::Result<Life> {
-    let library = compile(work)?;
+async fn record(work: &Path, live: &Path, library: &Path) -> io::Result<Life> {
     let trace = work.join("trace");
     Pki::create(live)?;
     write_key(live)?;
     let before = Disk::of(live)?;
     let set = |name: &str, value: &Path| (name.to_owned(), value.display().to_string());
-    let environment =
-        vec![set("LD_PRELOAD", &library), set("RECORD_ROOT", live), set("RECORD_TRACE", &trace)];
+    let environment = vec![set("LD_PRELOAD", library), set("RECORD_ROOT", live), set("RECORD_TRACE", &trace)];
     let options = Options { environment, ..Options::default() };
 
     let mut acknowledged = BTreeMap::new();
