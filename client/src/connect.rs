@@ -302,7 +302,14 @@ fn endpoint(address: &str) -> Result<Endpoint, Error> {
 
 impl Inner {
     fn new(channel: Channel, timeout: Duration, keeper: Keeper) -> Self {
-        Self { channel, timeout, budget: Arc::default(), keeper, renewal: OnceLock::new(), ends_at: OnceLock::new() }
+        Self {
+            channel,
+            timeout,
+            budget: Arc::default(),
+            keeper,
+            renewal: OnceLock::new(),
+            ends_at: OnceLock::new(),
+        }
     }
 
     /// Sends `message` by `rpc` as often as it takes and is allowed. Every call goes through here.

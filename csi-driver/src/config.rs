@@ -140,7 +140,9 @@ mod tests {
 
     #[test]
     fn what_cannot_work_is_refused_at_the_start() {
-        for wrong in ["--endpoint=tcp://x:1", "--endpoint=csi.sock", "--patience-seconds=0", "--ops-address=x"] {
+        for wrong in
+            ["--endpoint=tcp://x:1", "--endpoint=csi.sock", "--patience-seconds=0", "--ops-address=x"]
+        {
             assert!(parse(&[wrong]).is_err(), "{wrong}");
         }
         assert!(parse(&["--node-name="]).is_err());

@@ -87,7 +87,11 @@ impl FakeServer {
 
     pub(crate) fn deny(&self, path: &str, denied: bool) {
         let mut state = self.state();
-        if denied { state.denied.insert(path.to_owned()) } else { state.denied.remove(path) };
+        if denied {
+            state.denied.insert(path.to_owned())
+        } else {
+            state.denied.remove(path)
+        };
     }
 
     pub(crate) fn set_down(&self, down: bool) {

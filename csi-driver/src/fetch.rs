@@ -101,7 +101,8 @@ impl Question<'_> {
     pub async fn read(&self, session: &dyn Session) -> Result<Answer, Failure> {
         let _place = self.places.acquire().await;
         let sources = self.volume.sources();
-        let reads: Vec<_> = sources.into_iter().map(|source| self.read_one(session, source.clone())).collect();
+        let reads: Vec<_> =
+            sources.into_iter().map(|source| self.read_one(session, source.clone())).collect();
         let mut reads = stream::iter(reads).buffer_unordered(AT_ONCE);
         let mut answer = Answer::default();
         while let Some(read) = reads.try_next().await? {
@@ -114,7 +115,11 @@ impl Question<'_> {
     }
 
     /// Nothing, if it is not there and nobody needs it.
-    async fn read_one(&self, session: &dyn Session, source: Source) -> Result<Option<(Source, Secret)>, Failure> {
+    async fn read_one(
+        &self,
+        session: &dyn Session,
+        source: Source,
+    ) -> Result<Option<(Source, Secret)>, Failure> {
         match session.read(source.path(), source.version()).await {
             Ok(secret) => Ok(Some((source, secret))),
             Err(error) if error.is_not_found() && self.is_optional(&source) => Ok(None),

@@ -5,8 +5,8 @@ use tonic::{Request, Response, Status};
 use crate::{
     DRIVER_NAME,
     wire::csi::{
-        GetPluginCapabilitiesRequest, GetPluginCapabilitiesResponse, GetPluginInfoRequest, GetPluginInfoResponse,
-        ProbeRequest, ProbeResponse, identity_server::Identity,
+        GetPluginCapabilitiesRequest, GetPluginCapabilitiesResponse, GetPluginInfoRequest,
+        GetPluginInfoResponse, ProbeRequest, ProbeResponse, identity_server::Identity,
     },
 };
 

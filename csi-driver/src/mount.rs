@@ -325,7 +325,9 @@ pub(crate) mod fake {
                 return Err(error);
             }
             place.open()?;
-            let Handle::Folder(path) = tmpfs.handle else { return Err(io::Error::other("not of this mounter")) };
+            let Handle::Folder(path) = tmpfs.handle else {
+                return Err(io::Error::other("not of this mounter"));
+            };
             std::fs::rename(path, &place.path)?;
             state.mounted.insert(place.path.clone(), Found::Ours);
             Ok(())
@@ -346,9 +348,8 @@ pub(crate) mod fake {
 
         fn all(&self, root: &Path) -> io::Result<Vec<PathBuf>> {
             let state = self.state();
-            let ours = state.mounted.iter().filter(|(path, found)| {
-                **found == Found::Ours && path.starts_with(root)
-            });
+            let ours =
+                state.mounted.iter().filter(|(path, found)| **found == Found::Ours && path.starts_with(root));
             Ok(ours.map(|(path, _)| path.clone()).collect())
         }
     }
@@ -423,7 +424,8 @@ pub(crate) mod tests {
         }
         let home = tempfile::tempdir().unwrap();
         let (place, linux) = (place(home.path()), Linux::probe().unwrap());
-        rustix::mount::mount("other", &place.path, "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
+        rustix::mount::mount("other", &place.path, "tmpfs", rustix::mount::MountFlags::empty(), None)
+            .unwrap();
         assert_eq!(linux.look(&place).unwrap(), Found::Foreign);
         linux.detach(&place).unwrap();
 

@@ -40,8 +40,7 @@ impl Node for NodeService {
     ) -> Result<Response<NodePublishVolumeResponse>, Status> {
         let message = request.into_inner();
         let id = message.volume_id.clone();
-        let parsed =
-            volume::Request::parse(self.driver.kubelet_root(), self.driver.audience(), message);
+        let parsed = volume::Request::parse(self.driver.kubelet_root(), self.driver.audience(), message);
         let published = match parsed {
             Ok(request) => self.driver.publish(request).await,
             Err(invalid) => Err(Failure::from(invalid)),
@@ -93,7 +92,8 @@ impl Node for NodeService {
         &self,
         _: Request<NodeGetCapabilitiesRequest>,
     ) -> Result<Response<NodeGetCapabilitiesResponse>, Status> {
-        let capability = |kind: rpc::Type| NodeServiceCapability { r#type: Some(Type::Rpc(Rpc { r#type: kind.into() })) };
+        let capability =
+            |kind: rpc::Type| NodeServiceCapability { r#type: Some(Type::Rpc(Rpc { r#type: kind.into() })) };
         Ok(Response::new(NodeGetCapabilitiesResponse {
             capabilities: CAPABILITIES.into_iter().map(capability).collect(),
         }))

@@ -13,7 +13,11 @@ use crate::publish::Driver;
 ///
 /// # Errors
 /// The listener failed.
-pub async fn serve(listener: TcpListener, driver: Arc<Driver>, stop: CancellationToken) -> std::io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    driver: Arc<Driver>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))

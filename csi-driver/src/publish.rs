@@ -389,9 +389,7 @@ impl Driver {
         let root = Folder::open(&self.parts.kubelet_root)
             .map_err(|cause| Failure::Target { path: self.parts.kubelet_root.clone(), cause })?;
         match root.enter(&target.parent) {
-            Ok(parent) => {
-                Ok(Some(Place { parent, name: target.name.clone(), path: target.path.clone() }))
-            }
+            Ok(parent) => Ok(Some(Place { parent, name: target.name.clone(), path: target.path.clone() })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(cause) => Err(at(target, cause)),
         }

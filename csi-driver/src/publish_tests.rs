@@ -11,7 +11,10 @@ use crate::{
     fake_server::FakeServer,
     mount::{Linux, fake::Fake, tests::may_mount},
     volume::Request,
-    wire::csi::{NodePublishVolumeRequest, VolumeCapability, volume_capability::{AccessType, MountVolume}},
+    wire::csi::{
+        NodePublishVolumeRequest, VolumeCapability,
+        volume_capability::{AccessType, MountVolume},
+    },
 };
 
 const DB: &str = "secret/app/db";
@@ -188,7 +191,9 @@ async fn a_refusal_says_what_to_do_and_leaves_nothing() {
     node.server.deny(DB, true);
     let text = node.publish().await.unwrap_err().to_string();
     assert!(
-        text.starts_with("kubernetes/main/payments/web may not read secret/app/db (decision 01j): ask for a role"),
+        text.starts_with(
+            "kubernetes/main/payments/web may not read secret/app/db (decision 01j): ask for a role"
+        ),
         "{text}"
     );
     node.is_clean();
@@ -208,12 +213,17 @@ async fn without_a_good_token_nothing_is_mounted() {
     let node = Node::with(false);
     let tokens = |text: &str| {
         let text = text.to_owned();
-        node.request(|m| drop(m.volume_context.insert("csi.storage.k8s.io/serviceAccount.tokens".into(), text)))
+        node.request(|m| {
+            drop(m.volume_context.insert("csi.storage.k8s.io/serviceAccount.tokens".into(), text))
+        })
     };
     let none = node.driver.publish(tokens(r#"{"vault":{"token":"good"}}"#)).await.unwrap_err();
     assert!(none.to_string().contains("tokenRequests"), "{none}");
     let bad = node.driver.publish(tokens(r#"{"strongroom":{"token":"bad-canary"}}"#)).await.unwrap_err();
-    assert!(bad.to_string().starts_with("the server refused the login of kubernetes/main/payments/web"), "{bad}");
+    assert!(
+        bad.to_string().starts_with("the server refused the login of kubernetes/main/payments/web"),
+        "{bad}"
+    );
     assert!(!bad.to_string().contains("canary"));
     node.is_clean();
 }
@@ -246,7 +256,8 @@ async fn a_mounted_volume_is_never_refused() {
     node.publish().await.unwrap();
     let broken = node.request(|m| drop(m.volume_context.insert("secrets".into(), "surprise: true".into())));
     node.driver.publish(broken).await.unwrap();
-    let no_token = node.request(|m| drop(m.volume_context.remove("csi.storage.k8s.io/serviceAccount.tokens")));
+    let no_token =
+        node.request(|m| drop(m.volume_context.remove("csi.storage.k8s.io/serviceAccount.tokens")));
     node.driver.publish(no_token).await.unwrap();
     assert_eq!(node.content(), "one");
     // And when the server is back, the next call brings everything up to date.
@@ -416,7 +427,10 @@ async fn links_in_the_way_are_refused() {
             let _ = fs::remove_dir_all(node.home.path().join("kubelet/pods/u-1"));
             fs::create_dir_all(link_at.parent().unwrap()).unwrap();
             std::os::unix::fs::symlink(&outside, &link_at).unwrap();
-            assert!(matches!(node.publish().await, Err(Failure::Target { .. } | Failure::Mount(_))), "{link_at:?}");
+            assert!(
+                matches!(node.publish().await, Err(Failure::Target { .. } | Failure::Mount(_))),
+                "{link_at:?}"
+            );
             assert!(matches!(node.unpublish().await, Err(Failure::Target { .. })), "{link_at:?}");
             assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
             assert!(outside.join("mount").is_dir());
@@ -433,7 +447,11 @@ async fn a_volume_whose_mount_went_away_is_mounted_again() {
         node.mounter.detach(&node.driver.place(&target).unwrap().unwrap()).unwrap();
         node.server.put(DB, "two");
         node.until("trouble", || node.trouble().is_some_and(|why| why.contains("mount is gone"))).await;
-        assert_eq!(fs::read_dir(node.target("u-1")).unwrap().count(), 0, "a secret was written to the node's disk");
+        assert_eq!(
+            fs::read_dir(node.target("u-1")).unwrap().count(),
+            0,
+            "a secret was written to the node's disk"
+        );
         node.publish().await.unwrap();
         assert_eq!(node.content(), "two");
         node.unpublish().await.unwrap();
@@ -483,7 +501,13 @@ async fn whatever_a_kill_left_the_next_start_puts_in_order() {
     for with_folder in [false, true] {
         let mut node = Node::with(false);
         let request = node.request(|_| {});
-        let record = Record::new(request.id, request.target.path, request.pod, request.capability, Timestamp::UNIX_EPOCH);
+        let record = Record::new(
+            request.id,
+            request.target.path,
+            request.pod,
+            request.capability,
+            Timestamp::UNIX_EPOCH,
+        );
         node.driver.parts.states.save(&record).unwrap();
         if with_folder {
             fs::create_dir(node.target("u-1")).unwrap();
@@ -529,7 +553,10 @@ async fn stats_tell_fill_and_condition() {
         let (usage, health) = node.driver.stats(id.clone(), path.clone()).await.unwrap();
         assert!(usage.bytes.0 > usage.bytes.1 && usage.inodes.0 > usage.inodes.1, "{usage:?}");
         assert_eq!(health, Health::default());
-        assert!(matches!(node.driver.stats(id.clone(), "/elsewhere".into()).await, Err(Failure::Unknown { .. })));
+        assert!(matches!(
+            node.driver.stats(id.clone(), "/elsewhere".into()).await,
+            Err(Failure::Unknown { .. })
+        ));
         node.unpublish().await.unwrap();
         assert!(matches!(node.driver.stats(id, path).await, Err(Failure::Unknown { .. })));
     }

@@ -130,7 +130,8 @@ impl Following {
                     }
                 }
                 Woken::Ended(error) => {
-                    let why = error.map_or_else(|| "the server ended it".to_owned(), |error| error.to_string());
+                    let why =
+                        error.map_or_else(|| "the server ended it".to_owned(), |error| error.to_string());
                     self.trouble(&format!("the watch of its secrets ended: {why}"), "watch");
                     touch = None;
                 }
@@ -263,11 +264,7 @@ impl Following {
         }
     }
 
-    async fn refresh(
-        &mut self,
-        session: &dyn Session,
-        heard: Option<Instant>,
-    ) -> Result<(), Failure> {
+    async fn refresh(&mut self, session: &dyn Session, heard: Option<Instant>) -> Result<(), Failure> {
         let answer = self.driver.question(&self.principal, &self.volume).read(session).await?;
         let outcome = self.driver.rewrite(&self.mounted, &self.volume, &answer.fetched).await?;
         let changed = outcome == Outcome::Written;

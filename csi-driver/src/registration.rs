@@ -9,7 +9,8 @@ use crate::{
     DRIVER_NAME,
     telemetry::Metrics,
     wire::registration::{
-        InfoRequest, PluginInfo, RegistrationStatus, RegistrationStatusResponse, registration_server::Registration,
+        InfoRequest, PluginInfo, RegistrationStatus, RegistrationStatusResponse,
+        registration_server::Registration,
     },
 };
 

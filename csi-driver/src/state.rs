@@ -73,12 +73,8 @@ impl States {
     pub fn save(&self, record: &Record) -> io::Result<()> {
         let path = self.path(&record.volume);
         let unfinished = path.with_extension(UNFINISHED.trim_start_matches('.'));
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&unfinished)?;
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
         // Not synced: after a power cut there is no mount either.
         file.write_all(&serde_json::to_vec(record).map_err(io::Error::other)?)?;
         fs::rename(unfinished, path)
@@ -109,7 +105,9 @@ impl States {
             } else if name.ends_with(SUFFIX) {
                 match read(&path) {
                     Ok(record) if self.path(&record.volume) == path => records.push(record),
-                    Ok(_) => tracing::warn!(file = %path.display(), "a state file of another name: left alone"),
+                    Ok(_) => {
+                        tracing::warn!(file = %path.display(), "a state file of another name: left alone")
+                    }
                     Err(error) => {
                         tracing::warn!(file = %path.display(), %error, "a state file cannot be read: removed");
                         fs::remove_file(&path)?;
@@ -148,7 +146,13 @@ mod tests {
             service_account: "web".into(),
         };
         let capability = Capability { access_mode: 1, group: Some(2000), ..Capability::default() };
-        Record::new(VolumeId::parse(id).unwrap(), "/k/pods/0b1/mount".into(), pod, capability, Timestamp::UNIX_EPOCH)
+        Record::new(
+            VolumeId::parse(id).unwrap(),
+            "/k/pods/0b1/mount".into(),
+            pod,
+            capability,
+            Timestamp::UNIX_EPOCH,
+        )
     }
 
     #[test]

@@ -115,7 +115,10 @@ impl Metrics {
                 "strongroom_csi_oldest_content_seconds",
                 "For how long the mounted volume that is worst off has not been known to be current; 0 while all are",
             )?,
-            registered: IntGauge::new("strongroom_csi_registered", "1 once the kubelet has registered the driver")?,
+            registered: IntGauge::new(
+                "strongroom_csi_registered",
+                "1 once the kubelet has registered the driver",
+            )?,
             publish_seconds: seconds(
                 "strongroom_csi_publish_seconds",
                 "From the kubelet's call to the mounted volume, waiting for the server included",

@@ -110,9 +110,10 @@ impl VolumeId {
         match text.len() {
             0 => Err(Invalid::one("volume_id is missing")),
             1..=limits::VOLUME_ID_BYTES => Ok(Self(text.to_owned())),
-            more => {
-                Err(Invalid::one(format!("volume_id has {more} bytes, at most {} are taken", limits::VOLUME_ID_BYTES)))
-            }
+            more => Err(Invalid::one(format!(
+                "volume_id has {more} bytes, at most {} are taken",
+                limits::VOLUME_ID_BYTES
+            ))),
         }
     }
 
@@ -191,7 +192,9 @@ impl Capability {
         let mount = match &message.access_type {
             Some(AccessType::Mount(mount)) => mount,
             Some(AccessType::Block(_)) => {
-                return Err(Invalid::one("a block device was asked for: secrets are files (volumeMode: Filesystem)"));
+                return Err(Invalid::one(
+                    "a block device was asked for: secrets are files (volumeMode: Filesystem)",
+                ));
             }
             None => return Err(Invalid::one("volume_capability has no access type")),
         };
@@ -208,11 +211,13 @@ impl Capability {
             match flag.strip_prefix("context=") {
                 Some(label) => context = Some(label.trim_matches('"').to_owned()),
                 // Not echoed: the specification says that flags may be sensitive.
-                None => problems.push("a mount flag other than context= is set: this driver takes none".to_owned()),
+                None => problems
+                    .push("a mount flag other than context= is set: this driver takes none".to_owned()),
             }
         }
         if !matches!(mount.fs_type.as_str(), "" | "tmpfs") {
-            problems.push(format!("fsType {:?} was asked for: volumes are tmpfs, leave it out", mount.fs_type));
+            problems
+                .push(format!("fsType {:?} was asked for: volumes are tmpfs, leave it out", mount.fs_type));
         }
         let access_mode = message.access_mode.as_ref().map(|access| access.mode).unwrap_or_default();
         if problems.is_empty() { Ok(Self { access_mode, group, context }) } else { Err(Invalid(problems)) }
@@ -224,7 +229,11 @@ impl Request {
     ///
     /// # Errors
     /// All that is wrong with what the kubelet says.
-    pub fn parse(root: &Path, audience: &str, mut message: NodePublishVolumeRequest) -> Result<Self, Invalid> {
+    pub fn parse(
+        root: &Path,
+        audience: &str,
+        mut message: NodePublishVolumeRequest,
+    ) -> Result<Self, Invalid> {
         let token = take_token(audience, &mut message.secrets, &mut message.volume_context);
         let mut problems = Problems::default();
         let id = problems.sort(VolumeId::parse(&message.volume_id));
@@ -233,7 +242,8 @@ impl Request {
         if !message.readonly {
             problems.add("the volume is not read-only: set csi.readOnly: true in the pod");
         }
-        let pod = problems.sort(inline(&message.volume_context).and_then(|()| identity(&message.volume_context)));
+        let pod =
+            problems.sort(inline(&message.volume_context).and_then(|()| identity(&message.volume_context)));
         if let (Some(target), Some(pod)) = (&target, &pod)
             && !target.names(&pod.uid)
         {
@@ -344,10 +354,13 @@ pub fn take_token(
     let Some(mut text) = first.or(second).filter(|text| !text.is_empty()) else { return Ok(None) };
     let tokens: Result<BTreeMap<String, Token>, _> = serde_json::from_str(&text);
     text.zeroize();
-    let mut tokens = tokens.map_err(|_| Invalid::one(format!("{TOKENS} is not the JSON that a kubelet sends")))?;
+    let mut tokens =
+        tokens.map_err(|_| Invalid::one(format!("{TOKENS} is not the JSON that a kubelet sends")))?;
     match tokens.remove(audience) {
         Some(token) if token.token.0.len() <= limits::TOKEN_BYTES => Ok(Some(token.token.0)),
-        Some(_) => Err(Invalid::one(format!("{TOKENS} has a token of more than {} bytes", limits::TOKEN_BYTES))),
+        Some(_) => {
+            Err(Invalid::one(format!("{TOKENS} has a token of more than {} bytes", limits::TOKEN_BYTES)))
+        }
         None => Ok(None),
     }
 }

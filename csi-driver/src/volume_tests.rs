@@ -85,7 +85,9 @@ fn every_mistake_is_told_at_once() {
 #[test]
 fn only_inline_volumes_are_mounted() {
     for ephemeral in ["false", "True", ""] {
-        let why = problem(|m| drop(m.volume_context.insert("csi.storage.k8s.io/ephemeral".into(), ephemeral.into())));
+        let why = problem(|m| {
+            drop(m.volume_context.insert("csi.storage.k8s.io/ephemeral".into(), ephemeral.into()))
+        });
         assert!(why.contains("inline"), "{why}");
     }
     let block = Some(AccessType::Block(BlockVolume {}));
@@ -118,7 +120,10 @@ fn targets_lead_nowhere_else() {
         "/var/lib/kubelet/pods/u-1.d/m",
     ];
     for target in hostile {
-        assert!(parse(NodePublishVolumeRequest { target_path: target.into(), ..message() }).is_err(), "{target:?}");
+        assert!(
+            parse(NodePublishVolumeRequest { target_path: target.into(), ..message() }).is_err(),
+            "{target:?}"
+        );
     }
     let long = format!("{ROOT}/pods/u-1/{}/mount", "x/".repeat(1000).trim_end_matches('/'));
     assert!(parse(NodePublishVolumeRequest { target_path: long, ..message() }).is_ok());

@@ -41,13 +41,7 @@ pub struct Health {
 impl Mounted {
     /// Just mounted, and current.
     pub fn new(record: Record, target: Target) -> Self {
-        Self {
-            record,
-            target,
-            gone: Mutex::new(false),
-            health: Mutex::default(),
-            follower: Mutex::new(None),
-        }
+        Self { record, target, gone: Mutex::new(false), health: Mutex::default(), follower: Mutex::new(None) }
     }
 
     /// Whether a publish that asks for it again asks for the same.
@@ -151,7 +145,8 @@ impl Volumes {
     pub fn summary(&self) -> (usize, usize, Duration) {
         let healths: Vec<Health> = lock(&self.0).mounted.values().map(|mounted| mounted.health()).collect();
         let troubled = healths.iter().filter(|health| health.trouble.is_some()).count();
-        let oldest = healths.iter().filter_map(|health| health.stale_since).map(|since| since.elapsed()).max();
+        let oldest =
+            healths.iter().filter_map(|health| health.stale_since).map(|since| since.elapsed()).max();
         (healths.len(), troubled, oldest.unwrap_or_default())
     }
 }

@@ -73,7 +73,10 @@ fn files_appear_as_described() {
     let place = Place::new();
     assert_eq!(place.write(&[("user", "u"), ("db/tls/key.pem", "k"), ("db/host", "h")]), Outcome::Written);
     assert_eq!(place.visible(), ["db", "user"]);
-    assert_eq!((place.read("user"), place.read("db/tls/key.pem"), place.read("db/host")), ("u".into(), "k".into(), "h".into()));
+    assert_eq!(
+        (place.read("user"), place.read("db/tls/key.pem"), place.read("db/host")),
+        ("u".into(), "k".into(), "h".into())
+    );
     assert_eq!(mode(&place.path().join("user")), 0o400);
     assert_eq!(mode(&place.path().join("db/tls")), 0o755);
     assert_eq!(fs::read_link(place.path().join("user")).unwrap(), Path::new("..data/user"));
@@ -98,11 +101,22 @@ fn a_new_generation_replaces_everything_and_is_swept_later() {
 fn what_is_the_same_is_not_touched() {
     let place = Place::new();
     place.write(&[("a", "1"), ("b/c", "2")]);
-    let before = (fs::read_link(place.path().join("..data")).unwrap(), fs::metadata(place.path()).unwrap().ctime_nsec());
+    let before = (
+        fs::read_link(place.path().join("..data")).unwrap(),
+        fs::metadata(place.path()).unwrap().ctime_nsec(),
+    );
     assert_eq!(place.write(&[("b/c", "2"), ("a", "1")]), Outcome::Unchanged);
-    let after = (fs::read_link(place.path().join("..data")).unwrap(), fs::metadata(place.path()).unwrap().ctime_nsec());
+    let after = (
+        fs::read_link(place.path().join("..data")).unwrap(),
+        fs::metadata(place.path()).unwrap().ctime_nsec(),
+    );
     assert_eq!(before, after);
-    for other in [vec![("a", "1")], vec![("a", "1"), ("b/c", "3")], vec![("a", "1"), ("b/d", "2")], vec![("a", "1"), ("b/c", "2"), ("d", "")]] {
+    for other in [
+        vec![("a", "1")],
+        vec![("a", "1"), ("b/c", "3")],
+        vec![("a", "1"), ("b/d", "2")],
+        vec![("a", "1"), ("b/c", "2"), ("d", "")],
+    ] {
         assert_eq!(place.write(&other), Outcome::Written, "{other:?}");
         place.write(&[("a", "1"), ("b/c", "2")]);
     }
@@ -202,7 +216,11 @@ fn whatever_a_crash_left_the_next_write_is_whole() {
             leave(&place.path());
             place.write(&[("a", next)]);
             sweep(&place.root).unwrap();
-            assert_eq!((place.read("a").as_str(), place.visible(), place.hidden()), (next, vec!["a".to_owned()], 2), "{n}");
+            assert_eq!(
+                (place.read("a").as_str(), place.visible(), place.hidden()),
+                (next, vec!["a".to_owned()], 2),
+                "{n}"
+            );
         }
     }
 }
@@ -237,7 +255,11 @@ fn planted_links_lead_nowhere() {
         plant(&place.path(), &outside);
         place.write(&[("a", "2"), ("d/b", "2")]);
         sweep(&place.root).unwrap();
-        assert_eq!((place.read("a"), place.visible()), ("2".into(), vec!["a".to_owned(), "d".to_owned()]), "{n}");
+        assert_eq!(
+            (place.read("a"), place.visible()),
+            ("2".into(), vec!["a".to_owned(), "d".to_owned()]),
+            "{n}"
+        );
         empty(&place.root).unwrap();
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 1, "{n}");
         assert_eq!(fs::read_to_string(outside.join("precious")).unwrap(), "precious", "{n}");
