@@ -331,9 +331,9 @@ async fn the_same_volume_in_another_way_is_refused() {
             Some(AccessType::Mount(MountVolume { volume_mount_group: "7".into(), ..Default::default() }));
     });
     assert!(matches!(node.driver.publish(group).await, Err(Failure::Differs { what: "capability", .. })));
-    let elsewhere = node.request(|m| m.target_path.push_str("2"));
+    let elsewhere = node.request(|m| m.target_path.push('2'));
     assert!(matches!(node.driver.publish(elsewhere).await, Err(Failure::Differs { what: "target", .. })));
-    let Request { id, target, .. } = node.request(|m| m.target_path.push_str("2"));
+    let Request { id, target, .. } = node.request(|m| m.target_path.push('2'));
     assert!(matches!(node.driver.unpublish(id, target).await, Err(Failure::Differs { what: "target", .. })));
     // Nor is another volume mounted over it, or taken away by another name.
     let other = node.request(|m| m.volume_id = "csi-2".into());
