@@ -60,7 +60,7 @@ mod watch;
 mod fake;
 
 pub use audit::{Audit, AuditQuery};
-pub use auth::{Auth, Login, Session, Sessions, User, Whoami};
+pub use auth::{Auth, Login, Pod, Session, Sessions, User, Whoami};
 pub use connect::{Builder, Client};
 pub use credentials::KUBERNETES_TOKEN_FILE;
 pub use error::{Error, ErrorKind};

@@ -450,7 +450,10 @@ fn corrupt() -> BarrierError {
 #[cfg(test)]
 mod tests {
     use super::{super::claims::tests::session, *};
-    use crate::{auth::conformance::view, model::Principal};
+    use crate::{
+        auth::conformance::view,
+        model::{Pod, Principal},
+    };
 
     const NOW: Timestamp = Timestamp::from_millis(10_000_000);
     const MILLI: Duration = Duration::from_millis(1);
@@ -521,6 +524,29 @@ mod tests {
         for n in 0..250u8 {
             let later = Session { id: SessionId([n; 16]), ..alice(NOW.plus(MILLI), "1") };
             assert!(after.covers(&later), "{n}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pod_is_revoked_by_its_uid_and_stays_so() {
+        let of_pod = |uid: &str, issued| {
+            let pod = Pod { name: "web-0".into(), uid: uid.into(), node: None };
+            let (cluster, namespace, name) = ("main".into(), "shop".into(), "web".into());
+            let account =
+                Principal::ServiceAccount { cluster, namespace, name, uid: "a".into(), pod: Some(pod) };
+            Session { issued, ..session(account) }
+        };
+        let view = view("sys/tokens").await;
+        let before = Revocations::load(view.clone(), NOW).await.unwrap();
+        before.revoke(Which::pod("p-1").unwrap(), NOW).await.unwrap();
+        for revocations in [before, Revocations::load(view, NOW).await.unwrap()] {
+            assert!(revocations.covers(&of_pod("p-1", NOW)));
+            assert!(!revocations.covers(&of_pod("p-1", NOW.plus(MILLI))), "it may log in again");
+            assert!(!revocations.covers(&of_pod("p-2", NOW)));
+            assert!(!revocations.covers(&session(Principal::Root)));
+        }
+        for bad in ["", "a/b", "a b", &"u".repeat(65)] {
+            assert!(Which::pod(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -4,5 +4,6 @@ pub mod audit;
 pub mod disk;
 pub mod echo;
 pub mod load;
+pub mod pods;
 pub mod rooms;
 pub mod subject;

@@ -77,7 +77,7 @@ fn path_of(number: u64, count: u64) -> String {
     format!("secret/few/{:07}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % count)
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
@@ -376,7 +376,7 @@ fn decision_ns(roles: u32, bindings: u32, span: Duration) -> io::Result<(f64, Du
 }
 
 /// A directory of its own for one measurement.
-fn fresh(work: &Path, name: &str) -> io::Result<std::path::PathBuf> {
+pub(super) fn fresh(work: &Path, name: &str) -> io::Result<std::path::PathBuf> {
     let directory = work.join(name);
     fs::create_dir_all(&directory)?;
     Ok(directory)

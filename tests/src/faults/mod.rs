@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod coverage;
 pub mod dice;
+pub mod forgeries;
 pub mod intents;
 pub mod kill;
 pub mod policy;
