@@ -538,7 +538,7 @@ mod tests {
         };
         let view = view("sys/tokens").await;
         let before = Revocations::load(view.clone(), NOW).await.unwrap();
-        before.revoke(Which::pod("p-1").unwrap(), NOW).await.unwrap();
+        before.revoke(Which::pod("p-1").unwrap(), NOW, None).await.unwrap();
         for revocations in [before, Revocations::load(view, NOW).await.unwrap()] {
             assert!(revocations.covers(&of_pod("p-1", NOW)));
             assert!(!revocations.covers(&of_pod("p-1", NOW.plus(MILLI))), "it may log in again");
