@@ -117,15 +117,15 @@ async fn full_node() -> io::Result<Vec<Figure>> {
 async fn many(publishes: usize) -> io::Result<Vec<Figure>> {
     let cluster = OneNode::start(false).await?;
     let nodes = (0..NODES).map(|n| cluster.add_node(&format!("n{n}"))).collect::<io::Result<Vec<_>>>()?;
-    let batches = metric(cluster.world.server.ops, "strongroom_store_batches")?;
-    let (mut times, mut span) = (Vec::new(), Duration::ZERO);
+    let batches = || metric(cluster.world.server.ops, "strongroom_store_batches");
+    let (mut times, mut span, mut written) = (Vec::new(), Duration::ZERO, 0.0);
     for wave in 0..publishes.div_ceil(NODES * FULL_NODE) {
         let mut calls = JoinSet::new();
         let mut mounted = Vec::new();
-        let began = Instant::now();
-        for node in &nodes {
+        let (began, before) = (Instant::now(), batches()?);
+        for (number, node) in nodes.iter().enumerate() {
             let kubelet = Kubelet::new(node.channel().await?);
-            let pods = pods(&cluster, node, &format!("wave-{wave}"), FULL_NODE)?;
+            let pods = pods(&cluster, node, &format!("wave-{wave}-{number}"), FULL_NODE)?;
             start_all(&cluster, &kubelet, &pods, &mut calls);
             mounted.push((kubelet, pods));
         }
@@ -133,13 +133,13 @@ async fn many(publishes: usize) -> io::Result<Vec<Figure>> {
             times.push(ended??);
         }
         span += began.elapsed();
+        written += batches()? - before;
         for (kubelet, pods) in mounted {
             for (_, volume) in pods {
                 kubelet.unpublish(volume.unpublish()).await.map_err(io::Error::other)?;
             }
         }
     }
-    let written = metric(cluster.world.server.ops, "strongroom_store_batches")? - batches;
     let logins = nodes.iter().map(|node| metric(node.ops(), "strongroom_csi_logins_total"));
     let logins: f64 = logins.sum::<io::Result<f64>>()?;
     let count = times.len();
