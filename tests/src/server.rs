@@ -107,7 +107,11 @@ impl Server {
         Self::start_as_configured(directory, options)
     }
 
-    fn start_as_configured(directory: &Path, options: &Options) -> io::Result<Server> {
+    /// Starts with the configuration that is in `directory`.
+    ///
+    /// # Errors
+    /// It did not come up; the error holds its log.
+    pub fn start_as_configured(directory: &Path, options: &Options) -> io::Result<Server> {
         let mut child = command(options)?
             .arg("--config")
             .arg(directory.join("server.toml"))
@@ -150,19 +154,12 @@ impl Server {
         self.child.id()
     }
 
-    /// Its resident memory, as the system counts it.
+    /// Its resident memory.
     ///
     /// # Errors
     /// It is gone.
     pub fn memory_mib(&self, which: Memory) -> io::Result<f64> {
-        let name = match which {
-            Memory::Now => "VmRSS:",
-            Memory::Peak => "VmHWM:",
-        };
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
-        kib.map(|kib| kib / 1024.0).ok_or_else(|| io::Error::other(format!("no {name}")))
+        memory_mib(self.pid(), which)
     }
 
     /// SIGKILL: as good as a crash, except for the page cache.
@@ -193,6 +190,21 @@ impl Server {
     pub fn wait(mut self) -> io::Result<std::process::ExitStatus> {
         wait(&mut self.child)
     }
+}
+
+/// Resident memory of a process, as the system counts it.
+///
+/// # Errors
+/// It is gone.
+pub fn memory_mib(pid: u32, which: Memory) -> io::Result<f64> {
+    let name = match which {
+        Memory::Now => "VmRSS:",
+        Memory::Peak => "VmHWM:",
+    };
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
+    kib.map(|kib| kib / 1024.0).ok_or_else(|| io::Error::other(format!("no {name}")))
 }
 
 impl Drop for Server {

@@ -39,11 +39,19 @@ pub struct Size {
     pub folder: u64,
     /// Numbers of secrets to compare reads and starts at.
     pub scale: &'static [u64],
+    /// Volumes mounted on several nodes.
+    pub publishes: usize,
 }
 
 /// Under a minute.
-pub const QUICK: Size =
-    Size { span: Duration::from_millis(1500), rounds: 2, few: 1000, folder: 10_000, scale: &[1000, 10_000] };
+pub const QUICK: Size = Size {
+    span: Duration::from_millis(1500),
+    rounds: 2,
+    few: 1000,
+    folder: 10_000,
+    scale: &[1000, 10_000],
+    publishes: 1000,
+};
 /// What the notes report.
 pub const FULL: Size = Size {
     span: Duration::from_secs(4),
@@ -51,6 +59,7 @@ pub const FULL: Size = Size {
     few: 1000,
     folder: 100_000,
     scale: &[1000, 100_000, 1_000_000],
+    publishes: 10_000,
 };
 
 /// Bytes of one read's line in the audit log, about.

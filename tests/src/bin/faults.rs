@@ -10,7 +10,7 @@ use std::{
 
 use clap::Parser;
 use strongroom_tests::{
-    faults::{LONG, MERGE, audit, coverage, forgeries, hostile, kill, policy, power, records},
+    faults::{LONG, MERGE, audit, coverage, driver, forgeries, hostile, kill, policy, power, records},
     figures,
 };
 
@@ -22,7 +22,7 @@ struct Args {
     /// The sizes for a release.
     #[arg(long)]
     long: bool,
-    /// Only these: kill, swap, policy, coverage, forgeries, audit, hostile, power.
+    /// Only these: kill, swap, policy, coverage, forgeries, audit, hostile, power, driver.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Repeats the run of that seed.
@@ -42,7 +42,7 @@ async fn main() -> io::Result<ExitCode> {
     let work = tempfile::Builder::new().prefix("faults-").tempdir_in(&args.directory)?;
     let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
     let mut all = Vec::new();
-    for name in ["coverage", "forgeries", "audit", "policy", "swap", "hostile", "power", "kill"]
+    for name in ["coverage", "forgeries", "audit", "policy", "swap", "hostile", "power", "driver", "kill"]
         .into_iter()
         .filter(|name| wanted(name))
     {
@@ -55,6 +55,7 @@ async fn main() -> io::Result<ExitCode> {
             "swap" => records::run(size.swaps, seed).await?,
             "hostile" => hostile::run(work.path(), size.silent).await?,
             "power" => power::run(work.path(), size.cuts, seed).await?,
+            "driver" => driver::run(size.driver_kills, seed).await?,
             _ => kill::run(work.path(), size.kills, size.records, seed).await?,
         });
     }

@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod coverage;
 pub mod dice;
+pub mod driver;
 pub mod forgeries;
 pub mod hostile;
 pub mod intents;
@@ -29,6 +30,8 @@ pub struct Size {
     pub cuts: u64,
     /// Connections that say nothing.
     pub silent: u64,
+    /// Kills of the driver.
+    pub driver_kills: u64,
 }
 
 /// At every merge.
@@ -40,6 +43,7 @@ pub const MERGE: Size = Size {
     tampers: 5000,
     cuts: 60,
     silent: 10_000,
+    driver_kills: 100,
 };
 /// Before a release.
-pub const LONG: Size = Size { kills: 200, questions: 10_000_000, cuts: 1000, ..MERGE };
+pub const LONG: Size = Size { kills: 200, questions: 10_000_000, cuts: 1000, driver_kills: 500, ..MERGE };
