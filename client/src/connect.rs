@@ -354,11 +354,10 @@ impl Inner {
     }
 }
 
-/// Whether a new token would help. A revoked session is somebody's will and is not worked around; an account that was
-/// made anew is somebody else, but may be let in as such.
+/// Whether a new token would help. A revoked session is somebody's will and is not worked around, and a pod that is gone
+/// gets no other one.
 pub(crate) fn wants_login(error: &Error) -> bool {
-    use Reason::{PodGone, TokenExpired, TokenMissing};
-    matches!(error.kind(), ErrorKind::Unauthenticated(TokenExpired | TokenMissing | PodGone))
+    matches!(error.kind(), ErrorKind::Unauthenticated(Reason::TokenExpired | Reason::TokenMissing))
 }
 
 #[cfg(test)]

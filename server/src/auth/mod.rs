@@ -14,6 +14,7 @@ use crate::{
 pub(crate) mod conformance;
 pub mod kubernetes;
 mod password;
+mod throttle;
 pub mod userpass;
 
 /// Longest life of any session, renewals included. Revocations are forgotten once it has passed, so it is enforced when

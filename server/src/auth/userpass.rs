@@ -14,6 +14,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::{
     AuthMethod, Credential, Kind, Login, LoginContext, LoginError,
     password::{HashError, Hasher},
+    throttle::Throttle,
 };
 use crate::{
     barrier::{self, Address, BarrierError, Changes, Cursor, Entry, View},
@@ -59,6 +60,7 @@ pub struct Userpass {
     entropy: Arc<dyn Entropy>,
     /// What the password of a user who does not exist is compared with.
     nobody: Zeroizing<String>,
+    throttle: Throttle,
 }
 
 /// A stored user. Holds a hash, so it has no `Debug`.
@@ -101,7 +103,7 @@ impl AuthMethod for Userpass {
         NAME
     }
 
-    async fn login(&self, credential: Credential, _context: &LoginContext) -> Result<Login, LoginError> {
+    async fn login(&self, credential: Credential, context: &LoginContext) -> Result<Login, LoginError> {
         let Credential::Userpass { name, password } = credential else {
             return Err(Invalid::new("credential", "is not a name and a password").into());
         };
@@ -109,13 +111,28 @@ impl AuthMethod for Userpass {
         if password.len() > *PASSWORD_BYTES.end() {
             return Err(too_long().into());
         }
+        // For names that do not exist as well: a pause tells nobody which do.
+        if let Some(peer) = context.peer {
+            let judged = self.throttle.check(peer, &name, context.now);
+            judged.map_err(|retry_after| LoginError::Unavailable { retry_after })?;
+        }
         // One way for everybody: a user who does not exist costs the same hash and gets the same answer.
         let stored = self.read(&name).await?;
         let hash = stored.as_ref().map_or(&self.nobody, |stored| &stored.hash);
         let fits = self.hasher.fits(password, hash.clone()).await?;
         match stored {
-            Some(stored) if fits => Ok(Login::person(stored.user.principal())),
-            _ => Err(LoginError::Rejected),
+            Some(stored) if fits => {
+                if let Some(peer) = context.peer {
+                    self.throttle.succeeded(peer, &name);
+                }
+                Ok(Login::person(stored.user.principal()))
+            }
+            _ => {
+                if let Some(peer) = context.peer {
+                    self.throttle.failed(peer, &name, context.now);
+                }
+                Err(LoginError::Rejected)
+            }
         }
     }
 }
@@ -131,7 +148,7 @@ impl Userpass {
 
     fn with_hasher(view: View, entropy: Arc<dyn Entropy>, hasher: Hasher) -> Result<Self, CryptoError> {
         let nobody = hasher.of_nothing(&*entropy)?;
-        Ok(Self { view, hasher, entropy, nobody })
+        Ok(Self { view, hasher, entropy, nobody, throttle: Throttle::default() })
     }
 
     /// Creates a user, or sets the groups and, if one is given, the password. Sessions that are out keep the old groups
@@ -387,6 +404,25 @@ mod tests {
             oversize: vec![credential("alice", &"x".repeat(1025)), credential(&"x".repeat(65), PASSWORD)],
         })
         .await;
+    }
+
+    #[tokio::test]
+    async fn who_guesses_waits_and_nobody_else() {
+        let userpass = userpass().await;
+        userpass.put_user("alice", secret(PASSWORD), Vec::new(), NOW, None).await.unwrap();
+        let from = |host: u8| LoginContext { peer: Some([192, 0, 2, host].into()), now: NOW };
+        for name in ["alice", "nobody"] {
+            let mut judged = 0;
+            while let Err(LoginError::Rejected) =
+                userpass.login(credential(name, "not the password"), &from(1)).await
+            {
+                judged += 1;
+            }
+            assert_eq!(judged, 5, "{name}");
+        }
+        let right = userpass.login(credential("alice", PASSWORD), &from(1)).await;
+        assert!(matches!(right, Err(LoginError::Unavailable { .. })), "not judged at all");
+        userpass.login(credential("alice", PASSWORD), &from(2)).await.unwrap();
     }
 
     /// Known or not, right or wrong: one hash of the same cost each.
