@@ -116,7 +116,8 @@ async fn full_node() -> io::Result<Vec<Figure>> {
 /// Waves of publishes on several nodes at the same time, until so many were made.
 async fn many(publishes: usize) -> io::Result<Vec<Figure>> {
     let cluster = OneNode::start(false).await?;
-    let nodes = (0..NODES).map(|n| cluster.add_node(&format!("n{n}"))).collect::<io::Result<Vec<_>>>()?;
+    let nodes =
+        (0..NODES).map(|n| cluster.add_node(&format!("n{n}"), &[])).collect::<io::Result<Vec<_>>>()?;
     let batches = || metric(cluster.world.server.ops, "strongroom_store_batches");
     let (mut times, mut span, mut written) = (Vec::new(), Duration::ZERO, 0.0);
     for wave in 0..publishes.div_ceil(NODES * FULL_NODE) {
