@@ -423,7 +423,7 @@ impl Driver {
         token: &SecretBytes,
     ) -> Result<Answer, Failure> {
         let principal = self.principal(pod);
-        let question = self.question(&principal, volume);
+        let question = Question { follows: false, ..self.question(&principal, volume) };
         let (_session, answer) = question.ask(self.server(), token, self.parts.patience).await?;
         self.parts.metrics.logged_in();
         Ok(answer)
@@ -454,7 +454,7 @@ impl Driver {
     }
 
     pub(crate) fn question<'a>(&'a self, principal: &'a str, volume: &'a Volume) -> Question<'a> {
-        Question { principal, audience: &self.parts.audience, volume, places: &self.fetches }
+        Question { principal, audience: &self.parts.audience, volume, places: &self.fetches, follows: true }
     }
 
     pub(crate) fn server(&self) -> &dyn Server {

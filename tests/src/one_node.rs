@@ -42,7 +42,8 @@ pub struct OneNode {
     pub node: Node,
     /// Somebody who may write.
     pub root: Client,
-    home: TempDir,
+    /// Of the node, and of further ones.
+    pub home: TempDir,
 }
 
 /// Whether real mounts can be made. Only root can; CI is root, and does not skip in silence.
@@ -74,14 +75,14 @@ impl OneNode {
         Ok(cluster)
     }
 
-    /// Another node of the same cluster.
+    /// Another node of the same cluster, whose driver gets these arguments as well. Its home is a folder of that name.
     ///
     /// # Errors
     /// Its driver did not come up.
-    pub fn add_node(&self, name: &str) -> io::Result<Node> {
+    pub fn add_node(&self, name: &str, more: &[&str]) -> io::Result<Node> {
         let home = self.home.path().join(name);
         fs::create_dir(&home)?;
-        Node::start(&home, &self.world.server, &[])
+        Node::start(&home, &self.world.server, more)
     }
 
     /// The kubelet of the first node.

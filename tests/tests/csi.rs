@@ -23,6 +23,9 @@ use strongroom_csi::wire::csi::{
     node_service_capability::Type,
     volume_capability::{AccessType, BlockVolume, MountVolume},
 };
+use strongroom_csi::wire::provider::{
+    MountRequest, VersionRequest, csi_driver_provider_client::CsiDriverProviderClient,
+};
 use strongroom_tests::{
     faults::driver,
     node::{Node, Volume},
@@ -495,6 +498,54 @@ async fn a_deleted_pods_session_ends_with_it() {
     assert_eq!(volume.read("password"), "one");
     kubelet.unpublish(volume.unpublish()).await.unwrap();
     is_clean(&cluster);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_secrets_store_driver_gets_the_same_files() {
+    if !may_mount() {
+        return;
+    }
+    let cluster = OneNode::start(false).await.unwrap();
+    let socket = cluster.home.path().join("provider.sock");
+    let node = cluster.add_node("other", &[&format!("--provider-socket={}", socket.display())]).unwrap();
+    let mut provider = CsiDriverProviderClient::new(node.channel_at("../provider.sock").await.unwrap());
+    let version = provider.version(VersionRequest { version: "v1alpha1".into() }).await.unwrap().into_inner();
+    assert_eq!((version.version.as_str(), version.runtime_name.as_str()), ("v1alpha1", "strongroom"));
+
+    let pod = cluster.kubernetes.create_pod("shop", "web", "web-0");
+    let token = cluster.token(&pod);
+    let request = |secrets: &str, token: &str| {
+        let tokens = serde_json::json!({ "strongroom": { "token": token } }).to_string();
+        let attributes = serde_json::json!({
+            "secrets": secrets,
+            "secretProviderClass": "web",
+            "csi.storage.k8s.io/pod.namespace": pod.namespace,
+            "csi.storage.k8s.io/pod.name": pod.name,
+            "csi.storage.k8s.io/pod.uid": pod.uid,
+            "csi.storage.k8s.io/serviceAccount.name": pod.account,
+            "csi.storage.k8s.io/serviceAccount.tokens": tokens,
+        });
+        MountRequest {
+            attributes: attributes.to_string(),
+            secrets: "{}".into(),
+            permission: "420".into(),
+            ..Default::default()
+        }
+    };
+    let keys = format!("- path: {DB}\n  keys: {{password: db/password}}\n");
+    let answer = provider.mount(request(&keys, &token)).await.unwrap().into_inner();
+    let [file] = &*answer.files else { panic!("{} files", answer.files.len()) };
+    assert_eq!((file.path.as_str(), file.mode, &*file.contents), ("db/password", 0o644, b"one".as_slice()));
+    assert_eq!((answer.object_version[0].id.as_str(), answer.object_version[0].version.as_str()), (DB, "1"));
+
+    let refused = provider.mount(request("surprise: true", &token)).await.err().unwrap();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    let refused = provider.mount(request(&keys, "canary")).await.err().unwrap();
+    assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
+    let broken = MountRequest { attributes: "{\"canary\": 1}".into(), ..request(&keys, &token) };
+    let refused = provider.mount(broken).await.err().unwrap();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    assert!(!node.log().contains("canary") && !refused.message().contains("canary"));
 }
 
 /// A counter or gauge without labels.

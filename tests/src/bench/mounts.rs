@@ -14,7 +14,7 @@ use crate::{
     figures::{Bar, Figure},
     node::{Kubelet, Node, Volume},
     one_node::{OneNode, SECRETS, may_mount},
-    server::{Memory, memory_mib},
+    server::{Memory, memory_mib, pause},
     world::{http_get, until},
 };
 
@@ -117,13 +117,14 @@ async fn full_node() -> io::Result<Vec<Figure>> {
 /// Waves of publishes on several nodes at the same time, until so many were made.
 async fn many(publishes: usize) -> io::Result<Vec<Figure>> {
     let cluster = OneNode::start(false).await?;
-    let nodes = (0..NODES).map(|n| cluster.add_node(&format!("n{n}"))).collect::<io::Result<Vec<_>>>()?;
+    let nodes =
+        (0..NODES).map(|n| cluster.add_node(&format!("n{n}"), &[])).collect::<io::Result<Vec<_>>>()?;
     let batches = || metric(cluster.world.server.ops, "strongroom_store_batches");
     let (mut times, mut span, mut written) = (Vec::new(), Duration::ZERO, 0.0);
     for wave in 0..publishes.div_ceil(NODES * FULL_NODE) {
         let mut calls = JoinSet::new();
         let mut mounted = Vec::new();
-        let (began, before) = (Instant::now(), batches()?);
+        let (before, began) = (quiet(&batches)?, Instant::now());
         for (number, node) in nodes.iter().enumerate() {
             let kubelet = Kubelet::new(node.channel().await?);
             let pods = pods(&cluster, node, &format!("wave-{wave}-{number}"), FULL_NODE)?;
@@ -153,6 +154,20 @@ async fn many(publishes: usize) -> io::Result<Vec<Figure>> {
         Figure::plain(&name("p99"), ms(&mut times, 99), "ms", Bar::AtMost(5000.0)),
         Figure::plain(&name("time of each"), of_each(span.as_secs_f64() * 1e3), "ms", Bar::None),
     ])
+}
+
+/// The number once it stands still: the sessions of the wave before are ended after their volumes are gone, and that is
+/// written.
+fn quiet(number: &impl Fn() -> io::Result<f64>) -> io::Result<f64> {
+    const LOOKS: usize = 100;
+    let (mut last, mut same) = (number()?, 0);
+    while same < LOOKS {
+        pause();
+        let now = number()?;
+        same = if now > last { 0 } else { same + 1 };
+        last = now;
+    }
+    Ok(last)
 }
 
 /// Pods of the account that may read, on a node.
