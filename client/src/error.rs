@@ -225,6 +225,7 @@ fn kind(reason: Reason, details: &Details, message: &str) -> ErrorKind {
         | Reason::TokenInvalid
         | Reason::TokenExpired
         | Reason::TokenRevoked
+        | Reason::PodGone
         | Reason::LoginRejected => ErrorKind::Unauthenticated(reason),
         Reason::PermissionDenied => ErrorKind::Denied {
             decision_id: details.text("decision_id"),
@@ -247,7 +248,9 @@ fn kind(reason: Reason, details: &Details, message: &str) -> ErrorKind {
         }
         Reason::Overloaded => ErrorKind::Overloaded,
         Reason::Conflict => ErrorKind::Conflict,
-        Reason::AuditUnavailable | Reason::ShuttingDown | Reason::ReadOnly => ErrorKind::Unavailable,
+        Reason::AuditUnavailable | Reason::ClusterUnavailable | Reason::ShuttingDown | Reason::ReadOnly => {
+            ErrorKind::Unavailable
+        }
         Reason::Corrupt => ErrorKind::Corrupt,
         Reason::RolledBack => ErrorKind::RolledBack,
         Reason::ForeignAuditLog => ErrorKind::ForeignAuditLog,
@@ -305,6 +308,7 @@ impl fmt::Display for Error {
                 Reason::TokenMissing => f.write_str("not logged in"),
                 Reason::TokenExpired => f.write_str("the session has expired"),
                 Reason::TokenRevoked => f.write_str("the session was revoked"),
+                Reason::PodGone => f.write_str(message),
                 Reason::LoginRejected => f.write_str("login rejected: wrong name or password"),
                 _ => f.write_str("the token is not one of this server"),
             },

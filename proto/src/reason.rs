@@ -61,6 +61,8 @@ reasons! {
     TokenRevoked = "TOKEN_REVOKED", Unauthenticated, retry: false;
     /// Wrong name or password, or whatever the method wants.
     LoginRejected = "LOGIN_REJECTED", Unauthenticated, retry: false;
+    /// The pod or the service account that the session was made for is gone: log in again, if there is one.
+    PodGone = "POD_GONE", Unauthenticated, retry: false;
     /// No rule allows it, or one denies it; metadata `decision_id`, `verb`, `path`.
     PermissionDenied = "PERMISSION_DENIED", PermissionDenied, retry: false;
     /// Nothing there; only told to who may read it.
@@ -83,6 +85,8 @@ reasons! {
     Conflict = "CONFLICT", Aborted, retry: true;
     /// The audit log cannot be written, so nothing is answered.
     AuditUnavailable = "AUDIT_UNAVAILABLE", Unavailable, retry: true;
+    /// The cluster whose pod wants to log in does not answer; retry after `retry_after_ms`.
+    ClusterUnavailable = "CLUSTER_UNAVAILABLE", Unavailable, retry: true;
     /// The server is about to stop.
     ShuttingDown = "SHUTTING_DOWN", Unavailable, retry: true;
     /// The store is read-only (disk nearly full).

@@ -1,8 +1,10 @@
 //! The configuration: flags over environment over file over defaults. Every mistake is told at once, with its key, what
 //! was given and what is expected. It starts nothing; `check-config` and the start use the same function.
 
+mod kubernetes;
+
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::Read,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -10,6 +12,8 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use toml::{Table, Value};
+
+pub use kubernetes::{ApiServer, Cluster, Mode};
 
 use crate::{
     limits,
@@ -100,6 +104,8 @@ pub struct Config {
     pub log: Log,
     /// Limits that a deployment may need to change.
     pub limits: Limits,
+    /// Clusters whose pods may log in, by name.
+    pub kubernetes: BTreeMap<Box<str>, Cluster>,
 }
 
 /// Addresses.
@@ -265,6 +271,7 @@ fn config(reader: &mut Reader) -> Option<Config> {
     let in_flight = s.number("in_flight", limits::IN_FLIGHT as u64, 1, 65_536);
     let request_seconds = s.number("request_seconds", limits::REQUEST_DEADLINE.as_secs(), 1, 600);
     s.end();
+    let kubernetes = kubernetes::clusters(reader);
     Some(Config {
         listen: Listen { address: address?, ops_address: ops_address? },
         tls: Tls { certificate: certificate?, key: key? },
@@ -278,6 +285,7 @@ fn config(reader: &mut Reader) -> Option<Config> {
         },
         log: Log { format: format?, level: level? },
         limits: Limits { in_flight: in_flight?, request_seconds: request_seconds? },
+        kubernetes: kubernetes?,
     })
 }
 
@@ -289,7 +297,7 @@ struct Reader {
 }
 
 struct Section<'a> {
-    name: &'static str,
+    name: String,
     table: Table,
     keys: BTreeSet<&'static str>,
     problems: &'a mut Vec<Invalid>,
@@ -307,7 +315,7 @@ impl Reader {
                 Table::new()
             }
         };
-        Section { name, table, keys: BTreeSet::new(), problems: &mut self.problems }
+        Section { name: name.to_owned(), table, keys: BTreeSet::new(), problems: &mut self.problems }
     }
 
     fn unknown_sections(&mut self) {
@@ -337,6 +345,39 @@ impl Section<'_> {
         let value = self.take(key).unwrap_or_else(|| Value::String(default.to_owned()));
         let parsed = value.as_str().and_then(|text| text.parse().ok());
         parsed.or_else(|| self.wrong(key, &value, "an address and port such as \"0.0.0.0:7420\""))
+    }
+
+    /// The tables of a table: `[name.key.X]`, `[name.key.Y]`.
+    fn tables(&mut self, key: &'static str) -> Vec<(String, Table)> {
+        let given = match self.take(key) {
+            None => return Vec::new(),
+            Some(Value::Table(given)) => given,
+            Some(other) => {
+                let expected = format!("sections [{}.{key}.NAME]", self.name);
+                return self.wrong(key, &other, &expected).unwrap_or_default();
+            }
+        };
+        let mut tables = Vec::new();
+        for (name, value) in given {
+            match value {
+                Value::Table(table) => tables.push((name, table)),
+                other => {
+                    let expected = format!("a section [{}.{key}.NAME]", self.name);
+                    self.wrong::<()>(&format!("{key}.{name}"), &other, &expected);
+                }
+            }
+        }
+        tables
+    }
+
+    /// One of [`Section::tables`], with its full name.
+    fn nested(&mut self, name: &str, table: Table) -> Section<'_> {
+        Section {
+            name: format!("{}.{name}", self.name),
+            table,
+            keys: BTreeSet::new(),
+            problems: &mut *self.problems,
+        }
     }
 
     fn path(&mut self, key: &'static str) -> Option<PathBuf> {

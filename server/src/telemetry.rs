@@ -1,9 +1,10 @@
 //! The log and the metrics. No path, principal or secret is ever a label, and the log has no field for a secret.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -59,6 +60,25 @@ pub struct Metrics {
     refused: IntCounterVec,
     certificate_expiry: IntGauge,
     reload_failures: IntCounter,
+    logins: IntCounterVec,
+    kubernetes: KubernetesMetrics,
+}
+
+/// Of all clusters. The label `cluster` is a name of the configuration.
+#[derive(Clone)]
+struct KubernetesMetrics {
+    reviews: HistogramVec,
+    reviews_in_flight: IntGaugeVec,
+    reviews_cached: IntCounterVec,
+    watching: IntGaugeVec,
+    gone: IntCounterVec,
+}
+
+/// What is measured of one cluster.
+#[derive(Clone)]
+pub struct ClusterMetrics {
+    cluster: Arc<str>,
+    all: KubernetesMetrics,
 }
 
 /// Why a connection was not served. The label of a metric.
@@ -133,13 +153,19 @@ impl Metrics {
                 "strongroom_certificate_reload_failures_total",
                 "Broken certificate files",
             )?,
+            logins: counters(
+                "strongroom_logins_total",
+                "Logins by method and result",
+                &["method", "result"],
+            )?,
+            kubernetes: KubernetesMetrics::new()?,
         };
         metrics.register()?;
         Ok(metrics)
     }
 
     fn register(&self) -> Result<(), prometheus::Error> {
-        let all: [Box<dyn prometheus::core::Collector>; 13] = [
+        let all: [Box<dyn prometheus::core::Collector>; 19] = [
             Box::new(self.requests.clone()),
             Box::new(self.durations.clone()),
             Box::new(self.in_flight.clone()),
@@ -153,6 +179,12 @@ impl Metrics {
             Box::new(self.refused.clone()),
             Box::new(self.certificate_expiry.clone()),
             Box::new(self.reload_failures.clone()),
+            Box::new(self.logins.clone()),
+            Box::new(self.kubernetes.reviews.clone()),
+            Box::new(self.kubernetes.reviews_in_flight.clone()),
+            Box::new(self.kubernetes.reviews_cached.clone()),
+            Box::new(self.kubernetes.watching.clone()),
+            Box::new(self.kubernetes.gone.clone()),
         ];
         all.into_iter().try_for_each(|metric| self.registry.register(metric))
     }
@@ -216,9 +248,94 @@ impl Metrics {
         self.reload_failures.inc();
     }
 
+    /// Somebody wanted to log in. `method` and `result` are names of ours.
+    pub fn login_judged(&self, method: &'static str, result: &'static str) {
+        self.logins.with_label_values(&[method, result]).inc();
+    }
+
+    /// For a configured cluster.
+    pub fn cluster(&self, name: &str) -> ClusterMetrics {
+        ClusterMetrics { cluster: name.into(), all: self.kubernetes.clone() }
+    }
+
     /// All of it in the text format of Prometheus.
     pub fn render(&self) -> String {
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+}
+
+impl KubernetesMetrics {
+    fn new() -> Result<Self, prometheus::Error> {
+        let (counter, gauge) = (IntCounterVec::new, IntGaugeVec::new);
+        let reviews = HistogramOpts::new("strongroom_kubernetes_review_seconds", "Token reviews by result");
+        Ok(Self {
+            reviews: HistogramVec::new(reviews.buckets(buckets()), &["cluster", "result"])?,
+            reviews_in_flight: gauge(
+                Opts::new("strongroom_kubernetes_reviews_in_flight", "Token reviews under way"),
+                &["cluster"],
+            )?,
+            reviews_cached: counter(
+                Opts::new(
+                    "strongroom_kubernetes_reviews_cached_total",
+                    "Logins that needed no review of their own",
+                ),
+                &["cluster"],
+            )?,
+            watching: gauge(
+                Opts::new("strongroom_kubernetes_watching", "1 while deleted ones are noticed at once"),
+                &["cluster", "what"],
+            )?,
+            gone: counter(
+                Opts::new(
+                    "strongroom_kubernetes_gone_refused_total",
+                    "Requests refused because the pod or account is gone",
+                ),
+                &["cluster"],
+            )?,
+        })
+    }
+}
+
+impl ClusterMetrics {
+    /// Its name.
+    pub fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    /// A token review begins; it is under way until what is returned is dropped.
+    pub fn review_started(&self) -> impl Drop + Send + use<> {
+        let gauge = self.all.reviews_in_flight.with_label_values(&[&*self.cluster]);
+        gauge.inc();
+        InFlight(gauge)
+    }
+
+    /// It is answered. `result` is a name of ours.
+    pub fn review_ended(&self, result: &'static str, took: Duration) {
+        self.all.reviews.with_label_values(&[&*self.cluster, result]).observe(took.as_secs_f64());
+    }
+
+    /// A login needed no review of its own.
+    pub fn review_cached(&self) {
+        self.all.reviews_cached.with_label_values(&[&*self.cluster]).inc();
+    }
+
+    /// Whether deleted ones of a kind are noticed at once.
+    pub fn set_watching(&self, what: &'static str, watching: bool) {
+        self.all.watching.with_label_values(&[&*self.cluster, what]).set(watching.into());
+    }
+
+    /// A request was refused because its pod or account is gone.
+    pub fn gone_refused(&self) {
+        self.all.gone.with_label_values(&[&*self.cluster]).inc();
+    }
+}
+
+/// Counted until it is dropped.
+struct InFlight(IntGauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

@@ -42,6 +42,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("tokio_rustls", "tls"),
     ("prometheus", "telemetry.rs"),
     ("argon2", "auth/password.rs"),
+    ("kube", "auth/kubernetes/api.rs"),
     ("serde_saphyr", "policy/"),
     ("toml", "config"),
     ("sd_notify", "process.rs"),

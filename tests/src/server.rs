@@ -27,11 +27,19 @@ pub struct Options {
     pub level: &'static str,
     /// Further command line arguments.
     pub arguments: Vec<String>,
+    /// Further sections of the configuration file.
+    pub config: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { durability: "fsync", storage: "sled", level: "info", arguments: Vec::new() }
+        Self {
+            durability: "fsync",
+            storage: "sled",
+            level: "info",
+            arguments: Vec::new(),
+            config: String::new(),
+        }
     }
 }
 
@@ -227,5 +235,5 @@ level = {level:?}
         durability = options.durability,
         level = options.level,
     );
-    fs::write(directory.join("server.toml"), text)
+    fs::write(directory.join("server.toml"), text + &options.config)
 }

@@ -33,8 +33,16 @@ impl World {
     /// # Errors
     /// Any step failed.
     pub async fn open(seal: SealKind) -> io::Result<World> {
+        Self::open_with(seal, &Options::default()).await
+    }
+
+    /// The same, with other options.
+    ///
+    /// # Errors
+    /// Any step failed.
+    pub async fn open_with(seal: SealKind, options: &Options) -> io::Result<World> {
         let home = tempfile::tempdir()?;
-        let server = Server::start(home.path(), &Options::default())?;
+        let server = Server::start(home.path(), options)?;
         let keys = anonymous(&server).await?.sys().init(seal).await.map_err(io::Error::other)?;
         unseal(&server, &keys.shares).await?;
         Ok(World { server, keys, home })

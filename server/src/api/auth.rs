@@ -30,9 +30,10 @@ impl Auth for AuthService {
                 name: given.name,
                 password: given.password.unwrap_or_default().into(),
             }),
-            Some(login_request::Credential::Kubernetes(_)) => {
-                Err(Invalid::new("credential", "is of kubernetes, but no cluster is configured"))
-            }
+            Some(login_request::Credential::Kubernetes(given)) => Ok(Credential::Kubernetes {
+                cluster: given.cluster,
+                token: given.token.unwrap_or_default().into(),
+            }),
             None => Err(Invalid::new("credential", "is missing; expected userpass or kubernetes")),
         };
         let login = Login { slot, id: context.id, name: context.access.name, peer: context.peer, credential };
@@ -97,9 +98,11 @@ impl Auth for AuthService {
                     Some(Which::SessionId(id)) => tokens::Which::session(&id),
                     Some(Which::Principal(name)) => tokens::Which::principal(&name),
                     Some(Which::Method(name)) => tokens::Which::method(&name),
-                    None => {
-                        Err(Invalid::new("which", "is missing; expected session_id, principal or method"))
-                    }
+                    Some(Which::Pod(uid)) => tokens::Which::pod(&uid),
+                    None => Err(Invalid::new(
+                        "which",
+                        "is missing; expected session_id, principal, method or pod",
+                    )),
                 };
                 which.map(Action::Revoke)
             },

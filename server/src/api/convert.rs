@@ -75,7 +75,13 @@ pub(super) fn token(token: SecretBytes, session: &Session) -> v1::TokenResponse 
 
 /// A session, without anything secret.
 pub(super) fn session(session: &Session) -> v1::Session {
+    let pod = session.principal.pod().map(|pod| v1::Pod {
+        name: pod.name.to_string(),
+        uid: pod.uid.to_string(),
+        node: pod.node.as_deref().unwrap_or_default().to_owned(),
+    });
     v1::Session {
+        pod,
         id: session.id.to_string(),
         principal: session.principal.to_string(),
         method: session.method().to_owned(),

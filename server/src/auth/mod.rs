@@ -1,18 +1,18 @@
 //! Auth methods: how somebody proves who they are. A method answers with a [`Login`]; it never mints a token and knows
 //! nothing of policy, audit or the wire.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use async_trait::async_trait;
 
 use crate::{
-    barrier::{BarrierError, View},
-    crypto::{CryptoError, Entropy},
+    barrier::BarrierError,
     model::{Invalid, Principal, SecretBytes, Timestamp},
 };
 
 #[cfg(test)]
 pub(crate) mod conformance;
+pub mod kubernetes;
 mod password;
 pub mod userpass;
 
@@ -30,15 +30,10 @@ pub struct Kind {
     pub name: &'static str,
     /// One sentence for people.
     pub description: &'static str,
-    /// Makes one that keeps everything in `view`.
-    pub build: Build,
 }
 
-/// How a method is made.
-pub type Build = fn(View, Arc<dyn Entropy>) -> Result<Arc<dyn AuthMethod>, CryptoError>;
-
 /// All kinds there are; a new method is one file and one line here.
-pub const KINDS: &[Kind] = &[userpass::KIND];
+pub const KINDS: &[Kind] = &[userpass::KIND, kubernetes::KIND];
 
 /// One configured method. Every implementation passes the conformance suite beside this file.
 #[async_trait]
@@ -59,6 +54,23 @@ pub enum Credential {
         /// Their password.
         password: SecretBytes,
     },
+    /// For kubernetes.
+    Kubernetes {
+        /// Name of the cluster; empty for the default one.
+        cluster: String,
+        /// A service-account token.
+        token: SecretBytes,
+    },
+}
+
+impl Credential {
+    /// Name of the method it is for.
+    pub fn method(&self) -> &'static str {
+        match self {
+            Self::Userpass { .. } => userpass::KIND.name,
+            Self::Kubernetes { .. } => kubernetes::KIND.name,
+        }
+    }
 }
 
 /// What is known about a login besides the credential.
@@ -103,12 +115,25 @@ pub enum LoginError {
     /// (CVE-2020-35177, CVE-2025-6011).
     #[error("the credential was not accepted")]
     Rejected,
+    /// The token is not accepted, for a reason that its owner may know.
+    #[error(transparent)]
+    Refused(kubernetes::Refusal),
     /// The credential cannot be right, whoever sends it.
     #[error(transparent)]
     Invalid(#[from] Invalid),
     /// Too many at once, or what is needed to judge does not answer.
     #[error("too many logins at the moment; try again in {} ms", retry_after.as_millis())]
     Unavailable {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The cluster that has to be asked does not answer.
+    #[error("the cluster {cluster} cannot judge logins now: {problem}; try again in {} ms", retry_after.as_millis())]
+    Cluster {
+        /// Its name in the configuration.
+        cluster: Box<str>,
+        /// One of our own sentences.
+        problem: &'static str,
         /// When to try again.
         retry_after: Duration,
     },

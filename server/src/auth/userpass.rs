@@ -26,7 +26,6 @@ use crate::{
 pub const KIND: Kind = Kind {
     name: NAME,
     description: "People with a name and a password that Strongroom keeps (as argon2id hashes)",
-    build: |view, entropy| Ok(Arc::new(Userpass::new(view, entropy)?)),
 };
 
 /// Most users: they are people, not workloads, and all of them are listed in one answer.
@@ -103,7 +102,9 @@ impl AuthMethod for Userpass {
     }
 
     async fn login(&self, credential: Credential, _context: &LoginContext) -> Result<Login, LoginError> {
-        let Credential::Userpass { name, password } = credential;
+        let Credential::Userpass { name, password } = credential else {
+            return Err(Invalid::new("credential", "is not a name and a password").into());
+        };
         let name = parse_name(&name)?;
         if password.len() > *PASSWORD_BYTES.end() {
             return Err(too_long().into());

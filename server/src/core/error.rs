@@ -7,7 +7,7 @@ use strongroom_proto::Reason;
 
 use crate::{
     audit::{AuditError, QueryError},
-    auth::LoginError,
+    auth::{LoginError, kubernetes::Gone},
     barrier::BarrierError,
     crypto::CryptoError,
     engines::EngineError,
@@ -53,6 +53,9 @@ pub enum Error {
     /// The method said no.
     #[error(transparent)]
     Login(#[from] LoginError),
+    /// What the session hung on is not there any more.
+    #[error(transparent)]
+    Gone(#[from] Gone),
     /// Policy said no.
     #[error("denied: needs {} on {} (decision {})", .0.verb, .0.path, .0.decision_id)]
     Refused(Box<Refused>),
@@ -167,6 +170,7 @@ impl Error {
             Error::TokenMissing => Reason::TokenMissing,
             Error::Token(error) => token_reason(error),
             Error::Login(error) => login_reason(error),
+            Error::Gone(_) => Reason::PodGone,
             Error::Refused(_) | Error::Needs(..) => Reason::PermissionDenied,
             Error::NoSuch(_) => Reason::NotFound,
             Error::Engine(error) => engine_reason(error),
@@ -189,6 +193,7 @@ impl Error {
                 | Reason::TokenExpired
                 | Reason::TokenRevoked
                 | Reason::LoginRejected
+                | Reason::PodGone
                 | Reason::PermissionDenied
         )
     }
@@ -221,7 +226,9 @@ impl Error {
             }
             Error::Engine(EngineError::Destroyed { version }) => vec![("version", version.to_string())],
             Error::Overloaded(after) => vec![("retry_after_ms", after.as_millis().to_string())],
-            Error::Login(LoginError::Unavailable { retry_after }) => {
+            Error::Login(
+                LoginError::Unavailable { retry_after } | LoginError::Cluster { retry_after, .. },
+            ) => {
                 vec![("retry_after_ms", retry_after.as_millis().to_string())]
             }
             _ => Vec::new(),
@@ -239,7 +246,8 @@ fn token_reason(error: &TokenError) -> Reason {
 
 fn login_reason(error: &LoginError) -> Reason {
     match error {
-        LoginError::Rejected => Reason::LoginRejected,
+        LoginError::Rejected | LoginError::Refused(_) => Reason::LoginRejected,
+        LoginError::Cluster { .. } => Reason::ClusterUnavailable,
         LoginError::Invalid(_) => Reason::InvalidArgument,
         LoginError::Unavailable { .. } => Reason::Overloaded,
         LoginError::Barrier(error) => barrier_reason(error),

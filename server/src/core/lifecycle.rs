@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use super::{Core, Error, Held, Phase, Unsealed};
 use crate::{
     audit::{Broker, Opened, Redactor, StoreState},
-    auth::userpass::Userpass,
+    auth::{kubernetes::Clusters, userpass::Userpass},
     barrier::{Barrier, BarrierError, KEYRING_KEY, Keyring, Purpose, SEAL_KEY},
     clock::Clock,
     crypto::{Entropy, Key, PublicKey, SigningKey},
@@ -52,6 +52,7 @@ impl Core {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         metrics: Arc<Metrics>,
+        clusters: Clusters,
         options: Options,
     ) -> Result<Arc<Core>, Error> {
         let record = read_seal(&*store).await?;
@@ -62,6 +63,7 @@ impl Core {
             clock,
             entropy,
             metrics,
+            clusters,
             options,
             phase: ArcSwap::from_pointee(Phase::Uninitialized),
             phase_changes: tokio::sync::watch::Sender::new(()),

@@ -18,6 +18,7 @@ use std::sync::{
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
 pub use error::Error;
 pub use handle::handle;
@@ -29,7 +30,7 @@ pub use unauthenticated::{Login, Unauthenticated, init, login, unseal};
 
 use crate::{
     audit::{AuditError, Broker, LastCheckpoint, Redactor},
-    auth::userpass::Userpass,
+    auth::{kubernetes::Clusters, userpass::Userpass},
     barrier::Barrier,
     clock::Clock,
     crypto::{Entropy, Key},
@@ -49,6 +50,8 @@ pub struct Core {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     metrics: Arc<Metrics>,
+    /// Where pods come from. Needs no keys, but nobody logs in without them.
+    clusters: Clusters,
     options: Options,
     phase: ArcSwap<Phase>,
     phase_changes: watch::Sender<()>,
@@ -173,6 +176,11 @@ impl Core {
     /// Woken at every change of phase.
     pub fn watch_phase(&self) -> watch::Receiver<()> {
         self.phase_changes.subscribe()
+    }
+
+    /// From here on it is noticed when a pod is deleted.
+    pub fn watch_clusters(&self, stop: &CancellationToken) {
+        self.clusters.start(stop);
     }
 
     /// The server is about to stop: long streams end.

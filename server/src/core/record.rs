@@ -1,10 +1,11 @@
 //! Steps 4 and 8: what the pipeline writes down. Values come as keyed hashes or not at all.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use super::{Action, Answer, Core, Error, Unauthenticated, Unsealed, request::Needs};
 use crate::{
     audit::{AuditError, Decision, Effect, Event, Hashed, Kind, Recorded, Redactor, Status},
+    auth::LoginError,
     engines::{Operation, kv},
     model::{Path, RequestId, Timestamp},
     policy::{Allowed, PolicySet},
@@ -171,23 +172,35 @@ pub(super) async fn stranger_outcome(
 }
 
 /// A login is one record, after the proof and before the token leaves. The name given stands in it only once it is
-/// proved: people type passwords into the wrong field.
+/// proved: people type passwords into the wrong field. `place` is the method, where it is one of several of a kind.
 pub(super) async fn login(
     core: &Core,
     from: Unauthenticated,
+    place: Option<&str>,
     session: Option<&Session>,
     error: Option<&Error>,
 ) -> Result<(), AuditError> {
+    let reason = error.map(login_reason).unwrap_or_default();
     let event = Event {
         principal: session.map(|session| &*session.principal),
         session: session.map(|session| session.id),
         peer: from.peer,
-        reason: error.map_or("", |error| error.reason().as_str()),
+        path: place,
+        reason: &reason,
         ..Event::new(Kind::Request, from.id, from.name, error.map_or(Status::Ok, status))
     };
     match error {
         None => core.audit.record(&event).await.map(drop),
         Some(_) => core.audit.refuse(&event).await,
+    }
+}
+
+/// The reason, and which of a token's faults it was.
+fn login_reason(error: &Error) -> Cow<'static, str> {
+    let reason = error.reason().as_str();
+    match error {
+        Error::Login(LoginError::Refused(refusal)) => format!("{reason}: {}", refusal.as_str()).into(),
+        _ => reason.into(),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     engines::{EngineError, Operation, Output, kv},
     permit::Permit,
     policy::{Context, Documents, Question, plan},
-    tokens::Which,
+    tokens::{TokenError, Which},
 };
 
 /// Does it.
@@ -25,7 +25,7 @@ pub(super) async fn run(
         (Action::Engine { operation, .. }, Some((permit, needs))) => {
             engine(core, unsealed, asked, permit, operation, needs).await
         }
-        (Action::Session(action), _) => session(unsealed, asked, action).await,
+        (Action::Session(action), _) => session(core, unsealed, asked, action).await,
         (Action::Revoke(which), Some(_)) => {
             unsealed.tokens.revoke(which, core.clock.now()).await?;
             Ok(Answer::Done)
@@ -80,10 +80,18 @@ fn engine_error(error: EngineError, place: &str) -> Error {
     }
 }
 
-async fn session(unsealed: &Unsealed, asked: &Asked, action: SessionAction) -> Result<Answer, Error> {
+async fn session(
+    core: &Core,
+    unsealed: &Unsealed,
+    asked: &Asked,
+    action: SessionAction,
+) -> Result<Answer, Error> {
     let session = &asked.session;
     match action {
         SessionAction::Renew => {
+            if !core.clusters.may_renew(&session.principal) {
+                return Err(TokenError::NotRenewable { max_expires: session.expires }.into());
+            }
             let (token, session) = unsealed.tokens.renew(session, asked.at)?;
             Ok(Answer::Token(token, session))
         }

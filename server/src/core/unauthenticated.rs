@@ -119,12 +119,24 @@ pub async fn login(core: &Arc<Core>, login: Login) -> Result<(SecretBytes, Sessi
     let core = Arc::clone(core);
     // A caller who goes away during the slow hash leaves its record all the same.
     let task = tokio::spawn(async move {
+        let method = login.credential.as_ref().map_or("unknown", Credential::method);
+        let place = core.clusters.place(&login.credential);
         let result = prove(&core, login).await;
+        core.metrics.login_judged(method, judged(&result));
         let known = result.as_ref().ok().map(|(_, session)| session);
-        record::login(&core, from, known, result.as_ref().err()).await?;
+        record::login(&core, from, place.as_deref(), known, result.as_ref().err()).await?;
         result
     });
     task.await.unwrap_or_else(|failure| Err(Error::Internal(failure.to_string())))
+}
+
+/// For the metric.
+fn judged<T>(result: &Result<T, Error>) -> &'static str {
+    match result {
+        Ok(_) => "accepted",
+        Err(error) if error.is_denial() => "refused",
+        Err(_) => "failed",
+    }
 }
 
 async fn prove(core: &Core, login: Login) -> Result<(SecretBytes, Session), Error> {
@@ -133,6 +145,10 @@ async fn prove(core: &Core, login: Login) -> Result<(SecretBytes, Session), Erro
     let context = LoginContext { peer: login.peer, now };
     let proved = match login.credential? {
         credential @ Credential::Userpass { .. } => unsealed.userpass.login(credential, &context).await?,
+        Credential::Kubernetes { cluster, token } => {
+            let method = core.clusters.find(&cluster)?;
+            method.login(Credential::Kubernetes { cluster, token }, &context).await?
+        }
     };
     // Issued at the time the login came in, not when the slow hash was done: a revocation in between covers it.
     Ok(unsealed.tokens.mint(&proved, now)?)

@@ -6,12 +6,14 @@ mod kdf;
 mod mac;
 mod random;
 mod sign;
+mod verify;
 
 pub use aead::{SealedBox, open, seal};
 pub use kdf::Key;
 pub use mac::{Digest, MacKey, Sha256, sha256};
 pub use random::{Entropy, SystemEntropy};
 pub use sign::{PublicKey, SigningKey};
+pub use verify::VerifyingKey;
 
 /// The one thing that cryptography tells a caller: it did not fit. What exactly is nobody's business.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

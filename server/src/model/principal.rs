@@ -64,6 +64,14 @@ impl Principal {
         }
     }
 
+    /// The pod it is in the person of.
+    pub fn pod(&self) -> Option<&Pod> {
+        match self {
+            Principal::ServiceAccount { pod, .. } => pod.as_ref(),
+            Principal::Root | Principal::User { .. } => None,
+        }
+    }
+
     /// Groups it is in.
     pub fn groups(&self) -> &[Group] {
         match self {

@@ -46,6 +46,8 @@ const SHARDS: usize = 256;
 const PAGE: usize = 100;
 /// A conflict means that somebody else revoked the same at the same moment; each round one of them gets through.
 const MAX_TRIES: usize = 64;
+/// Longest uid of a pod.
+const POD_BYTES: usize = 64;
 /// Longest text of a principal: `kubernetes/`, and three Kubernetes names.
 const PRINCIPAL_BYTES: usize = 600;
 
@@ -58,6 +60,8 @@ pub enum Which {
     Principal(Box<str>),
     /// Everything a method vouched for: `userpass`, `root`.
     Method(Box<str>),
+    /// All sessions of the pod with this uid.
+    Pod(Box<str>),
 }
 
 /// Why something was not revoked.
@@ -77,6 +81,7 @@ pub struct Revocations {
     sessions: Vec<Snapshot<SessionId>>,
     principals: Snapshot<Arc<str>>,
     methods: Snapshot<Arc<str>>,
+    pods: Snapshot<Arc<str>>,
     entries: AtomicUsize,
 }
 
@@ -137,11 +142,24 @@ impl Which {
         Ok(Self::Method(name.into()))
     }
 
+    /// A pod by its uid.
+    ///
+    /// # Errors
+    /// Not a uid.
+    pub fn pod(uid: &str) -> Result<Self, Invalid> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        if !(1..=POD_BYTES).contains(&uid.len()) || !uid.bytes().all(fits) {
+            return Err(Invalid::new("pod", "is not the uid of a pod; expected a UUID, as whoami shows it"));
+        }
+        Ok(Self::Pod(uid.into()))
+    }
+
     fn address(&self) -> Address {
         let (folder, name) = match self {
             Which::Session(id) => (SESSION, id.to_string().into()),
             Which::Principal(principal) => (PRINCIPAL, principal.clone()),
             Which::Method(method) => (METHOD, method.clone()),
+            Which::Pod(uid) => (POD, uid.clone()),
         };
         Address { kind: Kind::Revocation, folder: folder.into(), name, part: 0 }
     }
@@ -151,6 +169,7 @@ impl Which {
             SESSION => SessionId::parse(name).map(Self::Session),
             PRINCIPAL => Some(Self::Principal(name.into())),
             METHOD => Some(Self::Method(name.into())),
+            POD => Some(Self::Pod(name.into())),
             _ => None,
         }
     }
@@ -159,7 +178,8 @@ impl Which {
 const SESSION: &str = "session";
 const PRINCIPAL: &str = "principal";
 const METHOD: &str = "method";
-const FOLDERS: [&str; 3] = [SESSION, PRINCIPAL, METHOD];
+const POD: &str = "pod";
+const FOLDERS: [&str; 4] = [SESSION, PRINCIPAL, METHOD, POD];
 
 fn is_method(name: &str) -> bool {
     KINDS.iter().any(|kind| kind.name == name)
@@ -176,6 +196,7 @@ impl Revocations {
             sessions: (0..SHARDS).map(|_| Snapshot::default()).collect(),
             principals: Snapshot::default(),
             methods: Snapshot::default(),
+            pods: Snapshot::default(),
             entries: AtomicUsize::new(0),
         };
         for folder in FOLDERS {
@@ -190,12 +211,16 @@ impl Revocations {
         Ok(revocations)
     }
 
-    /// Whether `session` is revoked: three look-ups, no lock.
+    /// Whether `session` is revoked: a few look-ups, no lock.
     pub fn covers(&self, session: &Session) -> bool {
         let shard = self.shard(session.id).is_some_and(|shard| shard.load().contains_key(&session.id));
         shard
             || covers(&self.methods, session.issued, || session.method().into())
             || covers(&self.principals, session.issued, || session.principal.to_string().into())
+            || session
+                .principal
+                .pod()
+                .is_some_and(|pod| covers(&self.pods, session.issued, || pod.uid.as_ref().into()))
     }
 
     /// Revokes, durably first. `now` is taken after the change that this follows: see the module.
@@ -247,7 +272,7 @@ impl Revocations {
     async fn insert(&self, which: Which, entry: Entry) -> Result<(), RevokeError> {
         let limit = match which {
             Which::Session(_) => MAX_REVOCATIONS,
-            Which::Principal(_) | Which::Method(_) => MAX_REVOCATIONS + RESERVED,
+            Which::Principal(_) | Which::Method(_) | Which::Pod(_) => MAX_REVOCATIONS + RESERVED,
         };
         if self.len() >= limit {
             return Err(RevokeError::Full);
@@ -287,6 +312,7 @@ impl Revocations {
             Which::Session(id) => self.shard(*id).is_some_and(|shard| put(shard, *id, entry)),
             Which::Principal(principal) => put(&self.principals, Arc::from(&**principal), entry),
             Which::Method(method) => put(&self.methods, Arc::from(&**method), entry),
+            Which::Pod(uid) => put(&self.pods, Arc::from(&**uid), entry),
         };
         self.entries.fetch_add(usize::from(is_new), Ordering::Relaxed);
     }
@@ -311,6 +337,7 @@ impl Revocations {
                 Which::Session(id) => self.shard(*id).is_some_and(|shard| take(shard, id, *entry)),
                 Which::Principal(principal) => take(&self.principals, &**principal, *entry),
                 Which::Method(method) => take(&self.methods, &**method, *entry),
+                Which::Pod(uid) => take(&self.pods, &**uid, *entry),
             };
             self.entries.fetch_sub(usize::from(was_there), Ordering::Relaxed);
         }

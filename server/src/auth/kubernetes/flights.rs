@@ -1,0 +1,172 @@
+//! One question at a time for each key, few at once for all, and an answer that is good for a while: what stands between
+//! a crowd of logins and an API server.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::{OnceCell, Semaphore};
+
+use crate::{clock::Clock, model::Timestamp};
+
+/// Most answers that are remembered: about 20 MB. When all are good, further ones are not remembered.
+const ANSWERS: usize = 50_000;
+
+/// See the module. `A` is cheap to clone.
+pub(super) struct Flights<K, A> {
+    open: Mutex<HashMap<K, Arc<Flight<A>>>>,
+    places: Semaphore,
+    /// Longest wait for a place.
+    wait: Duration,
+    clock: Arc<dyn Clock>,
+}
+
+/// A question that was asked, or is about to be.
+struct Flight<A>(OnceCell<Answer<A>>);
+
+struct Answer<A> {
+    answer: A,
+    until: Timestamp,
+}
+
+/// No place within the wait.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+impl<K: Eq + Hash + Clone, A: Clone> Flights<K, A> {
+    pub(super) fn new(at_once: usize, wait: Duration, clock: Arc<dyn Clock>) -> Self {
+        Self { open: Mutex::default(), places: Semaphore::new(at_once), wait, clock }
+    }
+
+    /// The answer to `key`: one that is remembered and `usable`, one that somebody else is waiting for, or that of `ask`,
+    /// which says for how long it is good. Whether it was asked for now comes with it. A caller who goes away while it
+    /// asks leaves the question to the next one who waits.
+    pub(super) async fn get<F>(
+        &self,
+        key: K,
+        usable: impl Fn(&A) -> bool,
+        ask: impl FnOnce() -> F,
+    ) -> Result<(A, bool), Full>
+    where
+        F: Future<Output = (A, Duration)>,
+    {
+        let flight = self.flight(key, usable);
+        let mut asked = false;
+        let answer = flight.0.get_or_try_init(|| async {
+            let place = tokio::time::timeout(self.wait, self.places.acquire()).await;
+            let _place = place.map_err(|_| Full)?.map_err(|_| Full)?;
+            asked = true;
+            let (answer, keep) = ask().await;
+            Ok(Answer { answer, until: self.clock.now().plus(keep) })
+        });
+        let answer = answer.await?.answer.clone();
+        Ok((answer, asked))
+    }
+
+    fn flight(&self, key: K, usable: impl Fn(&A) -> bool) -> Arc<Flight<A>> {
+        let now = self.clock.now();
+        let is_open = |flight: &Flight<A>| match flight.0.get() {
+            Some(answer) => answer.until > now && usable(&answer.answer),
+            None => true,
+        };
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = open.get(&key).filter(|flight| is_open(flight)) {
+            return Arc::clone(flight);
+        }
+        if open.len() >= ANSWERS {
+            open.retain(|_, flight| match flight.0.get() {
+                Some(answer) => answer.until > now,
+                // Somebody waits for it, or nobody does any more.
+                None => Arc::strong_count(flight) > 1,
+            });
+        }
+        let flight = Arc::new(Flight(OnceCell::new()));
+        if open.len() < ANSWERS {
+            open.insert(key, Arc::clone(&flight));
+        }
+        flight
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::clock::ManualClock;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn flights(at_once: usize) -> (Arc<ManualClock>, Flights<u32, u32>) {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_000_000)));
+        let shared: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
+        (clock, Flights::new(at_once, Duration::from_millis(50), shared))
+    }
+
+    #[tokio::test]
+    async fn a_crowd_asks_once() {
+        let (_, flights) = flights(4);
+        let asked = AtomicUsize::new(0);
+        let ask = || async {
+            asked.fetch_add(1, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+            (7, SECOND)
+        };
+        let all = (0..100).map(|_| flights.get(1, |_| true, ask));
+        let answers = futures_util::future::join_all(all).await;
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        assert_eq!(answers.iter().filter(|answer| **answer == Ok((7, true))).count(), 1);
+        assert!(answers.iter().all(|answer| matches!(answer, Ok((7, _)))));
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_good_for_its_time_and_for_whom_it_is_usable() {
+        let (clock, flights) = flights(4);
+        let ask = |answer| move || async move { (answer, SECOND) };
+        assert_eq!(flights.get(1, |_| true, ask(1)).await, Ok((1, true)));
+        assert_eq!(flights.get(1, |_| true, ask(2)).await, Ok((1, false)));
+        assert_eq!(flights.get(1, |_| false, ask(3)).await, Ok((3, true)));
+        clock.advance(SECOND);
+        assert_eq!(flights.get(1, |_| true, ask(4)).await, Ok((4, true)));
+        assert_eq!(flights.get(2, |_| true, ask(5)).await, Ok((5, true)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_place_for_long() {
+        let (_, flights) = flights(1);
+        let slow = flights.get(
+            1,
+            |_| true,
+            || async {
+                tokio::time::sleep(SECOND).await;
+                (1, SECOND)
+            },
+        );
+        let (slow, other) = tokio::join!(slow, flights.get(2, |_| true, || async { (2, SECOND) }));
+        assert_eq!((slow, other), (Ok((1, true)), Err(Full)));
+        assert_eq!(flights.get(2, |_| true, || async { (2, SECOND) }).await, Ok((2, true)));
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_leaves_the_question_to_the_next() {
+        let (_, flights) = flights(1);
+        let never = flights.get(1, |_| true, std::future::pending::<(u32, Duration)>);
+        tokio::select! { biased; _ = never => panic!("answered"), () = tokio::task::yield_now() => {} }
+        assert_eq!(flights.get(1, |_| true, || async { (2, SECOND) }).await, Ok((2, true)));
+    }
+
+    #[tokio::test]
+    async fn it_does_not_grow_without_end() {
+        let (clock, flights) = flights(1);
+        for key in 0..u32::try_from(ANSWERS).unwrap() + 10 {
+            flights.get(key, |_| true, || async { (1, SECOND) }).await.unwrap();
+        }
+        assert_eq!(flights.open.lock().unwrap().len(), ANSWERS);
+        clock.advance(SECOND);
+        flights.get(u32::MAX, |_| true, || async { (1, SECOND) }).await.unwrap();
+        assert_eq!(flights.open.lock().unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,175 @@
+//! Keeps a [`Presence`] true: a list of all objects of a kind, then a watch from there on, a list again when the API
+//! server cannot tell any more what happened since (410), and once an hour in any case.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::StreamExt;
+
+use super::{
+    api::{Api, ApiError, Event, WATCH, What},
+    identity::Uid,
+    presence::{Presence, TooMany},
+};
+use crate::{clock::Clock, telemetry::ClusterMetrics};
+
+/// A list begins anew after so long, so that nothing that was missed stays missed.
+const RELIST: Duration = Duration::from_secs(3600);
+/// A watch that has said nothing for so long is dead: the API server should have ended it.
+const SILENCE: Duration = Duration::from_secs(WATCH.as_secs() + 5);
+/// Pauses after a failure: the first, doubled up to the last.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// When it is not allowed: somebody may grant it one day.
+const FORBIDDEN_PAUSE: Duration = Duration::from_secs(30);
+/// Most pages of a list; presence has its own limit on what is in them.
+const PAGES: usize = 10_000;
+
+/// Watches one kind of objects of one cluster.
+pub(super) struct Watcher {
+    pub(super) api: Arc<dyn Api>,
+    pub(super) what: What,
+    pub(super) presence: Arc<Presence>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: ClusterMetrics,
+}
+
+/// Why it has to begin anew.
+enum Failure {
+    Api(ApiError),
+    TooMany,
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Self::Api(error)
+    }
+}
+
+impl From<TooMany> for Failure {
+    fn from(_: TooMany) -> Self {
+        Self::TooMany
+    }
+}
+
+impl Watcher {
+    /// For as long as it is polled.
+    pub(super) async fn run(&self) {
+        let (mut pause, mut told) = (PAUSES.0, false);
+        loop {
+            let began = self.clock.now();
+            let Err(failure) = self.list_and_watch().await else { continue };
+            // One that worked for a while is not the one before, over again.
+            if self.clock.now().since(began) > PAUSES.1 {
+                (pause, told) = (PAUSES.0, false);
+            }
+            if !told {
+                self.tell(&failure);
+                told = true;
+            }
+            tokio::time::sleep(self.pause_after(&failure, &mut pause)).await;
+        }
+    }
+
+    /// Returns when it is time for another list.
+    async fn list_and_watch(&self) -> Result<(), Failure> {
+        let began = self.clock.now();
+        let mut version = self.list().await?;
+        self.presence.listed(began, self.clock.now());
+        self.metrics.set_watching(self.what.as_str(), true);
+        tracing::debug!(cluster = self.metrics.cluster(), what = self.what.as_str(), "listed");
+        let mut pause = PAUSES.0;
+        while self.clock.now() < began.plus(RELIST) {
+            match self.follow(&mut version).await {
+                Ok(()) => pause = PAUSES.0,
+                Err(Failure::Api(ApiError::Expired)) => return Ok(()),
+                // What is known stays known; where it was stays known, too.
+                Err(Failure::Api(error)) if error != ApiError::Forbidden && error != ApiError::Malformed => {
+                    tracing::debug!(cluster = self.metrics.cluster(), %error, "a watch ended");
+                    tokio::time::sleep(next(&mut pause)).await;
+                    self.metrics.set_watching(self.what.as_str(), self.presence.is_current(self.clock.now()));
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<String, Failure> {
+        let mut more = None;
+        for _ in 0..PAGES {
+            let page = self.api.list(self.what, more.as_deref()).await?;
+            for uid in &page.uids {
+                self.presence.appeared(Uid::of(uid), self.clock.now())?;
+            }
+            more = page.more;
+            if more.is_none() {
+                return Ok(page.version);
+            }
+        }
+        Err(Failure::TooMany)
+    }
+
+    /// One watch, to its end.
+    async fn follow(&self, version: &mut String) -> Result<(), Failure> {
+        let mut events = self.api.watch(self.what, version).await?;
+        self.presence.heard(self.clock.now());
+        self.metrics.set_watching(self.what.as_str(), true);
+        loop {
+            let Ok(next) = tokio::time::timeout(SILENCE, events.next()).await else {
+                return Err(ApiError::TimedOut.into());
+            };
+            let Some(event) = next else { return Ok(()) };
+            let now = self.clock.now();
+            let reached = match event? {
+                Event::Present { uid, version } => {
+                    self.presence.appeared(Uid::of(&uid), now)?;
+                    version
+                }
+                Event::Gone { uid, version } => {
+                    self.presence.deleted(Uid::of(&uid), now);
+                    version
+                }
+                Event::Bookmark { version } => {
+                    self.presence.heard(now);
+                    version
+                }
+            };
+            *version = reached;
+        }
+    }
+
+    fn pause_after(&self, failure: &Failure, pause: &mut Duration) -> Duration {
+        match failure {
+            Failure::Api(ApiError::Forbidden) | Failure::TooMany => {
+                // Nothing can be said any more, and nobody is refused for what was true once.
+                self.presence.forget();
+                self.metrics.set_watching(self.what.as_str(), false);
+                FORBIDDEN_PAUSE
+            }
+            Failure::Api(_) => {
+                self.metrics.set_watching(self.what.as_str(), self.presence.is_current(self.clock.now()));
+                next(pause)
+            }
+        }
+    }
+
+    fn tell(&self, failure: &Failure) {
+        let (cluster, what) = (self.metrics.cluster(), self.what.as_str());
+        match failure {
+            Failure::Api(error) => tracing::warn!(
+                cluster, what, %error,
+                "the watch does not work: sessions of deleted ones end at their expiry, not at once; tried again"
+            ),
+            Failure::TooMany => tracing::warn!(
+                cluster,
+                what,
+                "there are too many to be watched: sessions of deleted ones end at their expiry, not at once"
+            ),
+        }
+    }
+}
+
+fn next(pause: &mut Duration) -> Duration {
+    let now = *pause;
+    *pause = (now * 2).min(PAUSES.1);
+    now
+}
