@@ -27,6 +27,19 @@ pub struct Session {
     pub max_expires_at: Timestamp,
     /// The groups of the principal.
     pub groups: Vec<String>,
+    /// The pod that a session of a service account is bound to.
+    pub pod: Option<Pod>,
+}
+
+/// The pod that a session is bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its node, where the cluster tells.
+    pub node: Option<String>,
 }
 
 /// A session and the token for it.
@@ -55,6 +68,8 @@ pub enum Sessions {
     Principal(String),
     /// All that logged in with a method.
     Method(String),
+    /// All of the pod with this uid.
+    Pod(String),
 }
 
 /// A user of the userpass method.
@@ -138,6 +153,7 @@ impl Auth<'_> {
             Sessions::Id(id) => Which::SessionId(id),
             Sessions::Principal(principal) => Which::Principal(principal),
             Sessions::Method(method) => Which::Method(method),
+            Sessions::Pod(uid) => Which::Pod(uid),
         };
         let message = v1::RevokeSessionsRequest { which: Some(which) };
         self.0
@@ -236,6 +252,11 @@ impl From<v1::Session> for Session {
             expires_at: timestamp(session.expires_at_ms),
             max_expires_at: timestamp(session.max_expires_at_ms),
             groups: session.groups,
+            pod: session.pod.map(|pod| Pod {
+                name: pod.name,
+                uid: pod.uid,
+                node: Some(pod.node).filter(|node| !node.is_empty()),
+            }),
         }
     }
 }

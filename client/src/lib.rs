@@ -58,7 +58,7 @@ mod watch;
 mod fake;
 
 pub use audit::{Audit, AuditQuery};
-pub use auth::{Auth, Login, Session, Sessions, User, Whoami};
+pub use auth::{Auth, Login, Pod, Session, Sessions, User, Whoami};
 pub use connect::{Builder, Client};
 pub use error::{Error, ErrorKind};
 pub use futures_util::{StreamExt, TryStreamExt};

@@ -8,7 +8,9 @@ use std::{
 };
 
 use strongroom_client::{Builder, Client, Initialized, SealKind, SecretBytes};
+use strongroom_proto::v1::{self, auth_client::AuthClient};
 use tempfile::TempDir;
+use tonic::{Status, transport::Channel};
 
 use crate::server::{Options, Server, pause};
 
@@ -91,6 +93,21 @@ pub async fn anonymous(server: &Server) -> io::Result<Client> {
     builder(server).connect().await.map_err(io::Error::other)
 }
 
+/// Logs in with a service-account token.
+///
+/// # Errors
+/// The server's refusal.
+pub async fn log_in_as_pod(
+    channel: &Channel,
+    cluster: &str,
+    token: &str,
+) -> Result<v1::TokenResponse, Status> {
+    let token = Some(v1::Sensitive { value: token.as_bytes().to_vec() });
+    let given = v1::login_request::Kubernetes { cluster: cluster.to_owned(), token };
+    let credential = Some(v1::login_request::Credential::Kubernetes(given));
+    Ok(AuthClient::new(channel.clone()).login(v1::LoginRequest { credential }).await?.into_inner())
+}
+
 /// Gives shares until the server is open.
 ///
 /// # Errors
@@ -117,6 +134,22 @@ pub fn http_get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     let code = text.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
     let body = text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
     Ok((code, body))
+}
+
+/// Asks until it is so.
+///
+/// # Errors
+/// It was not so within [`DEADLINE`].
+pub async fn pause_until(what: &str, mut so: impl AsyncFnMut() -> bool) -> io::Result<()> {
+    let deadline = Instant::now() + DEADLINE;
+    while !so().await {
+        if Instant::now() > deadline {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("not in time: {what}")));
+        }
+        // Between two looks at a condition that has a deadline.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
 }
 
 /// Looks until it is so.

@@ -14,7 +14,7 @@ use strongroom_tests::{
     bench::subject::channel,
     fake_kubernetes::{FakeKubernetes, Mood, Pod, SigningKey},
     server::Options,
-    world::{World, builder, http_get},
+    world::{DEADLINE, World, builder, http_get, log_in_as_pod, pause_until},
 };
 use tonic::{Code, Status};
 
@@ -49,10 +49,7 @@ async fn world(kubernetes: &FakeKubernetes, local: bool) -> World {
 
 async fn login(world: &World, cluster: &str, token: &str) -> Result<v1::TokenResponse, Status> {
     let channel = channel(&world.server.url, &world.server.ca()).await.unwrap();
-    let token = Some(v1::Sensitive { value: token.as_bytes().to_vec() });
-    let given = v1::login_request::Kubernetes { cluster: cluster.to_owned(), token };
-    let credential = Some(v1::login_request::Credential::Kubernetes(given));
-    Ok(AuthClient::new(channel).login(v1::LoginRequest { credential }).await?.into_inner())
+    log_in_as_pod(&channel, cluster, token).await
 }
 
 async fn refusal(world: &World, cluster: &str, token: &str) -> Status {
@@ -126,10 +123,11 @@ async fn an_account_made_anew_is_someone_else() {
     kubernetes.delete_account(&pod);
     let other = kubernetes.create_pod("shop", "web", "web-1");
     assert_ne!(pod.account_uid, other.account_uid);
-    eventually("the old account's session is refused", async || {
+    pause_until("the old account's session is refused", async || {
         client.get("secret/apps/shop/db").await.is_err()
     })
-    .await;
+    .await
+    .unwrap();
     let refused = client.get("secret/apps/shop/db").await.unwrap_err();
     assert!(refused.to_string().contains("the service account of this session was deleted"), "{refused}");
     let refused = refusal(&world, "main", &token).await;
@@ -209,14 +207,15 @@ async fn an_api_server_that_is_down_or_slow_gives_unavailable_and_no_pile_up() {
     assert_eq!(reason(&refused), ("CLUSTER_UNAVAILABLE".to_owned(), "1000".to_owned()));
 
     kubernetes.set_mood(Mood { slow: Duration::from_secs(60), ..Mood::default() });
-    eventually("it is asked again", async || {
+    pause_until("it is asked again", async || {
         kubernetes.counts().reviews > 0 && {
             let began = Instant::now();
             let _ = refusal(&world, "main", &token(&pods[1])).await;
             began.elapsed() > Duration::from_secs(4)
         }
     })
-    .await;
+    .await
+    .unwrap();
     let began = Instant::now();
     let all = pods.iter().map(|pod| {
         let token = token(pod);
@@ -276,7 +275,7 @@ async fn without_the_right_to_watch_sessions_end_by_their_expiry() {
     let answer = login_soon(&world, &kubernetes.token(&pod, "strongroom", HOUR)).await;
     let session = answer.session.clone().unwrap();
     assert_eq!(session.max_expires_at_ms - session.issued_at_ms, 15 * 60 * 1000);
-    eventually("it is told", async || world.server.log().contains("the watch does not work")).await;
+    pause_until("it is told", async || world.server.log().contains("the watch does not work")).await.unwrap();
     kubernetes.delete_pod(&pod);
     let client = client(&world, &answer).await;
     client.get("secret/apps/shop/db").await.unwrap();
@@ -315,10 +314,14 @@ async fn a_watch_goes_on_after_the_api_server_forgot_and_after_it_was_away() {
     kubernetes.delete_pod(&one);
     kubernetes.compact();
     kubernetes.set_mood(Mood::default());
-    eventually("the first is refused", async || one_client.get("secret/apps/shop/db").await.is_err()).await;
+    pause_until("the first is refused", async || one_client.get("secret/apps/shop/db").await.is_err())
+        .await
+        .unwrap();
     two_client.get("secret/apps/shop/db").await.unwrap();
     kubernetes.delete_pod(&two);
-    eventually("the second is refused", async || two_client.get("secret/apps/shop/db").await.is_err()).await;
+    pause_until("the second is refused", async || two_client.get("secret/apps/shop/db").await.is_err())
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -354,8 +357,6 @@ async fn what_a_pod_may_is_told_before_there_is_one() {
     assert!(!ask("kubernetes/edge/shop/web", "secret/apps/shop/db").await);
 }
 
-const DEADLINE: Duration = Duration::from_secs(20);
-
 /// Logs in, as soon as the server has seen its cluster.
 async fn login_soon(world: &World, token: &str) -> v1::TokenResponse {
     let deadline = Instant::now() + DEADLINE;
@@ -373,15 +374,9 @@ async fn login_soon(world: &World, token: &str) -> v1::TokenResponse {
 /// Waits until pods are watched.
 async fn watching(world: &World, state: u8) {
     let line = format!("strongroom_kubernetes_watching{{cluster=\"main\",what=\"pods\"}} {state}");
-    eventually("the watch", async || http_get(world.server.ops, "/metrics").unwrap().1.contains(&line)).await;
-}
-
-async fn eventually(what: &str, mut so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !so().await {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    pause_until("the watch", async || http_get(world.server.ops, "/metrics").unwrap().1.contains(&line))
+        .await
+        .unwrap();
 }
 
 /// Lines of the audit log with that reason.

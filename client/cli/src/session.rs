@@ -75,15 +75,18 @@ pub(crate) async fn whoami(context: &Context) -> Result<(), Failure> {
         object.insert("roles".into(), json!(who.roles));
     }
     let now = Timestamp::now();
-    let pairs = vec![
-        ("principal", who.session.principal),
-        ("method", who.session.method),
+    let mut pairs = vec![("principal", who.session.principal), ("method", who.session.method)];
+    if let Some(pod) = who.session.pod {
+        let node = pod.node.map(|node| format!(" on {node}")).unwrap_or_default();
+        pairs.push(("pod", format!("{} ({}){node}", pod.name, pod.uid)));
+    }
+    pairs.extend([
         ("session", who.session.id),
         ("groups", who.session.groups.join(", ")),
         ("roles", who.roles.join(", ")),
         ("expires", until(who.session.expires_at, now)),
         ("renewable until", until(who.session.max_expires_at, now)),
-    ];
+    ]);
     context.output.show(&value, View::Pairs(pairs))
 }
 
@@ -93,6 +96,7 @@ pub(crate) fn structured(session: &Session) -> Value {
         "principal": session.principal,
         "method": session.method,
         "groups": session.groups,
+        "pod": session.pod.as_ref().map(|pod| json!({"name": pod.name, "uid": pod.uid, "node": pod.node})),
         "issued_at": session.issued_at.to_string(),
         "expires_at": session.expires_at.to_string(),
         "max_expires_at": session.max_expires_at.to_string(),

@@ -23,7 +23,7 @@ enum Command {
     Show,
     /// Give the session more time
     Renew,
-    /// Revoke sessions: of a session id, a principal, or a method
+    /// Revoke sessions: of a session id, a principal, a method, or a pod
     Revoke(Revoke),
 }
 
@@ -39,6 +39,9 @@ struct Revoke {
     /// All sessions of an auth method
     #[arg(long)]
     method: Option<String>,
+    /// All sessions of the pod with this uid
+    #[arg(long, value_name = "UID")]
+    pod: Option<String>,
 }
 
 pub(crate) async fn run(context: &Context, args: Token) -> Result<(), Failure> {
@@ -63,11 +66,12 @@ pub(crate) async fn run(context: &Context, args: Token) -> Result<(), Failure> {
 
 impl Revoke {
     fn sessions(self) -> Result<Sessions, Failure> {
-        match (self.session, self.principal, self.method) {
+        match (self.session, self.principal, self.method, self.pod) {
             (Some(id), ..) => Ok(Sessions::Id(id)),
-            (_, Some(principal), _) => Ok(Sessions::Principal(principal)),
-            (.., Some(method)) => Ok(Sessions::Method(method)),
-            _ => Err(Failure::usage("which sessions? --session, --principal or --method")),
+            (_, Some(principal), ..) => Ok(Sessions::Principal(principal)),
+            (_, _, Some(method), _) => Ok(Sessions::Method(method)),
+            (.., Some(uid)) => Ok(Sessions::Pod(uid)),
+            _ => Err(Failure::usage("which sessions? --session, --principal, --method or --pod")),
         }
     }
 }

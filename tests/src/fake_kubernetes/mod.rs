@@ -26,7 +26,7 @@ use crate::pki::Pki;
 /// Who makes the tokens, unless a test wants another one.
 pub const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// What the server under test shows to it.
-const CREDENTIAL: &str = "credential-of-the-strongroom-server-at-the-fake-api";
+pub const CREDENTIAL: &str = "credential-of-the-strongroom-server-at-the-fake-api";
 
 /// A running API server; gone when dropped.
 pub struct FakeKubernetes {

@@ -18,9 +18,11 @@ use tonic::{
 
 use crate::{
     bench::subject::{Subject, bearer, channel, login, with},
+    fake_kubernetes::{CREDENTIAL, FakeKubernetes, Mood},
     figures::Figure,
     raw,
     server::Options,
+    world::log_in_as_pod,
 };
 
 /// About oneself: any session may, so a session without roles is not refused.
@@ -51,7 +53,9 @@ pub async fn run(work: &Path) -> io::Result<Vec<Figure>> {
     let foreign = work.join("foreign");
     fs::create_dir_all(&directory)?;
     fs::create_dir_all(&foreign)?;
-    let options = Options { level: LEVEL, ..Options::default() };
+    let kubernetes = FakeKubernetes::start().await?;
+    let config = kubernetes.config_toml("main") + &kubernetes.config_toml_local("local");
+    let options = Options { level: LEVEL, config, ..Options::default() };
     let subject = Subject::start(&directory, &options).await?;
     let stranger = Subject::start(&foreign, &Options::default()).await?.token;
     let channel = channel(&subject.server.url, &subject.server.ca()).await?;
@@ -98,6 +102,7 @@ pub async fn run(work: &Path) -> io::Result<Vec<Figure>> {
             if access.audited { Expect::Any } else { Expect::Nothing },
         );
     }
+    show_tokens(&kubernetes, &channel, &mut seen).await;
     let leaks = leaks(&subject, &seen.told).await?;
     let tries = seen.calls;
     for problem in seen.let_in.iter().chain(&seen.miscounted).chain(&leaks) {
@@ -144,6 +149,14 @@ impl Seen {
             self.told.push_str(status.message());
             self.told.push_str(&String::from_utf8_lossy(status.details()));
             self.told.push_str(&format!("{:?}", status.metadata()));
+        }
+    }
+
+    async fn tell_login(&mut self, channel: &Channel, cluster: &str, token: &str) {
+        self.calls += 1;
+        match log_in_as_pod(channel, cluster, token).await {
+            Err(status) => self.tell(&Err(status)),
+            Ok(_) => self.let_in.push(format!("Auth.Login with a forged token at {cluster}")),
         }
     }
 
@@ -231,12 +244,14 @@ async fn leaks(subject: &Subject, told: &str) -> io::Result<Vec<String>> {
             places.push((file.display().to_string(), fs::read(&file)?));
         }
     }
+    let mut needles: Vec<(String, String)> =
+        (0..CANARIES).map(|n| (format!("canary {n}"), canary(n))).collect();
+    needles.push(("the server's own credential at the cluster".to_owned(), CREDENTIAL.to_owned()));
     let mut found = BTreeSet::new();
     for (place, bytes) in &places {
-        for n in 0..CANARIES {
-            let canary = canary(n).into_bytes();
-            if bytes.windows(canary.len()).any(|window| window == canary) {
-                found.insert(format!("canary {n} in {place}"));
+        for (what, needle) in &needles {
+            if bytes.windows(needle.len()).any(|window| window == needle.as_bytes()) {
+                found.insert(format!("{what} in {place}"));
             }
         }
     }
@@ -264,6 +279,28 @@ pub async fn http_get(address: std::net::SocketAddr, path: &str) -> io::Result<V
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
     Ok(answer)
+}
+
+/// Service-account tokens, judged in all the ways there are: not by their form, refused, not readably answered (the answer
+/// repeats the token), not answered at all, by keys, and as the server's own credential.
+async fn show_tokens(kubernetes: &FakeKubernetes, channel: &Channel, seen: &mut Seen) {
+    let pod = kubernetes.create_pod("coverage", "coverage", "coverage-0");
+    let hour = std::time::Duration::from_secs(3600);
+    let text = |n| kubernetes.token_text(&pod, "strongroom", hour).with(&["jti"], canary(n).into());
+    let signed = |n| format!("{}.{}", text(n).sign(&kubernetes.signing_key()), canary(n));
+    let lie = |status| kubernetes.lie(Some(status));
+    for cluster in ["main", "local"] {
+        for token in [canary(11), signed(12)] {
+            seen.tell_login(channel, cluster, &token).await;
+        }
+    }
+    lie(serde_json::json!("no status"));
+    seen.tell_login(channel, "main", &canary(13)).await;
+    lie(serde_json::json!({ "error": canary(14) }));
+    seen.tell_login(channel, "main", &canary(14)).await;
+    kubernetes.set_mood(Mood { down: true, ..Mood::default() });
+    seen.tell_login(channel, "main", &canary(15)).await;
+    seen.tell_login(channel, &canary(16), &canary(16)).await;
 }
 
 fn malformed() -> Vec<u8> {

@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod coverage;
 pub mod dice;
+pub mod forgeries;
 pub mod kill;
 pub mod policy;
 pub mod records;

@@ -108,7 +108,10 @@ impl Reviewer {
                 None => ("refused", (Answer::No { to: peer }, FAILURE)),
             },
             Err(error) => {
-                self.closed_until.store(self.clock.now().plus(PAUSE).as_millis(), Ordering::Relaxed);
+                // An answer to this token that cannot be read says nothing of the next one.
+                if error != ApiError::Malformed {
+                    self.closed_until.store(self.clock.now().plus(PAUSE).as_millis(), Ordering::Relaxed);
+                }
                 self.tell(&error);
                 ("failed", (Answer::Down(unanswered()), PAUSE))
             }
@@ -117,7 +120,6 @@ impl Reviewer {
         answer
     }
 
-    /// At most once a second, because nothing is asked in between.
     fn tell(&self, error: &ApiError) {
         tracing::warn!(cluster = self.metrics.cluster(), %error, "a token review failed");
     }
