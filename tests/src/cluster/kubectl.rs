@@ -142,16 +142,16 @@ impl Kubectl {
         let selector = format!("involvedObject.name={pod}");
         let text = self.ok(&["-n", namespace, "get", "events", "--field-selector", &selector, "-o", "json"])?;
         let list: Value = serde_json::from_str(&text).map_err(io::Error::other)?;
-        let items = list["items"].as_array().cloned().unwrap_or_default();
-        Ok(items.iter().filter_map(|event| Some(event["message"].as_str()?.to_owned())).collect())
+        let events = list.get("items").and_then(Value::as_array).into_iter().flatten();
+        Ok(events.filter_map(|event| Some(event.get("message")?.as_str()?.to_owned())).collect())
     }
 }
 
 /// Whether the object's condition `Ready` is true.
 pub fn is_ready(pod: &Value) -> bool {
-    let conditions = pod["status"]["conditions"].as_array();
-    conditions
-        .is_some_and(|all| all.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True"))
+    let is = |condition: &Value, key: &str, value: &str| condition.get(key).is_some_and(|found| found == value);
+    let mut conditions = pod.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+    conditions.any(|condition| is(condition, "type", "Ready") && is(condition, "status", "True"))
 }
 
 /// Looks until there is something, and gives it. A look that fails counts as nothing; the last failure is told at the end.

@@ -9,13 +9,21 @@ use std::{
 
 use serde_json::Value;
 use strongroom_client::{Builder, Client, SealKind, SecretBytes, TryStreamExt};
+use strongroom_proto::v1::{self, auth_client::AuthClient};
 use tempfile::TempDir;
+use tonic::{
+    Status,
+    transport::{Certificate, ClientTlsConfig, Endpoint},
+};
 
 use super::{
     Cluster,
     kubectl::{DEADLINE, is_ready, until},
     repository,
 };
+
+/// In the server's certificate.
+const SERVER_NAME: &str = "strongroom.strongroom.svc";
 
 /// Server and driver, ready.
 pub struct Store {
@@ -40,11 +48,12 @@ impl Store {
         // Sealed it is not ready, so the service does not lead to it yet; its pod has an address of its own.
         let pod = until("the server answers", DEADLINE, || {
             let pod = kubectl.get("strongroom", "pod/strongroom-0")?;
-            let started = pod["status"]["containerStatuses"][0]["started"] == true;
-            Ok(started.then(|| pod["status"]["podIP"].as_str().map(str::to_owned)).flatten())
+            let started = pod.pointer("/status/containerStatuses/0/started") == Some(&Value::Bool(true));
+            let address = pod.pointer("/status/podIP").and_then(Value::as_str);
+            Ok(address.filter(|_| started).map(str::to_owned))
         })?;
         let service = kubectl.get("strongroom", "service/strongroom")?;
-        let service = service["spec"]["clusterIP"].as_str().unwrap_or_default();
+        let service = service.pointer("/spec/clusterIP").and_then(Value::as_str).unwrap_or_default();
         let ca = home.path().join("ca.pem");
         let before = Client::builder(format!("https://{pod}:7420")).ca_file(&ca).server_name("localhost");
         let keys = before.connect().await.map_err(io::Error::other)?;
@@ -65,7 +74,7 @@ impl Store {
 
     /// A client through the service, as anybody in the cluster sees it.
     pub fn builder(&self) -> Builder {
-        Client::builder(&self.address).ca_file(self.ca()).server_name("strongroom.strongroom.svc")
+        Client::builder(&self.address).ca_file(self.ca()).server_name(SERVER_NAME)
     }
 
     /// What clients trust.
@@ -99,6 +108,27 @@ impl Store {
         self.root().await?.put(path).values(pairs).send().await.map(drop).map_err(io::Error::other)
     }
 
+    /// The session that a service-account token gets, as a thief would ask for it: by the bare call.
+    ///
+    /// # Errors
+    /// What the server answered.
+    pub async fn log_in(&self, cluster: &str, token: &str) -> Result<Client, Status> {
+        let unreachable = |error: &dyn std::error::Error| Status::unavailable(error.to_string());
+        let ca = std::fs::read(self.ca()).map_err(|error| unreachable(&error))?;
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name(SERVER_NAME);
+        let endpoint = Endpoint::from_shared(self.address.clone()).and_then(|endpoint| endpoint.tls_config(tls));
+        let channel = endpoint.map_err(|error| unreachable(&error))?.connect().await;
+        let channel = channel.map_err(|error| unreachable(&error))?;
+        let token = Some(v1::Sensitive { value: token.as_bytes().to_vec() });
+        let credential = v1::login_request::Kubernetes { cluster: cluster.to_owned(), token };
+        let credential = Some(v1::login_request::Credential::Kubernetes(credential));
+        let answer = AuthClient::new(channel).login(v1::LoginRequest { credential }).await?.into_inner();
+        let token = answer.token.as_ref().map(|token| SecretBytes::from(token.value.as_slice()));
+        let token = token.ok_or_else(|| Status::internal("no token in the answer"))?;
+        let client = self.builder().token(token).renew_in_background(false).connect().await;
+        client.map_err(|error| unreachable(&error))
+    }
+
     /// The audit records that match.
     ///
     /// # Errors
@@ -119,9 +149,9 @@ pub fn driver_ready(cluster: &Cluster) -> io::Result<Value> {
         let selector = "app.kubernetes.io/component=csi-driver";
         let text = cluster.kubectl.ok(&["-n", "strongroom-csi", "get", "pods", "-l", selector, "-o", "json"])?;
         let list: Value = serde_json::from_str(&text).map_err(io::Error::other)?;
-        let pods = list["items"].as_array().cloned().unwrap_or_default();
-        let alive = |pod: &Value| is_ready(pod) && pod["metadata"]["deletionTimestamp"].is_null();
-        Ok(pods.into_iter().find(alive))
+        let mut pods = list.get("items").and_then(Value::as_array).into_iter().flatten();
+        let alive = |pod: &&Value| is_ready(pod) && pod.pointer("/metadata/deletionTimestamp").is_none();
+        Ok(pods.find(alive).cloned())
     })
 }
 
