@@ -6,6 +6,7 @@ use strongroom_proto::{SecretBytes, v1, v1::auth_client::AuthClient};
 use crate::{
     Client, Error,
     connect::{Inner, Mode},
+    credentials,
     session::Token,
     timestamp,
 };
@@ -106,7 +107,20 @@ impl Auth<'_> {
     /// # Errors
     /// [`ErrorKind::Unauthenticated`](crate::ErrorKind::Unauthenticated) for a wrong name or password.
     pub async fn login(&self, name: &str, password: &SecretBytes) -> Result<Login, Error> {
-        let login = login(&self.0.inner, name, password).await?;
+        self.log_in(credentials::userpass(name, password)).await
+    }
+
+    /// Logs in as the pod whose service-account token this is; this client uses the new token from then on. Of a `cluster`
+    /// as the server calls it; empty = main.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unauthenticated`](crate::ErrorKind::Unauthenticated) for a token that the cluster does not vouch for.
+    pub async fn login_as_pod(&self, cluster: &str, token: &SecretBytes) -> Result<Login, Error> {
+        self.log_in(credentials::kubernetes(cluster, token)).await
+    }
+
+    async fn log_in(&self, request: v1::LoginRequest) -> Result<Login, Error> {
+        let login = login(&self.0.inner, request).await?;
         self.0.inner.keeper.replace(Some(Token::new(&login.token)?));
         Ok(login)
     }
@@ -215,10 +229,7 @@ impl Auth<'_> {
     }
 }
 
-pub(crate) async fn login(inner: &Inner, name: &str, password: &SecretBytes) -> Result<Login, Error> {
-    use v1::login_request::{Credential, Userpass};
-    let userpass = Userpass { name: name.to_owned(), password: Some(password.into()) };
-    let message = v1::LoginRequest { credential: Some(Credential::Userpass(userpass)) };
+pub(crate) async fn login(inner: &Inner, message: v1::LoginRequest) -> Result<Login, Error> {
     // A login leaves nothing behind, so it may be repeated like a read.
     inner
         .call(Mode::ANONYMOUS_READ, message, |ch, rq| async move { AuthClient::new(ch).login(rq).await })

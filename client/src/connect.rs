@@ -15,9 +15,10 @@ use tonic::{
 };
 
 use crate::{
-    Error, ErrorKind,
+    Error, ErrorKind, KUBERNETES_TOKEN_FILE, auth,
+    credentials::{self, Credentials},
     retry::{Attempts, Budget, Safety},
-    session::{Credentials, Keeper, Renewal, Token},
+    session::{Keeper, Renewal, Token},
 };
 
 /// How long a call may take, its retries included, when nothing else is said.
@@ -39,7 +40,8 @@ pub struct Client {
 pub(crate) struct Inner {
     channel: Channel,
     timeout: Duration,
-    budget: Budget,
+    /// Shared by all sessions on the channel: it protects the server behind it.
+    budget: Arc<Budget>,
     pub(crate) keeper: Keeper,
     renewal: OnceLock<Renewal>,
 }
@@ -71,6 +73,7 @@ pub struct Builder {
     ca: Ca,
     token: Option<SecretBytes>,
     credentials: Option<Credentials>,
+    token_file: PathBuf,
     renew: bool,
     timeout: Duration,
     connect_timeout: Duration,
@@ -91,6 +94,7 @@ impl Client {
             ca: Ca::None,
             token: None,
             credentials: None,
+            token_file: KUBERNETES_TOKEN_FILE.into(),
             renew: true,
             timeout: TIMEOUT,
             connect_timeout: CONNECT_TIMEOUT,
@@ -100,6 +104,27 @@ impl Client {
     /// The session token now in use. It is a credential: whoever has it is you.
     pub fn expose_token(&self) -> Option<SecretBytes> {
         self.inner.keeper.expose()
+    }
+
+    /// Another session over the same connection: that of the pod whose service-account token this is, in a cluster as the
+    /// server calls it (empty = main). The session is renewed in the background until its last clone is dropped; the pod's
+    /// token is not kept, so nobody logs in again when it has ended.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unauthenticated`] for a token that the cluster does not vouch for; it has to be projected for the
+    /// server's audience, and its pod has to be there still.
+    pub async fn log_in_as_pod(&self, cluster: &str, token: SecretBytes) -> Result<Client, Error> {
+        let inner = Arc::new(Inner {
+            channel: self.inner.channel.clone(),
+            timeout: self.inner.timeout,
+            budget: Arc::clone(&self.inner.budget),
+            keeper: Keeper::new(None, None),
+            renewal: OnceLock::new(),
+        });
+        let login = auth::login(&inner, credentials::kubernetes(cluster, &token)).await?;
+        inner.keeper.replace(Some(Token::new(&login.token)?));
+        let _ = inner.renewal.set(Renewal::start(Arc::downgrade(&inner), Some(login.session)));
+        Ok(Client { inner })
     }
 
     /// Over a channel made elsewhere, with nothing in the background.
@@ -114,6 +139,13 @@ impl Client {
         let task = renewal.task();
         let _ = self.inner.renewal.set(renewal);
         task
+    }
+
+    #[cfg(test)]
+    pub(crate) fn stop_renewal(&self) {
+        if let Some(renewal) = self.inner.renewal.get() {
+            renewal.task().abort();
+        }
     }
 }
 
@@ -144,7 +176,31 @@ impl Builder {
 
     /// Logs in with a name and a password, and again whenever the session has ended.
     pub fn userpass(mut self, name: impl Into<String>, password: SecretBytes) -> Self {
-        self.credentials = Some(Credentials { name: name.into(), password });
+        self.credentials = Some(Credentials::Userpass { name: name.into(), password });
+        self
+    }
+
+    /// Logs in as the pod this runs in, and again whenever the session has ended. `cluster` is what the server calls the
+    /// cluster: `main` unless it knows several. The pod needs a projected service-account token for the server's audience:
+    ///
+    /// ```yaml
+    /// volumes:
+    /// - name: strongroom
+    ///   projected:
+    ///     sources:
+    ///     - serviceAccountToken: {audience: strongroom, expirationSeconds: 3600, path: token}
+    /// ```
+    ///
+    /// mounted at `/var/run/secrets/strongroom`. The file is read anew for each login, because the kubelet replaces it.
+    pub fn kubernetes(mut self, cluster: impl Into<String>) -> Self {
+        self.credentials =
+            Some(Credentials::Kubernetes { cluster: cluster.into(), token_file: PathBuf::new() });
+        self
+    }
+
+    /// Where [`kubernetes`](Self::kubernetes) finds the token, if not in [`KUBERNETES_TOKEN_FILE`].
+    pub fn kubernetes_token_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.token_file = path.into();
         self
     }
 
@@ -196,7 +252,11 @@ impl Builder {
             endpoint.connect_timeout(self.connect_timeout).connect().await.map_err(|e| broken(&e))?;
 
         let needs_login = token.is_none();
-        let inner = Arc::new(Inner::new(channel, self.timeout, Keeper::new(token, self.credentials)));
+        let mut credentials = self.credentials;
+        if let Some(Credentials::Kubernetes { token_file, .. }) = &mut credentials {
+            *token_file = self.token_file;
+        }
+        let inner = Arc::new(Inner::new(channel, self.timeout, Keeper::new(token, credentials)));
         let session = if needs_login { inner.first_login().await? } else { None };
         if self.renew && inner.keeper.current().is_some() {
             let _ = inner.renewal.set(Renewal::start(Arc::downgrade(&inner), session));
@@ -232,7 +292,7 @@ fn endpoint(address: &str) -> Result<Endpoint, Error> {
 
 impl Inner {
     fn new(channel: Channel, timeout: Duration, keeper: Keeper) -> Self {
-        Self { channel, timeout, budget: Budget::default(), keeper, renewal: OnceLock::new() }
+        Self { channel, timeout, budget: Arc::default(), keeper, renewal: OnceLock::new() }
     }
 
     /// Sends `message` by `rpc` as often as it takes and is allowed. Every call goes through here.

@@ -14,7 +14,7 @@ use std::{
 use futures_util::{Stream, StreamExt};
 use strongroom_proto::{
     Reason, SecretBytes,
-    v1::{self, auth_server, secrets_server, watch_response::Kind},
+    v1::{self, auth_server, login_request::Credential, secrets_server, watch_response::Kind},
 };
 use tokio::{
     net::TcpListener,
@@ -29,8 +29,9 @@ use tonic::{
 
 use crate::{
     Client, Session,
+    credentials::Credentials,
     error::tests::status,
-    session::{Credentials, Keeper, Token},
+    session::{Keeper, Token},
 };
 
 /// The server, seen from a test.
@@ -64,6 +65,9 @@ struct State {
     errors: VecDeque<Status>,
     operation_ids: Vec<String>,
     watches: u32,
+    /// Who logged in, and with which token if it was a pod.
+    credentials: Vec<String>,
+    refused_login: Option<Status>,
 }
 
 /// A refusal as the real server makes it.
@@ -78,8 +82,15 @@ pub(crate) fn broken() -> Status {
 
 impl Fake {
     pub(crate) async fn start() -> Self {
-        let state =
-            State { token: 1, version: 1, errors: VecDeque::new(), operation_ids: Vec::new(), watches: 0 };
+        let state = State {
+            token: 1,
+            version: 1,
+            errors: VecDeque::new(),
+            operation_ids: Vec::new(),
+            watches: 0,
+            credentials: Vec::new(),
+            refused_login: None,
+        };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             changes: broadcast::channel(16).0,
@@ -111,7 +122,10 @@ impl Fake {
     /// With a good token and credentials.
     pub(crate) fn client(&self) -> Client {
         let password = SecretBytes::from(b"password".as_slice());
-        self.client_with(Duration::from_secs(10), Some(Credentials { name: "alice".into(), password }))
+        self.client_with(
+            Duration::from_secs(10),
+            Some(Credentials::Userpass { name: "alice".into(), password }),
+        )
     }
 
     pub(crate) fn client_with(&self, timeout: Duration, credentials: Option<Credentials>) -> Client {
@@ -122,6 +136,15 @@ impl Fake {
     /// Answers the next calls with these.
     pub(crate) fn fail(&self, errors: impl IntoIterator<Item = Status>) {
         self.shared.state().errors.extend(errors);
+    }
+
+    /// Answers the next login with this.
+    pub(crate) fn refuse_login(&self, error: Status) {
+        self.shared.state().refused_login = Some(error);
+    }
+
+    pub(crate) fn credentials(&self) -> Vec<String> {
+        self.shared.state().credentials.clone()
     }
 
     pub(crate) fn hang(&self) {
@@ -228,6 +251,16 @@ impl Service {
     }
 }
 
+fn shown(credential: &Credential) -> String {
+    match credential {
+        Credential::Userpass(userpass) => format!("userpass {}", userpass.name),
+        Credential::Kubernetes(pod) => {
+            let token = pod.token.as_ref().map(|token| String::from_utf8_lossy(&token.value).into_owned());
+            format!("kubernetes {} {}", pod.cluster, token.unwrap_or_default())
+        }
+    }
+}
+
 fn short_session() -> v1::Session {
     v1::Session { issued_at_ms: 0, expires_at_ms: 1, max_expires_at_ms: i64::MAX / 2, ..Default::default() }
 }
@@ -330,6 +363,13 @@ impl auth_server::Auth for Service {
     async fn login(&self, request: Request<v1::LoginRequest>) -> Result<Response<v1::TokenResponse>, Status> {
         self.0.logins.fetch_add(1, Ordering::SeqCst);
         self.0.login_had_token.fetch_or(request.metadata().contains_key("authorization"), Ordering::SeqCst);
+        {
+            let mut state = self.0.state();
+            state.credentials.extend(request.get_ref().credential.as_ref().map(shown));
+            if let Some(error) = state.refused_login.take() {
+                return Err(error);
+            }
+        }
         Ok(Response::new(self.token_response()))
     }
 

@@ -46,12 +46,14 @@ mod audit;
 pub mod audit_verify;
 mod auth;
 mod connect;
+mod credentials;
 mod error;
 mod policy;
 mod retry;
 mod secrets;
 mod session;
 mod sys;
+pub mod volume;
 mod watch;
 
 #[cfg(test)]
@@ -60,6 +62,7 @@ mod fake;
 pub use audit::{Audit, AuditQuery};
 pub use auth::{Auth, Login, Pod, Session, Sessions, User, Whoami};
 pub use connect::{Builder, Client};
+pub use credentials::KUBERNETES_TOKEN_FILE;
 pub use error::{Error, ErrorKind};
 pub use futures_util::{StreamExt, TryStreamExt};
 pub use policy::Policy;

@@ -21,18 +21,13 @@ use crate::{
     Error,
     auth::{self, Session},
     connect::Inner,
+    credentials::Credentials,
     retry,
 };
 
 const BEARER: &[u8] = b"Bearer ";
 /// The shortest pause between two renewals, whatever the clocks say.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// A name and password, kept to log in again.
-pub(crate) struct Credentials {
-    pub(crate) name: String,
-    pub(crate) password: SecretBytes,
-}
 
 /// A bearer token as the header it is sent in. All copies share one buffer, which is wiped when the last one goes.
 pub(crate) struct Token(MetadataValue<Ascii>);
@@ -115,7 +110,7 @@ impl Inner {
     }
 
     pub(crate) async fn log_in(&self, credentials: &Credentials) -> Result<Session, Error> {
-        let login = auth::login(self, &credentials.name, &credentials.password).await?;
+        let login = auth::login(self, credentials.request().await?).await?;
         self.keeper.replace(Some(Token::new(&login.token)?));
         Ok(login.session)
     }

@@ -1,0 +1,172 @@
+//! What a pod wants to have mounted: which secrets, as which files. Parsed from the attributes of a CSI volume, rendered
+//! from the secrets that were read. The driver and `strongroom explain` share it; it does no IO and knows no clock.
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//! use strongroom_client::{SecretBytes, volume::{Fetched, PodRef, Volume}};
+//!
+//! let secrets = "
+//! - path: secret/{{namespace}}/db
+//!   dir: db
+//! - path: secret/apps/stripe
+//!   keys: {api_key: stripe/api-key}
+//!   optional: true
+//! ";
+//! let attributes = BTreeMap::from([("secrets".to_owned(), secrets.to_owned())]);
+//! let pod = PodRef { namespace: "shop".into(), pod: "web-0".into(), service_account: "web".into() };
+//! let volume = Volume::parse(&attributes, &pod).unwrap();
+//! assert_eq!(volume.paths().into_iter().collect::<Vec<_>>(), ["secret/apps/stripe", "secret/shop/db"]);
+//!
+//! let mut fetched = Fetched::default();
+//! for source in volume.sources().into_iter().filter(|source| source.path() == "secret/shop/db") {
+//!     fetched.insert(source.clone(), BTreeMap::from([("user".into(), SecretBytes::from(b"shop".as_slice()))]));
+//! }
+//! let files = volume.render(&fetched).unwrap();
+//! assert_eq!((files[0].name.as_str(), files[0].mode.to_string()), ("db/user", "0400".to_owned()));
+//! ```
+
+mod mode;
+mod name;
+mod parse;
+mod render;
+mod source;
+mod template;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeSet, fmt};
+
+pub use mode::{InvalidMode, Mode};
+pub use name::{Conflict, FileName, InvalidFileName};
+pub use render::{Fetched, File, RenderError};
+pub use source::{PodRef, Source};
+pub use template::{InvalidTemplate, Placeholder, Template};
+
+/// The driver's name: in a pod's `volumes[].csi.driver`.
+pub const DRIVER: &str = "csi.strongroom.dev";
+/// Most entries of a volume: a pod that wants more wants another layout.
+pub const ENTRIES: usize = 64;
+/// Most files of a volume.
+pub const FILES: usize = 256;
+/// Most bytes of a file: those of a secret.
+pub const FILE_BYTES: usize = 1 << 20;
+/// Most bytes of a volume: it lies in the memory of the node.
+pub const VOLUME_BYTES: usize = 4 << 20;
+/// Longest text of the attribute `secrets`.
+pub const TEXT_BYTES: usize = 64 << 10;
+
+/// What a pod wants to have mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// In the order they are written.
+    pub entries: Vec<Entry>,
+    /// Owner of the files; the driver's own user if nothing is said.
+    pub uid: Option<u32>,
+    /// Group of the files.
+    pub gid: Option<u32>,
+    /// Mode of the files whose entry has none, if the attributes say one.
+    pub mode: Option<Mode>,
+}
+
+/// One item of `secrets`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Which files it makes of which secrets.
+    pub layout: Layout,
+    /// Whether a missing secret or key is no error; the file is not there then.
+    pub optional: bool,
+    /// Mode of its files.
+    pub mode: Option<Mode>,
+}
+
+/// Which files are made of which secrets. All names are whole: a `dir` is part of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Every key becomes a file.
+    Whole {
+        /// The secret.
+        source: Source,
+        /// The folder of the files.
+        dir: Option<FileName>,
+        /// How values become contents.
+        decode: Decode,
+    },
+    /// Some keys become files.
+    Keys {
+        /// The secret.
+        source: Source,
+        /// Key and file.
+        files: Vec<(String, FileName)>,
+        /// How values become contents.
+        decode: Decode,
+    },
+    /// Files with values in a text.
+    Template {
+        /// The secrets a placeholder may name.
+        sources: Vec<Source>,
+        /// File and text.
+        files: Vec<(FileName, Template)>,
+    },
+}
+
+/// How a value becomes the content of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Decode {
+    /// Byte for byte.
+    #[default]
+    Plain,
+    /// The value is base64 text, line breaks allowed; the file gets the bytes.
+    Base64,
+}
+
+/// A mistake in the attributes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where: `secrets[2].keys.api_key`.
+    pub field: String,
+    /// What is there, and what is expected.
+    pub problem: String,
+}
+
+impl Volume {
+    /// The secrets to read, each once.
+    pub fn sources(&self) -> BTreeSet<&Source> {
+        self.entries.iter().flat_map(Entry::sources).collect()
+    }
+
+    /// The paths to watch, each once.
+    pub fn paths(&self) -> BTreeSet<&str> {
+        self.sources().into_iter().map(Source::path).collect()
+    }
+
+    /// With this group for the files unless the attributes name one: what the kubelet sends as `volume_mount_group`.
+    #[must_use]
+    pub fn or_group(mut self, gid: u32) -> Self {
+        self.gid = self.gid.or(Some(gid));
+        self
+    }
+
+    /// The mode of an entry's files: its own, the volume's, or readable by the owner, and by the group if there is one.
+    pub fn mode_of(&self, entry: &Entry) -> Mode {
+        let default = if self.gid.is_some() { Mode::OWNER_AND_GROUP } else { Mode::OWNER };
+        entry.mode.or(self.mode).unwrap_or(default)
+    }
+}
+
+impl Entry {
+    /// The secrets it is made of.
+    pub fn sources(&self) -> &[Source] {
+        match &self.layout {
+            Layout::Whole { source, .. } | Layout::Keys { source, .. } => std::slice::from_ref(source),
+            Layout::Template { sources, .. } => sources,
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.field, self.problem)
+    }
+}

@@ -1,0 +1,328 @@
+//! From a volume's attributes to a [`Volume`]: every mistake at once, each with the field it is in.
+
+use std::collections::BTreeMap;
+
+use strongroom_proto::limits::WATCH_PATHS;
+
+use super::{
+    Decode, ENTRIES, Entry, FILES, FileName, Layout, Mode, PodRef, Problem, Source, TEXT_BYTES, Template,
+    Volume,
+    name::Claims,
+    source,
+    template::is_key,
+    yaml::{self, Node},
+};
+
+/// What the kubelet adds about the pod; not the author's.
+const KUBELET: &str = "csi.storage.k8s.io/";
+/// Most problems told at once: more of them nobody reads.
+const PROBLEMS: usize = 100;
+/// Most secrets of one `from`.
+const ALIASES: usize = 16;
+const ATTRIBUTES: &str = "secrets, mode, uid, gid";
+const FIELDS: [&str; 9] =
+    ["path", "from", "version", "dir", "keys", "template", "mode", "optional", "decode"];
+
+impl Volume {
+    /// Reads the attributes of a volume, as they stand in a pod under `csi.volumeAttributes`.
+    ///
+    /// # Errors
+    /// All mistakes, up to a hundred.
+    pub fn parse(attributes: &BTreeMap<String, String>, pod: &PodRef) -> Result<Self, Vec<Problem>> {
+        let mut reader = Reader { pod, problems: Vec::new(), claims: Claims::default() };
+        for name in attributes.keys().filter(|name| !name.starts_with(KUBELET)) {
+            if !matches!(name.as_str(), "secrets" | "mode" | "uid" | "gid") {
+                reader.problem(shown(name), format!("is not known; expected {ATTRIBUTES}"));
+            }
+        }
+        let mode = attributes.get("mode").and_then(|text| reader.mode("mode", text));
+        let uid = attributes.get("uid").and_then(|text| reader.id("uid", text));
+        let gid = attributes.get("gid").and_then(|text| reader.id("gid", text));
+        let entries = reader.entries(attributes.get("secrets").map(String::as_str));
+        let volume = Self { entries, uid, gid, mode };
+        let count = volume.paths().len();
+        if count > WATCH_PATHS {
+            reader.problem("secrets", format!("names {count} paths; at most {WATCH_PATHS} are allowed"));
+        }
+        if reader.problems.is_empty() { Ok(volume) } else { Err(reader.problems) }
+    }
+}
+
+/// What makes an entry, before it is known whether it fits together.
+struct Fields<'a> {
+    place: &'a str,
+    all: &'a [(String, Node)],
+}
+
+impl<'a> Fields<'a> {
+    fn get(&self, name: &str) -> Option<&'a Node> {
+        self.all.iter().find(|(field, _)| field == name).map(|(_, node)| node)
+    }
+
+    fn at(&self, name: &str) -> String {
+        format!("{}.{name}", self.place)
+    }
+}
+
+struct Reader<'a> {
+    pod: &'a PodRef,
+    problems: Vec<Problem>,
+    claims: Claims,
+}
+
+impl Reader<'_> {
+    fn problem(&mut self, field: impl Into<String>, problem: impl Into<String>) {
+        if self.problems.len() < PROBLEMS {
+            self.problems.push(Problem { field: field.into(), problem: problem.into() });
+        }
+    }
+
+    /// The value, or its problem on the list.
+    fn keep<T, E: ToString>(&mut self, field: &str, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.problem(field, error.to_string())).ok()
+    }
+
+    fn mode(&mut self, field: &str, text: &str) -> Option<Mode> {
+        self.keep(field, Mode::parse(text))
+    }
+
+    fn id(&mut self, field: &str, text: &str) -> Option<u32> {
+        // The largest number means "leave it as it is" to chown.
+        let id = text.parse().ok().filter(|id| *id != u32::MAX && text.bytes().all(|b| b.is_ascii_digit()));
+        self.keep(
+            field,
+            id.ok_or_else(|| format!("is {:?}; expected a number, such as \"1000\"", shown(text))),
+        )
+    }
+
+    fn entries(&mut self, text: Option<&str>) -> Vec<Entry> {
+        let node = match text {
+            None => Err("is missing; expected a list of secrets in YAML".to_owned()),
+            Some(text) if text.len() > TEXT_BYTES => {
+                Err(format!("has {} bytes; at most {TEXT_BYTES} are allowed", text.len()))
+            }
+            Some(text) => yaml::read(text),
+        };
+        let items = match node {
+            Ok(Node::List(items)) if items.is_empty() => Err("is empty; expected at least one".to_owned()),
+            Ok(Node::List(items)) if items.len() > ENTRIES => {
+                Err(format!("has {} entries; at most {ENTRIES} are allowed", items.len()))
+            }
+            Ok(Node::List(items)) => Ok(items),
+            Ok(other) => Err(format!("is {other}; expected a list (- path: secret/...)")),
+            Err(problem) => Err(problem),
+        };
+        let items = self.keep("secrets", items).unwrap_or_default();
+        let entries = items.iter().enumerate().filter_map(|(at, node)| {
+            let place = format!("secrets[{at}]");
+            let all = self.map(&place, node)?;
+            self.entry(&Fields { place: &place, all })
+        });
+        let entries = entries.collect();
+        if self.claims.count() > FILES {
+            let problem = format!("makes {} files; at most {FILES} are allowed", self.claims.count());
+            self.problem("secrets", problem);
+        }
+        entries
+    }
+
+    fn entry(&mut self, fields: &Fields<'_>) -> Option<Entry> {
+        for (name, _) in fields.all.iter().filter(|(name, _)| !FIELDS.contains(&name.as_str())) {
+            let problem = format!("is not known; expected one of {}", FIELDS.join(", "));
+            self.problem(fields.at(&shown(name)), problem);
+        }
+        let mode = fields.get("mode").and_then(|node| {
+            let text = self.text(&fields.at("mode"), node)?;
+            self.mode(&fields.at("mode"), text)
+        });
+        let optional = match fields.get("optional") {
+            None => false,
+            Some(Node::Bool(optional)) => *optional,
+            Some(other) => {
+                self.problem(fields.at("optional"), format!("is {other}; expected true or false"));
+                false
+            }
+        };
+        let layout = self.layout(fields)?;
+        Some(Entry { layout, optional, mode })
+    }
+
+    fn layout(&mut self, fields: &Fields<'_>) -> Option<Layout> {
+        self.combination(fields);
+        let dir = fields.get("dir").and_then(|node| self.file(&fields.at("dir"), node, None));
+        let decode = self.decode(fields);
+        if let Some(from) = fields.get("from") {
+            let aliases = self.aliases(&fields.at("from"), from);
+            let (names, sources): (Vec<_>, Vec<_>) = aliases.into_iter().unzip();
+            let files = self.templates(fields, Some(&names), dir.as_ref());
+            return Some(Layout::Template { sources: sources.into_iter().collect::<Option<_>>()?, files });
+        }
+        let source = self.source(fields);
+        if fields.get("template").is_some() {
+            let files = self.templates(fields, None, dir.as_ref());
+            return Some(Layout::Template { sources: vec![source?], files });
+        }
+        if let Some(keys) = fields.get("keys") {
+            let files = self.keys(&fields.at("keys"), keys, dir.as_ref());
+            return Some(Layout::Keys { source: source?, files, decode });
+        }
+        if let Some(dir) = &dir {
+            let claimed = self.claims.folder(dir, fields.place);
+            self.keep(&fields.at("dir"), claimed);
+        }
+        Some(Layout::Whole { source: source?, dir, decode })
+    }
+
+    /// Fields that do not go together.
+    fn combination(&mut self, fields: &Fields<'_>) {
+        let has = |name| fields.get(name).is_some();
+        match (has("path"), has("from")) {
+            (false, false) => {
+                self.problem(fields.place, "has neither path nor from; expected path: secret/...")
+            }
+            (true, true) => self.problem(fields.place, "has both path and from; expected one of them"),
+            (false, true) if !has("template") => {
+                self.problem(fields.place, "has from without template; use path, or add a template");
+            }
+            _ => {}
+        }
+        let apart = [
+            ("keys", "template", "write two entries"),
+            ("decode", "template", "a template takes values as they are"),
+            ("from", "version", "pin a version in an entry with path"),
+        ];
+        for (one, other, why) in apart {
+            if has(one) && has(other) {
+                self.problem(fields.at(other), format!("cannot stand beside {one}; {why}"));
+            }
+        }
+    }
+
+    fn decode(&mut self, fields: &Fields<'_>) -> Decode {
+        match fields.get("decode") {
+            None => Decode::Plain,
+            Some(Node::Text(text)) if text == "base64" => Decode::Base64,
+            Some(_) => {
+                self.problem(fields.at("decode"), "is not known; expected base64");
+                Decode::Plain
+            }
+        }
+    }
+
+    fn source(&mut self, fields: &Fields<'_>) -> Option<Source> {
+        let version = match fields.get("version") {
+            None => None,
+            Some(Node::Number(text)) if text.parse::<u64>().is_ok_and(|version| version > 0) => {
+                text.parse().ok()
+            }
+            Some(other) => {
+                self.problem(fields.at("version"), format!("is {other}; expected a version: 1 or more"));
+                None
+            }
+        };
+        let path = self.path(&fields.at("path"), fields.get("path")?)?;
+        Some(Source::new(path, version))
+    }
+
+    fn path(&mut self, place: &str, node: &Node) -> Option<Box<str>> {
+        let text = self.text(place, node)?;
+        self.keep(place, source::path(text, self.pod))
+    }
+
+    /// All names, so that a wrong path does not make its placeholders wrong too.
+    fn aliases(&mut self, place: &str, node: &Node) -> Vec<(String, Option<Source>)> {
+        let fields = self.map(place, node).unwrap_or_default();
+        if fields.len() > ALIASES {
+            self.problem(place, format!("has {} secrets; at most {ALIASES} are allowed", fields.len()));
+        }
+        let alias = |(alias, node): &(String, Node)| {
+            let place = format!("{place}.{}", shown(alias));
+            if !is_key(alias) || alias.contains('.') {
+                self.problem(&place, "is no alias; expected A-Z a-z 0-9 _ -");
+            }
+            let source = self.path(&place, node).map(|path| Source::new(path, None));
+            (alias.clone(), source)
+        };
+        fields.iter().take(ALIASES).map(alias).collect()
+    }
+
+    fn keys(&mut self, place: &str, node: &Node, dir: Option<&FileName>) -> Vec<(String, FileName)> {
+        let fields = self.map(place, node).unwrap_or_default();
+        let file = |(key, node): &(String, Node)| {
+            let place = format!("{place}.{}", shown(key));
+            if !is_key(key) {
+                self.problem(&place, "is not the key of a secret; expected A-Z a-z 0-9 . _ -");
+            }
+            let name = self.claimed(&place, node, dir)?;
+            Some((key.clone(), name))
+        };
+        fields.iter().filter_map(file).collect()
+    }
+
+    fn templates(
+        &mut self,
+        fields: &Fields<'_>,
+        aliases: Option<&[String]>,
+        dir: Option<&FileName>,
+    ) -> Vec<(FileName, Template)> {
+        let Some(node) = fields.get("template") else { return Vec::new() };
+        let all = self.map(&fields.at("template"), node).unwrap_or_default();
+        let file = |(name, node): &(String, Node)| {
+            let place = format!("{}.{}", fields.at("template"), shown(name));
+            let parsed = FileName::parse(name).and_then(|name| name.within(dir));
+            let name = self.keep(&place, parsed);
+            if let Some(name) = &name {
+                let claimed = self.claims.file(name, &place);
+                self.keep(&place, claimed);
+            }
+            let text = self.text(&place, node)?;
+            let template = self.keep(&place, Template::parse(text, aliases))?;
+            Some((name?, template))
+        };
+        all.iter().filter_map(file).collect()
+    }
+
+    fn file(&mut self, place: &str, node: &Node, dir: Option<&FileName>) -> Option<FileName> {
+        let text = self.text(place, node)?;
+        self.keep(place, FileName::parse(text).and_then(|name| name.within(dir)))
+    }
+
+    fn claimed(&mut self, place: &str, node: &Node, dir: Option<&FileName>) -> Option<FileName> {
+        let name = self.file(place, node, dir)?;
+        let claimed = self.claims.file(&name, place);
+        self.keep(place, claimed).map(|()| name)
+    }
+
+    fn text<'n>(&mut self, place: &str, node: &'n Node) -> Option<&'n str> {
+        match node {
+            Node::Text(text) => Some(text),
+            Node::Number(_) | Node::Bool(_) => {
+                self.problem(place, format!("is {node}; expected text: put it in quotes"));
+                None
+            }
+            other => {
+                self.problem(place, format!("is {other}; expected text"));
+                None
+            }
+        }
+    }
+
+    /// At least one field.
+    fn map<'n>(&mut self, place: &str, node: &'n Node) -> Option<&'n [(String, Node)]> {
+        match node {
+            Node::Map(fields) if !fields.is_empty() => Some(fields),
+            Node::Map(_) => {
+                self.problem(place, "is empty; expected at least one field");
+                None
+            }
+            other => {
+                self.problem(place, format!("is {other}; expected fields"));
+                None
+            }
+        }
+    }
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(64).collect()
+}

@@ -1,0 +1,285 @@
+//! From a [`Volume`] and the secrets that were read to files. Contents are wiped when dropped, and so is everything on the
+//! way to them; errors name paths, keys and files, never a value.
+
+use std::collections::BTreeMap;
+
+use data_encoding::BASE64;
+use strongroom_proto::SecretBytes;
+use zeroize::Zeroizing;
+
+use super::{
+    Decode, Entry, FILE_BYTES, FILES, FileName, InvalidFileName, Layout, Mode, Source, Template,
+    VOLUME_BYTES, Volume,
+    name::{Claims, Conflict},
+    template::Part,
+};
+
+/// The secrets that were read. One that is not here does not exist.
+#[derive(Default)]
+pub struct Fetched(BTreeMap<Source, BTreeMap<String, SecretBytes>>);
+
+/// A file of a volume.
+#[derive(Debug)]
+pub struct File {
+    /// Where, within the volume.
+    pub name: FileName,
+    /// Who may read it.
+    pub mode: Mode,
+    /// What is in it.
+    pub content: SecretBytes,
+}
+
+/// Why no files can be made of what was read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RenderError {
+    /// A secret that is not optional does not exist.
+    #[error("there is no secret {path}{}", at_version(*version))]
+    NoSecret {
+        /// Where it should be.
+        path: String,
+        /// Which version was asked for.
+        version: Option<u64>,
+    },
+    /// A secret does not have a key that is not optional.
+    #[error("the secret {path} has no key {key:?}; it has {}", list(has))]
+    NoKey {
+        /// The secret.
+        path: String,
+        /// The key.
+        key: String,
+        /// The keys it has.
+        has: Vec<String>,
+    },
+    /// A key cannot be the name of a file.
+    #[error("the key {key:?} of {path} cannot be the name of a file: it {problem}")]
+    KeyIsNoName {
+        /// The secret.
+        path: String,
+        /// The key.
+        key: String,
+        /// Why not.
+        problem: InvalidFileName,
+    },
+    /// `decode: base64` of something else.
+    #[error("the key {key:?} of {path} is not base64")]
+    NotBase64 {
+        /// The secret.
+        path: String,
+        /// The key.
+        key: String,
+    },
+    /// Two entries want the same name.
+    #[error("{place} {conflict}")]
+    Conflict {
+        /// The later of the entries.
+        place: String,
+        /// What they want.
+        conflict: Conflict,
+    },
+    /// A file is too large.
+    #[error("the file {file} would have {bytes} bytes; at most {FILE_BYTES} are allowed")]
+    FileTooLarge {
+        /// Its name.
+        file: String,
+        /// How large it would be.
+        bytes: usize,
+    },
+    /// All files together are too large.
+    #[error("the files would have more than {VOLUME_BYTES} bytes together")]
+    VolumeTooLarge,
+    /// There are too many files.
+    #[error("there would be more than {FILES} files")]
+    TooManyFiles,
+}
+
+impl Fetched {
+    /// Keeps what was read from there.
+    pub fn insert(&mut self, source: Source, values: BTreeMap<String, SecretBytes>) {
+        self.0.insert(source, values);
+    }
+
+    fn secret(&self, source: &Source) -> Result<&BTreeMap<String, SecretBytes>, RenderError> {
+        self.0.get(source).ok_or_else(|| RenderError::NoSecret {
+            path: source.path().to_owned(),
+            version: source.version(),
+        })
+    }
+
+    fn value(&self, source: &Source, key: &str) -> Result<&SecretBytes, RenderError> {
+        let secret = self.secret(source)?;
+        secret.get(key).ok_or_else(|| RenderError::NoKey {
+            path: source.path().to_owned(),
+            key: key.to_owned(),
+            has: secret.keys().cloned().collect(),
+        })
+    }
+}
+
+impl RenderError {
+    /// What an optional entry forgives.
+    fn is_missing(&self) -> bool {
+        matches!(self, Self::NoSecret { .. } | Self::NoKey { .. })
+    }
+}
+
+impl Volume {
+    /// The files, in the order of the entries. All or nothing.
+    ///
+    /// # Errors
+    /// The first thing that is missing or does not fit.
+    pub fn render(&self, fetched: &Fetched) -> Result<Vec<File>, RenderError> {
+        let mut rendering = Rendering { fetched, files: Vec::new(), claims: Claims::default(), bytes: 0 };
+        for (at, entry) in self.entries.iter().enumerate() {
+            rendering.entry(&format!("secrets[{at}]"), entry, self.mode_of(entry))?;
+        }
+        Ok(rendering.files)
+    }
+}
+
+struct Rendering<'a> {
+    fetched: &'a Fetched,
+    files: Vec<File>,
+    claims: Claims,
+    bytes: usize,
+}
+
+impl Rendering<'_> {
+    fn entry(&mut self, place: &str, entry: &Entry, mode: Mode) -> Result<(), RenderError> {
+        let fetched = self.fetched;
+        let forgiven = |error: &RenderError| entry.optional && error.is_missing();
+        match &entry.layout {
+            Layout::Whole { source, dir, decode } => {
+                let values = match fetched.secret(source) {
+                    Err(error) if forgiven(&error) => return Ok(()),
+                    values => values?,
+                };
+                for (key, value) in values {
+                    let name = file_name(source, key, dir.as_ref())?;
+                    let content = content(value, *decode, &name, source, key)?;
+                    self.add(place, name, mode, content)?;
+                }
+            }
+            Layout::Keys { source, files, decode } => {
+                for (key, name) in files {
+                    match fetched.value(source, key) {
+                        Err(error) if forgiven(&error) => {}
+                        value => {
+                            let content = content(value?, *decode, name, source, key)?;
+                            self.add(place, name.clone(), mode, content)?;
+                        }
+                    }
+                }
+            }
+            Layout::Template { sources, files } => {
+                for (name, template) in files {
+                    match filled(template, sources, fetched, name) {
+                        Err(error) if forgiven(&error) => {}
+                        content => self.add(place, name.clone(), mode, content?)?,
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        place: &str,
+        name: FileName,
+        mode: Mode,
+        content: SecretBytes,
+    ) -> Result<(), RenderError> {
+        let claimed = self.claims.file(&name, place);
+        claimed.map_err(|conflict| RenderError::Conflict { place: place.to_owned(), conflict })?;
+        self.bytes = self.bytes.saturating_add(content.len());
+        if self.bytes > VOLUME_BYTES {
+            return Err(RenderError::VolumeTooLarge);
+        }
+        if self.files.len() >= FILES {
+            return Err(RenderError::TooManyFiles);
+        }
+        self.files.push(File { name, mode, content });
+        Ok(())
+    }
+}
+
+fn file_name(source: &Source, key: &str, dir: Option<&FileName>) -> Result<FileName, RenderError> {
+    FileName::parse(key).and_then(|name| name.within(dir)).map_err(|problem| RenderError::KeyIsNoName {
+        path: source.path().to_owned(),
+        key: key.to_owned(),
+        problem,
+    })
+}
+
+fn fits(file: &FileName, bytes: usize) -> Result<(), RenderError> {
+    if bytes > FILE_BYTES {
+        return Err(RenderError::FileTooLarge { file: file.to_string(), bytes });
+    }
+    Ok(())
+}
+
+fn content(
+    value: &SecretBytes,
+    decode: Decode,
+    file: &FileName,
+    source: &Source,
+    key: &str,
+) -> Result<SecretBytes, RenderError> {
+    // Decoding makes it only smaller.
+    fits(file, value.len())?;
+    match decode {
+        Decode::Plain => Ok(SecretBytes::from(value.expose())),
+        Decode::Base64 => decoded(value)
+            .ok_or_else(|| RenderError::NotBase64 { path: source.path().to_owned(), key: key.to_owned() }),
+    }
+}
+
+/// Line breaks and blanks are skipped: `base64` breaks lines, and editors end the last one.
+fn decoded(value: &SecretBytes) -> Option<SecretBytes> {
+    let mut text = Zeroizing::new(Vec::with_capacity(value.len()));
+    text.extend(value.expose().iter().filter(|byte| !byte.is_ascii_whitespace()));
+    let mut bytes = Zeroizing::new(vec![0; BASE64.decode_len(text.len()).ok()?]);
+    let length = BASE64.decode_mut(&text, &mut bytes).ok()?;
+    bytes.get(..length).map(SecretBytes::from)
+}
+
+/// The length is known before a byte is copied, so that no half-filled buffer is left behind by growing.
+fn filled(
+    template: &Template,
+    sources: &[Source],
+    fetched: &Fetched,
+    file: &FileName,
+) -> Result<SecretBytes, RenderError> {
+    let mut pieces: Vec<&[u8]> = Vec::with_capacity(template.parts().len());
+    for part in template.parts() {
+        pieces.push(match part {
+            Part::Text(text) => text.as_bytes(),
+            Part::Value(placeholder) => match sources.get(placeholder.source) {
+                Some(source) => fetched.value(source, &placeholder.key)?.expose(),
+                None => &[],
+            },
+        });
+    }
+    let length = pieces.iter().fold(0_usize, |sum, piece| sum.saturating_add(piece.len()));
+    fits(file, length)?;
+    let mut content = Vec::with_capacity(length);
+    for piece in pieces {
+        content.extend_from_slice(piece);
+    }
+    Ok(SecretBytes::new(content))
+}
+
+fn at_version(version: Option<u64>) -> String {
+    version.map(|version| format!(" with a version {version}")).unwrap_or_default()
+}
+
+/// Keys are names, not secrets, but there may be a thousand.
+fn list(keys: &[String]) -> String {
+    let first: Vec<_> = keys.iter().take(8).map(String::as_str).collect();
+    match keys.len() {
+        0 => "none".to_owned(),
+        1..=8 => first.join(", "),
+        _ => format!("{} and {} more", first.join(", "), keys.len().saturating_sub(8)),
+    }
+}
