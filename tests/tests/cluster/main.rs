@@ -119,7 +119,7 @@ fn bring_up() -> Result<World, String> {
 
 fn run(world: &OnceLock<Result<World, String>>, name: &str, scenario: fn(&Scene<'_>) -> Outcome) -> Result<(), Failed> {
     let world = world.get_or_init(bring_up).as_ref().map_err(|error| Failed::from(error.clone()))?;
-    let namespace = name.split('_').take(6).collect::<Vec<_>>().join("-");
+    let namespace = name.replace('_', "-");
     let kubectl = &world.cluster.kubectl;
     kubectl.apply(&pod::namespace(&namespace)).map_err(|error| Failed::from(error.to_string()))?;
     let start = Instant::now();
