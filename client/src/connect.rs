@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use strongroom_proto::{Reason, SecretBytes};
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{
@@ -44,6 +45,8 @@ pub(crate) struct Inner {
     budget: Arc<Budget>,
     pub(crate) keeper: Keeper,
     renewal: OnceLock<Renewal>,
+    /// Of a pod's session: its end, beyond which it is not renewed.
+    ends_at: OnceLock<Timestamp>,
 }
 
 /// How a call is made.
@@ -120,11 +123,18 @@ impl Client {
             budget: Arc::clone(&self.inner.budget),
             keeper: Keeper::new(None, None),
             renewal: OnceLock::new(),
+            ends_at: OnceLock::new(),
         });
         let login = auth::login(&inner, credentials::kubernetes(cluster, &token)).await?;
         inner.keeper.replace(Some(Token::new(&login.token)?));
+        let _ = inner.ends_at.set(login.session.max_expires_at);
         let _ = inner.renewal.set(Renewal::start(Arc::downgrade(&inner), Some(login.session)));
         Ok(Client { inner })
+    }
+
+    /// When a session of [`log_in_as_pod`](Self::log_in_as_pod) ends for good, renewed or not: time for another login.
+    pub fn session_ends_at(&self) -> Option<Timestamp> {
+        self.inner.ends_at.get().copied()
     }
 
     /// Over a channel made elsewhere, with nothing in the background.
@@ -292,7 +302,14 @@ fn endpoint(address: &str) -> Result<Endpoint, Error> {
 
 impl Inner {
     fn new(channel: Channel, timeout: Duration, keeper: Keeper) -> Self {
-        Self { channel, timeout, budget: Arc::default(), keeper, renewal: OnceLock::new() }
+        Self {
+            channel,
+            timeout,
+            budget: Arc::default(),
+            keeper,
+            renewal: OnceLock::new(),
+            ends_at: OnceLock::new(),
+        }
     }
 
     /// Sends `message` by `rpc` as often as it takes and is allowed. Every call goes through here.

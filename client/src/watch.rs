@@ -18,7 +18,7 @@ use crate::{
 pub struct Change {
     /// What.
     pub kind: ChangeKind,
-    /// To which secret; empty for [`ChangeKind::Started`] and [`ChangeKind::Resync`].
+    /// To which secret; empty for [`ChangeKind::Started`], [`ChangeKind::Interrupted`] and [`ChangeKind::Resync`].
     pub path: String,
     /// To which version; 0 where that has no meaning.
     pub version: u64,
@@ -40,6 +40,9 @@ pub enum ChangeKind {
     Destroyed,
     /// Custom metadata or settings changed.
     Metadata,
+    /// The connection broke and could not be opened again at once. Changes are not told until a [`Resync`](Self::Resync)
+    /// says that they are again.
+    Interrupted,
     /// Changes may have been missed (a broken connection, a slow reader): read again what you hold.
     Resync,
     /// Something a later server tells.
@@ -99,6 +102,10 @@ impl Watch {
                 Err(why) => {
                     self.stream = None;
                     self.pause(why).await?;
+                    // Told once for each gap, and not at all for one that heals at once.
+                    if self.started && self.failures == 2 {
+                        return Ok(Change { kind: ChangeKind::Interrupted, path: String::new(), version: 0 });
+                    }
                 }
             }
         }
@@ -185,7 +192,7 @@ impl Follow {
     fn concerns(&self, change: &Change) -> bool {
         match change.kind {
             ChangeKind::Started | ChangeKind::Resync => true,
-            ChangeKind::Metadata | ChangeKind::Other => false,
+            ChangeKind::Metadata | ChangeKind::Interrupted | ChangeKind::Other => false,
             _ => change.path == self.path,
         }
     }
@@ -234,8 +241,12 @@ mod tests {
         let written = Change { kind: ChangeKind::Written, path: "secret/a".into(), version: 2 };
         assert_eq!(change, written);
 
+        // A gap that heals at once is told as such, a longer one when it begins, too.
+        fake.break_watches();
+        assert_eq!(changes.next().await.unwrap().unwrap().kind, ChangeKind::Resync);
         fake.fail([refusal(Reason::Sealed), refusal(Reason::ShuttingDown)]);
         fake.break_watches();
+        assert_eq!(changes.next().await.unwrap().unwrap().kind, ChangeKind::Interrupted);
         assert_eq!(changes.next().await.unwrap().unwrap().kind, ChangeKind::Resync);
         fake.write();
         assert_eq!(changes.next().await.unwrap().unwrap().version, 3);

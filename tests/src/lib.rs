@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod fake_kubernetes;
 pub mod faults;
 pub mod figures;
+pub mod node;
 pub mod pki;
 pub mod raw;
 pub mod server;

@@ -80,7 +80,11 @@ impl Server {
         Self::start_as_configured(directory, options)
     }
 
-    fn start_as_configured(directory: &Path, options: &Options) -> io::Result<Server> {
+    /// Starts with the configuration that is in `directory`.
+    ///
+    /// # Errors
+    /// It did not come up; the error holds its log.
+    pub fn start_as_configured(directory: &Path, options: &Options) -> io::Result<Server> {
         let mut child = Command::new(binary("strongroom-server")?)
             .arg("--config")
             .arg(directory.join("server.toml"))

@@ -32,6 +32,7 @@ fn word(kind: ChangeKind) -> &'static str {
         ChangeKind::Undeleted => "undeleted",
         ChangeKind::Destroyed => "destroyed",
         ChangeKind::Metadata => "metadata",
+        ChangeKind::Interrupted => "interrupted",
         ChangeKind::Resync => "resync",
         _ => "other",
     }
@@ -40,6 +41,7 @@ fn word(kind: ChangeKind) -> &'static str {
 fn sentence(change: &Change) -> String {
     match (change.kind, change.version) {
         (ChangeKind::Started, _) => "started: changes from now on are told".into(),
+        (ChangeKind::Interrupted, _) => "interrupted: the server is away, trying again".into(),
         (ChangeKind::Resync, _) => "resync: changes may have been missed".into(),
         (kind, 0) => format!("{:9}  {}", word(kind), change.path),
         (kind, version) => format!("{:9}  {} version {version}", word(kind), change.path),

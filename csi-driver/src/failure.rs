@@ -1,0 +1,214 @@
+//! Why a call of the kubelet fails. The sentence is what a person sees in `kubectl describe pod`: it says what is missing
+//! and what to do about it, and never holds a token or a value.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use strongroom_client::{Error, ErrorKind, volume::RenderError};
+use tonic::{Code, Status};
+
+use crate::{
+    volume::{Invalid, VolumeId},
+    writer::WriteError,
+};
+
+/// Why a call fails.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The request, or what the pod's volume attributes say.
+    #[error("{0}")]
+    Invalid(Invalid),
+    /// The volume is mounted in another way.
+    #[error("volume {id} is mounted already with another {what}: unpublish it first")]
+    Differs {
+        /// Which.
+        id: VolumeId,
+        /// What is not the same.
+        what: &'static str,
+    },
+    /// Another call for the volume is at work.
+    #[error("another call for volume {0} is at work")]
+    Busy(VolumeId),
+    /// No such volume is mounted.
+    #[error("volume {id} is not mounted at {path}")]
+    Unknown {
+        /// Which.
+        id: String,
+        /// Where it was looked for.
+        path: String,
+    },
+    /// The node holds as many volumes as it may.
+    #[error("{0} volumes are mounted on this node, no more are taken")]
+    Full(usize),
+    /// The kubelet gave no token for us.
+    #[error(
+        "the kubelet sent no token for the audience {0:?}: the CSIDriver object needs tokenRequests with \
+         `audience: {0}`"
+    )]
+    NoToken(String),
+    /// The server did not take the pod's token.
+    #[error(
+        "the server refused the login of {principal}: {error}. Its configuration needs the cluster of that name, with \
+         the audience this driver uses ({audience})"
+    )]
+    Login {
+        /// Who the pod would be.
+        principal: String,
+        /// Which audience its token has.
+        audience: String,
+        /// What the server said.
+        error: Error,
+    },
+    /// Policy.
+    #[error(
+        "{principal} may not read {path} (decision {decision}): ask for a role with read on it; `strongroom can-i read \
+         {path} --as {principal}` explains"
+    )]
+    Denied {
+        /// Who the pod is.
+        principal: String,
+        /// What it asked for.
+        path: String,
+        /// Where that stands in the audit log.
+        decision: String,
+    },
+    /// There is no such secret, or nothing readable in it.
+    #[error(
+        "{path}: {error}. Write it, or say `optional: true` in the volume's attributes if the pod can do without"
+    )]
+    Missing {
+        /// Which secret.
+        path: String,
+        /// Missing how.
+        error: Error,
+    },
+    /// The secrets do not have what the description wants.
+    #[error("{0}")]
+    Render(#[from] RenderError),
+    /// The server was not reached within the time of a call.
+    #[error(
+        "the server could not be reached for {} s: {error}. The pod waits; this is tried again", waited.as_secs()
+    )]
+    Unreachable {
+        /// For how long it was tried.
+        waited: Duration,
+        /// What happened last.
+        error: Error,
+    },
+    /// What else a server may say.
+    #[error("{path}: {error}")]
+    Server {
+        /// What was asked for.
+        path: String,
+        /// What it said.
+        error: Error,
+    },
+    /// Something of somebody else is mounted at the target.
+    #[error("something that is not of this driver is mounted at {0}: it is left alone; unmount it")]
+    Foreign(PathBuf),
+    /// The target folder.
+    #[error("the target {path} on this node: {cause}")]
+    Target {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        cause: io::Error,
+    },
+    /// The mount itself.
+    #[error("mounting on this node: {0}")]
+    Mount(#[source] io::Error),
+    /// The files.
+    #[error("writing the files on this node: {0}")]
+    Write(#[from] WriteError),
+    /// What is to survive a restart.
+    #[error("this driver's state folder on this node: {0}")]
+    State(#[source] io::Error),
+    /// A fault of ours.
+    #[error("a task of this driver failed: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl Failure {
+    /// From what the server answered to a question about `path`.
+    pub fn reading(principal: &str, path: &str, error: Error) -> Self {
+        let path = path.to_owned();
+        match error.kind() {
+            ErrorKind::Denied { decision_id, path: denied, .. } => Failure::Denied {
+                principal: principal.to_owned(),
+                path: if denied.is_empty() { path } else { denied.clone() },
+                decision: decision_id.clone(),
+            },
+            _ if error.is_not_found() => Failure::Missing { path, error },
+            _ => Failure::Server { path, error },
+        }
+    }
+
+    /// Whether it is a matter of time: the server is away, starting, sealed or busy.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Failure::Login { error, .. } | Failure::Server { error, .. } => {
+                error.is_transient() || *error.kind() == ErrorKind::Internal
+            }
+            Failure::Unreachable { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the session that was used is of no use any more.
+    pub fn is_session_over(&self) -> bool {
+        matches!(self, Failure::Server { error, .. } if matches!(error.kind(), ErrorKind::Unauthenticated(_)))
+    }
+
+    /// A name for metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Failure::Invalid(_) => "invalid",
+            Failure::Differs { .. } => "differs",
+            Failure::Busy(_) => "busy",
+            Failure::Unknown { .. } => "unknown_volume",
+            Failure::Full(_) => "full",
+            Failure::NoToken(_) => "no_token",
+            Failure::Login { .. } => "login",
+            Failure::Denied { .. } => "denied",
+            Failure::Missing { .. } => "missing",
+            Failure::Render(_) => "render",
+            Failure::Unreachable { .. } => "unreachable",
+            Failure::Server { .. } => "server",
+            Failure::Foreign(_) | Failure::Target { .. } | Failure::Mount(_) => "mount",
+            Failure::Write(_) => "write",
+            Failure::State(_) => "state",
+            Failure::Task(_) => "internal",
+        }
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Failure::Invalid(_) => Code::InvalidArgument,
+            Failure::Differs { .. } => Code::AlreadyExists,
+            Failure::Busy(_) => Code::Aborted,
+            Failure::Unknown { .. } | Failure::Missing { .. } => Code::NotFound,
+            Failure::Full(_) => Code::ResourceExhausted,
+            Failure::NoToken(_) | Failure::Render(_) | Failure::Foreign(_) => Code::FailedPrecondition,
+            Failure::Login { .. } => Code::Unauthenticated,
+            Failure::Denied { .. } => Code::PermissionDenied,
+            Failure::Unreachable { .. } => Code::Unavailable,
+            Failure::Server { .. }
+            | Failure::Target { .. }
+            | Failure::Mount(_)
+            | Failure::Write(_)
+            | Failure::State(_)
+            | Failure::Task(_) => Code::Internal,
+        }
+    }
+}
+
+impl From<Failure> for Status {
+    fn from(failure: Failure) -> Self {
+        Status::new(failure.code(), failure.to_string())
+    }
+}
+
+impl From<Invalid> for Failure {
+    fn from(invalid: Invalid) -> Self {
+        Failure::Invalid(invalid)
+    }
+}

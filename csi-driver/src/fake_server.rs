@@ -1,0 +1,188 @@
+//! A small real server for the driver's tests: secrets with versions, refusals by name, an off switch, and watches. A
+//! token is good if it begins with `good`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
+use strongroom_client::{Change, ChangeKind, Error, Reason, ResultStream, Secret, SecretBytes};
+use tokio::sync::broadcast;
+use tonic::Status;
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::fetch::{Server, Session};
+
+#[derive(Default)]
+struct State {
+    secrets: BTreeMap<String, (u64, String)>,
+    denied: BTreeSet<String>,
+    down: bool,
+    sessions_over: bool,
+    ends_soon: bool,
+    logins: u32,
+    goodbyes: u32,
+    reads: u32,
+}
+
+/// The server, seen from a test.
+#[derive(Clone)]
+pub(crate) struct FakeServer {
+    state: Arc<Mutex<State>>,
+    changes: broadcast::Sender<Result<Change, Reason>>,
+}
+
+impl Default for FakeServer {
+    fn default() -> Self {
+        Self { state: Arc::default(), changes: broadcast::channel(64).0 }
+    }
+}
+
+/// An error as the real server makes it.
+pub(crate) fn refusal(reason: Reason, details: &[(&str, &str)]) -> Error {
+    let details: HashMap<_, _> = details.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let info = ErrorDetails::with_error_info(reason.as_str(), "strongroom.dev", details);
+    Error::from(Status::with_error_details(reason.code(), "refused", info))
+}
+
+impl FakeServer {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// A new version of a secret that has one key, `value`.
+    pub(crate) fn put(&self, path: &str, value: &str) {
+        let version = {
+            let mut state = self.state();
+            let secret = state.secrets.entry(path.to_owned()).or_default();
+            *secret = (secret.0 + 1, value.to_owned());
+            secret.0
+        };
+        self.tell(ChangeKind::Written, path, version);
+    }
+
+    pub(crate) fn delete(&self, path: &str) {
+        self.state().secrets.remove(path);
+        self.tell(ChangeKind::Deleted, path, 0);
+    }
+
+    /// A change that nobody is told of.
+    pub(crate) fn put_silently(&self, path: &str, value: &str) {
+        let mut state = self.state();
+        let secret = state.secrets.entry(path.to_owned()).or_default();
+        *secret = (secret.0 + 1, value.to_owned());
+    }
+
+    pub(crate) fn tell(&self, kind: ChangeKind, path: &str, version: u64) {
+        let _ = self.changes.send(Ok(Change { kind, path: path.to_owned(), version }));
+    }
+
+    /// Every watch ends with this.
+    pub(crate) fn end_watches(&self, reason: Reason) {
+        let _ = self.changes.send(Err(reason));
+    }
+
+    pub(crate) fn deny(&self, path: &str, denied: bool) {
+        let mut state = self.state();
+        if denied {
+            state.denied.insert(path.to_owned())
+        } else {
+            state.denied.remove(path)
+        };
+    }
+
+    pub(crate) fn set_down(&self, down: bool) {
+        self.state().down = down;
+    }
+
+    pub(crate) fn end_sessions(&self, over: bool) {
+        self.state().sessions_over = over;
+    }
+
+    pub(crate) fn sessions_end_soon(&self) {
+        self.state().ends_soon = true;
+    }
+
+    pub(crate) fn logins(&self) -> u32 {
+        self.state().logins
+    }
+
+    pub(crate) fn goodbyes(&self) -> u32 {
+        self.state().goodbyes
+    }
+
+    pub(crate) fn reads(&self) -> u32 {
+        self.state().reads
+    }
+
+    fn reachable(&self) -> Result<MutexGuard<'_, State>, Error> {
+        let state = self.state();
+        if state.down { Err(Error::from(Status::unavailable("connection refused"))) } else { Ok(state) }
+    }
+}
+
+#[async_trait]
+impl Server for FakeServer {
+    async fn log_in(&self, token: &SecretBytes) -> Result<Box<dyn Session>, Error> {
+        let mut state = self.reachable()?;
+        if !token.expose().starts_with(b"good") {
+            return Err(refusal(Reason::LoginRejected, &[]));
+        }
+        state.logins += 1;
+        Ok(Box::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl Session for FakeServer {
+    async fn read(&self, path: &str, _version: Option<u64>) -> Result<Secret, Error> {
+        let mut state = self.reachable()?;
+        state.reads += 1;
+        if state.sessions_over {
+            return Err(refusal(Reason::TokenExpired, &[]));
+        }
+        if state.denied.contains(path) {
+            return Err(refusal(
+                Reason::PermissionDenied,
+                &[("decision_id", "01j"), ("verb", "read"), ("path", path)],
+            ));
+        }
+        let (version, value) = state.secrets.get(path).ok_or_else(|| refusal(Reason::NotFound, &[]))?;
+        Ok(Secret {
+            path: path.to_owned(),
+            version: *version,
+            values: BTreeMap::from([("value".to_owned(), SecretBytes::from(value.as_bytes()))]),
+            created_at: Timestamp::UNIX_EPOCH,
+            created_by: String::new(),
+            expires_at: None,
+            custom: BTreeMap::new(),
+        })
+    }
+
+    fn watch(&self, paths: Vec<String>) -> ResultStream<Change> {
+        let started = Change { kind: ChangeKind::Started, path: String::new(), version: 0 };
+        let changes = stream::unfold((self.changes.subscribe(), paths), |(mut changes, paths)| async {
+            loop {
+                match changes.recv().await.ok()? {
+                    Ok(change) if change.path.is_empty() || paths.contains(&change.path) => {
+                        return Some((Ok(change), (changes, paths)));
+                    }
+                    Ok(_) => {}
+                    Err(reason) => return Some((Err(refusal(reason, &[])), (changes, Vec::new()))),
+                }
+            }
+        });
+        stream::iter([Ok(started)]).chain(changes).boxed()
+    }
+
+    fn ends_at(&self) -> Option<Timestamp> {
+        self.state().ends_soon.then_some(Timestamp::UNIX_EPOCH)
+    }
+
+    async fn log_out(&self) {
+        self.state().goodbyes += 1;
+    }
+}

@@ -1,0 +1,199 @@
+//! Reading a pod's secrets as that pod. The server is behind a trait, so that everything above can be tried without one.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+use strongroom_client::{
+    Change, ChangeKind, Error, ResultStream, Secret, SecretBytes,
+    volume::{Fetched, Source, Volume},
+};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{failure::Failure, limits};
+
+/// Reads of one volume at once.
+const AT_ONCE: usize = 4;
+
+/// Where secrets come from.
+#[async_trait]
+pub trait Server: Send + Sync {
+    /// A session of the pod whose token this is.
+    async fn log_in(&self, token: &SecretBytes) -> Result<Box<dyn Session>, Error>;
+}
+
+/// A pod, logged in.
+#[async_trait]
+pub trait Session: Send + Sync {
+    /// A version of a secret, or its latest.
+    async fn read(&self, path: &str, version: Option<u64>) -> Result<Secret, Error>;
+
+    /// Changes of these secrets, for as long as the session lives.
+    fn watch(&self, paths: Vec<String>) -> ResultStream<Change>;
+
+    /// When it ends for good, if that is known.
+    fn ends_at(&self) -> Option<Timestamp>;
+
+    /// Ends it.
+    async fn log_out(&self);
+}
+
+/// A session, and news of what a volume reads.
+pub struct Touch {
+    /// Reads.
+    pub session: Box<dyn Session>,
+    /// Tells.
+    pub changes: ResultStream<Change>,
+    /// Whether news are complete from before the first read.
+    pub is_watching: bool,
+}
+
+/// What was read.
+#[derive(Default)]
+pub struct Answer {
+    /// For rendering.
+    pub fetched: Fetched,
+    /// Which versions these are, by path.
+    pub versions: Vec<(String, u64)>,
+}
+
+/// Who asks for what.
+pub struct Question<'a> {
+    /// Who the pod is to the server: `kubernetes/<cluster>/<namespace>/<account>`.
+    pub principal: &'a str,
+    /// The audience of its tokens.
+    pub audience: &'a str,
+    /// What is to be in the volume.
+    pub volume: &'a Volume,
+    /// Places for those who ask at once.
+    pub places: &'a Semaphore,
+}
+
+impl Question<'_> {
+    /// Logs in and begins to watch. The watch stands before anything is read, so that no change falls in between.
+    ///
+    /// # Errors
+    /// [`Failure::Login`].
+    pub async fn log_in(&self, server: &dyn Server, token: &SecretBytes) -> Result<Touch, Failure> {
+        let _place = self.places.acquire().await;
+        let session = server.log_in(token).await.map_err(|error| Failure::Login {
+            principal: self.principal.to_owned(),
+            audience: self.audience.to_owned(),
+            error,
+        })?;
+        let (mut changes, streams) = watch(&*session, self.volume);
+        let is_watching = match timeout(limits::WATCH_START, changes.next()).await {
+            Ok(Some(Ok(change))) => streams == 1 && change.kind == ChangeKind::Started,
+            // Whatever is wrong, the reads will tell it better; or it is slow, and the news come later.
+            Ok(Some(Err(_)) | None) | Err(_) => false,
+        };
+        Ok(Touch { session, changes, is_watching })
+    }
+
+    /// Reads all that the volume needs.
+    ///
+    /// # Errors
+    /// What the server said of the first secret that could not be read.
+    pub async fn read(&self, session: &dyn Session) -> Result<Answer, Failure> {
+        let _place = self.places.acquire().await;
+        let sources = self.volume.sources();
+        let reads: Vec<_> =
+            sources.into_iter().map(|source| self.read_one(session, source.clone())).collect();
+        let mut reads = stream::iter(reads).buffer_unordered(AT_ONCE);
+        let mut answer = Answer::default();
+        while let Some(read) = reads.try_next().await? {
+            if let Some((source, secret)) = read {
+                answer.versions.push((secret.path, secret.version));
+                answer.fetched.insert(source, secret.values);
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Nothing, if it is not there and nobody needs it.
+    async fn read_one(
+        &self,
+        session: &dyn Session,
+        source: Source,
+    ) -> Result<Option<(Source, Secret)>, Failure> {
+        match session.read(source.path(), source.version()).await {
+            Ok(secret) => Ok(Some((source, secret))),
+            Err(error) if error.is_not_found() && self.is_optional(&source) => Ok(None),
+            Err(error) => Err(Failure::reading(self.principal, source.path(), error)),
+        }
+    }
+
+    /// Whether nobody needs it.
+    fn is_optional(&self, source: &Source) -> bool {
+        let mut users = self.volume.entries.iter().filter(|entry| entry.sources().contains(source));
+        users.all(|entry| entry.optional)
+    }
+
+    /// Logs in and reads, again and again while the server cannot be reached and there is patience. A refusal is no
+    /// reason to wait: it is told at once.
+    ///
+    /// # Errors
+    /// A refusal, or [`Failure::Unreachable`].
+    pub async fn ask(
+        &self,
+        server: &dyn Server,
+        token: &SecretBytes,
+        patience: Duration,
+    ) -> Result<(Touch, Answer), Failure> {
+        let began = Instant::now();
+        let mut failures = 0;
+        loop {
+            let failure = match self.log_in(server, token).await {
+                Ok(touch) => match self.read(&*touch.session).await {
+                    Ok(answer) => return Ok((touch, answer)),
+                    Err(failure) => failure,
+                },
+                Err(failure) => failure,
+            };
+            if !failure.is_transient() {
+                return Err(failure);
+            }
+            failures += 1;
+            let pause = pause(failures);
+            let waited = began.elapsed();
+            if waited + pause >= patience {
+                return Err(match failure {
+                    Failure::Login { error, .. } | Failure::Server { error, .. } => {
+                        Failure::Unreachable { waited, error }
+                    }
+                    other => other,
+                });
+            }
+            tracing::debug!(principal = self.principal, error = %failure, "the server is away, trying again");
+            sleep(pause).await;
+        }
+    }
+}
+
+/// One stream for all, and of how many it is made: a watch is of one mount, and a volume may read of several.
+fn watch(session: &dyn Session, volume: &Volume) -> (ResultStream<Change>, usize) {
+    let mut mounts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for path in volume.paths() {
+        let mount = path.split('/').next().unwrap_or_default().to_owned();
+        mounts.entry(mount).or_default().push(path.to_owned());
+    }
+    let streams = mounts.len();
+    (stream::select_all(mounts.into_values().map(|paths| session.watch(paths))).boxed(), streams)
+}
+
+/// Full jitter: anything from zero to a bound that doubles.
+pub fn pause(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    limits::FIRST_PAUSE.saturating_mul(1 << doublings).min(limits::LONGEST_PAUSE).mul_f64(chance())
+}
+
+/// A number in [0, 1), for spreading load.
+pub fn chance() -> f64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    let noise = RandomState::new().build_hasher().finish();
+    f64::from(u32::try_from(noise >> 32).unwrap_or_default()) / f64::from(u32::MAX)
+}

@@ -1,0 +1,210 @@
+//! Strongroom's CSI driver: secrets as files in pods. A node plugin for inline volumes that holds no credential of its
+//! own; each pod's secrets are read with that pod's service-account token.
+//!
+//! [`run`] is the whole driver; the binary only parses arguments and opens sockets. Modules, from the kubelet to the disk:
+//! `node` (thin), `volume` (the request, parsed), `publish` (what is done), `fetch` (from the server), `writer` (to the
+//! files), `mount` (to the tree), `refresh` (what happens to a mounted volume), `state` (beyond a restart).
+
+pub mod config;
+pub mod failure;
+#[cfg(test)]
+mod fake_server;
+pub mod fetch;
+pub mod folder;
+pub mod identity;
+pub mod limits;
+pub mod mount;
+pub mod node;
+pub mod ops;
+pub mod process;
+pub mod provider;
+pub mod publish;
+pub mod refresh;
+pub mod registration;
+pub mod sockets;
+pub mod state;
+pub mod strongroom;
+pub mod telemetry;
+pub mod volume;
+pub mod volumes;
+pub mod wire;
+pub mod writer;
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::watch,
+    task::JoinSet,
+};
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Server, server::Router};
+
+pub use config::{Config, LogFormat};
+pub use sockets::{Socket, SocketError};
+
+use crate::{
+    identity::IdentityService,
+    mount::Linux,
+    node::NodeService,
+    provider::ProviderService,
+    publish::{Driver, Parts},
+    registration::RegistrationService,
+    state::States,
+    strongroom::Strongroom,
+    telemetry::Metrics,
+    wire::{
+        csi::{identity_server::IdentityServer, node_server::NodeServer},
+        provider::csi_driver_provider_server::CsiDriverProviderServer,
+        registration::registration_server::RegistrationServer,
+    },
+};
+
+/// The driver's name: in pods, in the CSIDriver object, in the kubelet's folders.
+pub const DRIVER_NAME: &str = "csi.strongroom.dev";
+
+/// Why the driver could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The plain port.
+    #[error("the ops port: {0}")]
+    Ops(io::Error),
+    /// The system cannot do what is needed.
+    #[error("mounting a tmpfs: {0}")]
+    Mount(io::Error),
+    /// The state folder.
+    #[error("the state folder {path}: {cause}")]
+    State {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        cause: io::Error,
+    },
+    /// What an earlier life left.
+    #[error("recovering: {0}")]
+    Recover(String),
+    /// A fault of ours.
+    #[error("metrics: {0}")]
+    Metrics(#[from] telemetry::MetricsError),
+    /// While serving.
+    #[error("serving: {0}")]
+    Serve(#[from] tonic::transport::Error),
+    /// The kubelet refused the driver.
+    #[error("the kubelet refused to register this driver: {0}")]
+    Registration(String),
+    /// A task ended that must not.
+    #[error("a task of the driver failed: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// Everything the driver listens on.
+pub struct Listeners {
+    /// CSI.
+    pub csi: Socket,
+    /// The kubelet's registration.
+    pub registration: Socket,
+    /// The plain port.
+    pub ops: TcpListener,
+    /// The Secrets Store CSI driver.
+    pub provider: Option<Socket>,
+}
+
+impl Listeners {
+    /// Opens what the configuration names.
+    ///
+    /// # Errors
+    /// The first that could not be opened.
+    pub async fn bind(config: &Config) -> Result<Self, RunError> {
+        Ok(Self {
+            csi: Socket::bind(&config.endpoint)?,
+            ops: TcpListener::bind(config.ops_address).await.map_err(RunError::Ops)?,
+            provider: config.provider_socket.as_deref().map(Socket::bind).transpose()?,
+            // The last one: the kubelet calls as soon as it sees it.
+            registration: Socket::bind(&config.registration_socket())?,
+        })
+    }
+}
+
+/// Serves until `stop`; mounted volumes stay mounted.
+///
+/// # Errors
+/// It could not start, or something that must go on did not.
+pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) -> Result<(), RunError> {
+    let metrics = Arc::new(Metrics::new()?);
+    let driver = build(&config, Arc::clone(&metrics))?;
+    driver.recover().map_err(|failure| RunError::Recover(failure.to_string()))?;
+
+    let (refused, mut refusals) = watch::channel(None);
+    let registration = RegistrationService::new(&config.kubelet_endpoint(), metrics, refused);
+    let node = NodeService { driver: Arc::clone(&driver), node_id: config.node_name.clone() };
+    let (csi, _csi_file) = listeners.csi.into_parts();
+    let (registration_socket, registration_file) = listeners.registration.into_parts();
+
+    let mut tasks: JoinSet<Result<(), RunError>> = JoinSet::new();
+    let services = Server::builder()
+        .add_service(IdentityServer::new(IdentityService))
+        .add_service(NodeServer::new(node).max_decoding_message_size(limits::REQUEST_BYTES));
+    tasks.spawn(serve(services, csi, stop.clone()));
+    let services = Server::builder().add_service(RegistrationServer::new(registration));
+    tasks.spawn(serve(services, registration_socket, stop.clone()));
+    let ops = listeners.ops.local_addr().map(|address| address.to_string()).ok();
+    let serving = ops::serve(listeners.ops, Arc::clone(&driver), stop.clone());
+    tasks.spawn(async move { serving.await.map_err(RunError::Ops) });
+    let _provider_file = listeners.provider.map(|socket| {
+        let (provider, file) = socket.into_parts();
+        let service = CsiDriverProviderServer::new(ProviderService { driver: Arc::clone(&driver) })
+            .max_decoding_message_size(limits::REQUEST_BYTES)
+            .max_encoding_message_size(limits::PROVIDER_RESPONSE_BYTES);
+        tasks.spawn(serve(Server::builder().add_service(service), provider, stop.clone()));
+        file
+    });
+
+    tracing::info!(node = config.node_name, server = config.server, ops, "serving");
+    let mut outcome = Ok(());
+    tokio::select! {
+        () = stop.cancelled() => {}
+        Ok(refusal) = refusals.wait_for(Option::is_some) => {
+            outcome = Err(RunError::Registration(refusal.clone().unwrap_or_default()));
+        }
+        Some(ended) = tasks.join_next() => outcome = ended.map_err(RunError::from).and_then(|result| result),
+    }
+    // The kubelet takes the driver off its list before the driver stops to answer.
+    drop(registration_file);
+    stop.cancel();
+    let drained = tokio::time::timeout(limits::DRAIN, async {
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended.map_err(RunError::from).and_then(|result| result) {
+                tracing::error!(%error, "a part of the driver failed");
+            }
+        }
+    });
+    if drained.await.is_err() {
+        tracing::warn!(seconds = limits::DRAIN.as_secs(), "some calls did not finish in time");
+    }
+    driver.stop().await;
+    outcome
+}
+
+fn build(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Driver>, RunError> {
+    let path = config.state_dir();
+    let states = States::open(&path).map_err(|cause| RunError::State { path, cause })?;
+    Ok(Driver::new(Parts {
+        kubelet_root: config.kubelet_root.clone(),
+        cluster: config.cluster.clone(),
+        audience: config.audience.clone(),
+        patience: config.patience(),
+        server: Arc::new(Strongroom::new(config.clone())),
+        mounter: Arc::new(Linux::probe().map_err(RunError::Mount)?),
+        states,
+        metrics,
+    }))
+}
+
+async fn serve(services: Router, listener: UnixListener, stop: CancellationToken) -> Result<(), RunError> {
+    let incoming = UnixListenerStream::new(listener);
+    Ok(services.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await?)
+}

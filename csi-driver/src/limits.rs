@@ -1,0 +1,57 @@
+//! The driver's limits in one place, each with its reason. Those of a volume's description (entries, files, bytes) are in
+//! `strongroom_client::volume`.
+
+use std::time::Duration;
+
+/// Longest path of a Unix socket: the kernel's `sun_path` has 108 bytes, one of them for the end.
+pub const SOCKET_PATH_BYTES: usize = 107;
+/// Longest volume id. The specification allows 128 bytes; some orchestrators use more.
+pub const VOLUME_ID_BYTES: usize = 256;
+/// Longest target path: PATH_MAX, less what is appended to it.
+pub const TARGET_BYTES: usize = 3840;
+/// Volumes of one node; kubelets stop at some hundred pods.
+pub const VOLUMES: usize = 4096;
+/// Size of a volume's tmpfs: two generations of 4 MiB stand beside each other during a swap, and small files take a page.
+/// A limit, not a reservation.
+pub const TMPFS_BYTES: u64 = 16 << 20;
+/// Files, folders and links of a volume's tmpfs: two generations of 256 files, each at most 8 folders deep, and links.
+pub const TMPFS_INODES: u64 = 8192;
+/// Entries looked at in one folder of a volume before the driver gives up: more than the tmpfs can hold.
+pub const FOLDER_ENTRIES: usize = 16_384;
+/// Depth of folders in a volume: a generation, and 8 segments of a file's name.
+pub const FOLDER_DEPTH: usize = 12;
+/// Largest message of the kubelet: a pod's attributes are within an object of 1.5 MiB.
+pub const REQUEST_BYTES: usize = 2 << 20;
+/// Largest answer to the Secrets Store CSI driver; what that driver takes by default.
+pub const PROVIDER_RESPONSE_BYTES: usize = 4 << 20;
+/// Longest projected token, as the server has it.
+pub const TOKEN_BYTES: usize = 8 << 10;
+/// Largest state file.
+pub const STATE_BYTES: u64 = 64 << 10;
+/// How long a first publish waits for a server that cannot be reached. The kubelet gives a call 120 s, and after a
+/// failed one may take two more minutes to try again.
+pub const PATIENCE: Duration = Duration::from_secs(100);
+/// The longest a single request to the server may take within that time.
+pub const REQUEST: Duration = Duration::from_secs(10);
+/// How long a watch may take to stand before a publish reads without it.
+pub const WATCH_START: Duration = Duration::from_secs(3);
+/// Publishes and refreshes at work with the server at once: a node full of pods that comes back does not arrive as one.
+pub const FETCHES: usize = 32;
+/// Sessions on one connection: the server takes 100 streams of a connection, a session holds one for its watch.
+pub const SESSIONS_PER_CONNECTION: usize = 64;
+/// First and longest pause between two attempts; each is drawn from zero to its bound.
+pub const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// See [`FIRST_PAUSE`].
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// After a gap in the watch, volumes read again within this time, each at its own moment.
+pub const RESYNC_SPREAD: Duration = Duration::from_secs(2);
+/// How long the files of the last generation stay, for a reader that is on its way to one of them.
+pub const SWEEP_AFTER: Duration = Duration::from_secs(5);
+/// For the goodbye of a session after its volume is gone.
+pub const LOGOUT: Duration = Duration::from_secs(5);
+/// How long a stop waits for calls at work; below the 30 s Kubernetes gives a pod.
+pub const DRAIN: Duration = Duration::from_secs(10);
+/// A volume that was not in touch with the server for so long logs in anew with the next token.
+pub const NEW_LOGIN_AFTER: Duration = Duration::from_secs(45);
+/// A session that ends for good within this time is replaced when a token is at hand: longer than two republishes.
+pub const SESSION_REMAINDER: Duration = Duration::from_secs(240);

@@ -1,0 +1,320 @@
+//! Looking after a mounted volume: one task per volume holds the pod's session and its watch, and brings a changed secret
+//! to the disk at once. What cannot be renewed stays as it is: a pod keeps its last content whatever happens here.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::{FutureExt, StreamExt};
+use jiff::Timestamp;
+use strongroom_client::{Change, ChangeKind, SecretBytes, volume::Volume};
+use tokio::{
+    sync::Notify,
+    task::AbortHandle,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    failure::Failure,
+    fetch::{Session, Touch, chance, pause},
+    limits,
+    publish::Driver,
+    telemetry::Doing,
+    volumes::Mounted,
+    writer::Outcome,
+};
+
+/// The task's end of a volume: drop it to stop the task, which says goodbye to the server on its own.
+pub struct Follower {
+    inbox: Arc<Inbox>,
+    task: AbortHandle,
+    _stop: DropGuard,
+}
+
+/// The pod's newest token, until it is taken.
+#[derive(Default)]
+struct Inbox {
+    token: Mutex<Option<SecretBytes>>,
+    arrived: Notify,
+}
+
+impl Inbox {
+    fn put(&self, token: SecretBytes) {
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
+        self.arrived.notify_one();
+    }
+
+    async fn take(&self) -> SecretBytes {
+        loop {
+            let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).take();
+            match token {
+                Some(token) => return token,
+                None => self.arrived.notified().await,
+            }
+        }
+    }
+}
+
+impl Follower {
+    /// Starts to look after `mounted`; without a touch, as after a restart, it waits for a token first.
+    pub fn start(driver: &Arc<Driver>, mounted: &Arc<Mounted>, volume: Volume, touch: Option<Touch>) -> Self {
+        let (inbox, stop) = (Arc::new(Inbox::default()), CancellationToken::new());
+        let following = Following {
+            driver: Arc::clone(driver),
+            mounted: Arc::clone(mounted),
+            principal: driver.principal(&mounted.record.pod),
+            volume,
+            sweep_at: touch.as_ref().map(|_| Instant::now() + limits::SWEEP_AFTER),
+            lost_since: None,
+        };
+        let task = driver.tasks().spawn(following.run(touch, Arc::clone(&inbox), stop.clone()));
+        Self { inbox, task: task.abort_handle(), _stop: stop.drop_guard() }
+    }
+
+    /// Whether nobody is at work any more: a fault of ours ended the task.
+    pub fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// The kubelet brought a fresh token. It is used if the session needs it, and forgotten if not.
+    pub fn token(&self, token: SecretBytes) {
+        self.inbox.put(token);
+    }
+}
+
+/// The task.
+struct Following {
+    driver: Arc<Driver>,
+    mounted: Arc<Mounted>,
+    principal: String,
+    volume: Volume,
+    /// When the files of the last generation are to go.
+    sweep_at: Option<Instant>,
+    /// Since when the watch is down.
+    lost_since: Option<Instant>,
+}
+
+/// What woke the task.
+enum Woken {
+    Stop,
+    Token(SecretBytes),
+    Change(Change),
+    /// The watch has ended, with the server's reason if it gave one.
+    Ended(Option<strongroom_client::Error>),
+    Sweep,
+}
+
+impl Following {
+    async fn run(mut self, mut touch: Option<Touch>, inbox: Arc<Inbox>, stop: CancellationToken) {
+        if let Some(Touch { is_watching: false, session, .. }) = &touch
+            && !self.reconcile(&**session, None, &stop).await
+        {
+            touch = None;
+        }
+        loop {
+            match self.wait(&mut touch, &inbox, &stop).await {
+                Woken::Stop => break,
+                Woken::Sweep => self.sweep().await,
+                Woken::Token(token) => {
+                    if self.wants_login(touch.as_ref())
+                        && let Some(new) = self.log_in(&token, &stop).await
+                        && let Some(old) = touch.replace(new)
+                    {
+                        say_goodbye(old).await;
+                    }
+                }
+                Woken::Change(change) => {
+                    if let Some(held) = &mut touch
+                        && !self.on(change, held, &stop).await
+                    {
+                        touch = None;
+                    }
+                }
+                Woken::Ended(error) => {
+                    let why =
+                        error.map_or_else(|| "the server ended it".to_owned(), |error| error.to_string());
+                    self.trouble(&format!("the watch of its secrets ended: {why}"), "watch");
+                    touch = None;
+                }
+            }
+        }
+        if let Some(touch) = touch {
+            say_goodbye(touch).await;
+        }
+    }
+
+    async fn wait(&self, touch: &mut Option<Touch>, inbox: &Inbox, stop: &CancellationToken) -> Woken {
+        let sweep = async {
+            match self.sweep_at {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let change = async {
+            match touch {
+                Some(touch) => touch.changes.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Woken::Stop,
+            change = change => match change {
+                Some(Ok(change)) => Woken::Change(change),
+                Some(Err(error)) => Woken::Ended(Some(error)),
+                None => Woken::Ended(None),
+            },
+            token = inbox.take() => Woken::Token(token),
+            () = sweep => Woken::Sweep,
+        }
+    }
+
+    /// No login while the session is good: the kubelet brings a token every minute or so.
+    fn wants_login(&self, touch: Option<&Touch>) -> bool {
+        let Some(touch) = touch else { return true };
+        let ends_soon = touch.session.ends_at().is_some_and(|end| {
+            let left = end.as_second().saturating_sub(Timestamp::now().as_second());
+            left < i64::try_from(limits::SESSION_REMAINDER.as_secs()).unwrap_or(i64::MAX)
+        });
+        ends_soon || self.lost_since.is_some_and(|since| since.elapsed() > limits::NEW_LOGIN_AFTER)
+    }
+
+    /// A new session, and whatever changed while there was none.
+    async fn log_in(&mut self, token: &SecretBytes, stop: &CancellationToken) -> Option<Touch> {
+        let question = self.driver.question(&self.principal, &self.volume);
+        let touch = match question.log_in(self.driver.server(), token).await {
+            Ok(touch) => touch,
+            Err(failure) => {
+                self.trouble(&failure.to_string(), failure.reason());
+                return None;
+            }
+        };
+        self.driver.metrics().logged_in();
+        self.lost_since = None;
+        self.reconcile(&*touch.session, None, stop).await.then_some(touch)
+    }
+
+    /// `false` if the session is over.
+    async fn on(&mut self, change: Change, touch: &mut Touch, stop: &CancellationToken) -> bool {
+        match change.kind {
+            ChangeKind::Metadata | ChangeKind::Other => true,
+            ChangeKind::Interrupted => {
+                self.lost_since.get_or_insert_with(Instant::now);
+                self.trouble("the connection to the server is lost, its content may be outdated", "watch");
+                true
+            }
+            // Everybody on this node, and on all others, may have had the same gap.
+            ChangeKind::Started | ChangeKind::Resync => {
+                self.lost_since = None;
+                let spread = limits::RESYNC_SPREAD.mul_f64(chance());
+                tokio::select! {
+                    () = stop.cancelled() => return true,
+                    () = sleep(spread) => {}
+                }
+                self.reconcile(&*touch.session, None, stop).await
+            }
+            _ => {
+                let heard = Instant::now();
+                self.skip_ready(touch);
+                self.reconcile(&*touch.session, Some(heard), stop).await
+            }
+        }
+    }
+
+    /// One look covers all changes that were told by now. What ends or interrupts the watch is told again later.
+    fn skip_ready(&mut self, touch: &mut Touch) {
+        let Touch { changes, .. } = touch;
+        for _ in 0..limits::FETCHES {
+            let told = changes.next().now_or_never();
+            match told {
+                Some(Some(Ok(Change { kind: ChangeKind::Interrupted, .. }))) => {
+                    self.lost_since.get_or_insert_with(Instant::now);
+                    return;
+                }
+                Some(Some(Ok(_))) => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// Reads everything and writes what is new; tries again while the server is away. `false` if the session is over.
+    async fn reconcile(
+        &mut self,
+        session: &dyn Session,
+        heard: Option<Instant>,
+        stop: &CancellationToken,
+    ) -> bool {
+        let mut failures = 0;
+        loop {
+            let failure = match self.refresh(session, heard).await {
+                Ok(()) => return true,
+                Err(failure) => failure,
+            };
+            self.trouble(&failure.to_string(), failure.reason());
+            if failure.is_session_over() {
+                return false;
+            }
+            if !failure.is_transient() {
+                return true;
+            }
+            failures += 1;
+            tokio::select! {
+                () = stop.cancelled() => return true,
+                () = sleep(pause(failures)) => {}
+            }
+        }
+    }
+
+    async fn refresh(&mut self, session: &dyn Session, heard: Option<Instant>) -> Result<(), Failure> {
+        let answer = self.driver.question(&self.principal, &self.volume).read(session).await?;
+        let outcome = self.driver.rewrite(&self.mounted, &self.volume, &answer.fetched).await?;
+        let changed = outcome == Outcome::Written;
+        self.driver.metrics().refreshed(changed);
+        if self.lost_since.is_none() {
+            self.mounted.is_current();
+        }
+        if changed {
+            self.sweep_at = Some(Instant::now() + limits::SWEEP_AFTER);
+            let took = heard.map(|heard| heard.elapsed());
+            if let Some(took) = took {
+                self.driver.metrics().change_on_disk(took);
+            }
+            tracing::info!(
+                volume = %self.mounted.record.volume,
+                pod = %self.mounted.record.pod,
+                milliseconds = took.map(|took| took.as_millis()),
+                "refreshed"
+            );
+        }
+        Ok(())
+    }
+
+    async fn sweep(&mut self) {
+        self.sweep_at = None;
+        if let Err(failure) = self.driver.sweep(&self.mounted).await {
+            self.driver.metrics().failed(Doing::Refresh, failure.reason());
+            tracing::warn!(volume = %self.mounted.record.volume, %failure, "old files could not be removed");
+        }
+    }
+
+    /// Content stays; who asks is told. The log says it once: an outage is many attempts of many volumes.
+    fn trouble(&self, why: &str, reason: &'static str) {
+        self.driver.metrics().failed(Doing::Refresh, reason);
+        if self.mounted.is_in_trouble(why) {
+            tracing::warn!(
+                volume = %self.mounted.record.volume,
+                pod = %self.mounted.record.pod,
+                reason,
+                why,
+                "the volume keeps its last content"
+            );
+        }
+    }
+}
+
+/// Ends a session without holding anything up.
+pub(crate) async fn say_goodbye(touch: Touch) {
+    let Touch { session, changes, .. } = touch;
+    drop(changes);
+    // It ends by itself where nobody listens.
+    let _: Result<(), _> = timeout(limits::LOGOUT, session.log_out()).await;
+}

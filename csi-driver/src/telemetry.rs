@@ -1,0 +1,252 @@
+//! The log and the metrics. No path, principal or secret is ever a label, and the log has no field for a secret.
+
+use std::time::Duration;
+
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::LogFormat;
+
+/// The log could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("the log cannot be started: {0}")]
+pub struct LogError(String);
+
+/// Starts the log on standard error.
+///
+/// # Errors
+/// A bad level, or a second start.
+pub fn init_log(format: LogFormat, level: &str) -> Result<(), LogError> {
+    let filter = EnvFilter::try_new(level).map_err(|e| LogError(e.to_string()))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+        LogFormat::Text => log.try_init(),
+    }
+    .map_err(|e| LogError(e.to_string()))
+}
+
+/// Two metrics of one name: a fault of ours.
+pub type MetricsError = prometheus::Error;
+
+/// What the driver was doing when something failed. The label of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doing {
+    /// A first mount.
+    Publish,
+    /// New content for a mounted volume.
+    Refresh,
+    /// The end of a volume.
+    Unpublish,
+    /// A call of the Secrets Store CSI driver.
+    Provide,
+}
+
+impl Doing {
+    /// As a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Doing::Publish => "publish",
+            Doing::Refresh => "refresh",
+            Doing::Unpublish => "unpublish",
+            Doing::Provide => "provide",
+        }
+    }
+}
+
+/// What the driver measures of itself.
+pub struct Metrics {
+    registry: Registry,
+    publishes: IntCounter,
+    republishes: IntCounter,
+    unpublishes: IntCounter,
+    refreshes: IntCounterVec,
+    provided: IntCounter,
+    failures: IntCounterVec,
+    logins: IntCounter,
+    volumes: IntGauge,
+    abnormal: IntGauge,
+    stale: IntGauge,
+    registered: IntGauge,
+    publish_seconds: Histogram,
+    write_seconds: Histogram,
+    change_seconds: Histogram,
+}
+
+impl Metrics {
+    /// All at zero.
+    ///
+    /// # Errors
+    /// Two metrics of one name: a fault of ours.
+    pub fn new() -> Result<Self, MetricsError> {
+        let counters = |name, help, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
+        let seconds = |name, help| Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets()));
+        let metrics = Self {
+            registry: Registry::new(),
+            publishes: IntCounter::new("strongroom_csi_publishes_total", "Volumes mounted")?,
+            republishes: IntCounter::new(
+                "strongroom_csi_republishes_total",
+                "Calls of the kubelet for mounted volumes",
+            )?,
+            unpublishes: IntCounter::new("strongroom_csi_unpublishes_total", "Volumes removed")?,
+            refreshes: counters(
+                "strongroom_csi_refreshes_total",
+                "Mounted volumes read again, by whether anything was new",
+                &["content"],
+            )?,
+            provided: IntCounter::new(
+                "strongroom_csi_provided_total",
+                "Mounts served for the Secrets Store CSI driver",
+            )?,
+            failures: counters(
+                "strongroom_csi_failures_total",
+                "What failed, by what was being done and why",
+                &["doing", "reason"],
+            )?,
+            logins: IntCounter::new("strongroom_csi_logins_total", "Sessions opened for pods")?,
+            volumes: IntGauge::new("strongroom_csi_volumes", "Volumes mounted now")?,
+            abnormal: IntGauge::new(
+                "strongroom_csi_volumes_abnormal",
+                "Mounted volumes whose content may be outdated, or whose secrets are gone",
+            )?,
+            stale: IntGauge::new(
+                "strongroom_csi_oldest_content_seconds",
+                "For how long the mounted volume that is worst off has not been known to be current; 0 while all are",
+            )?,
+            registered: IntGauge::new(
+                "strongroom_csi_registered",
+                "1 once the kubelet has registered the driver",
+            )?,
+            publish_seconds: seconds(
+                "strongroom_csi_publish_seconds",
+                "From the kubelet's call to the mounted volume, waiting for the server included",
+            )?,
+            write_seconds: seconds(
+                "strongroom_csi_mount_seconds",
+                "The part of a publish that is the driver's own: tmpfs, files, state, mount",
+            )?,
+            change_seconds: seconds(
+                "strongroom_csi_change_seconds",
+                "From the news of a changed secret to its new content on the pod's disk",
+            )?,
+        };
+        metrics.register()?;
+        Ok(metrics)
+    }
+
+    fn register(&self) -> Result<(), MetricsError> {
+        let all: [Box<dyn prometheus::core::Collector>; 14] = [
+            Box::new(self.publishes.clone()),
+            Box::new(self.republishes.clone()),
+            Box::new(self.unpublishes.clone()),
+            Box::new(self.refreshes.clone()),
+            Box::new(self.provided.clone()),
+            Box::new(self.failures.clone()),
+            Box::new(self.logins.clone()),
+            Box::new(self.volumes.clone()),
+            Box::new(self.abnormal.clone()),
+            Box::new(self.stale.clone()),
+            Box::new(self.registered.clone()),
+            Box::new(self.publish_seconds.clone()),
+            Box::new(self.write_seconds.clone()),
+            Box::new(self.change_seconds.clone()),
+        ];
+        all.into_iter().try_for_each(|metric| self.registry.register(metric))
+    }
+
+    /// A volume is mounted; `own` is what of it was not waiting for the server.
+    pub fn published(&self, took: Duration, own: Duration) {
+        self.publishes.inc();
+        self.publish_seconds.observe(took.as_secs_f64());
+        self.write_seconds.observe(own.as_secs_f64());
+    }
+
+    /// The kubelet asked for a volume that is mounted.
+    pub fn republished(&self) {
+        self.republishes.inc();
+    }
+
+    /// A volume is gone.
+    pub fn unpublished(&self) {
+        self.unpublishes.inc();
+    }
+
+    /// A mounted volume was read again.
+    pub fn refreshed(&self, changed: bool) {
+        self.refreshes.with_label_values(&[if changed { "new" } else { "same" }]).inc();
+    }
+
+    /// A change that was told reached the disk.
+    pub fn change_on_disk(&self, took: Duration) {
+        self.change_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A mount for the Secrets Store CSI driver was served.
+    pub fn provided(&self) {
+        self.provided.inc();
+    }
+
+    /// `reason` is a name of ours, never what somebody sent.
+    pub fn failed(&self, doing: Doing, reason: &'static str) {
+        self.failures.with_label_values(&[doing.as_str(), reason]).inc();
+    }
+
+    /// A session was opened.
+    pub fn logged_in(&self) {
+        self.logins.inc();
+    }
+
+    /// The kubelet has said how registration went.
+    pub fn set_registered(&self, registered: bool) {
+        self.registered.set(registered.into());
+    }
+
+    /// Whether it did.
+    pub fn is_registered(&self) -> bool {
+        self.registered.get() == 1
+    }
+
+    /// The volumes, as they are when somebody asks.
+    pub fn set_volumes(&self, mounted: usize, abnormal: usize, stale: Duration) {
+        self.volumes.set(mounted.try_into().unwrap_or(i64::MAX));
+        self.abnormal.set(abnormal.try_into().unwrap_or(i64::MAX));
+        self.stale.set(stale.as_secs().try_into().unwrap_or(i64::MAX));
+    }
+
+    /// All of it in the text format of Prometheus.
+    pub fn render(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+}
+
+/// Half a millisecond (writing a few files) to 100 seconds (the patience of a first publish).
+fn buckets() -> Vec<f64> {
+    vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 100.0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renders_what_was_measured() {
+        let metrics = Metrics::new().unwrap();
+        metrics.published(Duration::from_millis(12), Duration::from_millis(2));
+        metrics.failed(Doing::Refresh, "denied");
+        metrics.refreshed(true);
+        metrics.set_volumes(3, 1, Duration::from_secs(70));
+        let text = metrics.render();
+        for line in [
+            "strongroom_csi_publishes_total 1",
+            "strongroom_csi_failures_total{doing=\"refresh\",reason=\"denied\"} 1",
+            "strongroom_csi_refreshes_total{content=\"new\"} 1",
+            "strongroom_csi_volumes 3",
+            "strongroom_csi_oldest_content_seconds 70",
+            "strongroom_csi_publish_seconds_bucket{le=\"0.025\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+    }
+}

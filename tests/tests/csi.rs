@@ -1,0 +1,623 @@
+//! Pods get their secrets as files: the real driver against the real server, with a fake Kubernetes API behind it and the
+//! kubelet's side of the sockets played by the test.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test ends at the first surprise"
+)]
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    time::{Duration, Instant},
+};
+
+use strongroom_client::{Client, SealKind, SecretBytes};
+use strongroom_csi::wire::csi::{
+    GetPluginCapabilitiesRequest, GetPluginInfoRequest, NodeGetCapabilitiesRequest, NodeGetInfoRequest,
+    NodePublishVolumeRequest, NodeUnpublishVolumeRequest, ProbeRequest, VolumeCapability,
+    identity_client::IdentityClient,
+    node_client::NodeClient,
+    node_service_capability::Type,
+    volume_capability::{AccessType, BlockVolume, MountVolume},
+};
+use strongroom_tests::{
+    fake_kubernetes::{FakeKubernetes, Pod},
+    node::{Kubelet, Node, Volume},
+    server::{Options, Server, pause},
+    world::{World, http_get, until},
+};
+use tempfile::TempDir;
+use tonic::Code;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DB: &str = "secret/apps/shop/db";
+const SECRETS: &str = "- path: secret/apps/{{namespace}}/db\n";
+const POLICY: &str = r#"
+kind: Role
+name: own
+rules:
+- paths: ["secret/apps/{{namespace}}/**"]
+  verbs: [read, list]
+---
+kind: Binding
+name: own
+role: own
+subjects:
+- serviceAccount: {cluster: main, namespace: shop, name: web}
+"#;
+const POLICY_FOR_BATCH: &str = r#"
+kind: Binding
+name: batch
+role: own
+subjects:
+- serviceAccount: {cluster: main, namespace: shop, name: batch}
+"#;
+
+/// A cluster of one node: server, API, driver.
+struct Cluster {
+    kubernetes: FakeKubernetes,
+    world: World,
+    node: Node,
+    root: Client,
+    _home: TempDir,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    async fn start_with(arguments: &[&str]) -> Self {
+        let kubernetes = FakeKubernetes::start().await.unwrap();
+        let config = kubernetes.config_toml("main");
+        let world =
+            World::open_with(SealKind::File, &Options { config, ..Options::default() }).await.unwrap();
+        world.apply(POLICY).await.unwrap();
+        let root = world.root().await.unwrap();
+        let home = tempfile::tempdir().unwrap();
+        let node = Node::start(home.path(), &world.server, arguments).unwrap();
+        let cluster = Self { kubernetes, world, node, root, _home: home };
+        cluster.put("one").await;
+        cluster
+    }
+
+    async fn kubelet(&self) -> Kubelet {
+        Kubelet::new(self.node.channel().await.unwrap())
+    }
+
+    async fn put(&self, password: &str) {
+        let put = self.root.put(DB).value("password", SecretBytes::from(password.as_bytes()));
+        put.value("user", SecretBytes::from(b"shop".as_slice())).send().await.unwrap();
+    }
+
+    fn token(&self, pod: &Pod) -> String {
+        self.kubernetes.token(pod, "strongroom", HOUR)
+    }
+
+    /// A pod of the account `web` with the volume that most tests use.
+    fn pod(&self, name: &str) -> (Pod, Volume) {
+        let pod = self.kubernetes.create_pod("shop", "web", name);
+        let volume = self.node.volume(&pod, "secrets", SECRETS).unwrap();
+        (pod, volume)
+    }
+
+    fn is_clean(&self) {
+        assert_eq!(self.node.leftovers().unwrap(), Vec::<String>::new());
+    }
+}
+
+/// Real mounts need root. CI is root, and does not skip in silence.
+fn may_mount() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    assert!(root || std::env::var_os("CI").is_none(), "CI runs the mount tests, so it runs them as root");
+    if !root {
+        println!("not root: nothing was tried");
+    }
+    root
+}
+
+async fn eventually(what: &str, mut so: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !so().await {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_gets_its_secrets_as_files_and_leaves_nothing() {
+    if !may_mount() {
+        return;
+    }
+    let cluster = Cluster::start().await;
+    let kubelet = cluster.kubelet().await;
+    let secrets = r#"
+- path: secret/apps/shop/db
+  dir: db
+- path: secret/apps/shop/db
+  template: {database.url: "postgres://{{user}}:{{password}}@db"}
+  mode: "0400"
+- path: secret/apps/shop/nothing
+  optional: true
+"#;
+    let pod = cluster.kubernetes.create_pod("shop", "web", "web-0");
+    let volume = Volume { group: "2000".into(), ..cluster.node.volume(&pod, "secrets", secrets).unwrap() };
+    let token = cluster.token(&pod);
+    kubelet.publish(volume.publish(&token)).await.unwrap();
+    assert_eq!((volume.read("db/user").as_str(), volume.read("db/password").as_str()), ("shop", "one"));
+    assert_eq!(volume.read("database.url"), "postgres://shop:one@db");
+    let file = |name: &str| fs::metadata(volume.target.join(name)).unwrap();
+    assert_eq!((file("db/user").mode() & 0o7777, file("db/user").gid()), (0o440, 2000));
+    assert_eq!(file("database.url").mode() & 0o7777, 0o400);
+    assert_eq!((file("").mode() & 0o7777, file("").gid()), (0o750, 2000));
+
+    // The same call again, as every minute, and with the token elsewhere.
+    kubelet.publish(volume.publish_with_secrets(&token)).await.unwrap();
+    let stats = kubelet.stats(&volume).await.unwrap();
+    assert_eq!(stats.usage.len(), 2);
+    assert!(stats.usage.iter().all(|usage| usage.total >= usage.used && usage.used > 0), "{stats:?}");
+    assert_eq!(kubelet.condition(&volume).await.unwrap(), (false, "the content is current".into()));
+
+    let log = cluster.node.log();
+    assert_eq!(log.matches("\"published\"").count(), 1, "{log}");
+    assert!(!log.contains(&token) && !log.contains("postgres://"), "{log}");
+    kubelet.unpublish(volume.unpublish()).await.unwrap();
+    kubelet.unpublish(volume.unpublish()).await.unwrap();
+    cluster.is_clean();
+    assert_eq!(kubelet.stats(&volume).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_reaches_the_disk_in_well_under_a_second() {
+    if !may_mount() {
+        return;
+    }
+    let cluster = Cluster::start().await;
+    let kubelet = cluster.kubelet().await;
+    let (pod, volume) = cluster.pod("web-0");
+    kubelet.publish(volume.publish(&cluster.token(&pod))).await.unwrap();
+    let mut times = Vec::new();
+    for round in 0..50 {
+        let value = format!("value-{round}");
+        let began = Instant::now();
+        cluster.put(&value).await;
+        until("the new content", || volume.read("password") == value).unwrap();
+        times.push(began.elapsed());
+    }
+    times.sort();
+    println!("rotation, put to new content: p50 {:?}, p99 {:?}", times[25], times[49]);
+    assert!(times[49] < Duration::from_secs(1), "{:?}", times[49]);
+    assert_eq!(metric(&cluster.node, "strongroom_csi_logins_total"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_names_what_is_missing_and_the_pod_starts_when_it_is_there() {
+    if !may_mount() {
+        return;
+    }
+    let cluster = Cluster::start().await;
+    let kubelet = cluster.kubelet().await;
+    let pod = cluster.kubernetes.create_pod("shop", "batch", "job-0");
+    let volume = cluster.node.volume(&pod, "secrets", SECRETS).unwrap();
+    let token = cluster.token(&pod);
+    let refused = kubelet.publish(volume.publish(&token)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    for part in
+        ["kubernetes/main/shop/batch may not read secret/apps/shop/db", "ask for a role", "strongroom can-i"]
+    {
+        assert!(refused.message().contains(part), "{part} is missing in {}", refused.message());
+    }
+    cluster.is_clean();
+    cluster.world.apply(POLICY_FOR_BATCH).await.unwrap();
+    kubelet.publish(volume.publish(&token)).await.unwrap();
+    assert_eq!(volume.read("password"), "one");
+
+    // Nobody else's token works, and none of it is repeated.
+    let (_, other) = cluster.pod("web-1");
+    let forged = format!("{}x", &token[..token.len() - 1]);
+    for token in [forged, cluster.kubernetes.token(&pod, "vault", HOUR), "nonsense".to_owned()] {
+        let refused = kubelet.publish(other.publish(&token)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
+        assert!(refused.message().contains("refused the login of kubernetes/main/shop/web"), "{refused}");
+        assert!(!refused.message().contains(&token) && !cluster.node.log().contains(&token));
+    }
+    let missing = cluster.node.volume(&pod, "more", "- path: secret/apps/shop/nothing\n").unwrap();
+    let refused = kubelet.publish(missing.publish(&token)).await.unwrap_err();
+    assert!(refused.message().starts_with("secret/apps/shop/nothing: not found"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_takes_nothing_from_running_pods_and_new_ones_wait() {
+    if !may_mount() {
+        return;
+    }
+    let cluster = Cluster::start().await;
+    let kubelet = cluster.kubelet().await;
+    let (pod, volume) = cluster.pod("web-0");
+    let (late, waiting) = cluster.pod("web-1");
+    let token = cluster.token(&pod);
+    kubelet.publish(volume.publish(&token)).await.unwrap();
+    let Cluster { world, node, kubernetes, .. } = cluster;
+    let World { server, home, keys } = world;
+    let address = server.url.trim_start_matches("https://").to_owned();
+    server.stop().unwrap();
+
+    eventually("the condition is told", async || kubelet.condition(&volume).await.unwrap().0).await;
+    for _ in 0..3 {
+        kubelet.publish(volume.publish(&token)).await.unwrap();
+    }
+    assert_eq!(volume.read("password"), "one");
+    let late_token = kubernetes.token(&late, "strongroom", HOUR);
+    let call = tokio::spawn(async move {
+        let published = kubelet.publish(waiting.publish(&late_token)).await;
+        (kubelet, waiting, published)
+    });
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(!call.is_finished(), "a pod is not refused for an outage");
+
+    let config = kubernetes.config_toml("main");
+    let server = restart(home.path(), &address, config);
+    let (kubelet, waiting, published) = call.await.unwrap();
+    published.unwrap();
+    assert_eq!(waiting.read("password"), "one");
+    eventually("all is well again", async || !kubelet.condition(&volume).await.unwrap().0).await;
+    // The session from before goes on: changes are told again.
+    let token = SecretBytes::from(keys.root_token.expose());
+    let root = strongroom_tests::world::builder(&server).token(token).connect().await.unwrap();
+    root.put(DB).value("password", SecretBytes::from(b"two".as_slice())).send().await.unwrap();
+    until("the new content", || volume.read("password") == "two" && waiting.read("password") == "two")
+        .unwrap();
+    assert_eq!(metric(&node, "strongroom_csi_logins_total"), 2);
+}
+
+/// The same server again, at the same address.
+fn restart(home: &std::path::Path, address: &str, config: String) -> Server {
+    let path = home.join("server.toml");
+    drop(Server::start(home, &Options { config, ..Options::default() }).map(Server::kill));
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replacen("127.0.0.1:0", address, 1)).unwrap();
+    Server::start_as_configured(home, &Options::default()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_that_is_restarted_goes_on_where_it_was() {
+    if !may_mount() {
+        return;
+    }
+    let mut cluster = Cluster::start().await;
+    let (pod, volume) = cluster.pod("web-0");
+    let token = cluster.token(&pod);
+    cluster.kubelet().await.publish(volume.publish(&token)).await.unwrap();
+    for graceful in [true, false] {
+        if graceful {
+            cluster.node.stop().unwrap();
+        } else {
+            cluster.node.kill().unwrap();
+        }
+        let value = format!("while it was away {graceful}");
+        cluster.put(&value).await;
+        assert!(!volume.read("password").is_empty());
+        cluster.node.restart().unwrap();
+        let kubelet = cluster.kubelet().await;
+        assert!(kubelet.condition(&volume).await.unwrap().0);
+        kubelet.publish(volume.publish(&token)).await.unwrap();
+        until("what was missed", || volume.read("password") == value).unwrap();
+        let value = format!("and then {graceful}");
+        cluster.put(&value).await;
+        until("the new content", || volume.read("password") == value).unwrap();
+    }
+    cluster.kubelet().await.unpublish(volume.unpublish()).await.unwrap();
+    cluster.is_clean();
+}
+
+/// A kill at any moment of publish and unpublish: after the next start, and the kubelet's next call, nothing is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_kills_in_the_middle_leave_nothing() {
+    if !may_mount() {
+        return;
+    }
+    let rounds: u32 = std::env::var("CSI_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(100);
+    let mut cluster = Cluster::start().await;
+    let mut cut_off = 0;
+    for round in 0..rounds {
+        let (pod, volume) = cluster.pod(&format!("web-{round}"));
+        let token = cluster.token(&pod);
+        let kubelet = cluster.kubelet().await;
+        let in_unpublish = round % 2 == 1;
+        if in_unpublish {
+            kubelet.publish(volume.publish(&token)).await.unwrap();
+        }
+        let asked = volume.clone();
+        let call = tokio::spawn(async move {
+            if in_unpublish {
+                kubelet.unpublish(asked.unpublish()).await
+            } else {
+                kubelet.publish(asked.publish(&token)).await
+            }
+        });
+        // Spread over the time that such a call takes.
+        let moment = if in_unpublish { 60 } else { 400 };
+        spin(Duration::from_micros(u64::from(round) * 7919 % (moment * 20)));
+        cluster.node.kill().unwrap();
+        cut_off += u32::from(call.await.unwrap().is_err());
+        // Never a mount with only some of the files.
+        for path in cluster.node.mounts().unwrap() {
+            let data = path.join("..data");
+            if data.exists() {
+                assert_eq!(fs::read_dir(data).unwrap().count(), 2, "a mount is not whole");
+            }
+        }
+        cluster.node.restart().unwrap();
+        cluster.kubelet().await.unpublish(volume.unpublish()).await.unwrap();
+        cluster.is_clean();
+    }
+    println!(
+        "{rounds} kills, {cut_off} of them in the middle of a call: no mount, target or state file left"
+    );
+    assert!(cut_off > rounds / 5, "only {cut_off} of {rounds} kills hit a call");
+}
+
+/// Sleeping is too coarse for this.
+fn spin(time: Duration) {
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kubelet_registers_the_driver_and_a_refusal_ends_it() {
+    if !may_mount() {
+        return;
+    }
+    let mut cluster = Cluster::start().await;
+    let ready = |cluster: &Cluster| http_get(cluster.node.ops(), "/readyz").unwrap().0;
+    assert_eq!(http_get(cluster.node.ops(), "/healthz").unwrap(), (200, "ok\n".into()));
+    assert_eq!(ready(&cluster), 503);
+    let info = cluster.node.register(None).await.unwrap();
+    assert_eq!((info.r#type.as_str(), info.name.as_str()), ("CSIPlugin", "csi.strongroom.dev"));
+    assert!(info.endpoint.ends_with("/kubelet/plugins/csi.strongroom.dev/csi.sock"), "{}", info.endpoint);
+    assert_eq!(info.supported_versions, ["1.0.0"]);
+    assert_eq!(ready(&cluster), 200);
+
+    cluster.node.register(Some("no room for csi.strongroom.dev")).await.unwrap();
+    let mut status = None;
+    until("the driver ends", || {
+        status = cluster.node.ended().unwrap();
+        status.is_some()
+    })
+    .unwrap();
+    assert_eq!(status.unwrap().code(), Some(1));
+    assert!(cluster.node.log().contains("no room for csi.strongroom.dev"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn identity_and_node_say_what_the_specification_wants() {
+    if !may_mount() {
+        return;
+    }
+    let cluster = Cluster::start().await;
+    let channel = cluster.node.channel().await.unwrap();
+    let mut identity = IdentityClient::new(channel.clone());
+    let info = identity.get_plugin_info(GetPluginInfoRequest {}).await.unwrap().into_inner();
+    assert_eq!(info.name, "csi.strongroom.dev");
+    assert!(!info.vendor_version.is_empty() && info.name.len() <= 63);
+    let capabilities = identity.get_plugin_capabilities(GetPluginCapabilitiesRequest {}).await.unwrap();
+    assert!(capabilities.into_inner().capabilities.is_empty());
+    assert_eq!(identity.probe(ProbeRequest {}).await.unwrap().into_inner().ready, Some(true));
+
+    let mut node = NodeClient::new(channel.clone());
+    let info = node.node_get_info(NodeGetInfoRequest {}).await.unwrap().into_inner();
+    assert_eq!((info.node_id.as_str(), info.max_volumes_per_node), ("node-1", 0));
+    let capabilities = node.node_get_capabilities(NodeGetCapabilitiesRequest {}).await.unwrap().into_inner();
+    let numbers: Vec<i32> = capabilities
+        .capabilities
+        .into_iter()
+        .filter_map(|capability| match capability.r#type? {
+            Type::Rpc(rpc) => Some(rpc.r#type),
+        })
+        .collect();
+    // VOLUME_MOUNT_GROUP, GET_VOLUME_STATS, VOLUME_CONDITION as the specification numbers them.
+    assert_eq!(numbers, [6, 2, 4]);
+
+    // What is not there is said to be not there.
+    for method in ["NodeStageVolume", "NodeUnstageVolume", "NodeExpandVolume"] {
+        let mut client = tonic::client::Grpc::new(channel.clone());
+        client.ready().await.unwrap();
+        let path = format!("/csi.v1.Node/{method}").parse().unwrap();
+        let codec = tonic_prost::ProstCodec::<ProbeRequest, ProbeRequest>::default();
+        let refused = client.unary(tonic::Request::new(ProbeRequest {}), path, codec).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unimplemented, "{method}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_missing_or_hostile_is_refused_and_nothing_is_touched() {
+    if !may_mount() {
+        return;
+    }
+    let cluster = Cluster::start().await;
+    let kubelet = cluster.kubelet().await;
+    let (pod, volume) = cluster.pod("web-0");
+    let token = cluster.token(&pod);
+    type Change = Box<dyn Fn(&mut NodePublishVolumeRequest)>;
+    let mut wrong: Vec<(String, Change)> = vec![
+        ("no id".into(), Box::new(|m| m.volume_id.clear())),
+        ("a long id".into(), Box::new(|m| m.volume_id = "x".repeat(257))),
+        ("no target".into(), Box::new(|m| m.target_path.clear())),
+        ("no capability".into(), Box::new(|m| m.volume_capability = None)),
+        ("no access type".into(), Box::new(|m| m.volume_capability = Some(VolumeCapability::default()))),
+        (
+            "a block device".into(),
+            Box::new(|m| {
+                let block = Some(AccessType::Block(BlockVolume {}));
+                m.volume_capability = Some(VolumeCapability { access_type: block, access_mode: None });
+            }),
+        ),
+        ("to write".into(), Box::new(|m| m.readonly = false)),
+        ("persistent".into(), Box::new(|m| drop(m.volume_context.remove("csi.storage.k8s.io/ephemeral")))),
+        ("no attributes".into(), Box::new(|m| drop(m.volume_context.remove("secrets")))),
+        ("unknown".into(), Box::new(|m| drop(m.volume_context.insert("secret".into(), "x".into())))),
+    ];
+    for path in hostile_targets(&volume) {
+        wrong.push((path.clone(), Box::new(move |m| m.target_path = path.clone())));
+    }
+    for name in HOSTILE_NAMES {
+        let secrets = format!("- path: {DB}\n  keys: {{password: {name}}}\n");
+        wrong.push((
+            secrets.clone(),
+            Box::new(move |m| drop(m.volume_context.insert("secrets".into(), secrets.clone()))),
+        ));
+        let secrets = format!("- path: {DB}\n  dir: {name}\n");
+        wrong.push((
+            secrets.clone(),
+            Box::new(move |m| drop(m.volume_context.insert("secrets".into(), secrets.clone()))),
+        ));
+    }
+    println!("{} wrong requests", wrong.len());
+    assert!(wrong.len() >= 50);
+    for (what, change) in wrong {
+        let mut request = volume.publish(&token);
+        change(&mut request);
+        let refused = kubelet.publish(request).await.expect_err(&what);
+        assert_eq!(refused.code(), Code::InvalidArgument, "{what}: {refused}");
+        assert!(!refused.message().contains(&token), "{what}");
+        cluster.is_clean();
+    }
+    for (id, target) in
+        [("", volume.target.display().to_string()), ("x", String::new()), ("x", "/etc/mount".into())]
+    {
+        let request = NodeUnpublishVolumeRequest { volume_id: id.into(), target_path: target };
+        assert_eq!(kubelet.unpublish(request).await.unwrap_err().code(), Code::InvalidArgument);
+    }
+    let unknown = NodeUnpublishVolumeRequest { volume_id: "unknown".into(), ..volume.unpublish() };
+    kubelet.unpublish(unknown).await.unwrap();
+    assert_eq!(metric(&cluster.node, "strongroom_csi_logins_total"), 0);
+}
+
+const HOSTILE_NAMES: [&str; 16] = [
+    "../up",
+    "/etc/cron.d/x",
+    "a/../../b",
+    "..",
+    ".",
+    "..data",
+    "..2026_01_01",
+    "a/..data/b",
+    "a//b",
+    "a/",
+    "./a",
+    "\"a\\0b\"",
+    "\"a\\nb\"",
+    "a b",
+    "\"\"",
+    "a/b/c/d/e/f/g/h/i",
+];
+
+fn hostile_targets(volume: &Volume) -> Vec<String> {
+    let target = volume.target.display().to_string();
+    let (pods, _) = target.split_once("/pods/").unwrap();
+    [
+        "/etc".to_owned(),
+        "/".to_owned(),
+        "mount".to_owned(),
+        target.trim_start_matches('/').to_owned(),
+        format!("{target}/"),
+        format!("{target}/.."),
+        format!("{target}/../../../../../../../../etc/mount"),
+        format!("/proc/self/root{target}"),
+        format!("/{target}"),
+        target.replace("/pods/", "/pods//"),
+        target.replace("/pods/", "/pods/./"),
+        target.replace("/kubelet/", "/kubelet/../kubelet/"),
+        format!("{pods}/pods/another/volumes/kubernetes.io~csi/secrets/mount"),
+        format!("{target}\0"),
+        format!("{pods}/{}", "x".repeat(4000)),
+    ]
+    .into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_at_once_and_long_ids_are_served() {
+    if !may_mount() {
+        return;
+    }
+    let cluster = Cluster::start().await;
+    let kubelet = std::sync::Arc::new(cluster.kubelet().await);
+    let mut calls = Vec::new();
+    let mut volumes = Vec::new();
+    for n in 0..20 {
+        let (pod, volume) = cluster.pod(&format!("web-{n}"));
+        let volume = Volume { id: format!("{n}-{}", "é/../x".repeat(20)), ..volume };
+        let (kubelet, request) = (std::sync::Arc::clone(&kubelet), volume.publish(&cluster.token(&pod)));
+        calls.push(tokio::spawn(async move { kubelet.publish(request).await }));
+        volumes.push(volume);
+    }
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    assert!(volumes.iter().all(|volume| volume.read("password") == "one"));
+
+    // One volume, many calls: one mounts, the others are told that it is at work or done.
+    let (pod, volume) = cluster.pod("web-all");
+    let token = cluster.token(&pod);
+    let mut calls = Vec::new();
+    for _ in 0..20 {
+        let (kubelet, request) = (std::sync::Arc::clone(&kubelet), volume.publish(&token));
+        calls.push(tokio::spawn(async move { kubelet.publish(request).await }));
+    }
+    let mut served = 0;
+    for call in calls {
+        match call.await.unwrap() {
+            Ok(()) => served += 1,
+            Err(status) => assert_eq!(status.code(), Code::Aborted, "{status}"),
+        }
+    }
+    assert!(served >= 1);
+    assert_eq!(cluster.node.mounts().unwrap().len(), 21);
+    let differs = |change: &dyn Fn(&mut NodePublishVolumeRequest)| {
+        let mut request = volume.publish(&token);
+        change(&mut request);
+        kubelet.publish(request)
+    };
+    let group = differs(&|m| {
+        let mount = MountVolume { volume_mount_group: "7".into(), ..Default::default() };
+        m.volume_capability =
+            Some(VolumeCapability { access_type: Some(AccessType::Mount(mount)), access_mode: None });
+    });
+    assert_eq!(group.await.unwrap_err().code(), Code::AlreadyExists);
+
+    for volume in volumes.iter().chain([&volume]) {
+        kubelet.unpublish(volume.unpublish()).await.unwrap();
+    }
+    cluster.is_clean();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_pods_session_ends_with_it() {
+    if !may_mount() {
+        return;
+    }
+    let cluster = Cluster::start().await;
+    let kubelet = cluster.kubelet().await;
+    let (pod, volume) = cluster.pod("web-0");
+    kubelet.publish(volume.publish(&cluster.token(&pod))).await.unwrap();
+    cluster.kubernetes.delete_pod(&pod);
+    // The driver holds the pod's session, and that is of no use any more; the files stay until the kubelet comes.
+    eventually("the condition is told", async || kubelet.condition(&volume).await.unwrap().0).await;
+    cluster.put("two").await;
+    pause();
+    assert_eq!(volume.read("password"), "one");
+    kubelet.unpublish(volume.unpublish()).await.unwrap();
+    cluster.is_clean();
+}
+
+/// A counter or gauge without labels.
+fn metric(node: &Node, name: &str) -> u64 {
+    let (_, text) = http_get(node.ops(), "/metrics").unwrap();
+    let line = text.lines().find(|line| line.split(' ').next() == Some(name));
+    line.and_then(|line| line.split(' ').nth(1)?.parse().ok())
+        .unwrap_or_else(|| panic!("{name} is not in\n{text}"))
+}
