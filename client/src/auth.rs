@@ -107,20 +107,7 @@ impl Auth<'_> {
     /// # Errors
     /// [`ErrorKind::Unauthenticated`](crate::ErrorKind::Unauthenticated) for a wrong name or password.
     pub async fn login(&self, name: &str, password: &SecretBytes) -> Result<Login, Error> {
-        self.log_in(credentials::userpass(name, password)).await
-    }
-
-    /// Logs in as the pod whose service-account token this is; this client uses the new token from then on. Of a `cluster`
-    /// as the server calls it; empty = main.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unauthenticated`](crate::ErrorKind::Unauthenticated) for a token that the cluster does not vouch for.
-    pub async fn login_as_pod(&self, cluster: &str, token: &SecretBytes) -> Result<Login, Error> {
-        self.log_in(credentials::kubernetes(cluster, token)).await
-    }
-
-    async fn log_in(&self, request: v1::LoginRequest) -> Result<Login, Error> {
-        let login = login(&self.0.inner, request).await?;
+        let login = login(&self.0.inner, credentials::userpass(name, password)).await?;
         self.0.inner.keeper.replace(Some(Token::new(&login.token)?));
         Ok(login)
     }

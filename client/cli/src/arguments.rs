@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    apply, audit, init, list, meta, operator, policy, read, remove, session, token, unseal, user, watch,
-    write,
+    apply, audit, explain, init, kubernetes, list, meta, operator, policy, read, remove, session, token,
+    unseal, user, watch, write,
 };
 
 /// A secrets store for Kubernetes.
@@ -100,6 +100,10 @@ pub(crate) enum Command {
     CanI(policy::CanI),
     /// Who may do something
     WhoCan(policy::WhoCan),
+    /// Why something would, or would not, work
+    Explain(explain::Explain),
+    /// What a Kubernetes cluster needs
+    Kubernetes(kubernetes::Kubernetes),
     /// Print all roles and bindings as YAML
     Roles,
     /// Users of the userpass method

@@ -1,6 +1,9 @@
 //! What every command needs: the output, the profile, and a client on demand. It knows no command.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use strongroom_client::{Builder, Client, SecretBytes};
 
@@ -45,6 +48,11 @@ impl Context {
     /// A client for what needs no token.
     pub(crate) async fn anonymous(&self) -> Result<Client, Failure> {
         Ok(self.builder().connect().await?)
+    }
+
+    /// A client that has logged in as the pod this runs in.
+    pub(crate) async fn pod(&self, cluster: &str, token_file: &Path) -> Result<Client, Failure> {
+        Ok(self.builder().kubernetes(cluster).kubernetes_token_file(token_file).connect().await?)
     }
 
     /// The token: from the environment, from a file it names, or from the last login.

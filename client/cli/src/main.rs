@@ -10,8 +10,10 @@ mod apply;
 mod arguments;
 mod audit;
 mod context;
+mod explain;
 mod failure;
 mod init;
+mod kubernetes;
 mod list;
 mod meta;
 mod operator;
@@ -83,6 +85,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Apply(args) => apply::run(&context, args).await,
         Command::CanI(args) => policy::can_i(&context, args).await,
         Command::WhoCan(args) => policy::who_can(&context, args).await,
+        Command::Explain(args) => explain::run(&context, args).await,
+        Command::Kubernetes(args) => kubernetes::run(&context, args),
         Command::Roles => policy::export(&context).await,
         Command::User(args) => user::run(&context, args).await,
         Command::Audit(args) => audit::run(&context, args).await,

@@ -2,40 +2,44 @@
 
 use std::{
     io::{self, IsTerminal},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use strongroom_client::Session;
+use strongroom_client::{KUBERNETES_TOKEN_FILE, SecretBytes, Session};
 
 use crate::{context::Context, failure::Failure, output::View, profile::Server, prompt};
 
 #[derive(Args)]
 pub(crate) struct LoginArgs {
     /// The name
-    #[arg(short, long)]
-    user: String,
+    #[arg(short, long, required_unless_present = "kubernetes")]
+    user: Option<String>,
     /// A file with the password, - for standard input; without it the password is asked for
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
+    /// Log in as the pod this runs in, with the token that is projected into it
+    #[arg(long, conflicts_with_all = ["user", "password_file"])]
+    kubernetes: bool,
+    /// What the server calls the cluster of the pod
+    #[arg(long, value_name = "NAME", default_value = "main", requires = "kubernetes")]
+    cluster: String,
+    /// The pod's token
+    #[arg(long, value_name = "FILE", default_value = KUBERNETES_TOKEN_FILE, requires = "kubernetes")]
+    token_file: PathBuf,
     /// Remember --address and --ca in the profile
     #[arg(long)]
     save: bool,
 }
 
 pub(crate) async fn login(context: &Context, args: LoginArgs) -> Result<(), Failure> {
-    let client = context.anonymous().await?;
-    let password = match &args.password_file {
-        Some(file) => prompt::word(file)?,
-        None if io::stdin().is_terminal() => prompt::hidden(&format!("Password of {}", args.user))?,
-        None => {
-            return Err(Failure::usage("nobody can be asked for the password: --password-file FILE, or -"));
-        }
+    let (token, session) = match &args.user {
+        Some(user) => as_user(context, user, args.password_file.as_deref()).await?,
+        None => as_pod(context, &args.cluster, &args.token_file).await?,
     };
-    let login = client.auth().login(&args.user, &password).await?;
-    context.profile.save_token(&login.token)?;
+    context.profile.save_token(&token)?;
     if args.save {
         let server = context.server();
         // Relative to this folder, not to the one of the next command.
@@ -43,12 +47,36 @@ pub(crate) async fn login(context: &Context, args: LoginArgs) -> Result<(), Fail
         let path = context.profile.save_server(Server { ca, ..server })?;
         context.output.note(&format!("note: profile {} is in {}", context.profile.name, path.display()));
     }
-    let text = format!(
-        "logged in as {} until {}",
-        login.session.principal,
-        until(login.session.expires_at, Timestamp::now())
-    );
-    context.output.show(&structured(&login.session), View::Text(text))
+    let text =
+        format!("logged in as {} until {}", session.principal, until(session.expires_at, Timestamp::now()));
+    context.output.show(&structured(&session), View::Text(text))
+}
+
+async fn as_user(
+    context: &Context,
+    user: &str,
+    password_file: Option<&Path>,
+) -> Result<(SecretBytes, Session), Failure> {
+    let client = context.anonymous().await?;
+    let password = match password_file {
+        Some(file) => prompt::word(file)?,
+        None if io::stdin().is_terminal() => prompt::hidden(&format!("Password of {user}"))?,
+        None => {
+            return Err(Failure::usage("nobody can be asked for the password: --password-file FILE, or -"));
+        }
+    };
+    let login = client.auth().login(user, &password).await?;
+    Ok((login.token, login.session))
+}
+
+async fn as_pod(
+    context: &Context,
+    cluster: &str,
+    token_file: &Path,
+) -> Result<(SecretBytes, Session), Failure> {
+    let client = context.pod(cluster, token_file).await?;
+    let session = client.auth().whoami().await?.session;
+    Ok((client.expose_token().ok_or(Failure::NotLoggedIn)?, session))
 }
 
 pub(crate) async fn logout(context: &Context) -> Result<(), Failure> {

@@ -1,0 +1,207 @@
+//! Pods as clients, with the library, the command line and the example: the real server, a fake Kubernetes API.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test ends at the first surprise"
+)]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use strongroom_client::{Client, Error, ErrorKind, Reason, SealKind, SecretBytes};
+use strongroom_tests::{
+    cli::Cli,
+    fake_kubernetes::{FakeKubernetes, Pod},
+    server::{Options, binary},
+    world::{DEADLINE, World, anonymous, builder},
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const PATH: &str = "secret/apps/shop/db";
+const POLICY: &str = r#"
+kind: Role
+name: own
+rules:
+- paths: ["secret/apps/{{namespace}}/**"]
+  verbs: [read, list]
+---
+kind: Binding
+name: own
+role: own
+subjects:
+- serviceAccount: {cluster: main, namespace: "*", name: "*"}
+"#;
+
+/// A server that trusts a cluster with a pod, and a file with that pod's token.
+struct Place {
+    kubernetes: FakeKubernetes,
+    world: World,
+    pod: Pod,
+    token_file: PathBuf,
+}
+
+impl Place {
+    async fn open() -> Place {
+        let kubernetes = FakeKubernetes::start().await.unwrap();
+        let pod = kubernetes.create_pod("shop", "web", "web-0");
+        let options = Options { config: kubernetes.config_toml("main"), ..Options::default() };
+        let world = World::open_with(SealKind::File, &options).await.unwrap();
+        world.apply(POLICY).await.unwrap();
+        let token_file = world.home.path().join("token");
+        let place = Place { kubernetes, world, pod, token_file };
+        place.put("first").await;
+        place.project(&place.token(&place.pod));
+        place
+    }
+
+    fn token(&self, pod: &Pod) -> String {
+        self.kubernetes.token(pod, "strongroom", HOUR)
+    }
+
+    /// As the kubelet does it: the new file takes the place of the old one.
+    fn project(&self, token: &str) {
+        let new = self.token_file.with_extension("new");
+        fs::write(&new, token).unwrap();
+        fs::rename(new, &self.token_file).unwrap();
+    }
+
+    async fn put(&self, password: &str) {
+        let root = self.world.root().await.unwrap();
+        root.put(PATH).value("password", SecretBytes::from(password.as_bytes())).send().await.unwrap();
+    }
+
+    async fn client(&self) -> Client {
+        let connect = || {
+            builder(&self.world.server).kubernetes("main").kubernetes_token_file(&self.token_file).connect()
+        };
+        soon(connect).await
+    }
+}
+
+/// Tried until the server has seen its cluster.
+async fn soon<F: Future<Output = Result<Client, Error>>>(attempt: impl Fn() -> F) -> Client {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match attempt().await {
+            Ok(client) => return client,
+            Err(error) if error.is_transient() && Instant::now() < deadline => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+async fn session_of(client: &Client) -> (String, String) {
+    let session = client.auth().whoami().await.unwrap().session;
+    (session.principal, session.id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_follows_its_projected_token() {
+    let place = Place::open().await;
+    let client = place.client().await;
+    assert_eq!(client.get(PATH).await.unwrap().text("password"), Some("first"));
+    let (principal, first) = session_of(&client).await;
+    assert_eq!(principal, "kubernetes/main/shop/web");
+    assert_eq!(client.auth().renew().await.unwrap().session.id, first, "renewed without another login");
+
+    // A new session is made of what is in the file now, not of what was in it at the start.
+    place.project("not.a.token");
+    client.auth().logout().await.unwrap();
+    let refused = client.get(PATH).await.unwrap_err();
+    assert_eq!(refused.kind(), &ErrorKind::Unauthenticated(Reason::LoginRejected), "{refused}");
+    place.project(&place.token(&place.pod));
+    assert_eq!(client.get(PATH).await.unwrap().version, 1);
+    assert_ne!(session_of(&client).await.1, first);
+
+    fs::remove_file(&place.token_file).unwrap();
+    client.auth().logout().await.unwrap();
+    let missing = client.get(PATH).await.unwrap_err();
+    assert_eq!(missing.kind(), &ErrorKind::Config);
+    assert!(missing.to_string().contains("serviceAccountToken of the audience strongroom"), "{missing}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_carries_a_session_for_each_pod() {
+    let place = Place::open().await;
+    let other = place.kubernetes.create_pod("pay", "api", "api-0");
+    let driver = anonymous(&place.world.server).await.unwrap();
+    let log_in =
+        async |pod: &Pod| soon(|| driver.log_in_as_pod("main", SecretBytes::from(place.token(pod)))).await;
+    let (web, api) = (log_in(&place.pod).await, log_in(&other).await);
+    assert_eq!(session_of(&web).await.0, "kubernetes/main/shop/web");
+    assert_eq!(session_of(&api).await.0, "kubernetes/main/pay/api");
+    assert_eq!(web.get(PATH).await.unwrap().version, 1);
+    assert!(matches!(api.get(PATH).await.unwrap_err().kind(), ErrorKind::Denied { .. }));
+    let nobody = driver.get(PATH).await.unwrap_err();
+    assert_eq!(nobody.kind(), &ErrorKind::Unauthenticated(Reason::TokenMissing));
+
+    let stolen = place.token(&place.pod);
+    place.kubernetes.delete_pod(&place.pod);
+    let gone = tokio::time::timeout(DEADLINE, async {
+        loop {
+            match web.get(PATH).await {
+                Ok(_) => tokio::task::yield_now().await,
+                Err(error) => return error,
+            }
+        }
+    });
+    let gone = gone.await.unwrap();
+    assert_eq!(gone.kind(), &ErrorKind::Unauthenticated(Reason::PodGone), "{gone}");
+    let again = driver.log_in_as_pod("main", SecretBytes::from(stolen)).await.err().unwrap();
+    assert!(matches!(again.kind(), ErrorKind::Unauthenticated(_)), "{again}");
+    assert_eq!(session_of(&api).await.0, "kubernetes/main/pay/api", "the others live on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_logs_in_as_a_pod() {
+    let place = Place::open().await;
+    place.client().await;
+    let cli = Cli::new(&place.world.home.path().join("pod"), &place.world.server).unwrap();
+    let file = place.token_file.display().to_string();
+    tokio::task::block_in_place(|| {
+        let said = cli.ok(&["login", "--kubernetes", "--token-file", &file], b"").unwrap();
+        assert!(said.contains("logged in as kubernetes/main/shop/web"), "{said}");
+        assert_eq!(cli.ok(&["get", PATH, "--key", "password"], b"").unwrap(), "first");
+        cli.ok(&["logout"], b"").unwrap();
+
+        let output = cli.run(&["login", "--kubernetes"], b"").unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("/var/run/secrets/strongroom/token") && said.contains("audience"), "{said}");
+        assert_eq!(cli.run(&["login"], b"").unwrap().status.code(), Some(2));
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_follows_its_secret_and_ends_when_told() {
+    let place = Place::open().await;
+    place.client().await;
+    let mut child = example(&place.world, &place.token_file);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut next = || tokio::task::block_in_place(|| lines.next().unwrap());
+    assert_eq!(next(), "secret/apps/shop/db version 1: password 5 bytes");
+    place.put("rotated").await;
+    assert_eq!(next(), "secret/apps/shop/db version 2: password 7 bytes");
+
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let status = tokio::task::block_in_place(|| child.wait().unwrap());
+    assert!(status.success(), "{status}");
+}
+
+fn example(world: &World, token_file: &Path) -> std::process::Child {
+    Command::new(binary("examples/pod_app").expect("built by `cargo build --workspace --examples`"))
+        .env("STRONGROOM_ADDR", &world.server.url)
+        .env("STRONGROOM_CACERT", world.server.ca())
+        .env("TOKEN_FILE", token_file)
+        .env("SECRET_PATH", PATH)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
