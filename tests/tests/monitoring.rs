@@ -25,7 +25,10 @@ fn metrics(text: &str) -> BTreeSet<&str> {
 fn registered() -> BTreeSet<String> {
     let code = read("server/src/telemetry.rs") + &read("csi-driver/src/telemetry.rs");
     let quoted = code.split('"').skip(1).step_by(2);
-    quoted.filter(|text| metrics(text).len() == 1 && metrics(text).contains(*text)).map(str::to_owned).collect()
+    quoted
+        .filter(|text| metrics(text).len() == 1 && metrics(text).contains(*text))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn check(file: &str, expressions: &[String]) {
@@ -64,7 +67,8 @@ fn every_panel_is_about_metrics_that_exist() {
     let dashboard: Value = serde_json::from_str(&read("deploy/monitoring/dashboard.json")).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
     let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
-    let expressions: Vec<String> = targets.map(|target| target["expr"].as_str().unwrap().to_owned()).collect();
+    let expressions: Vec<String> =
+        targets.map(|target| target["expr"].as_str().unwrap().to_owned()).collect();
     assert!(expressions.len() >= 15, "{expressions:?}");
     check("dashboard.json", &expressions);
 }

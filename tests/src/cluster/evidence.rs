@@ -21,9 +21,21 @@ pub fn collect(cluster: &Cluster, namespace: &str) -> String {
         ask(&["-n", namespace, "describe", "pods", "-l", selector]);
         ask(&["-n", namespace, "logs", "-l", selector, "--tail=60", "--all-containers"]);
     }
-    ask(&["-n", "strongroom-csi", "logs", "-l", "app.kubernetes.io/component=csi-driver", "--tail=60", "--previous"]);
+    ask(&[
+        "-n",
+        "strongroom-csi",
+        "logs",
+        "-l",
+        "app.kubernetes.io/component=csi-driver",
+        "--tail=60",
+        "--previous",
+    ]);
     let kubelet = fs::read_to_string(cluster.logs.join("kubelet.log")).unwrap_or_default();
-    text.push_str(&format!("== the end of {}\n{}\n", cluster.logs.join("kubelet.log").display(), tail(&kubelet)));
+    text.push_str(&format!(
+        "== the end of {}\n{}\n",
+        cluster.logs.join("kubelet.log").display(),
+        tail(&kubelet)
+    ));
     text
 }
 

@@ -140,7 +140,8 @@ impl Kubectl {
     /// They cannot be read.
     pub fn events(&self, namespace: &str, pod: &str) -> io::Result<Vec<String>> {
         let selector = format!("involvedObject.name={pod}");
-        let text = self.ok(&["-n", namespace, "get", "events", "--field-selector", &selector, "-o", "json"])?;
+        let text =
+            self.ok(&["-n", namespace, "get", "events", "--field-selector", &selector, "-o", "json"])?;
         let list: Value = serde_json::from_str(&text).map_err(io::Error::other)?;
         let events = list.get("items").and_then(Value::as_array).into_iter().flatten();
         Ok(events.filter_map(|event| Some(event.get("message")?.as_str()?.to_owned())).collect())
@@ -149,7 +150,8 @@ impl Kubectl {
 
 /// Whether the object's condition `Ready` is true.
 pub fn is_ready(pod: &Value) -> bool {
-    let is = |condition: &Value, key: &str, value: &str| condition.get(key).is_some_and(|found| found == value);
+    let is =
+        |condition: &Value, key: &str, value: &str| condition.get(key).is_some_and(|found| found == value);
     let mut conditions = pod.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
     conditions.any(|condition| is(condition, "type", "Ready") && is(condition, "status", "True"))
 }
@@ -158,7 +160,11 @@ pub fn is_ready(pod: &Value) -> bool {
 ///
 /// # Errors
 /// Nothing within the deadline.
-pub fn until<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> io::Result<Option<T>>) -> io::Result<T> {
+pub fn until<T>(
+    what: &str,
+    deadline: Duration,
+    mut look: impl FnMut() -> io::Result<Option<T>>,
+) -> io::Result<T> {
     let end = Instant::now() + deadline;
     loop {
         let failure = match look() {
@@ -167,7 +173,10 @@ pub fn until<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> io::Re
             Err(error) => format!(": {error}"),
         };
         if Instant::now() > end {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("not in {deadline:?}: {what}{failure}")));
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("not in {deadline:?}: {what}{failure}"),
+            ));
         }
         pause();
     }

@@ -124,7 +124,8 @@ pub fn repository() -> PathBuf {
 fn run(root: &Path, script: &Path, arguments: &[PathBuf]) -> io::Result<()> {
     let mut command = Command::new(root.join(script));
     // Cargo's own variables for this test must not reach the cargo that builds the images.
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_")) {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_"))
+    {
         command.env_remove(name);
     }
     command.env("STRONGROOM_CLUSTER_BY", "tests").args(arguments).stdin(Stdio::null()).stdout(io::stderr());
@@ -162,5 +163,7 @@ fn may_administer() -> bool {
 
 fn in_path(tool: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|folder| folder.join(tool).is_file())
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|folder| folder.join(tool).is_file())
 }

@@ -116,7 +116,8 @@ impl Store {
         let unreachable = |error: &dyn std::error::Error| Status::unavailable(error.to_string());
         let ca = std::fs::read(self.ca()).map_err(|error| unreachable(&error))?;
         let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name(SERVER_NAME);
-        let endpoint = Endpoint::from_shared(self.address.clone()).and_then(|endpoint| endpoint.tls_config(tls));
+        let endpoint =
+            Endpoint::from_shared(self.address.clone()).and_then(|endpoint| endpoint.tls_config(tls));
         let channel = endpoint.map_err(|error| unreachable(&error))?.connect().await;
         let channel = channel.map_err(|error| unreachable(&error))?;
         let token = Some(v1::Sensitive { value: token.as_bytes().to_vec() });
@@ -147,7 +148,8 @@ impl Store {
 pub fn driver_ready(cluster: &Cluster) -> io::Result<Value> {
     until("the driver is ready", DEADLINE, || {
         let selector = "app.kubernetes.io/component=csi-driver";
-        let text = cluster.kubectl.ok(&["-n", "strongroom-csi", "get", "pods", "-l", selector, "-o", "json"])?;
+        let text =
+            cluster.kubectl.ok(&["-n", "strongroom-csi", "get", "pods", "-l", selector, "-o", "json"])?;
         let list: Value = serde_json::from_str(&text).map_err(io::Error::other)?;
         let mut pods = list.get("items").and_then(Value::as_array).into_iter().flatten();
         let alive = |pod: &&Value| is_ready(pod) && pod.pointer("/metadata/deletionTimestamp").is_none();

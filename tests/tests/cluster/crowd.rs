@@ -31,7 +31,8 @@ pub(crate) fn a_hundred_pods(scene: &Scene<'_>) -> Outcome {
         world.store.policy(&role_of(namespace)).await
     })?;
     let secrets = format!("- path: {path}\n");
-    let pods: Vec<Value> = (0..PODS).map(|n| Pod::new(namespace, &format!("pod-{n}"), &secrets).object()).collect();
+    let pods: Vec<Value> =
+        (0..PODS).map(|n| Pod::new(namespace, &format!("pod-{n}"), &secrets).object()).collect();
     let start = Instant::now();
     kubectl.apply(&pods)?;
     until(&format!("{PODS} pods are ready"), DEADLINE, || {

@@ -36,7 +36,9 @@ pub(crate) fn takes_over(scene: &Scene<'_>) -> Outcome {
     // By SIGKILL, as the kernel does it when memory is short: the same pod, another container.
     kill(pid_of(&new)?)?;
     until("the kubelet has restarted it", DEADLINE, || {
-        Ok(driver_ready(&world.cluster)?["status"]["containerStatuses"][0]["restartCount"].as_u64().filter(|n| *n > 0))
+        Ok(driver_ready(&world.cluster)?["status"]["containerStatuses"][0]["restartCount"]
+            .as_u64()
+            .filter(|n| *n > 0))
     })?;
     scene.wait(world.store.put(&path, &[("password", "3")]))?;
     until("and then a newer one", DEADLINE, || Ok((content()? == "3").then_some(())))?;
@@ -58,7 +60,8 @@ pub(crate) fn killed(scene: &Scene<'_>) -> Outcome {
     let secrets = format!("- path: {path}\n");
     let name = |round: usize, n: usize| format!("pod-{round}-{n}");
     for round in 0..ROUNDS {
-        let pods: Vec<_> = (0..PODS).map(|n| Pod::new(namespace, &name(round, n), &secrets).object()).collect();
+        let pods: Vec<_> =
+            (0..PODS).map(|n| Pod::new(namespace, &name(round, n), &secrets).object()).collect();
         kubectl.apply(&pods)?;
         if round > 0 {
             let before: Vec<String> = (0..PODS).map(|n| name(round - 1, n)).collect();
@@ -93,7 +96,9 @@ fn nothing_left(namespace: &str, scene: &Scene<'_>) -> Outcome {
     until("no volume is mounted and none is noted", Duration::from_secs(90), || {
         Ok((mounts_of_volumes()?.is_empty() && state_files()?.is_empty()).then_some(()))
     })
-    .map_err(|error| format!("{error}; mounted: {:?}; noted: {:?}", mounts_of_volumes(), state_files()).into())
+    .map_err(|error| {
+        format!("{error}; mounted: {:?}; noted: {:?}", mounts_of_volumes(), state_files()).into()
+    })
 }
 
 fn kill(pid: u32) -> std::io::Result<()> {

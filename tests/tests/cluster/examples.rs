@@ -31,7 +31,10 @@ pub(crate) fn every_example_runs(scene: &Scene<'_>) -> Outcome {
     kubectl.ok(&["-n", "shop", "create", "configmap", "strongroom-ca", &ca])?;
     let policy = fs::read_to_string(repository().join("deploy/policy/pods.yaml"))?;
     scene.wait(async {
-        world.store.put("secret/apps/shop/db", &[("username", "shop"), ("password", "correct horse")]).await?;
+        world
+            .store
+            .put("secret/apps/shop/db", &[("username", "shop"), ("password", "correct horse")])
+            .await?;
         world.store.put("secret/apps/shop/stripe", &[("api_key", "sk_test_1")]).await?;
         world.store.put("secret/apps/shop/tls", &[("key", "LS0tLS1CRUdJTg==")]).await?;
         world.store.policy(&policy).await
@@ -42,7 +45,11 @@ pub(crate) fn every_example_runs(scene: &Scene<'_>) -> Outcome {
     let says = |what: &str, words: &[&str]| {
         until(&format!("{what} says {words:?}"), DEADLINE, || {
             let log = kubectl.ok(&["-n", "shop", "logs", what])?;
-            if words.iter().all(|word| log.contains(word)) { Ok(Some(log)) } else { Err(io::Error::other(log)) }
+            if words.iter().all(|word| log.contains(word)) {
+                Ok(Some(log))
+            } else {
+                Err(io::Error::other(log))
+            }
         })
     };
     for (_, what, words) in EXAMPLES {
@@ -51,7 +58,9 @@ pub(crate) fn every_example_runs(scene: &Scene<'_>) -> Outcome {
     }
 
     // The application follows its secret without being restarted.
-    scene.wait(world.store.put("secret/apps/shop/db", &[("username", "shop"), ("password", "another horse")]))?;
+    scene.wait(
+        world.store.put("secret/apps/shop/db", &[("username", "shop"), ("password", "another horse")]),
+    )?;
     says("pod/app", &["secret/apps/shop/db version 2"])?;
     kubectl.ok(&["delete", "namespace", "shop", "--wait=false"])?;
     Ok(())

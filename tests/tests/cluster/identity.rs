@@ -33,9 +33,12 @@ pub(crate) fn local_mode(scene: &Scene<'_>) -> Outcome {
     let kubectl = &world.cluster.kubectl;
     let statefulset = kubectl.get("strongroom", "statefulset/strongroom")?;
     let volumes = statefulset["spec"]["template"]["spec"]["volumes"].as_array().cloned().unwrap_or_default();
-    let name = volumes.iter().find_map(|volume| volume["configMap"]["name"].as_str()).unwrap_or_default().to_owned();
+    let name =
+        volumes.iter().find_map(|volume| volume["configMap"]["name"].as_str()).unwrap_or_default().to_owned();
     let config = std::fs::read_to_string(repository().join("deploy/server/server.toml"))?;
-    let config = format!("{config}\n[auth.kubernetes.local]\nmode = \"local\"\nissuer = \"https://kubernetes.default.svc\"\n");
+    let config = format!(
+        "{config}\n[auth.kubernetes.local]\nmode = \"local\"\nissuer = \"https://kubernetes.default.svc\"\n"
+    );
     let patch = json!({"data": {"server.toml": config}}).to_string();
     kubectl.ok(&["-n", "strongroom", "patch", "configmap", &name, "--type=merge", "-p", &patch])?;
     let before = kubectl.get("strongroom", "pod/strongroom-0")?["metadata"]["uid"].clone();
@@ -58,7 +61,8 @@ fn cut_off(scene: &Scene<'_>, cluster: &str) -> Outcome {
     let pod = with_tokens(&Pod::new(namespace, "victim", "- path: secret/none/none\n  optional: true\n"));
     kubectl.apply(&[pod])?;
     kubectl.until_ready(namespace, "victim")?;
-    let uid = kubectl.get(namespace, "pod/victim")?["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+    let uid =
+        kubectl.get(namespace, "pod/victim")?["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
     assert!(mounts_of_volumes()?.iter().any(|mount| mount.contains(&uid)), "the volume is mounted");
     let token = kubectl.exec(namespace, "victim", &["cat", "/tokens/strongroom"])?;
     let session = until("the token is accepted", DEADLINE, || {
@@ -66,7 +70,16 @@ fn cut_off(scene: &Scene<'_>, cluster: &str) -> Outcome {
     })?;
     scene.wait(session.get(&path))?;
 
-    kubectl.ok(&["-n", namespace, "delete", "pod", "victim", "--wait=false", "--grace-period=0", "--force"])?;
+    kubectl.ok(&[
+        "-n",
+        namespace,
+        "delete",
+        "pod",
+        "victim",
+        "--wait=false",
+        "--grace-period=0",
+        "--force",
+    ])?;
     let gone = Instant::now();
     let refused = until("the session of the deleted pod is refused", Duration::from_secs(80), || {
         Ok(scene.wait(session.get(&path)).err())
@@ -90,7 +103,11 @@ pub(crate) fn a_stolen_token(scene: &Scene<'_>) -> Outcome {
     let namespace = &scene.namespace;
     let (world, kubectl) = (scene.world, &scene.world.cluster.kubectl);
     scene.wait(world.store.policy(&role_of(namespace)))?;
-    kubectl.apply(&[with_tokens(&Pod::new(namespace, "victim", "- path: secret/none/none\n  optional: true\n"))])?;
+    kubectl.apply(&[with_tokens(&Pod::new(
+        namespace,
+        "victim",
+        "- path: secret/none/none\n  optional: true\n",
+    ))])?;
     kubectl.until_ready(namespace, "victim")?;
     let of_pod = |file: &str| kubectl.exec(namespace, "victim", &["cat", file]);
     let (token, other) = (of_pod("/tokens/strongroom")?, of_pod("/tokens/other")?);
@@ -100,7 +117,8 @@ pub(crate) fn a_stolen_token(scene: &Scene<'_>) -> Outcome {
     let pod = elsewhere.create_pod(namespace, "app", "victim");
     let hour = Duration::from_secs(3600);
     let issuer = json!("https://kubernetes.default.svc");
-    let foreign = elsewhere.token_text(&pod, "strongroom", hour).with(&["iss"], issuer).sign(&elsewhere.signing_key());
+    let foreign =
+        elsewhere.token_text(&pod, "strongroom", hour).with(&["iss"], issuer).sign(&elsewhere.signing_key());
     kubectl.ok(&["-n", namespace, "delete", "pod", "victim", "--grace-period=0", "--force"])?;
     kubectl.until_gone(namespace, "pod/victim")?;
     // The API server may say yes for up to ten seconds more; the watch of the server knows before.
@@ -117,7 +135,12 @@ pub(crate) fn a_stolen_token(scene: &Scene<'_>) -> Outcome {
         let token = token.as_str();
         assert!(!refused.message().contains(token), "the token is in the answer");
     }
-    let query = AuditQuery { operation: "login".into(), status: "denied".into(), limit: 100, ..AuditQuery::default() };
+    let query = AuditQuery {
+        operation: "login".into(),
+        status: "denied".into(),
+        limit: 100,
+        ..AuditQuery::default()
+    };
     let records = scene.wait(world.store.audit(query))?;
     assert!(records.len() >= 4, "{} refused logins in the audit log: {records:#?}", records.len());
     let text = Value::from(records).to_string();

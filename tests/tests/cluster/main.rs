@@ -79,7 +79,8 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let missing = cluster::missing();
-    let required = std::env::var_os("CI").is_some() || std::env::var_os("STRONGROOM_CLUSTER_REQUIRED").is_some();
+    let required =
+        std::env::var_os("CI").is_some() || std::env::var_os("STRONGROOM_CLUSTER_REQUIRED").is_some();
     if !missing.is_empty() && !arguments.list {
         eprintln!("\nNOT RUN: the tests on a real cluster. This machine lacks\n  {}\n", missing.join("\n  "));
         return if required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
@@ -113,11 +114,19 @@ fn bring_up() -> Result<World, String> {
     let store = runtime.block_on(Store::install(&cluster)).map_err(|error| {
         format!("installing Strongroom: {error}\n{}", evidence::collect(&cluster, "strongroom"))
     })?;
-    println!("\ncluster up after {:.0?} (images included), Strongroom installed after {:.0?}", up, start.elapsed());
+    println!(
+        "\ncluster up after {:.0?} (images included), Strongroom installed after {:.0?}",
+        up,
+        start.elapsed()
+    );
     Ok(World { cluster, store, runtime })
 }
 
-fn run(world: &OnceLock<Result<World, String>>, name: &str, scenario: fn(&Scene<'_>) -> Outcome) -> Result<(), Failed> {
+fn run(
+    world: &OnceLock<Result<World, String>>,
+    name: &str,
+    scenario: fn(&Scene<'_>) -> Outcome,
+) -> Result<(), Failed> {
     let world = world.get_or_init(bring_up).as_ref().map_err(|error| Failed::from(error.clone()))?;
     let namespace = name.replace('_', "-");
     let kubectl = &world.cluster.kubectl;

@@ -10,7 +10,8 @@ pub(crate) fn both_overlays_are_accepted(scene: &Scene<'_>) -> Outcome {
     let overlay = repository().join("deploy/overlays/production").display().to_string();
     let objects = kubectl.ok(&["kustomize", &overlay])?;
     let objects: Vec<String> = objects.split("---\n").map(as_new_objects_of_1_20).collect();
-    let said = kubectl.with_input(&["apply", "--dry-run=server", "-f", "-"], objects.join("---\n").as_bytes())?;
+    let said =
+        kubectl.with_input(&["apply", "--dry-run=server", "-f", "-"], objects.join("---\n").as_bytes())?;
     for object in [
         "statefulset.apps/production created",
         "daemonset.apps/strongroom-csi configured",

@@ -32,7 +32,10 @@ pub(crate) fn pods_outlive_the_server(scene: &Scene<'_>) -> Outcome {
     let content = |pod: &str| kubectl.exec(namespace, pod, &["cat", "/secrets/password"]);
     assert_eq!(content("old")?, "before", "the pod lost its secret");
     let events = kubectl.events(namespace, "old")?;
-    assert!(!events.iter().any(|event| event.contains("MountVolume") || event.contains("rpc error")), "{events:#?}");
+    assert!(
+        !events.iter().any(|event| event.contains("MountVolume") || event.contains("rpc error")),
+        "{events:#?}"
+    );
     assert!(!is_ready(&kubectl.get(namespace, "pod/new")?), "a pod started without its secret");
 
     kubectl.ok(&["-n", "strongroom", "scale", "statefulset/strongroom", "--replicas=1"])?;
@@ -42,7 +45,9 @@ pub(crate) fn pods_outlive_the_server(scene: &Scene<'_>) -> Outcome {
     assert_eq!(content("new")?, "before");
     scene.wait(world.store.put(&path, &[("password", "after")]))?;
     for pod in ["old", "new"] {
-        until(&format!("the new password is in {pod}"), DEADLINE, || Ok((content(pod)? == "after").then_some(())))?;
+        until(&format!("the new password is in {pod}"), DEADLINE, || {
+            Ok((content(pod)? == "after").then_some(()))
+        })?;
     }
     Ok(())
 }

@@ -12,7 +12,13 @@ use crate::{Outcome, Scene};
 pub(crate) fn only_the_rights_they_need(scene: &Scene<'_>) -> Outcome {
     let kubectl = &scene.world.cluster.kubectl;
     let server = status(pid_of(&kubectl.get("strongroom", "pod/strongroom-0")?)?)?;
-    for line in ["Uid:\t65532\t65532", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+    for line in [
+        "Uid:\t65532\t65532",
+        "CapEff:\t0000000000000000",
+        "CapBnd:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+    ] {
         assert!(server.contains(line), "the server is not {line:?}:\n{server}");
     }
     let driver = driver_ready(&scene.world.cluster)?;
@@ -42,7 +48,10 @@ pub(crate) fn pid_of(pod: &Value) -> io::Result<u32> {
     };
     let processes = fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     // The first process of a container is the one with the smallest id.
-    processes.filter(is_it).min().ok_or_else(|| io::Error::other(format!("no process of the container {id:?}")))
+    processes
+        .filter(is_it)
+        .min()
+        .ok_or_else(|| io::Error::other(format!("no process of the container {id:?}")))
 }
 
 fn status(pid: u32) -> io::Result<String> {

@@ -25,8 +25,12 @@ pub(crate) fn waits_and_says_why(scene: &Scene<'_>) -> Outcome {
     objects.push(Pod::new(namespace, "wrong-account", &theirs).account("b").object());
     objects.push(Pod::new(&other, "wrong-namespace", &theirs).object());
     objects.push(Pod::new(namespace, "no-role", "- path: secret/apps/free/db\n").object());
-    objects.push(Pod::new(namespace, "mistake", &format!("- path: secret/apps/{namespace}/db\n  mod: '0400'\n")).object());
-    objects.push(Pod::new(namespace, "missing", &format!("- path: secret/apps/{namespace}/nothing\n")).object());
+    objects.push(
+        Pod::new(namespace, "mistake", &format!("- path: secret/apps/{namespace}/db\n  mod: '0400'\n"))
+            .object(),
+    );
+    objects
+        .push(Pod::new(namespace, "missing", &format!("- path: secret/apps/{namespace}/nothing\n")).object());
     kubectl.apply(&objects)?;
 
     let denied_path = format!("secret/apps/{namespace}/db");
@@ -37,12 +41,14 @@ pub(crate) fn waits_and_says_why(scene: &Scene<'_>) -> Outcome {
         (namespace, "mistake", vec!["mod"]),
         (namespace, "missing", vec!["nothing"]),
     ] {
-        let event = until(&format!("an event of {pod} that names {words:?}"), Duration::from_secs(30), || {
-            let events = kubectl.events(namespace, pod)?;
-            let named = |event: &&String| words.iter().all(|word| event.contains(word));
-            Ok(events.iter().find(named).cloned())
-        });
-        let event = event.map_err(|error| format!("{error}; there are {:#?}", kubectl.events(namespace, pod)))?;
+        let event =
+            until(&format!("an event of {pod} that names {words:?}"), Duration::from_secs(30), || {
+                let events = kubectl.events(namespace, pod)?;
+                let named = |event: &&String| words.iter().all(|word| event.contains(word));
+                Ok(events.iter().find(named).cloned())
+            });
+        let event =
+            event.map_err(|error| format!("{error}; there are {:#?}", kubectl.events(namespace, pod)))?;
         println!("\n{pod}: {event}");
         assert!(!is_ready(&kubectl.get(namespace, &format!("pod/{pod}"))?), "{pod} runs");
     }
@@ -59,7 +65,10 @@ pub(crate) fn waits_and_says_why(scene: &Scene<'_>) -> Outcome {
             Ok(is_ready(&kubectl.get(namespace, &object)?).then_some(()))
         })?;
     }
-    assert!(!is_ready(&kubectl.get(namespace, "pod/wrong-account")?), "it got a role that was meant for another");
+    assert!(
+        !is_ready(&kubectl.get(namespace, "pod/wrong-account")?),
+        "it got a role that was meant for another"
+    );
     kubectl.ok(&["delete", "namespace", &other, "--wait=false"])?;
     Ok(())
 }

@@ -61,7 +61,9 @@ pub(crate) fn within_a_second(scene: &Scene<'_>) -> Outcome {
     }
     times.sort();
     let (p50, p99) = (times[PUTS / 2], times[PUTS - 1]);
-    println!("\nput to new content in the pod, {PUTS} puts: p50 {p50:.1?}, p99 {p99:.1?} (bar: p99 at most 1 s)");
+    println!(
+        "\nput to new content in the pod, {PUTS} puts: p50 {p50:.1?}, p99 {p99:.1?} (bar: p99 at most 1 s)"
+    );
     assert!(p99 <= WITHIN, "{times:?}");
 
     let log = kubectl.ok(&["-n", namespace, "logs", "reads"])?;
