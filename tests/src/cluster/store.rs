@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::TcpStream,
     path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
@@ -69,6 +70,9 @@ impl Store {
     /// Not in time.
     pub fn until_ready(&self, cluster: &Cluster) -> io::Result<()> {
         cluster.kubectl.until_ready("strongroom", "strongroom-0")?;
+        // From a ready pod to a service that leads to it is a step of its own.
+        let address = self.address.trim_start_matches("https://");
+        until("the service leads to the server", DEADLINE, || TcpStream::connect(address).map(Some))?;
         driver_ready(cluster).map(drop)
     }
 

@@ -56,9 +56,12 @@ fn cut_off(scene: &Scene<'_>, cluster: &str) -> Outcome {
     let path = format!("secret/apps/{namespace}/db");
     scene.wait(async {
         world.store.put(&path, &[("password", "x")]).await?;
-        world.store.policy(&role_of(namespace).replace("cluster: main", &format!("cluster: {cluster}"))).await
+        let role = role_of(namespace);
+        // The driver mounts as a pod of `main`; the thief logs in where the scenario says.
+        let subject = role.lines().last().unwrap_or_default().replace("main", cluster);
+        world.store.policy(&if cluster == "main" { role } else { format!("{role}{subject}\n") }).await
     })?;
-    let pod = with_tokens(&Pod::new(namespace, "victim", "- path: secret/none/none\n  optional: true\n"));
+    let pod = with_tokens(&Pod::new(namespace, "victim", &nothing(namespace)));
     kubectl.apply(&[pod])?;
     kubectl.until_ready(namespace, "victim")?;
     let uid =
@@ -103,11 +106,7 @@ pub(crate) fn a_stolen_token(scene: &Scene<'_>) -> Outcome {
     let namespace = &scene.namespace;
     let (world, kubectl) = (scene.world, &scene.world.cluster.kubectl);
     scene.wait(world.store.policy(&role_of(namespace)))?;
-    kubectl.apply(&[with_tokens(&Pod::new(
-        namespace,
-        "victim",
-        "- path: secret/none/none\n  optional: true\n",
-    ))])?;
+    kubectl.apply(&[with_tokens(&Pod::new(namespace, "victim", &nothing(namespace)))])?;
     kubectl.until_ready(namespace, "victim")?;
     let of_pod = |file: &str| kubectl.exec(namespace, "victim", &["cat", file]);
     let (token, other) = (of_pod("/tokens/strongroom")?, of_pod("/tokens/other")?);
@@ -148,6 +147,11 @@ pub(crate) fn a_stolen_token(scene: &Scene<'_>) -> Outcome {
         assert!(!text.contains(token.as_str()), "a token is in the audit log");
     }
     Ok(())
+}
+
+/// A volume that may be empty.
+fn nothing(namespace: &str) -> String {
+    format!("- path: secret/apps/{namespace}/nothing\n  optional: true\n")
 }
 
 /// The pod, with tokens of its account as files for a thief to read.
