@@ -335,6 +335,7 @@ mod tests {
     use super::*;
 
     const VECTOR: &str = include_str!("../../tests/vectors/audit.jsonl");
+    const RECOVERED: &str = include_str!("../../tests/vectors/audit-recovered.jsonl");
     const KEY: &str = include_str!("../../tests/vectors/audit.pub");
 
     fn check(log: &[u8], expected: Option<Anchor>) -> Result<Summary, Finding> {
@@ -360,6 +361,14 @@ mod tests {
             Options { public_keys: vec![unhex(KEY.trim()).unwrap()], from: Some(first.end), expected: None };
         let rest = lines[3..].concat();
         assert_eq!(verify([("x".to_owned(), rest.as_bytes())], &other).unwrap().end, summary.end);
+    }
+
+    #[test]
+    fn opens_the_vector_of_recovered_writes() {
+        let summary = check(RECOVERED.as_bytes(), None).unwrap();
+        assert_eq!((summary.records, summary.unsigned), (7, 0));
+        let forged = RECOVERED.replace("not_applied", "applied");
+        assert!(matches!(check(forged.as_bytes(), None).unwrap_err().what, What::Changed));
     }
 
     #[test]

@@ -47,8 +47,9 @@ pub enum Failure {
     NoToken(String),
     /// The server did not take the pod's token.
     #[error(
-        "the server refused the login of {principal}: {error}. Its configuration needs the cluster of that name, with \
-         the audience this driver uses ({audience})"
+        "the server refused the login of {principal}: {}. Its configuration needs the cluster of that name, with the \
+         audience this driver uses ({audience})",
+        sentence(error)
     )]
     Login {
         /// Who the pod would be.
@@ -198,6 +199,14 @@ impl Failure {
             | Failure::State(_)
             | Failure::Task(_) => Code::Internal,
         }
+    }
+}
+
+/// The server's own words where it has some: it knows more of a pod's token than the kind of error tells.
+fn sentence(error: &Error) -> String {
+    match error.kind() {
+        ErrorKind::Unauthenticated(_) if !error.message().is_empty() => error.message().to_owned(),
+        _ => error.to_string(),
     }
 }
 

@@ -36,7 +36,7 @@ pub const REQUEST: Duration = Duration::from_secs(10);
 /// How long a watch may take to stand before a publish reads without it.
 pub const WATCH_START: Duration = Duration::from_secs(3);
 /// Publishes and refreshes at work with the server at once: a node full of pods that comes back does not arrive as one.
-pub const FETCHES: usize = 32;
+pub const FETCHES: usize = 16;
 /// Sessions on one connection: the server takes 100 streams of a connection, a session holds one for its watch.
 pub const SESSIONS_PER_CONNECTION: usize = 64;
 /// First and longest pause between two attempts; each is drawn from zero to its bound.

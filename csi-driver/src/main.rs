@@ -13,10 +13,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The configuration was refused; nothing was started.
 const EXIT_CONFIG: u8 = 2;
-/// A node needs no more: its pods' mounts are short, and the work of a refresh is waiting.
-const WORKERS: usize = 2;
-/// Threads for the disk, which is memory.
-const DISK_THREADS: usize = 8;
+/// Threads for the disk, which is memory. Each has its own share of the allocator's pages, and a node has many pods to
+/// keep small: two are enough for files of a few hundred bytes.
+const DISK_THREADS: usize = 2;
 
 fn main() -> ExitCode {
     let config = Config::parse();
@@ -25,11 +24,9 @@ fn main() -> ExitCode {
         return ExitCode::from(EXIT_CONFIG);
     }
     process::harden();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .max_blocking_threads(DISK_THREADS)
-        .enable_all()
-        .build();
+    // One thread: what the driver does is to wait, for the kubelet and for the server.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().max_blocking_threads(DISK_THREADS).enable_all().build();
     let ended = match runtime {
         Ok(runtime) => runtime.block_on(start(config)),
         Err(error) => {

@@ -3,7 +3,8 @@
 //! system takes a tmpfs back that nobody holds.
 
 use std::{
-    io,
+    fs::File,
+    io::{self, BufRead, BufReader},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -195,9 +196,8 @@ impl Mounter for Linux {
         if !stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
             return Ok(Found::Nothing);
         }
-        let table = std::fs::read_to_string(TABLE)?;
-        let line = table.lines().filter_map(Line::parse).find(|line| line.id == stat.stx_mnt_id);
-        Ok(if line.is_some_and(|line| line.is_ours()) { Found::Ours } else { Found::Foreign })
+        let ours = find_line(|line| (line.id == stat.stx_mnt_id).then(|| line.is_ours()))?;
+        Ok(if ours == Some(true) { Found::Ours } else { Found::Foreign })
     }
 
     fn detach(&self, place: &Place) -> io::Result<()> {
@@ -207,10 +207,30 @@ impl Mounter for Linux {
     }
 
     fn all(&self, root: &Path) -> io::Result<Vec<PathBuf>> {
-        let table = std::fs::read_to_string(TABLE)?;
-        let ours = table.lines().filter_map(Line::parse).filter(Line::is_ours);
-        Ok(ours.map(|line| unescape(line.at)).filter(|path| path.starts_with(root)).collect())
+        let mut found = Vec::new();
+        find_line(|line| {
+            if line.is_ours() {
+                found.push(unescape(line.at));
+            }
+            None::<()>
+        })?;
+        found.retain(|path| path.starts_with(root));
+        Ok(found)
     }
+}
+
+/// Goes through the mount table until `look` has an answer. Line by line: on a full node it is a large file, and it is
+/// looked at for every change of a secret.
+fn find_line<T>(mut look: impl FnMut(Line<'_>) -> Option<T>) -> io::Result<Option<T>> {
+    let mut table = BufReader::new(File::open(TABLE)?);
+    let mut line = String::new();
+    while table.read_line(&mut line)? > 0 {
+        if let Some(answer) = Line::parse(line.trim_end_matches('\n')).and_then(&mut look) {
+            return Ok(Some(answer));
+        }
+        line.clear();
+    }
+    Ok(None)
 }
 
 /// A line of the mount table: proc_pid_mountinfo(5).

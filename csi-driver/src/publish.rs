@@ -27,7 +27,7 @@ use crate::{
     folder::Folder,
     limits,
     mount::{Found, Mounter, Options, Place},
-    refresh::{Follower, say_goodbye},
+    refresh::Follower,
     state::{Record, States},
     telemetry::Metrics,
     volume::{Invalid, Pod, Request, Target, VolumeId, Wishes},
@@ -194,8 +194,9 @@ impl Driver {
                 claim.mounted(Arc::clone(mounted));
                 return Err(Failure::Differs { id, what: "target" });
             }
-            // The follower logs its session out on its own time.
-            drop(mounted.follower().take());
+            if let Some(follower) = mounted.follower().take() {
+                follower.log_out();
+            }
         }
         let driver = Arc::clone(self);
         spawn_blocking(move || {
@@ -423,9 +424,8 @@ impl Driver {
     ) -> Result<Answer, Failure> {
         let principal = self.principal(pod);
         let question = self.question(&principal, volume);
-        let (touch, answer) = question.ask(self.server(), token, self.parts.patience).await?;
+        let (_session, answer) = question.ask(self.server(), token, self.parts.patience).await?;
         self.parts.metrics.logged_in();
-        self.tasks.spawn(say_goodbye(touch));
         Ok(answer)
     }
 

@@ -304,8 +304,7 @@ async fn a_token_is_used_only_when_it_is_needed() {
     node.server.sessions_end_soon();
     node.publish().await.unwrap();
     node.until("a second login", || node.server.logins() == 2).await;
-    // The first session is ended, the second one watches.
-    node.until("the goodbye", || node.server.goodbyes() == 1).await;
+    // The first session ends by itself, the second one watches.
     node.server.put(DB, "three");
     node.until("the new content", || node.content() == "three").await;
 }
@@ -331,9 +330,9 @@ async fn the_same_volume_in_another_way_is_refused() {
             Some(AccessType::Mount(MountVolume { volume_mount_group: "7".into(), ..Default::default() }));
     });
     assert!(matches!(node.driver.publish(group).await, Err(Failure::Differs { what: "capability", .. })));
-    let elsewhere = node.request(|m| m.target_path.push_str("2"));
+    let elsewhere = node.request(|m| m.target_path.push('2'));
     assert!(matches!(node.driver.publish(elsewhere).await, Err(Failure::Differs { what: "target", .. })));
-    let Request { id, target, .. } = node.request(|m| m.target_path.push_str("2"));
+    let Request { id, target, .. } = node.request(|m| m.target_path.push('2'));
     assert!(matches!(node.driver.unpublish(id, target).await, Err(Failure::Differs { what: "target", .. })));
     // Nor is another volume mounted over it, or taken away by another name.
     let other = node.request(|m| m.volume_id = "csi-2".into());
@@ -466,6 +465,7 @@ async fn a_restart_keeps_volumes_and_goes_on() {
         node.restart().await;
         assert_eq!(node.content(), "one");
         assert!(node.trouble().is_some_and(|why| why.contains("restarted")));
+        assert_eq!(node.server.goodbyes(), 0, "a restart of every driver is no storm of writes");
         node.server.put_silently(DB, "two");
         node.publish().await.unwrap();
         node.until("the new content", || node.content() == "two" && node.trouble().is_none()).await;

@@ -1,7 +1,10 @@
 //! Looking after a mounted volume: one task per volume holds the pod's session and its watch, and brings a changed secret
 //! to the disk at once. What cannot be renewed stays as it is: a pod keeps its last content whatever happens here.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
@@ -23,7 +26,7 @@ use crate::{
     writer::Outcome,
 };
 
-/// The task's end of a volume: drop it to stop the task, which says goodbye to the server on its own.
+/// The task's end of a volume: drop it to stop the task.
 pub struct Follower {
     inbox: Arc<Inbox>,
     task: AbortHandle,
@@ -35,6 +38,8 @@ pub struct Follower {
 struct Inbox {
     token: Mutex<Option<SecretBytes>>,
     arrived: Notify,
+    /// Whether the session is to be ended with the task.
+    log_out: AtomicBool,
 }
 
 impl Inbox {
@@ -73,6 +78,13 @@ impl Follower {
     /// Whether nobody is at work any more: a fault of ours ended the task.
     pub fn has_ended(&self) -> bool {
         self.task.is_finished()
+    }
+
+    /// Stops the task because the volume is gone: the task ends the session at the server, on its own time. A session
+    /// that is only dropped ends by itself and costs nobody anything, while an end before its time is a write of the
+    /// server; so a restart or a replaced session has none.
+    pub fn log_out(self) {
+        self.inbox.log_out.store(true, Ordering::Relaxed);
     }
 
     /// The kubelet brought a fresh token. It is used if the session needs it, and forgotten if not.
@@ -117,9 +129,8 @@ impl Following {
                 Woken::Token(token) => {
                     if self.wants_login(touch.as_ref())
                         && let Some(new) = self.log_in(&token, &stop).await
-                        && let Some(old) = touch.replace(new)
                     {
-                        say_goodbye(old).await;
+                        touch = Some(new);
                     }
                 }
                 Woken::Change(change) => {
@@ -137,8 +148,12 @@ impl Following {
                 }
             }
         }
-        if let Some(touch) = touch {
-            say_goodbye(touch).await;
+        if let Some(Touch { session, changes, .. }) = touch
+            && inbox.log_out.load(Ordering::Relaxed)
+        {
+            drop(changes);
+            // It ends by itself where nobody listens.
+            let _: Result<(), _> = timeout(limits::LOGOUT, session.log_out()).await;
         }
     }
 
@@ -309,12 +324,4 @@ impl Following {
             );
         }
     }
-}
-
-/// Ends a session without holding anything up.
-pub(crate) async fn say_goodbye(touch: Touch) {
-    let Touch { session, changes, .. } = touch;
-    drop(changes);
-    // It ends by itself where nobody listens.
-    let _: Result<(), _> = timeout(limits::LOGOUT, session.log_out()).await;
 }

@@ -268,7 +268,7 @@ fn config(reader: &mut Reader) -> Option<Config> {
     let level = s.level("level");
     s.end();
     let mut s = reader.section("limits");
-    let in_flight = s.number("in_flight", limits::IN_FLIGHT as u64, 1, 65_536);
+    let in_flight = s.number("in_flight", limits::IN_FLIGHT as u64, 1, limits::MOST_IN_FLIGHT);
     let request_seconds = s.number("request_seconds", limits::REQUEST_DEADLINE.as_secs(), 1, 600);
     s.end();
     let kubernetes = kubernetes::clusters(reader);

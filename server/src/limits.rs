@@ -32,6 +32,8 @@ pub const PENDING_RESETS: usize = 20;
 pub const HEADER_BYTES: u32 = 16 << 10;
 /// Requests at work at once; more wait for [`QUEUE_WAIT`] at most, because a longer queue only makes all of them late.
 pub const IN_FLIGHT: usize = 512;
+/// The most that [`IN_FLIGHT`] can be set to: the audit log carries no more intents along than this and half of it.
+pub const MOST_IN_FLIGHT: u64 = 1024;
 /// Longest wait for a slot before a request is shed.
 pub const QUEUE_WAIT: Duration = Duration::from_millis(250);
 /// Deadline of a request that brings none, and the longest it may bring; watches are apart.

@@ -36,6 +36,11 @@ impl Permit {
         Ok(Self { allowed, at })
     }
 
+    /// Of which request it is.
+    pub fn request_id(&self) -> RequestId {
+        self.allowed.request_id()
+    }
+
     /// The path to act on; the first, where there are several.
     pub fn path(&self) -> &Path {
         self.allowed.path()

@@ -8,6 +8,7 @@ pub mod fake_kubernetes;
 pub mod faults;
 pub mod figures;
 pub mod node;
+pub mod one_node;
 pub mod pki;
 pub mod raw;
 pub mod server;

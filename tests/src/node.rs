@@ -312,6 +312,7 @@ impl Volume {
 }
 
 /// Calls of the kubelet.
+#[derive(Clone)]
 pub struct Kubelet(NodeClient<Channel>);
 
 impl Kubelet {

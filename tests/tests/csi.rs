@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     reason = "a test ends at the first surprise"
 )]
 
@@ -13,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use strongroom_client::{Client, SealKind, SecretBytes};
+use strongroom_client::SecretBytes;
 use strongroom_csi::wire::csi::{
     GetPluginCapabilitiesRequest, GetPluginInfoRequest, NodeGetCapabilitiesRequest, NodeGetInfoRequest,
     NodePublishVolumeRequest, NodeUnpublishVolumeRequest, ProbeRequest, VolumeCapability,
@@ -22,31 +23,19 @@ use strongroom_csi::wire::csi::{
     node_service_capability::Type,
     volume_capability::{AccessType, BlockVolume, MountVolume},
 };
+use strongroom_csi::wire::provider::{
+    MountRequest, VersionRequest, csi_driver_provider_client::CsiDriverProviderClient,
+};
 use strongroom_tests::{
-    fake_kubernetes::{FakeKubernetes, Pod},
-    node::{Kubelet, Node, Volume},
+    faults::driver,
+    node::{Node, Volume},
+    one_node::{DB, OneNode, SECRETS, may_mount},
     server::{Options, Server, pause},
     world::{World, http_get, until},
 };
-use tempfile::TempDir;
 use tonic::Code;
 
 const HOUR: Duration = Duration::from_secs(3600);
-const DB: &str = "secret/apps/shop/db";
-const SECRETS: &str = "- path: secret/apps/{{namespace}}/db\n";
-const POLICY: &str = r#"
-kind: Role
-name: own
-rules:
-- paths: ["secret/apps/{{namespace}}/**"]
-  verbs: [read, list]
----
-kind: Binding
-name: own
-role: own
-subjects:
-- serviceAccount: {cluster: main, namespace: shop, name: web}
-"#;
 const POLICY_FOR_BATCH: &str = r#"
 kind: Binding
 name: batch
@@ -55,67 +44,8 @@ subjects:
 - serviceAccount: {cluster: main, namespace: shop, name: batch}
 "#;
 
-/// A cluster of one node: server, API, driver.
-struct Cluster {
-    kubernetes: FakeKubernetes,
-    world: World,
-    node: Node,
-    root: Client,
-    _home: TempDir,
-}
-
-impl Cluster {
-    async fn start() -> Self {
-        Self::start_with(&[]).await
-    }
-
-    async fn start_with(arguments: &[&str]) -> Self {
-        let kubernetes = FakeKubernetes::start().await.unwrap();
-        let config = kubernetes.config_toml("main");
-        let world =
-            World::open_with(SealKind::File, &Options { config, ..Options::default() }).await.unwrap();
-        world.apply(POLICY).await.unwrap();
-        let root = world.root().await.unwrap();
-        let home = tempfile::tempdir().unwrap();
-        let node = Node::start(home.path(), &world.server, arguments).unwrap();
-        let cluster = Self { kubernetes, world, node, root, _home: home };
-        cluster.put("one").await;
-        cluster
-    }
-
-    async fn kubelet(&self) -> Kubelet {
-        Kubelet::new(self.node.channel().await.unwrap())
-    }
-
-    async fn put(&self, password: &str) {
-        let put = self.root.put(DB).value("password", SecretBytes::from(password.as_bytes()));
-        put.value("user", SecretBytes::from(b"shop".as_slice())).send().await.unwrap();
-    }
-
-    fn token(&self, pod: &Pod) -> String {
-        self.kubernetes.token(pod, "strongroom", HOUR)
-    }
-
-    /// A pod of the account `web` with the volume that most tests use.
-    fn pod(&self, name: &str) -> (Pod, Volume) {
-        let pod = self.kubernetes.create_pod("shop", "web", name);
-        let volume = self.node.volume(&pod, "secrets", SECRETS).unwrap();
-        (pod, volume)
-    }
-
-    fn is_clean(&self) {
-        assert_eq!(self.node.leftovers().unwrap(), Vec::<String>::new());
-    }
-}
-
-/// Real mounts need root. CI is root, and does not skip in silence.
-fn may_mount() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    assert!(root || std::env::var_os("CI").is_none(), "CI runs the mount tests, so it runs them as root");
-    if !root {
-        println!("not root: nothing was tried");
-    }
-    root
+fn is_clean(cluster: &OneNode) {
+    assert_eq!(cluster.node.leftovers().unwrap(), Vec::<String>::new());
 }
 
 async fn eventually(what: &str, mut so: impl AsyncFnMut() -> bool) {
@@ -131,8 +61,8 @@ async fn a_pod_gets_its_secrets_as_files_and_leaves_nothing() {
     if !may_mount() {
         return;
     }
-    let cluster = Cluster::start().await;
-    let kubelet = cluster.kubelet().await;
+    let cluster = OneNode::start(false).await.unwrap();
+    let kubelet = cluster.kubelet().await.unwrap();
     let secrets = r#"
 - path: secret/apps/shop/db
   dir: db
@@ -165,7 +95,7 @@ async fn a_pod_gets_its_secrets_as_files_and_leaves_nothing() {
     assert!(!log.contains(&token) && !log.contains("postgres://"), "{log}");
     kubelet.unpublish(volume.unpublish()).await.unwrap();
     kubelet.unpublish(volume.unpublish()).await.unwrap();
-    cluster.is_clean();
+    is_clean(&cluster);
     assert_eq!(kubelet.stats(&volume).await.unwrap_err().code(), Code::NotFound);
 }
 
@@ -174,15 +104,15 @@ async fn a_put_reaches_the_disk_in_well_under_a_second() {
     if !may_mount() {
         return;
     }
-    let cluster = Cluster::start().await;
-    let kubelet = cluster.kubelet().await;
-    let (pod, volume) = cluster.pod("web-0");
+    let cluster = OneNode::start(false).await.unwrap();
+    let kubelet = cluster.kubelet().await.unwrap();
+    let (pod, volume) = cluster.pod("web-0").unwrap();
     kubelet.publish(volume.publish(&cluster.token(&pod))).await.unwrap();
     let mut times = Vec::new();
     for round in 0..50 {
         let value = format!("value-{round}");
         let began = Instant::now();
-        cluster.put(&value).await;
+        cluster.put(&value).await.unwrap();
         until("the new content", || volume.read("password") == value).unwrap();
         times.push(began.elapsed());
     }
@@ -197,8 +127,8 @@ async fn a_refusal_names_what_is_missing_and_the_pod_starts_when_it_is_there() {
     if !may_mount() {
         return;
     }
-    let cluster = Cluster::start().await;
-    let kubelet = cluster.kubelet().await;
+    let cluster = OneNode::start(false).await.unwrap();
+    let kubelet = cluster.kubelet().await.unwrap();
     let pod = cluster.kubernetes.create_pod("shop", "batch", "job-0");
     let volume = cluster.node.volume(&pod, "secrets", SECRETS).unwrap();
     let token = cluster.token(&pod);
@@ -209,13 +139,13 @@ async fn a_refusal_names_what_is_missing_and_the_pod_starts_when_it_is_there() {
     {
         assert!(refused.message().contains(part), "{part} is missing in {}", refused.message());
     }
-    cluster.is_clean();
+    is_clean(&cluster);
     cluster.world.apply(POLICY_FOR_BATCH).await.unwrap();
     kubelet.publish(volume.publish(&token)).await.unwrap();
     assert_eq!(volume.read("password"), "one");
 
     // Nobody else's token works, and none of it is repeated.
-    let (_, other) = cluster.pod("web-1");
+    let (_, other) = cluster.pod("web-1").unwrap();
     let forged = format!("{}x", &token[..token.len() - 1]);
     for token in [forged, cluster.kubernetes.token(&pod, "vault", HOUR), "nonsense".to_owned()] {
         let refused = kubelet.publish(other.publish(&token)).await.unwrap_err();
@@ -233,13 +163,13 @@ async fn an_outage_takes_nothing_from_running_pods_and_new_ones_wait() {
     if !may_mount() {
         return;
     }
-    let cluster = Cluster::start().await;
-    let kubelet = cluster.kubelet().await;
-    let (pod, volume) = cluster.pod("web-0");
-    let (late, waiting) = cluster.pod("web-1");
+    let cluster = OneNode::start(false).await.unwrap();
+    let kubelet = cluster.kubelet().await.unwrap();
+    let (pod, volume) = cluster.pod("web-0").unwrap();
+    let (late, waiting) = cluster.pod("web-1").unwrap();
     let token = cluster.token(&pod);
     kubelet.publish(volume.publish(&token)).await.unwrap();
-    let Cluster { world, node, kubernetes, .. } = cluster;
+    let OneNode { world, node, kubernetes, .. } = cluster;
     let World { server, home, keys } = world;
     let address = server.url.trim_start_matches("https://").to_owned();
     server.stop().unwrap();
@@ -286,10 +216,10 @@ async fn a_driver_that_is_restarted_goes_on_where_it_was() {
     if !may_mount() {
         return;
     }
-    let mut cluster = Cluster::start().await;
-    let (pod, volume) = cluster.pod("web-0");
+    let mut cluster = OneNode::start(false).await.unwrap();
+    let (pod, volume) = cluster.pod("web-0").unwrap();
     let token = cluster.token(&pod);
-    cluster.kubelet().await.publish(volume.publish(&token)).await.unwrap();
+    cluster.kubelet().await.unwrap().publish(volume.publish(&token)).await.unwrap();
     for graceful in [true, false] {
         if graceful {
             cluster.node.stop().unwrap();
@@ -297,74 +227,30 @@ async fn a_driver_that_is_restarted_goes_on_where_it_was() {
             cluster.node.kill().unwrap();
         }
         let value = format!("while it was away {graceful}");
-        cluster.put(&value).await;
+        cluster.put(&value).await.unwrap();
         assert!(!volume.read("password").is_empty());
         cluster.node.restart().unwrap();
-        let kubelet = cluster.kubelet().await;
+        let kubelet = cluster.kubelet().await.unwrap();
         assert!(kubelet.condition(&volume).await.unwrap().0);
         kubelet.publish(volume.publish(&token)).await.unwrap();
         until("what was missed", || volume.read("password") == value).unwrap();
         let value = format!("and then {graceful}");
-        cluster.put(&value).await;
+        cluster.put(&value).await.unwrap();
         until("the new content", || volume.read("password") == value).unwrap();
     }
-    cluster.kubelet().await.unpublish(volume.unpublish()).await.unwrap();
-    cluster.is_clean();
+    cluster.kubelet().await.unwrap().unpublish(volume.unpublish()).await.unwrap();
+    is_clean(&cluster);
 }
 
-/// A kill at any moment of publish and unpublish: after the next start, and the kubelet's next call, nothing is left.
+/// A few of what `make faults` tries a hundred times, and 500 before a release.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_kills_in_the_middle_leave_nothing() {
+async fn kills_in_the_middle_leave_nothing() {
     if !may_mount() {
         return;
     }
-    let rounds: u32 = std::env::var("CSI_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(100);
-    let mut cluster = Cluster::start().await;
-    let mut cut_off = 0;
-    for round in 0..rounds {
-        let (pod, volume) = cluster.pod(&format!("web-{round}"));
-        let token = cluster.token(&pod);
-        let kubelet = cluster.kubelet().await;
-        let in_unpublish = round % 2 == 1;
-        if in_unpublish {
-            kubelet.publish(volume.publish(&token)).await.unwrap();
-        }
-        let asked = volume.clone();
-        let call = tokio::spawn(async move {
-            if in_unpublish {
-                kubelet.unpublish(asked.unpublish()).await
-            } else {
-                kubelet.publish(asked.publish(&token)).await
-            }
-        });
-        // Spread over the time that such a call takes.
-        let moment = if in_unpublish { 60 } else { 400 };
-        spin(Duration::from_micros(u64::from(round) * 7919 % (moment * 20)));
-        cluster.node.kill().unwrap();
-        cut_off += u32::from(call.await.unwrap().is_err());
-        // Never a mount with only some of the files.
-        for path in cluster.node.mounts().unwrap() {
-            let data = path.join("..data");
-            if data.exists() {
-                assert_eq!(fs::read_dir(data).unwrap().count(), 2, "a mount is not whole");
-            }
-        }
-        cluster.node.restart().unwrap();
-        cluster.kubelet().await.unpublish(volume.unpublish()).await.unwrap();
-        cluster.is_clean();
-    }
-    println!(
-        "{rounds} kills, {cut_off} of them in the middle of a call: no mount, target or state file left"
-    );
-    assert!(cut_off > rounds / 5, "only {cut_off} of {rounds} kills hit a call");
-}
-
-/// Sleeping is too coarse for this.
-fn spin(time: Duration) {
-    let until = Instant::now() + time;
-    while Instant::now() < until {
-        std::thread::yield_now();
-    }
+    let seen = driver::rounds(20, 1).await.unwrap();
+    assert_eq!((seen.left, seen.partial), (0, 0));
+    assert!(seen.cut_off > 0, "no kill hit a call");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -372,8 +258,8 @@ async fn the_kubelet_registers_the_driver_and_a_refusal_ends_it() {
     if !may_mount() {
         return;
     }
-    let mut cluster = Cluster::start().await;
-    let ready = |cluster: &Cluster| http_get(cluster.node.ops(), "/readyz").unwrap().0;
+    let mut cluster = OneNode::start(false).await.unwrap();
+    let ready = |cluster: &OneNode| http_get(cluster.node.ops(), "/readyz").unwrap().0;
     assert_eq!(http_get(cluster.node.ops(), "/healthz").unwrap(), (200, "ok\n".into()));
     assert_eq!(ready(&cluster), 503);
     let info = cluster.node.register(None).await.unwrap();
@@ -398,7 +284,7 @@ async fn identity_and_node_say_what_the_specification_wants() {
     if !may_mount() {
         return;
     }
-    let cluster = Cluster::start().await;
+    let cluster = OneNode::start(false).await.unwrap();
     let channel = cluster.node.channel().await.unwrap();
     let mut identity = IdentityClient::new(channel.clone());
     let info = identity.get_plugin_info(GetPluginInfoRequest {}).await.unwrap().into_inner();
@@ -438,9 +324,9 @@ async fn what_is_missing_or_hostile_is_refused_and_nothing_is_touched() {
     if !may_mount() {
         return;
     }
-    let cluster = Cluster::start().await;
-    let kubelet = cluster.kubelet().await;
-    let (pod, volume) = cluster.pod("web-0");
+    let cluster = OneNode::start(false).await.unwrap();
+    let kubelet = cluster.kubelet().await.unwrap();
+    let (pod, volume) = cluster.pod("web-0").unwrap();
     let token = cluster.token(&pod);
     type Change = Box<dyn Fn(&mut NodePublishVolumeRequest)>;
     let mut wrong: Vec<(String, Change)> = vec![
@@ -484,7 +370,7 @@ async fn what_is_missing_or_hostile_is_refused_and_nothing_is_touched() {
         let refused = kubelet.publish(request).await.expect_err(&what);
         assert_eq!(refused.code(), Code::InvalidArgument, "{what}: {refused}");
         assert!(!refused.message().contains(&token), "{what}");
-        cluster.is_clean();
+        is_clean(&cluster);
     }
     for (id, target) in
         [("", volume.target.display().to_string()), ("x", String::new()), ("x", "/etc/mount".into())]
@@ -544,12 +430,12 @@ async fn calls_at_once_and_long_ids_are_served() {
     if !may_mount() {
         return;
     }
-    let cluster = Cluster::start().await;
-    let kubelet = std::sync::Arc::new(cluster.kubelet().await);
+    let cluster = OneNode::start(false).await.unwrap();
+    let kubelet = std::sync::Arc::new(cluster.kubelet().await.unwrap());
     let mut calls = Vec::new();
     let mut volumes = Vec::new();
     for n in 0..20 {
-        let (pod, volume) = cluster.pod(&format!("web-{n}"));
+        let (pod, volume) = cluster.pod(&format!("web-{n}")).unwrap();
         let volume = Volume { id: format!("{n}-{}", "é/../x".repeat(20)), ..volume };
         let (kubelet, request) = (std::sync::Arc::clone(&kubelet), volume.publish(&cluster.token(&pod)));
         calls.push(tokio::spawn(async move { kubelet.publish(request).await }));
@@ -561,7 +447,7 @@ async fn calls_at_once_and_long_ids_are_served() {
     assert!(volumes.iter().all(|volume| volume.read("password") == "one"));
 
     // One volume, many calls: one mounts, the others are told that it is at work or done.
-    let (pod, volume) = cluster.pod("web-all");
+    let (pod, volume) = cluster.pod("web-all").unwrap();
     let token = cluster.token(&pod);
     let mut calls = Vec::new();
     for _ in 0..20 {
@@ -592,7 +478,7 @@ async fn calls_at_once_and_long_ids_are_served() {
     for volume in volumes.iter().chain([&volume]) {
         kubelet.unpublish(volume.unpublish()).await.unwrap();
     }
-    cluster.is_clean();
+    is_clean(&cluster);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -600,18 +486,66 @@ async fn a_deleted_pods_session_ends_with_it() {
     if !may_mount() {
         return;
     }
-    let cluster = Cluster::start().await;
-    let kubelet = cluster.kubelet().await;
-    let (pod, volume) = cluster.pod("web-0");
+    let cluster = OneNode::start(false).await.unwrap();
+    let kubelet = cluster.kubelet().await.unwrap();
+    let (pod, volume) = cluster.pod("web-0").unwrap();
     kubelet.publish(volume.publish(&cluster.token(&pod))).await.unwrap();
     cluster.kubernetes.delete_pod(&pod);
     // The driver holds the pod's session, and that is of no use any more; the files stay until the kubelet comes.
     eventually("the condition is told", async || kubelet.condition(&volume).await.unwrap().0).await;
-    cluster.put("two").await;
+    cluster.put("two").await.unwrap();
     pause();
     assert_eq!(volume.read("password"), "one");
     kubelet.unpublish(volume.unpublish()).await.unwrap();
-    cluster.is_clean();
+    is_clean(&cluster);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_secrets_store_driver_gets_the_same_files() {
+    if !may_mount() {
+        return;
+    }
+    let cluster = OneNode::start(false).await.unwrap();
+    let socket = cluster.home.path().join("provider.sock");
+    let node = cluster.add_node("other", &[&format!("--provider-socket={}", socket.display())]).unwrap();
+    let mut provider = CsiDriverProviderClient::new(node.channel_at("../provider.sock").await.unwrap());
+    let version = provider.version(VersionRequest { version: "v1alpha1".into() }).await.unwrap().into_inner();
+    assert_eq!((version.version.as_str(), version.runtime_name.as_str()), ("v1alpha1", "strongroom"));
+
+    let pod = cluster.kubernetes.create_pod("shop", "web", "web-0");
+    let token = cluster.token(&pod);
+    let request = |secrets: &str, token: &str| {
+        let tokens = serde_json::json!({ "strongroom": { "token": token } }).to_string();
+        let attributes = serde_json::json!({
+            "secrets": secrets,
+            "secretProviderClass": "web",
+            "csi.storage.k8s.io/pod.namespace": pod.namespace,
+            "csi.storage.k8s.io/pod.name": pod.name,
+            "csi.storage.k8s.io/pod.uid": pod.uid,
+            "csi.storage.k8s.io/serviceAccount.name": pod.account,
+            "csi.storage.k8s.io/serviceAccount.tokens": tokens,
+        });
+        MountRequest {
+            attributes: attributes.to_string(),
+            secrets: "{}".into(),
+            permission: "420".into(),
+            ..Default::default()
+        }
+    };
+    let keys = format!("- path: {DB}\n  keys: {{password: db/password}}\n");
+    let answer = provider.mount(request(&keys, &token)).await.unwrap().into_inner();
+    let [file] = &*answer.files else { panic!("{} files", answer.files.len()) };
+    assert_eq!((file.path.as_str(), file.mode, &*file.contents), ("db/password", 0o644, b"one".as_slice()));
+    assert_eq!((answer.object_version[0].id.as_str(), answer.object_version[0].version.as_str()), (DB, "1"));
+
+    let refused = provider.mount(request("surprise: true", &token)).await.err().unwrap();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    let refused = provider.mount(request(&keys, "canary")).await.err().unwrap();
+    assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
+    let broken = MountRequest { attributes: "{\"canary\": 1}".into(), ..request(&keys, &token) };
+    let refused = provider.mount(broken).await.err().unwrap();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    assert!(!node.log().contains("canary") && !refused.message().contains("canary"));
 }
 
 /// A counter or gauge without labels.

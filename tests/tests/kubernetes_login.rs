@@ -68,6 +68,7 @@ async fn client(world: &World, answer: &v1::TokenResponse) -> Client {
 async fn a_pod_reads_what_its_namespace_may() {
     let kubernetes = FakeKubernetes::start().await.unwrap();
     let world = world(&kubernetes, false).await;
+    watching(&world).await;
     let pod = kubernetes.create_pod("shop", "web", "web-0");
     let answer = login(&world, "", &kubernetes.token(&pod, "strongroom", HOUR)).await.unwrap();
     let session = answer.session.clone().unwrap();
@@ -78,6 +79,7 @@ async fn a_pod_reads_what_its_namespace_may() {
     let secret = client.get("secret/apps/shop/db").await.unwrap();
     assert_eq!(secret.get("password").unwrap().expose(), b"hunter2");
     assert!(client.get("secret/apps/other/db").await.is_err());
+    client.auth().renew().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,7 +150,7 @@ async fn a_watch_of_a_deleted_pod_ends() {
     let request = strongroom_tests::bench::subject::with(&token, watch);
     let mut changes = secrets.watch(request).await.unwrap().into_inner();
     changes.message().await.unwrap().unwrap();
-    watching(&world, 1).await;
+    watching(&world).await;
     kubernetes.delete_pod(&pod);
     let deleted = Instant::now();
     let ended = tokio::time::timeout(DEADLINE, changes.message()).await.unwrap().unwrap_err();
@@ -279,6 +281,7 @@ async fn without_the_right_to_watch_sessions_end_by_their_expiry() {
     kubernetes.delete_pod(&pod);
     let client = client(&world, &answer).await;
     client.get("secret/apps/shop/db").await.unwrap();
+    assert!(client.auth().renew().await.is_err(), "nobody would notice that it is gone");
     let warned = world.server.log().matches("the watch does not work").count();
     assert_eq!(warned, 2, "once for pods, once for accounts");
     let (_, metrics) = http_get(world.server.ops, "/metrics").unwrap();
@@ -308,7 +311,7 @@ async fn a_watch_goes_on_after_the_api_server_forgot_and_after_it_was_away() {
     let token = |pod| kubernetes.token(pod, "strongroom", HOUR);
     let one_client = client(&world, &login_soon(&world, &token(&one)).await).await;
     let two_client = client(&world, &login_soon(&world, &token(&two)).await).await;
-    watching(&world, 1).await;
+    watching(&world).await;
     // Deleted and forgotten: only a new list can tell.
     kubernetes.set_mood(Mood { down: true, ..Mood::default() });
     kubernetes.delete_pod(&one);
@@ -371,12 +374,15 @@ async fn login_soon(world: &World, token: &str) -> v1::TokenResponse {
     }
 }
 
-/// Waits until pods are watched.
-async fn watching(world: &World, state: u8) {
-    let line = format!("strongroom_kubernetes_watching{{cluster=\"main\",what=\"pods\"}} {state}");
-    pause_until("the watch", async || http_get(world.server.ops, "/metrics").unwrap().1.contains(&line))
-        .await
-        .unwrap();
+/// Waits until pods and accounts are watched.
+async fn watching(world: &World) {
+    let line = |what| format!("strongroom_kubernetes_watching{{cluster=\"main\",what=\"{what}\"}} 1");
+    pause_until("the watch", async || {
+        let (_, metrics) = http_get(world.server.ops, "/metrics").unwrap();
+        metrics.contains(&line("pods")) && metrics.contains(&line("serviceaccounts"))
+    })
+    .await
+    .unwrap();
 }
 
 /// Lines of the audit log with that reason.

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use strongroom_client::{Client, Error, ErrorKind, Reason, SealKind, SecretBytes};
+use strongroom_client::{ChangeKind, Client, Error, ErrorKind, Reason, SealKind, SecretBytes, StreamExt};
 use strongroom_tests::{
     cli::Cli,
     fake_kubernetes::{FakeKubernetes, Pod},
@@ -159,6 +159,26 @@ async fn one_connection_carries_a_session_for_each_pod() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_stream_tells_of_all_secrets_of_a_pod() {
+    let place = Place::open().await;
+    let (client, root) = (place.client().await, place.world.root().await.unwrap());
+    let paths = [PATH, "secret/apps/shop/stripe"];
+    let mut changes = client.watch(paths);
+    let mut next = async || tokio::time::timeout(DEADLINE, changes.next()).await.unwrap().unwrap();
+    assert_eq!(next().await.unwrap().kind, ChangeKind::Started);
+    for path in [paths[1], "secret/apps/shop/other", paths[0]] {
+        root.put(path).value("k", SecretBytes::from(b"v".as_slice())).send().await.unwrap();
+    }
+    let told = [next().await.unwrap(), next().await.unwrap()].map(|change| (change.path, change.version));
+    assert_eq!(told, [(paths[1].to_owned(), 1), (paths[0].to_owned(), 2)]);
+
+    // A watch does not outlive its pod, and says so.
+    place.kubernetes.delete_pod(&place.pod);
+    let ended = next().await.unwrap_err();
+    assert_eq!(ended.kind(), &ErrorKind::Unauthenticated(Reason::PodGone), "{ended}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_logs_in_as_a_pod() {
     let place = Place::open().await;
     place.client().await;
@@ -196,7 +216,7 @@ async fn the_example_follows_its_secret_and_ends_when_told() {
 }
 
 fn example(world: &World, token_file: &Path) -> std::process::Child {
-    Command::new(binary("examples/pod_app").expect("built by `cargo build --workspace --examples`"))
+    Command::new(binary("examples/pod_app").unwrap())
         .env("STRONGROOM_ADDR", &world.server.url)
         .env("STRONGROOM_CACERT", world.server.ca())
         .env("TOKEN_FILE", token_file)

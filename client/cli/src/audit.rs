@@ -158,7 +158,7 @@ fn cells(line: &Value) -> [String; 6] {
         Some(version) => format!("{} v{version}", text(&["path"])),
         None => text(&["path"]),
     };
-    let reason = text(&["reason", "recovered"]);
+    let reason = text(&["recovered", "reason"]);
     [text(&["time"]), text(&["principal"]), text(&["operation", "kind"]), path, text(&["status"]), reason]
 }
 

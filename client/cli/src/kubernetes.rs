@@ -36,7 +36,7 @@ struct Enable {
     /// How the server proves tokens
     #[arg(long, value_enum, default_value_t = Mode::Review)]
     mode: Mode,
-    /// Hand it to kubectl, as whoever that is logged in, instead of printing it
+    /// Hand it to kubectl, as whoever is logged in there, instead of printing it
     #[arg(long)]
     apply: bool,
 }
@@ -75,10 +75,7 @@ fn manifest(args: &Enable) -> String {
     let Enable { cluster, namespace, service_account, .. } = args;
     let (review, mode) = match args.mode {
         Mode::Review => (REVIEW, "mode = \"review\"\n"),
-        Mode::Local => (
-            "",
-            "mode = \"local\"\n# issuer = \"https://...\"   kubectl get --raw /.well-known/openid-configuration shows it\n",
-        ),
+        Mode::Local => ("", LOCAL),
     };
     format!(
         "\
@@ -107,7 +104,7 @@ subjects:
 #
 # [auth.kubernetes.{cluster}]
 {}",
-        mode.lines().map(|line| format!("# {}\n", line.trim_start_matches("# "))).collect::<String>()
+        mode.lines().map(|line| format!("# {line}\n")).collect::<String>()
     )
 }
 
@@ -116,6 +113,11 @@ const REVIEW: &str = "\
 - apiGroups: [authentication.k8s.io]
   resources: [tokenreviews]
   verbs: [create]
+";
+
+const LOCAL: &str = "\
+mode = \"local\"
+issuer = \"https://...\" # kubectl get --raw /.well-known/openid-configuration shows it
 ";
 
 const WATCH: &str = "\
@@ -153,15 +155,18 @@ mod tests {
 
     use super::*;
 
-    fn documents(mode: Mode) -> Vec<Value> {
-        let args = Enable {
+    fn enable(mode: Mode) -> Enable {
+        Enable {
             cluster: "west".into(),
             namespace: "vault-ns".into(),
             service_account: "sr".into(),
             mode,
             apply: false,
-        };
-        serde_saphyr::from_multiple(&manifest(&args)).unwrap()
+        }
+    }
+
+    fn documents(mode: Mode) -> Vec<Value> {
+        serde_saphyr::from_multiple(&manifest(&enable(mode))).unwrap()
     }
 
     fn rights(role: &Value) -> BTreeMap<String, String> {
@@ -179,6 +184,11 @@ mod tests {
         assert_eq!(
             reviewed[1]["subjects"][0],
             json!({"kind": "ServiceAccount", "name": "sr", "namespace": "vault-ns"})
+        );
+        let section = manifest(&enable(Mode::Local));
+        assert!(
+            section.ends_with("shows it\n")
+                && section.contains("# [auth.kubernetes.west]\n# mode = \"local\"\n")
         );
         assert_eq!(reviewed[1]["roleRef"]["name"], reviewed[0]["metadata"]["name"]);
     }

@@ -140,6 +140,13 @@ impl Broker {
         Ok(())
     }
 
+    /// From now on `settled` is told of each request whose end is durable in the log, whatever the durability of records;
+    /// before anybody else learns of it.
+    pub fn on_settled(&self, settled: impl Fn(&[RequestId]) + Send + 'static) {
+        // A log that failed settles nothing.
+        let _ = self.shared.tell(Control::Settles(Box::new(settled)));
+    }
+
     /// From now on checkpoints are signed. `state` tells what is durable in the store, never more, and answers at once.
     pub fn unsealed(&self, key: SigningKey, state: Box<dyn Fn() -> StoreState + Send>) {
         // A log that failed has no checkpoints to sign.

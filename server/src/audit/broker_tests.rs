@@ -103,6 +103,39 @@ async fn concurrent_records_form_one_chain() {
 }
 
 #[tokio::test]
+async fn an_end_settles_its_request_before_the_caller_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let (broker, _) = open(&Config::new(directory.path()));
+    let settled = Arc::new(Mutex::new(Vec::new()));
+    let seen = settled.clone();
+    broker.on_settled(move |ids| seen.lock().unwrap().extend_from_slice(ids));
+    broker.record(&intent(1)).await.unwrap();
+    broker.record(&intent(2)).await.unwrap();
+    assert_eq!(*settled.lock().unwrap(), []);
+    let recovered = Kind::Recovered(Recovery::Applied);
+    for (n, kind) in [(2, Kind::Outcome), (1, recovered)] {
+        broker.record(&Event::new(kind, id(n), "Secrets.Put", Status::Ok)).await.unwrap();
+        assert_eq!(settled.lock().unwrap().last(), Some(&id(n)));
+    }
+    broker.close().await;
+}
+
+#[tokio::test]
+async fn without_fsync_an_end_settles_with_the_next_checkpoint() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = Config { durability: Durability::Os, ..Config::new(directory.path()) };
+    let (broker, _) = open(&config);
+    let settled = Arc::new(Mutex::new(Vec::new()));
+    let seen = settled.clone();
+    broker.on_settled(move |ids| seen.lock().unwrap().extend_from_slice(ids));
+    broker.unsealed(signing_key(), state());
+    broker.record(&intent(1)).await.unwrap();
+    broker.record(&Event::new(Kind::Outcome, id(1), "Secrets.Put", Status::Ok)).await.unwrap();
+    broker.sealed().await;
+    assert_eq!(*settled.lock().unwrap(), [id(1)]);
+}
+
+#[tokio::test]
 async fn goes_on_and_tells_open_intents_across_segments() {
     let directory = tempfile::tempdir().unwrap();
     let config = Config { segment_bytes: 2_000, ..Config::new(directory.path()) };

@@ -143,13 +143,14 @@ fn digest(hex: &str) -> Option<Digest> {
 mod tests {
     use super::*;
     use crate::{
-        audit::{Decision, Effect, Event, Kind, Redactor, Status},
+        audit::{Decision, Effect, Event, Kind, Recovery, Redactor, Status},
         crypto::{Key, PublicKey},
         model::{DecisionId, Principal, RequestId, SessionId, Timestamp},
     };
 
     /// Checked in: every later version must write and verify exactly these.
     const VECTOR: &str = include_str!("../../../tests/vectors/audit.jsonl");
+    const RECOVERED: &str = include_str!("../../../tests/vectors/audit-recovered.jsonl");
     const VECTOR_KEY: &str = include_str!("../../../tests/vectors/audit.pub");
 
     fn write_vector() -> (Vec<u8>, PublicKey) {
@@ -198,6 +199,37 @@ mod tests {
         chain.checkpoint(&time(1000), &key, StoreState { batch_seq: 7, set_digest: [9; 32] }, &mut out);
         chain.append(&time(1001), &start.body(), &mut out);
         (out, key.public_key())
+    }
+
+    /// Two intents, the end of the process, and what the store says of them after the next start.
+    fn write_recovered() -> Vec<u8> {
+        let key = SigningKey::from_seed(&Key::from_bytes(&[42; 32])).unwrap();
+        let (mut chain, mut out) = (Chain::new(1, [0; 32]), Vec::new());
+        let time = |n: i64| Timestamp::from_millis(1_795_000_000_000 + n).to_string();
+        let event = |kind, n, status| Event {
+            path: Some("secret/apps/db"),
+            ..Event::new(kind, RequestId([n; 16]), "Secrets.Put", status)
+        };
+        chain.append(&time(0), &event(Kind::Request, 1, Status::Pending).body(), &mut out);
+        chain.append(&time(1), &event(Kind::Request, 2, Status::Pending).body(), &mut out);
+        chain.append(&time(9), &Event::own(Kind::Start).body(), &mut out);
+        for (n, recovery, status) in
+            [(1, Recovery::Applied, Status::Ok), (2, Recovery::NotApplied, Status::Error)]
+        {
+            let recovered = Event {
+                reason: "the server ended before it recorded the outcome",
+                ..event(Kind::Recovered(recovery), n, status)
+            };
+            chain.append(&time(10), &recovered.body(), &mut out);
+        }
+        chain.append(&time(11), &Event::own(Kind::Unsealed).body(), &mut out);
+        chain.checkpoint(&time(11), &key, StoreState { batch_seq: 8, set_digest: [9; 32] }, &mut out);
+        out
+    }
+
+    #[test]
+    fn writes_the_vector_of_recovered_writes() {
+        assert_eq!(String::from_utf8(write_recovered()).unwrap(), RECOVERED);
     }
 
     #[test]

@@ -65,9 +65,13 @@ pub(super) enum Track {
     Closes(RequestId),
 }
 
+/// Hears of requests whose end is durable.
+pub(super) type Settled = Box<dyn Fn(&[RequestId]) + Send>;
+
 /// What the writer is told beside records.
 pub(super) enum Control {
     Unsealed(SigningKey, Box<dyn Fn() -> StoreState + Send>),
+    Settles(Settled),
     Sealed(oneshot::Sender<()>),
     Close(oneshot::Sender<()>),
 }

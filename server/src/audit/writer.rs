@@ -16,14 +16,14 @@ use super::{
     Config, Durability, Event, Kind, Opened, Sink, Status, StoreState,
     chain::{CHECKPOINT_RECORDS, Chain},
     file::Log,
-    queue::{Control, Item, Shared, TICK, Track},
+    queue::{Control, Item, Settled, Shared, TICK, Track},
     recover::OpenIntent,
 };
-use crate::{clock::Clock, crypto::SigningKey};
+use crate::{clock::Clock, crypto::SigningKey, model::RequestId};
 
-/// Most open intents carried into a new segment. There are never more than requests in flight; beyond that somebody
-/// forgot outcomes, and the oldest are let go.
-const CARRIED: usize = CHECKPOINT_RECORDS as usize;
+/// Most open intents carried into a new segment. There are never more than requests in flight (`limits::MOST_IN_FLIGHT`)
+/// and attempts to unseal; beyond that somebody forgot outcomes, and the oldest are let go.
+const CARRIED: usize = 3 * CHECKPOINT_RECORDS as usize / 2;
 /// Bytes kept for the next group; a larger one gives its memory back.
 const BUFFER: usize = 4 << 20;
 
@@ -48,6 +48,9 @@ pub(super) struct Writer {
     /// Records whose lines are in the buffer.
     items: Vec<Item>,
     open: BTreeMap<u64, OpenIntent>,
+    /// Requests whose end was appended since the last sync.
+    closed: Vec<RequestId>,
+    settled: Settled,
     /// Something was appended without a sync.
     unsynced: bool,
     next_tick: Instant,
@@ -79,6 +82,8 @@ impl Writer {
             taken: Vec::new(),
             items: Vec::new(),
             open: opened.open_intents.iter().map(|intent| (intent.seq, intent.clone())).collect(),
+            closed: Vec::new(),
+            settled: Box::new(|_| {}),
             unsynced: false,
             next_tick: Instant::now() + TICK,
         };
@@ -181,7 +186,10 @@ impl Writer {
                 Track::Opens(intent) => {
                     self.open.insert(seq, OpenIntent { seq, ..*intent });
                 }
-                Track::Closes(id) => self.open.retain(|_, intent| intent.request_id != id),
+                Track::Closes(id) => {
+                    self.open.retain(|_, intent| intent.request_id != id);
+                    self.closed.push(id);
+                }
             }
         }
         self.items.append(&mut self.taken);
@@ -237,6 +245,7 @@ impl Writer {
 
     fn obey(&mut self, control: Control) -> io::Result<Option<oneshot::Sender<()>>> {
         match control {
+            Control::Settles(settled) => self.settled = settled,
             Control::Unsealed(key, state) => {
                 self.signer = Some((key, state));
                 self.append(&Event::own(Kind::Unsealed));
@@ -296,6 +305,9 @@ impl Writer {
     fn sync(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.unsynced) {
             self.log.sync()?;
+            // A sync comes only after the buffer was appended, so these ends are on the disk now.
+            (self.settled)(&self.closed);
+            self.closed.clear();
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     barrier::{self, Address, BarrierError, Changes, Cursor, Entry, View},
     crypto::{CryptoError, Entropy},
-    model::{Group, Invalid, Principal, SecretBytes, Timestamp},
+    model::{Group, Invalid, Principal, RequestId, SecretBytes, Timestamp},
     storage::{Condition, Revision},
 };
 
@@ -145,6 +145,7 @@ impl Userpass {
         password: Option<SecretBytes>,
         groups: Vec<Group>,
         now: Timestamp,
+        by: Option<RequestId>,
     ) -> Result<(), LoginError> {
         let name = parse_name(name)?;
         check_count(groups.len())?;
@@ -166,7 +167,8 @@ impl Userpass {
         let changes = Changes {
             conditions: vec![(address.clone(), condition)],
             puts: vec![(address, write(&user, &hash))],
-            deletes: Vec::new(),
+            by,
+            ..Changes::default()
         };
         self.view.commit(changes).await?;
         Ok(())
@@ -177,14 +179,15 @@ impl Userpass {
     ///
     /// # Errors
     /// The store, or somebody changed the same user meanwhile.
-    pub async fn delete_user(&self, name: &str) -> Result<bool, BarrierError> {
+    pub async fn delete_user(&self, name: &str, by: Option<RequestId>) -> Result<bool, BarrierError> {
         let Some(stored) = self.read(name).await? else {
             return Ok(false);
         };
         let changes = Changes {
             conditions: vec![(address(name), Condition::At(stored.revision))],
-            puts: Vec::new(),
             deletes: vec![address(name)],
+            by,
+            ..Changes::default()
         };
         self.view.commit(changes).await?;
         Ok(true)
@@ -375,7 +378,7 @@ mod tests {
     #[tokio::test]
     async fn conforms() {
         let userpass = userpass().await;
-        userpass.put_user("alice", secret(PASSWORD), vec![group("platform")], NOW).await.unwrap();
+        userpass.put_user("alice", secret(PASSWORD), vec![group("platform")], NOW, None).await.unwrap();
         conformance::run(conformance::Fixture {
             method: &userpass,
             good: &|| credential("alice", PASSWORD),
@@ -390,7 +393,7 @@ mod tests {
     #[tokio::test]
     async fn everybody_costs_the_same() {
         let userpass = userpass().await;
-        userpass.put_user("alice", secret(PASSWORD), Vec::new(), NOW).await.unwrap();
+        userpass.put_user("alice", secret(PASSWORD), Vec::new(), NOW, None).await.unwrap();
         let before = userpass.hasher.runs();
         login(&userpass, "alice", PASSWORD).await.unwrap();
         assert_eq!(userpass.hasher.runs(), before + 1);
@@ -411,12 +414,12 @@ mod tests {
     #[tokio::test]
     async fn a_new_password_replaces_the_old_and_none_keeps_it() {
         let userpass = userpass().await;
-        userpass.put_user("alice", secret(PASSWORD), Vec::new(), NOW).await.unwrap();
+        userpass.put_user("alice", secret(PASSWORD), Vec::new(), NOW, None).await.unwrap();
         let first = userpass.find_user("alice").await.unwrap().unwrap();
-        userpass.put_user("alice", None, vec![group("ops")], NOW.plus(LATER)).await.unwrap();
+        userpass.put_user("alice", None, vec![group("ops")], NOW.plus(LATER), None).await.unwrap();
         let principal = login(&userpass, "alice", PASSWORD).await.unwrap().principal;
         assert_eq!(principal.groups(), [group("ops")]);
-        userpass.put_user("alice", secret("another long password"), Vec::new(), NOW).await.unwrap();
+        userpass.put_user("alice", secret("another long password"), Vec::new(), NOW, None).await.unwrap();
         assert!(matches!(login(&userpass, "alice", PASSWORD).await, Err(LoginError::Rejected)));
         login(&userpass, "alice", "another long password").await.unwrap();
         let last = userpass.find_user("alice").await.unwrap().unwrap();
@@ -428,12 +431,12 @@ mod tests {
     #[tokio::test]
     async fn one_created_again_is_someone_else() {
         let userpass = userpass().await;
-        userpass.put_user("alice", secret(PASSWORD), Vec::new(), NOW).await.unwrap();
+        userpass.put_user("alice", secret(PASSWORD), Vec::new(), NOW, None).await.unwrap();
         let first = login(&userpass, "alice", PASSWORD).await.unwrap().principal;
-        assert!(userpass.delete_user("alice").await.unwrap());
-        assert!(!userpass.delete_user("alice").await.unwrap());
+        assert!(userpass.delete_user("alice", None).await.unwrap());
+        assert!(!userpass.delete_user("alice", None).await.unwrap());
         assert!(matches!(login(&userpass, "alice", PASSWORD).await, Err(LoginError::Rejected)));
-        userpass.put_user("alice", secret(PASSWORD), Vec::new(), NOW).await.unwrap();
+        userpass.put_user("alice", secret(PASSWORD), Vec::new(), NOW, None).await.unwrap();
         let second = login(&userpass, "alice", PASSWORD).await.unwrap().principal;
         assert_ne!(first, second);
         assert_eq!(first.to_string(), second.to_string());
@@ -444,7 +447,7 @@ mod tests {
         let userpass = userpass().await;
         let names: Vec<String> = (0..250).map(|n| format!("user{n:03}")).collect();
         for name in names.iter().rev() {
-            userpass.put_user(name, secret(PASSWORD), Vec::new(), NOW).await.unwrap();
+            userpass.put_user(name, secret(PASSWORD), Vec::new(), NOW, None).await.unwrap();
         }
         let listed: Vec<_> = userpass.list_users().await.unwrap().into_iter().map(|user| user.name).collect();
         assert_eq!(listed, names.iter().map(|name| Box::from(name.as_str())).collect::<Vec<Box<str>>>());
@@ -454,10 +457,10 @@ mod tests {
     async fn passwords_have_limits() {
         let userpass = userpass().await;
         for (length, fine) in [(0, false), (11, false), (12, true), (1024, true), (1025, false)] {
-            let result = userpass.put_user("alice", secret(&"x".repeat(length)), Vec::new(), NOW).await;
+            let result = userpass.put_user("alice", secret(&"x".repeat(length)), Vec::new(), NOW, None).await;
             assert_eq!(result.is_ok(), fine, "{length}");
         }
-        let missing = userpass.put_user("bob", None, Vec::new(), NOW).await;
+        let missing = userpass.put_user("bob", None, Vec::new(), NOW, None).await;
         assert!(matches!(missing, Err(LoginError::Invalid(invalid)) if invalid.field == "password"));
     }
 

@@ -4,7 +4,11 @@
 //! Every batch stands on the digest's record as this committer wrote it last. So a second writer on the same store, a
 //! committer of an earlier unseal for example, is noticed at once, and the one that comes late ends.
 
-use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    ops::ControlFlow,
+    sync::Arc,
+};
 
 use tokio::sync::{
     mpsc::{self, error::TryRecvError},
@@ -13,11 +17,13 @@ use tokio::sync::{
 
 use super::{
     BarrierError, DIGEST_KEY, Kind, Records,
+    applied::{self, Applied},
     digest::{SetDigest, SetMac},
     scrub::{self, Scrub},
 };
 use crate::{
     crypto::{CryptoError, Digest, sha256},
+    model::RequestId,
     storage::{
         Batch, Condition, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, Record, Revision, StoreError, StoreKey,
     },
@@ -26,18 +32,26 @@ use crate::{
 /// Most changes of a group; one operation is left for the digest's record.
 const GROUP_CHANGES: usize = MAX_BATCH_OPERATIONS - 1;
 /// Most bytes of values of a group, with room for the digest's record.
-pub(super) const GROUP_BYTES: usize = MAX_BATCH_BYTES - 1024;
+pub(super) const GROUP_BYTES: usize = MAX_BATCH_BYTES - (64 << 10);
 
 pub(super) type Reply = oneshot::Sender<Result<Revision, BarrierError>>;
 
 /// What can be asked of the committer.
 pub(super) enum Message {
     /// Write this.
-    Commit { batch: Batch, reply: Reply },
+    Commit(Member),
     /// Check everything.
     Scrub(scrub::Reply),
     /// End after what came before.
     Stop,
+}
+
+/// A batch on its way into a group.
+pub(super) struct Member {
+    pub(super) batch: Batch,
+    /// The request that asked for it.
+    pub(super) by: Option<RequestId>,
+    pub(super) reply: Reply,
 }
 
 /// Where the store stands: enough to notice that it was taken back to an earlier state.
@@ -49,7 +63,8 @@ pub struct DigestState {
     pub digest: Digest,
 }
 
-/// What the digest's record holds: `batch_seq u64 | digest 32 | term u32 | records sealed under it u64`.
+/// What the digest's record holds: `batch_seq u64 | digest 32 | term u32 | records sealed under it u64 | request ids 16
+/// each`. The ids are those of [`Applied`], and not kept in here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ledger {
     pub(super) state: DigestState,
@@ -62,6 +77,7 @@ pub(super) struct Ledger {
 pub(super) struct Committer {
     records: Arc<Records>,
     mac: SetMac,
+    applied: Arc<Applied>,
     /// The current ledger. Its end tells that the committer ended.
     ledger: watch::Sender<Ledger>,
     queue: mpsc::Receiver<Message>,
@@ -76,6 +92,8 @@ struct Group {
     /// Every key that a member reads or writes.
     slots: BTreeMap<StoreKey, Slot>,
     accepted: Vec<Reply>,
+    /// Requests that the accepted ones belong to.
+    requests: Vec<RequestId>,
     /// Answered after the write, so that who reads again then sees what was in the way.
     refused: Vec<(Reply, BarrierError)>,
 }
@@ -103,10 +121,11 @@ impl Committer {
     pub(super) fn new(
         records: Arc<Records>,
         mac: SetMac,
+        applied: Arc<Applied>,
         ledger: watch::Sender<Ledger>,
         queue: mpsc::Receiver<Message>,
     ) -> Self {
-        Self { records, mac, ledger, queue, carried: None, scrub: None }
+        Self { records, mac, applied, ledger, queue, carried: None, scrub: None }
     }
 
     /// Until all handles are dropped, it is told to stop, or a write has an unknown end.
@@ -114,7 +133,7 @@ impl Committer {
         while let ControlFlow::Continue(message) = self.next().await {
             let mut flow = ControlFlow::Continue(());
             match message {
-                Some(Message::Commit { batch, reply }) => flow = self.group(batch, reply).await,
+                Some(Message::Commit(member)) => flow = self.group(member).await,
                 Some(Message::Scrub(reply)) => self.scrub = Some(Scrub::new(reply)),
                 Some(Message::Stop) => self.queue.close(),
                 None => {}
@@ -146,18 +165,19 @@ impl Committer {
     }
 
     /// Writes one member and all that wait behind it as far as they fit. Break: nothing can be written any more.
-    async fn group(&mut self, batch: Batch, reply: Reply) -> ControlFlow<()> {
-        let (mut changes, mut bytes) = (cost(&batch), size(&batch));
+    async fn group(&mut self, first: Member) -> ControlFlow<()> {
+        let (mut changes, mut bytes) = (cost(&first.batch), size(&first.batch));
         let mut group = Group::default();
-        group.join(batch, reply, &self.records).await;
+        group.join(first, &self.records).await;
         while let Ok(message) = self.queue.try_recv() {
             match message {
-                Message::Commit { batch, reply }
-                    if changes + cost(&batch) <= GROUP_CHANGES && bytes + size(&batch) <= GROUP_BYTES =>
+                Message::Commit(next)
+                    if changes + cost(&next.batch) <= GROUP_CHANGES
+                        && bytes + size(&next.batch) <= GROUP_BYTES =>
                 {
-                    changes += cost(&batch);
-                    bytes += size(&batch);
-                    group.join(batch, reply, &self.records).await;
+                    changes += cost(&next.batch);
+                    bytes += size(&next.batch);
+                    group.join(next, &self.records).await;
                 }
                 other => {
                     self.carried = Some(other);
@@ -171,7 +191,7 @@ impl Committer {
     async fn write(&mut self, group: Group) -> ControlFlow<()> {
         let mut flow = ControlFlow::Continue(());
         if !group.accepted.is_empty() {
-            let (result, next) = self.write_batch(group.slots).await;
+            let (result, next) = self.write_batch(group.slots, &group.requests).await;
             flow = next;
             for reply in group.accepted {
                 // A caller may have gone; the write stands.
@@ -191,7 +211,13 @@ impl Committer {
     async fn write_batch(
         &mut self,
         slots: BTreeMap<StoreKey, Slot>,
+        requests: &[RequestId],
     ) -> (Result<Revision, BarrierError>, ControlFlow<()>) {
+        let applied = self.applied.and(requests);
+        if applied.len() > applied::MAX {
+            let refused = BarrierError::TooLarge("too many outcomes are on their way to the audit log");
+            return (Err(refused), ControlFlow::Continue(()));
+        }
         let (all, passed) = self.deltas(&slots);
         let mut batch = Batch::default();
         for (key, slot) in slots {
@@ -203,7 +229,7 @@ impl Committer {
         }
         let ledger = *self.ledger.borrow();
         let mut next = ledger.after(all, self.records.keyring.load().active_term(), batch.puts.len());
-        match self.records.seal(DIGEST_KEY, "", &next.encode()) {
+        match self.records.seal(DIGEST_KEY, "", &next.encode(&applied)) {
             Ok(record) => batch.puts.push((DIGEST_KEY.to_vec(), record)),
             Err(error) => return (Err(error.into()), ControlFlow::Continue(())),
         }
@@ -214,6 +240,7 @@ impl Committer {
         match self.records.store.commit(batch).await {
             Ok(revision) => {
                 next.revision = Some(revision);
+                self.applied.add(requests);
                 if let Some(scrub) = &mut self.scrub {
                     scrub.adjust(passed.minus, passed.plus);
                 }
@@ -259,7 +286,7 @@ impl Committer {
             Ok(page) if page.is_empty() => {
                 let ledger = *self.ledger.borrow();
                 match Ledger::read(&self.records).await {
-                    Ok(stored) if stored == ledger => {}
+                    Ok((stored, _)) if stored == ledger => {}
                     _ => scrub
                         .problem(String::from("the record of the set digest is not the one written last")),
                 }
@@ -277,10 +304,12 @@ impl Committer {
 
 impl Group {
     /// Accepts a member, or refuses it alone.
-    async fn join(&mut self, batch: Batch, reply: Reply, records: &Records) {
+    async fn join(&mut self, member: Member, records: &Records) {
+        let Member { batch, by, reply } = member;
         match self.judge(&batch, records).await {
             Ok(()) => {
                 self.apply(batch);
+                self.requests.extend(by);
                 self.accepted.push(reply);
             }
             Err(error) => self.refused.push((reply, error)),
@@ -346,17 +375,23 @@ impl Delta {
 }
 
 impl Ledger {
+    /// Of a store that is being made: there is no batch yet, but the request that made it is applied.
+    pub(super) fn first(term: u32) -> Self {
+        Self { state: DigestState::default(), term, sealed: 1, revision: None }
+    }
+
     /// As the store has it. An empty store has none yet; elsewhere a missing one was taken away.
-    pub(super) async fn read(records: &Records) -> Result<Self, BarrierError> {
+    pub(super) async fn read(records: &Records) -> Result<(Self, HashSet<RequestId>), BarrierError> {
         let corrupt = || BarrierError::Corrupt { kind: Kind::Digest, namespace: String::from("the store") };
         match records.store.get(DIGEST_KEY).await? {
             Some(Record { value, revision }) => {
                 let content = records.open(DIGEST_KEY, &value).map_err(|_| corrupt())?.into_content();
-                let ledger = Self::decode(content.expose()).map_err(|_| corrupt())?;
-                Ok(Self { revision: Some(revision), ..ledger })
+                let (ledger, applied) = Self::decode(content.expose()).map_err(|_| corrupt())?;
+                Ok((Self { revision: Some(revision), ..ledger }, applied))
             }
             None if records.store.scan(&[], Some(DIGEST_KEY), 1).await?.is_empty() => {
-                Ok(Self { state: DigestState::default(), term: 0, sealed: 0, revision: None })
+                let empty = Self { state: DigestState::default(), term: 0, sealed: 0, revision: None };
+                Ok((empty, HashSet::new()))
             }
             None => Err(corrupt()),
         }
@@ -385,26 +420,29 @@ impl Ledger {
         }
     }
 
-    fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(8 + 32 + 4 + 8);
+    pub(super) fn encode(&self, applied: &HashSet<RequestId>) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(8 + 32 + 4 + 8 + 16 * applied.len());
         bytes.extend_from_slice(&self.state.batch_seq.to_be_bytes());
         bytes.extend_from_slice(&self.state.digest);
         bytes.extend_from_slice(&self.term.to_be_bytes());
         bytes.extend_from_slice(&self.sealed.to_be_bytes());
+        applied.iter().for_each(|id| bytes.extend_from_slice(&id.0));
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, CryptoError> {
+    fn decode(bytes: &[u8]) -> Result<(Self, HashSet<RequestId>), CryptoError> {
         let (batch_seq, rest) = bytes.split_first_chunk::<8>().ok_or(CryptoError)?;
         let (digest, rest) = rest.split_first_chunk::<32>().ok_or(CryptoError)?;
         let (term, rest) = rest.split_first_chunk::<4>().ok_or(CryptoError)?;
-        let sealed = <[u8; 8]>::try_from(rest).map_err(|_| CryptoError)?;
-        Ok(Self {
+        let (sealed, rest) = rest.split_first_chunk::<8>().ok_or(CryptoError)?;
+        let (applied, []) = rest.as_chunks::<16>() else { return Err(CryptoError) };
+        let ledger = Self {
             state: DigestState { batch_seq: u64::from_be_bytes(*batch_seq), digest: *digest },
             term: u32::from_be_bytes(*term),
-            sealed: u64::from_be_bytes(sealed),
+            sealed: u64::from_be_bytes(*sealed),
             revision: None,
-        })
+        };
+        Ok((ledger, applied.iter().copied().map(RequestId).collect()))
     }
 }
 

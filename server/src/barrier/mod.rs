@@ -1,6 +1,7 @@
 //! The barrier: the one place where plaintext becomes ciphertext. Above it everything speaks of names and plaintext,
 //! below it there are hashed names and sealed records.
 
+mod applied;
 mod committer;
 mod digest;
 mod keyring;
@@ -10,11 +11,12 @@ mod scrub;
 mod tests;
 mod view;
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
+pub use applied::Applied;
 pub use committer::DigestState;
 pub use keyring::{Keyring, Purpose};
 pub use scrub::ScrubReport;
@@ -23,10 +25,10 @@ pub use view::{Address, Changes, Cursor, Entry, Found, View};
 use crate::{
     clock::Clock,
     crypto::{CryptoError, Entropy, Key, MacKey},
-    model::StoreId,
-    storage::{Batch, Condition, Revision, Store, StoreError},
+    model::{RequestId, StoreId},
+    storage::{Batch, Condition, Revision, Store, StoreError, StoreKey},
 };
-use committer::{Committer, Ledger, Message};
+use committer::{Committer, Ledger, Member, Message};
 
 /// What kind of thing a record is: the first byte of its store key, and part of what its ciphertext is bound to.
 /// A number is given once and never used again.
@@ -136,6 +138,8 @@ pub struct Barrier {
     clock: Arc<dyn Clock>,
     queue: mpsc::Sender<Message>,
     ledger: watch::Receiver<Ledger>,
+    /// Requests whose outcome may be missing in the audit log, as the store had them at the opening.
+    applied: HashSet<RequestId>,
     /// One scrub at a time.
     scrubbing: Mutex<()>,
 }
@@ -149,8 +153,26 @@ struct Records {
     entropy: Arc<dyn Entropy>,
 }
 
+/// The records a store begins with, beside that of the seal: the keyring, sealed under `root`, and a ledger that says that
+/// the request which makes the store was applied.
+///
+/// # Errors
+/// No randomness.
+pub fn first_records(
+    keyring: &Keyring,
+    root: &Key,
+    store_id: StoreId,
+    by: RequestId,
+    entropy: &dyn Entropy,
+) -> Result<[(StoreKey, Vec<u8>); 2], CryptoError> {
+    let ledger = Ledger::first(keyring.active_term()).encode(&HashSet::from([by]));
+    let ledger = record::seal(keyring, store_id, DIGEST_KEY, "", &ledger, entropy)?;
+    let keyring = keyring.seal(root, store_id, entropy)?;
+    Ok([(KEYRING_KEY.to_vec(), keyring), (DIGEST_KEY.to_vec(), ledger)])
+}
+
 impl Barrier {
-    /// Opens a store with its keyring and starts the committer.
+    /// Opens a store with its keyring and starts the committer. What the store has `applied` is taken over there.
     ///
     /// # Errors
     /// The digest's record does not open, is missing beside other records, or the store cannot be read.
@@ -160,6 +182,7 @@ impl Barrier {
         keyring: Keyring,
         entropy: Arc<dyn Entropy>,
         clock: Arc<dyn Clock>,
+        applied: Arc<Applied>,
     ) -> Result<Arc<Self>, BarrierError> {
         let set_mac = digest::SetMac::new(&keyring);
         let names = MacKey::new(&keyring.purpose(Purpose::Names));
@@ -167,10 +190,12 @@ impl Barrier {
         let records = Arc::new(Records { store, store_id, keyring, names, entropy });
 
         let (queue, jobs) = mpsc::channel(QUEUE);
-        let (publish, ledger) = watch::channel(Ledger::read(&records).await?);
-        let committer = Committer::new(Arc::clone(&records), set_mac, publish, jobs);
+        let (ledger, found) = Ledger::read(&records).await?;
+        applied.inherit(&found);
+        let (publish, ledger) = watch::channel(ledger);
+        let committer = Committer::new(Arc::clone(&records), set_mac, applied, publish, jobs);
         tokio::spawn(committer.run());
-        Ok(Arc::new(Self { records, clock, queue, ledger, scrubbing: Mutex::new(()) }))
+        Ok(Arc::new(Self { records, clock, queue, ledger, applied: found, scrubbing: Mutex::new(()) }))
     }
 
     /// The part of the store that belongs to `namespace`.
@@ -188,6 +213,12 @@ impl Barrier {
         self.ledger.borrow().state
     }
 
+    /// Whether that request had changed the store when it was opened. Known only of requests whose outcome the audit log
+    /// may be missing.
+    pub fn was_applied(&self, request: &RequestId) -> bool {
+        self.applied.contains(request)
+    }
+
     /// The term that seals new records.
     pub fn active_term(&self) -> u32 {
         self.records.keyring.load().active_term()
@@ -203,17 +234,17 @@ impl Barrier {
     ///
     /// # Errors
     /// `root` is not the root key, or the write failed; then the old term goes on.
-    pub async fn rotate(&self, root: &Key) -> Result<u32, BarrierError> {
+    pub async fn rotate(&self, root: &Key, by: Option<RequestId>) -> Result<u32, BarrierError> {
         let (stored, revision) = self.stored_keyring(root).await?;
         let entropy = &*self.records.entropy;
         let rotated = stored.rotate(entropy, self.clock.now())?;
         let record = rotated.seal(root, self.records.store_id, entropy)?;
-        self.commit(Batch {
+        let batch = Batch {
             conditions: vec![(KEYRING_KEY.to_vec(), Condition::At(revision))],
             puts: vec![(KEYRING_KEY.to_vec(), record)],
             deletes: Vec::new(),
-        })
-        .await?;
+        };
+        self.commit(batch, by).await?;
         // Only now: nothing may be sealed under a term that a crash could forget.
         let term = rotated.active_term();
         self.records.install(rotated);
@@ -224,16 +255,21 @@ impl Barrier {
     ///
     /// # Errors
     /// `root` is not the root key, or the write failed; then the old root goes on.
-    pub async fn rekey(&self, root: &Key, new_root: &Key, seal_record: Vec<u8>) -> Result<(), BarrierError> {
+    pub async fn rekey(
+        &self,
+        root: &Key,
+        new_root: &Key,
+        seal_record: Vec<u8>,
+        by: RequestId,
+    ) -> Result<(), BarrierError> {
         let (stored, revision) = self.stored_keyring(root).await?;
         let record = stored.seal(new_root, self.records.store_id, &*self.records.entropy)?;
-        self.commit(Batch {
+        let batch = Batch {
             conditions: vec![(KEYRING_KEY.to_vec(), Condition::At(revision))],
             puts: vec![(KEYRING_KEY.to_vec(), record), (SEAL_KEY.to_vec(), seal_record)],
             deletes: Vec::new(),
-        })
-        .await?;
-        Ok(())
+        };
+        self.commit(batch, Some(by)).await.map(drop)
     }
 
     /// Reads every record of the store and compares them with the set digest, while writes go on.
@@ -256,9 +292,12 @@ impl Barrier {
     }
 
     /// Hands a sealed batch to the committer. Once it is queued it happens, whether or not the caller waits.
-    async fn commit(&self, batch: Batch) -> Result<Revision, BarrierError> {
+    async fn commit(&self, batch: Batch, by: Option<RequestId>) -> Result<Revision, BarrierError> {
         let (reply, done) = oneshot::channel();
-        self.queue.send(Message::Commit { batch, reply }).await.map_err(|_| BarrierError::Stopped)?;
+        self.queue
+            .send(Message::Commit(Member { batch, by, reply }))
+            .await
+            .map_err(|_| BarrierError::Stopped)?;
         done.await.map_err(|_| BarrierError::Stopped)?
     }
 

@@ -15,7 +15,7 @@ use super::*;
 use crate::{
     clock::ManualClock,
     crypto::SystemEntropy,
-    model::{SecretBytes, Timestamp},
+    model::{RequestId, SecretBytes, Timestamp},
     storage::{Page, Record, StoreKey},
 };
 
@@ -91,6 +91,7 @@ struct House {
     store: Arc<MapStore>,
     root: Key,
     barrier: Arc<Barrier>,
+    applied: Arc<Applied>,
 }
 
 async fn house() -> House {
@@ -98,15 +99,24 @@ async fn house() -> House {
     let keyring = Keyring::create(&SystemEntropy, Timestamp::from_millis(1)).unwrap();
     let record = keyring.seal(&root, ID, &SystemEntropy).unwrap();
     store.commit(Batch { puts: vec![(KEYRING_KEY.to_vec(), record)], ..Batch::default() }).await.unwrap();
-    let barrier = open(&store, &root).await.unwrap();
-    House { store, root, barrier }
+    let applied = Arc::new(Applied::default());
+    let barrier = open_with(&store, &root, &applied).await.unwrap();
+    House { store, root, barrier, applied }
 }
 
 async fn open(store: &Arc<MapStore>, root: &Key) -> Result<Arc<Barrier>, BarrierError> {
+    open_with(store, root, &Arc::default()).await
+}
+
+async fn open_with(
+    store: &Arc<MapStore>,
+    root: &Key,
+    applied: &Arc<Applied>,
+) -> Result<Arc<Barrier>, BarrierError> {
     let record = store.get(KEYRING_KEY).await?.unwrap();
     let keyring = Keyring::open(root, ID, &record.value)?;
     let clock = Arc::new(ManualClock::at(Timestamp::from_millis(5)));
-    Barrier::open(store.clone(), ID, keyring, Arc::new(SystemEntropy), clock).await
+    Barrier::open(store.clone(), ID, keyring, Arc::new(SystemEntropy), clock, Arc::clone(applied)).await
 }
 
 fn at(name: &str, part: u64) -> Address {
@@ -213,11 +223,11 @@ async fn rotation_and_rekey_keep_everything_readable() {
     let mut house = house().await;
     let view = house.barrier.view("kv");
     view.commit(put(at("old", 0), "x")).await.unwrap();
-    assert!(house.barrier.rotate(&Key::random(&SystemEntropy).unwrap()).await.is_err());
-    assert_eq!(house.barrier.rotate(&house.root).await.unwrap(), 2);
+    assert!(house.barrier.rotate(&Key::random(&SystemEntropy).unwrap(), None).await.is_err());
+    assert_eq!(house.barrier.rotate(&house.root, None).await.unwrap(), 2);
     view.commit(put(at("new", 0), "y")).await.unwrap();
     let root = Key::random(&SystemEntropy).unwrap();
-    house.barrier.rekey(&house.root, &root, b"how".to_vec()).await.unwrap();
+    house.barrier.rekey(&house.root, &root, b"how".to_vec(), RequestId([3; 16])).await.unwrap();
     let names = house.barrier.purpose(Purpose::Names);
     house.barrier.stop().await;
     assert!(matches!(view.commit(put(at("a", 0), "z")).await, Err(BarrierError::Stopped)));
@@ -458,6 +468,99 @@ proptest! {
             let state = house.barrier.state();
             house.barrier.stop().await;
             assert_eq!(open(&house.store, &house.root).await.unwrap().state(), state);
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_made_knows_the_request_that_made_it() {
+    let (store, root) = (Arc::new(MapStore::default()), Key::random(&SystemEntropy).unwrap());
+    let keyring = Keyring::create(&SystemEntropy, Timestamp::from_millis(1)).unwrap();
+    let by = RequestId([5; 16]);
+    let puts = first_records(&keyring, &root, ID, by, &SystemEntropy).unwrap().to_vec();
+    store.commit(Batch { puts, ..Batch::default() }).await.unwrap();
+    let barrier = open(&store, &root).await.unwrap();
+    assert!(barrier.was_applied(&by) && !barrier.was_applied(&RequestId([6; 16])));
+    barrier.view("kv").commit(put(at("a", 0), "x")).await.unwrap();
+    assert_eq!(barrier.scrub().await.unwrap().problems, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn more_outcomes_on_their_way_than_a_ledger_can_hold_stop_writes_and_nothing_else() {
+    let house = house().await;
+    let ids: Vec<_> = (0..applied::MAX as u64 + 1).map(request).collect();
+    house.applied.add(&ids);
+    let view = house.barrier.view("kv");
+    assert!(matches!(view.commit(put(at("a", 0), "x")).await, Err(BarrierError::TooLarge(_))));
+    house.applied.settle(&ids[..1]);
+    view.commit(put(at("a", 0), "x")).await.unwrap();
+    assert!(open(&house.store, &house.root).await.unwrap().was_applied(&ids[1]));
+}
+
+fn request(number: u64) -> RequestId {
+    RequestId([number.to_be_bytes(), [0; 8]].concat().try_into().unwrap())
+}
+
+/// One round of a life: writes at the same time, some of which are refused; how the store answers; which of the requests
+/// so far get their outcome recorded; whether the process ends after it.
+type Round = (Vec<(u64, bool)>, u8, Vec<prop::sample::Index>, bool);
+
+fn any_round() -> impl Strategy<Value = Round> {
+    let writes = prop::collection::vec((0..4_u64, any::<bool>()), 1..6);
+    (writes, 0..6_u8, prop::collection::vec(any::<prop::sample::Index>(), 0..4), prop::bool::weighted(0.2))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// However writes are grouped, refused, settled and cut off by ends of the process: for each request whose outcome is
+    /// missing the store knows at its next opening whether it was applied.
+    #[test]
+    fn what_was_applied_is_known_after_any_end(rounds in prop::collection::vec(any_round(), 1..20)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut house = house().await;
+            // Without an outcome; whether the store has them.
+            let mut open_intents: BTreeMap<RequestId, bool> = BTreeMap::new();
+            let mut next = 0;
+            for (writes, fault, settled, ends) in rounds {
+                house.store.fail.store(fault, Ordering::SeqCst);
+                let view = house.barrier.view("kv");
+                let commits = writes.iter().map(|(part, refused)| {
+                    next += 1;
+                    let never = Condition::At(Revision(u64::MAX));
+                    let conditions = if *refused { vec![(at("n", *part), never)] } else { Vec::new() };
+                    let (by, view) = (request(next), &view);
+                    async move {
+                        let changes = Changes { conditions, by: Some(by), ..put(at("n", *part), "x") };
+                        (by, view.commit(changes).await)
+                    }
+                });
+                for (by, result) in futures_util::future::join_all(commits).await {
+                    open_intents.insert(by, result.is_ok());
+                }
+                for index in settled {
+                    let ids: Vec<_> = open_intents.keys().copied().collect();
+                    if !ids.is_empty() {
+                        let id = *index.get(&ids);
+                        open_intents.remove(&id);
+                        house.applied.settle(&[id]);
+                    }
+                }
+                house.store.fail.store(0, Ordering::SeqCst);
+                // After a write of unknown end there is no committer any more: the process has to end.
+                if ends || fault == 2 {
+                    house.barrier.stop().await;
+                    let applied = Arc::new(Applied::default());
+                    let barrier = open_with(&house.store, &house.root, &applied).await.unwrap();
+                    applied.keep_inherited(|id| open_intents.contains_key(id));
+                    for (id, was_applied) in &open_intents {
+                        assert_eq!(barrier.was_applied(id), *was_applied, "{id}");
+                    }
+                    (house.barrier, house.applied) = (barrier, applied);
+                }
+            }
+            assert_eq!(house.problems().await, Vec::<String>::new());
         });
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 
 use super::{Barrier, BarrierError, Kind, MAX_PLAINTEXT, committer::GROUP_BYTES, record};
 use crate::{
-    model::SecretBytes,
+    model::{RequestId, SecretBytes},
     storage::{Batch, Condition, Record, Revision, StoreKey},
 };
 
@@ -44,6 +44,8 @@ pub struct Changes {
     pub puts: Vec<(Address, SecretBytes)>,
     /// Removed.
     pub deletes: Vec<Address>,
+    /// The request that asked for them, so that the next start knows that it was applied; none: the server's own upkeep.
+    pub by: Option<RequestId>,
 }
 
 /// One record of a scan.
@@ -138,7 +140,7 @@ impl View {
         if bytes > GROUP_BYTES {
             return Err(BarrierError::TooLarge("more than 1.25 MiB at once"));
         }
-        self.barrier.commit(batch).await
+        self.barrier.commit(batch, changes.by).await
     }
 
     fn key(&self, address: &Address) -> StoreKey {

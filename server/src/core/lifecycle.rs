@@ -4,16 +4,16 @@ use std::sync::{Arc, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use super::{Core, Error, Held, Phase, Unsealed};
+use super::{Core, Error, Held, Phase, Unsealed, record};
 use crate::{
-    audit::{Broker, Opened, Redactor, StoreState},
+    audit::{Broker, Opened, Recovery, Redactor, StoreState},
     auth::{kubernetes::Clusters, userpass::Userpass},
-    barrier::{Barrier, BarrierError, KEYRING_KEY, Keyring, Purpose, SEAL_KEY},
+    barrier::{self, Applied, Barrier, BarrierError, KEYRING_KEY, Keyring, Purpose, SEAL_KEY},
     clock::Clock,
     crypto::{Entropy, Key, PublicKey, SigningKey},
     engines::Mounts,
     limits,
-    model::{Invalid, SecretBytes, StoreId},
+    model::{Invalid, RequestId, SecretBytes, StoreId},
     policy::store::PolicyStore,
     seal::{self, FileSeal, Progress, SealConfig, SealRecord, Step},
     storage::{Batch, Condition, Store},
@@ -57,6 +57,9 @@ impl Core {
     ) -> Result<Arc<Core>, Error> {
         let record = read_seal(&*store).await?;
         let (audit, found) = audit;
+        let applied = Arc::new(Applied::default());
+        let settling = Arc::clone(&applied);
+        audit.on_settled(move |requests| settling.settle(requests));
         let core = Arc::new(Core {
             store,
             audit: Arc::new(audit),
@@ -68,7 +71,8 @@ impl Core {
             phase: ArcSwap::from_pointee(Phase::Uninitialized),
             phase_changes: tokio::sync::watch::Sender::new(()),
             progress: std::sync::Mutex::new(Progress::new()),
-            lifecycle: tokio::sync::Mutex::default(),
+            lifecycle: tokio::sync::Mutex::new(Held { unresolved: found.open_intents, ..Held::default() }),
+            applied,
             attempts: Arc::new(tokio::sync::Semaphore::new(limits::UNSEAL_ATTEMPTS)),
             draining: std::sync::atomic::AtomicBool::new(false),
             last_checkpoint: found.last_checkpoint,
@@ -85,7 +89,7 @@ impl Core {
         Ok(core)
     }
 
-    pub(super) async fn initialize(&self, config: SealConfig) -> Result<Initialized, Error> {
+    pub(super) async fn initialize(&self, config: SealConfig, by: RequestId) -> Result<Initialized, Error> {
         let mut held = self.lifecycle.lock().await;
         if !matches!(**self.phase.load(), Phase::Uninitialized) {
             return Err(Error::AlreadyInitialized);
@@ -99,7 +103,8 @@ impl Core {
         entropy.fill(&mut id)?;
         let store_id = StoreId(id);
         let root = Key::random(entropy)?;
-        let keyring = Keyring::create(entropy, now)?.seal(&root, store_id, entropy)?;
+        let keyring = Keyring::create(entropy, now)?;
+        let first = barrier::first_records(&keyring, &root, store_id, by, entropy)?;
         let (record, shares) =
             seal::create(config, &root, store_id, self.options.key_file.as_ref(), entropy)?;
         let batch = Batch {
@@ -107,10 +112,11 @@ impl Core {
                 (SEAL_KEY.to_vec(), Condition::Absent),
                 (KEYRING_KEY.to_vec(), Condition::Absent),
             ],
-            puts: vec![(SEAL_KEY.to_vec(), record.encode()), (KEYRING_KEY.to_vec(), keyring)],
+            puts: [(SEAL_KEY.to_vec(), record.encode())].into_iter().chain(first).collect(),
             deletes: Vec::new(),
         };
         self.store.commit(batch).await.map_err(BarrierError::from)?;
+        self.applied.add(&[by]);
 
         // Open it once whatever the seal: the default mount and the root token need the keys, and what cannot be opened
         // should be found out now. A Shamir seal closes again, so that the shares are tried out by the first unseal.
@@ -150,11 +156,12 @@ impl Core {
         Ok(())
     }
 
-    pub(super) async fn rotate(&self) -> Result<u32, Error> {
+    /// `by`: whose request it is; none when the term is over.
+    pub(super) async fn rotate(&self, by: Option<RequestId>) -> Result<u32, Error> {
         let held = self.lifecycle.lock().await;
         let unsealed = self.unsealed()?;
         let root = held.root.as_ref().ok_or(Error::Stopping)?;
-        Ok(unsealed.barrier.rotate(root).await?)
+        Ok(unsealed.barrier.rotate(root, by).await?)
     }
 
     /// Prepares another seal with another root key. Nothing is switched before [`Core::confirm_rekey`] has seen that the
@@ -164,6 +171,7 @@ impl Core {
         &self,
         config: SealConfig,
         shares: &[SecretBytes],
+        by: RequestId,
     ) -> Result<Vec<SecretBytes>, Error> {
         let mut held = self.lifecycle.lock().await;
         let unsealed = self.unsealed()?;
@@ -174,7 +182,7 @@ impl Core {
         let file = self.options.key_file.as_ref();
         let (record, shares) = seal::create(config, &new_root, current.store, file, &*self.entropy)?;
         if record.kind == seal::FILE {
-            self.switch(&mut held, new_root, record).await?;
+            self.switch(&mut held, new_root, record, by).await?;
         } else {
             held.pending = Some((new_root, record));
         }
@@ -182,22 +190,28 @@ impl Core {
     }
 
     /// Switches to the prepared seal once enough of its shares were shown.
-    pub(super) async fn confirm_rekey(&self, shares: &[SecretBytes]) -> Result<(), Error> {
+    pub(super) async fn confirm_rekey(&self, shares: &[SecretBytes], by: RequestId) -> Result<(), Error> {
         let mut held = self.lifecycle.lock().await;
         let Some((_, record)) = &held.pending else {
             return Err(Error::NoSuch("a rekey to confirm".to_owned()));
         };
         seal::open_with_shares(record, shares)?;
         match held.pending.take() {
-            Some((new_root, record)) => self.switch(&mut held, new_root, record).await,
+            Some((new_root, record)) => self.switch(&mut held, new_root, record, by).await,
             None => Ok(()),
         }
     }
 
-    async fn switch(&self, held: &mut Held, new_root: Key, record: SealRecord) -> Result<(), Error> {
+    async fn switch(
+        &self,
+        held: &mut Held,
+        new_root: Key,
+        record: SealRecord,
+        by: RequestId,
+    ) -> Result<(), Error> {
         let unsealed = self.unsealed()?;
         let root = held.root.as_ref().ok_or(Error::Stopping)?;
-        unsealed.barrier.rekey(root, &new_root, record.encode()).await?;
+        unsealed.barrier.rekey(root, &new_root, record.encode(), by).await?;
         unsealed.seal.store(Arc::new(record));
         held.root = Some(new_root);
         held.pending = None;
@@ -222,10 +236,11 @@ impl Core {
         let bytes = self.store.get(KEYRING_KEY).await.map_err(BarrierError::from)?;
         let bytes = bytes.ok_or_else(|| Error::Internal("the keyring is missing".to_owned()))?;
         let keyring = Keyring::open(&root, store_id, &bytes.value)?;
-        let (store, entropy, clock) =
-            (Arc::clone(&self.store), Arc::clone(&self.entropy), Arc::clone(&self.clock));
+        let (store, applied) = (Arc::clone(&self.store), Arc::clone(&self.applied));
+        let (entropy, clock) = (Arc::clone(&self.entropy), Arc::clone(&self.clock));
         let barrier =
-            Barrier::open(store, store_id, keyring, Arc::clone(&entropy), Arc::clone(&clock)).await?;
+            Barrier::open(store, store_id, keyring, Arc::clone(&entropy), Arc::clone(&clock), applied)
+                .await?;
         let signer = SigningKey::from_seed(&barrier.purpose(Purpose::AuditSign))?;
         self.refuse_rollback(&barrier, &signer.public_key())?;
 
@@ -240,10 +255,30 @@ impl Core {
             mounts: Mounts::load(&barrier).await?,
             barrier,
         });
+        self.resolve_intents(held, &unsealed.barrier).await?;
         self.start_signing(&unsealed.barrier, signer);
         held.root = Some(root);
         self.enter(Phase::Unsealed(unsealed));
         tracing::info!(%store_id, "unsealed");
+        Ok(())
+    }
+
+    /// Gives each write that the last run left without an outcome its end, from the store. A crash in here is no harm: who
+    /// has a line is settled, who has none is asked for again, and the store keeps the answer until the line is durable.
+    async fn resolve_intents(&self, held: &mut Held, barrier: &Barrier) -> Result<(), Error> {
+        self.applied.keep_inherited(|id| held.unresolved.iter().any(|intent| intent.request_id == *id));
+        while let Some(intent) = held.unresolved.first() {
+            let recovery = match barrier.was_applied(&intent.request_id) {
+                true => Recovery::Applied,
+                false => Recovery::NotApplied,
+            };
+            record::recovered(self, intent, recovery).await?;
+            tracing::info!(
+                request_id = %intent.request_id, operation = intent.operation, recovered = recovery.as_str(),
+                "the last run ended before the outcome of this request was recorded"
+            );
+            held.unresolved.remove(0);
+        }
         Ok(())
     }
 
@@ -286,7 +321,7 @@ impl Core {
             tracing::warn!(%error, "old revocations could not be forgotten; tried again in an hour");
         }
         if unsealed.barrier.rotation_due() {
-            match self.rotate().await {
+            match self.rotate(None).await {
                 Ok(term) => tracing::info!(term, "a new key term was started: the last one was over"),
                 Err(error) => {
                     tracing::error!(%error, "no new key term could be started; tried again in an hour")
@@ -298,7 +333,7 @@ impl Core {
     /// To sealed, whatever happens.
     async fn close(&self, held: &mut Held) {
         let Ok(unsealed) = self.unsealed() else { return };
-        *held = Held::default();
+        (held.root, held.pending) = (None, None);
         let record = unsealed.seal.load_full();
         self.enter(Phase::Sealed(SealRecord::clone(&record)));
         unsealed.barrier.stop().await;

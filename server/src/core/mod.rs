@@ -29,9 +29,9 @@ pub use request::{
 pub use unauthenticated::{Login, Unauthenticated, init, login, unseal};
 
 use crate::{
-    audit::{AuditError, Broker, LastCheckpoint, Redactor},
+    audit::{AuditError, Broker, LastCheckpoint, OpenIntent, Redactor},
     auth::{kubernetes::Clusters, userpass::Userpass},
-    barrier::Barrier,
+    barrier::{Applied, Barrier},
     clock::Clock,
     crypto::{Entropy, Key},
     engines::Mounts,
@@ -55,6 +55,8 @@ pub struct Core {
     options: Options,
     phase: ArcSwap<Phase>,
     phase_changes: watch::Sender<()>,
+    /// Requests that changed the store and are not settled in the log yet.
+    applied: Arc<Applied>,
     /// Init and unseal at once, by anybody.
     attempts: Arc<Semaphore>,
     draining: AtomicBool,
@@ -94,6 +96,8 @@ struct Held {
     root: Option<Key>,
     /// A new seal that waits for the proof that its shares have arrived.
     pending: Option<(Key, SealRecord)>,
+    /// Intents that the last run left without an outcome; none any more once the store was asked.
+    unresolved: Vec<OpenIntent>,
 }
 
 /// What anybody may know.

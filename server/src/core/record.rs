@@ -4,7 +4,9 @@ use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use super::{Action, Answer, Core, Error, Unauthenticated, Unsealed, request::Needs};
 use crate::{
-    audit::{AuditError, Decision, Effect, Event, Hashed, Kind, Recorded, Redactor, Status},
+    audit::{
+        AuditError, Decision, Effect, Event, Hashed, Kind, OpenIntent, Recorded, Recovery, Redactor, Status,
+    },
     auth::LoginError,
     engines::{Operation, kv},
     model::{Path, RequestId, Timestamp},
@@ -167,6 +169,24 @@ pub(super) async fn stranger_outcome(
         peer: from.peer,
         reason: ended.reason,
         ..Event::new(Kind::Outcome, from.id, from.name, ended.status)
+    };
+    core.audit.record(&event).await.map(drop)
+}
+
+/// What became of a write of the last run.
+pub(super) async fn recovered(
+    core: &Core,
+    intent: &OpenIntent,
+    recovery: Recovery,
+) -> Result<(), AuditError> {
+    let status = match recovery {
+        Recovery::Applied => Status::Ok,
+        Recovery::NotApplied => Status::Error,
+    };
+    let event = Event {
+        path: intent.path.as_deref(),
+        reason: "the server ended before it recorded the outcome",
+        ..Event::new(Kind::Recovered(recovery), intent.request_id, &intent.operation, status)
     };
     core.audit.record(&event).await.map(drop)
 }

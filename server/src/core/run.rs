@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     engines::{EngineError, Operation, Output, kv},
+    model::RequestId,
     permit::Permit,
     policy::{Context, Documents, Question, plan},
     tokens::{TokenError, Which},
@@ -27,12 +28,12 @@ pub(super) async fn run(
         }
         (Action::Session(action), _) => session(core, unsealed, asked, action).await,
         (Action::Revoke(which), Some(_)) => {
-            unsealed.tokens.revoke(which, core.clock.now()).await?;
+            unsealed.tokens.revoke(which, core.clock.now(), Some(asked.id)).await?;
             Ok(Answer::Done)
         }
-        (Action::User(action), Some(_)) => user(core, unsealed, action).await,
+        (Action::User(action), Some(_)) => user(core, unsealed, asked, action).await,
         (Action::Policy(action), Some(_)) => policy(unsealed, asked, action).await,
-        (Action::Sys(action), Some(_)) => sys(core, unsealed, action).await,
+        (Action::Sys(action), Some(_)) => sys(core, unsealed, asked, action).await,
         (Action::Audit(action), Some((_, needs))) => audit(core, unsealed, asked, action, needs),
         (_, None) => Err(Error::Internal("an action came without its permit".to_owned())),
     }
@@ -101,7 +102,7 @@ async fn session(
             Ok(Answer::Whoami((**session).clone(), roles))
         }
         SessionAction::Logout => {
-            unsealed.tokens.end(session, asked.at).await?;
+            unsealed.tokens.end(session, asked.at, Some(asked.id)).await?;
             Ok(Answer::Done)
         }
         SessionAction::CanI(question) => Ok(can_i(unsealed, asked, &question)),
@@ -115,27 +116,27 @@ fn can_i(unsealed: &Unsealed, asked: &Asked, question: &CanI) -> Answer {
     Answer::Decision(unsealed.policy.current().decide(&Question { principal, verb, path, context: &context }))
 }
 
-async fn user(core: &Core, unsealed: &Unsealed, action: UserAction) -> Result<Answer, Error> {
+async fn user(core: &Core, unsealed: &Unsealed, asked: &Asked, action: UserAction) -> Result<Answer, Error> {
     match action {
         UserAction::Put { name, password, groups } => {
             // Whoever has the old password, or was in the old groups, has to log in anew.
-            unsealed.userpass.put_user(&name, password, groups, core.clock.now()).await?;
-            revoke_user(core, unsealed, &name).await?;
+            unsealed.userpass.put_user(&name, password, groups, core.clock.now(), Some(asked.id)).await?;
+            revoke_user(core, unsealed, &name, asked.id).await?;
             Ok(Answer::Done)
         }
         UserAction::Delete { name } => {
-            let existed = unsealed.userpass.delete_user(&name).await?;
+            let existed = unsealed.userpass.delete_user(&name, Some(asked.id)).await?;
             // Also if there is no such user: an earlier attempt may have stopped between the two steps.
-            revoke_user(core, unsealed, &name).await?;
+            revoke_user(core, unsealed, &name, asked.id).await?;
             if existed { Ok(Answer::Done) } else { Err(Error::NoSuch(format!("the user {name}"))) }
         }
         UserAction::List => Ok(Answer::Users(unsealed.userpass.list_users().await?)),
     }
 }
 
-async fn revoke_user(core: &Core, unsealed: &Unsealed, name: &str) -> Result<(), Error> {
+async fn revoke_user(core: &Core, unsealed: &Unsealed, name: &str, by: RequestId) -> Result<(), Error> {
     let which = Which::Principal(format!("userpass/{name}").into());
-    Ok(unsealed.tokens.revoke(which, core.clock.now()).await?)
+    Ok(unsealed.tokens.revoke(which, core.clock.now(), Some(by)).await?)
 }
 
 async fn policy(unsealed: &Unsealed, asked: &Asked, action: PolicyAction) -> Result<Answer, Error> {
@@ -145,7 +146,7 @@ async fn policy(unsealed: &Unsealed, asked: &Asked, action: PolicyAction) -> Res
             let plan = plan(&unsealed.policy.documents(), documents, &remove).map_err(Error::InvalidMany)?;
             let changes = plan.changes().to_vec();
             if !dry_run {
-                unsealed.policy.apply(plan).await?;
+                unsealed.policy.apply(plan, Some(asked.id)).await?;
             }
             Ok(Answer::Applied(changes))
         }
@@ -157,14 +158,14 @@ async fn policy(unsealed: &Unsealed, asked: &Asked, action: PolicyAction) -> Res
     }
 }
 
-async fn sys(core: &Core, unsealed: &Unsealed, action: SysAction) -> Result<Answer, Error> {
+async fn sys(core: &Core, unsealed: &Unsealed, asked: &Asked, action: SysAction) -> Result<Answer, Error> {
     match action {
         SysAction::Seal => core.seal().await.map(|()| Answer::Done),
-        SysAction::Rotate => core.rotate().await.map(Answer::Term),
+        SysAction::Rotate => core.rotate(Some(asked.id)).await.map(Answer::Term),
         SysAction::Rekey { seal, current_shares } => {
-            core.rekey(seal, &current_shares).await.map(Answer::Shares)
+            core.rekey(seal, &current_shares, asked.id).await.map(Answer::Shares)
         }
-        SysAction::ConfirmRekey(shares) => core.confirm_rekey(&shares).await.map(|()| Answer::Done),
+        SysAction::ConfirmRekey(shares) => core.confirm_rekey(&shares, asked.id).await.map(|()| Answer::Done),
         SysAction::Scrub => Ok(Answer::Scrub(unsealed.barrier.scrub().await?)),
     }
 }

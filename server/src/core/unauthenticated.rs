@@ -51,7 +51,7 @@ pub async fn init(
         true => Err(Error::AlreadyInitialized),
         false => seal.map_err(Error::from),
     };
-    attempt(core, from, judged, |core, seal| async move { core.initialize(seal).await }).await
+    attempt(core, from, judged, move |core, seal| async move { core.initialize(seal, from.id).await }).await
 }
 
 /// One share towards the root key.

@@ -14,6 +14,8 @@ pub use mac::{Digest, MacKey, Sha256, sha256};
 pub use random::{Entropy, SystemEntropy};
 pub use sign::{PublicKey, SigningKey};
 pub use verify::VerifyingKey;
+#[cfg(test)]
+pub(crate) use verify::testing::Signer;
 
 /// The one thing that cryptography tells a caller: it did not fit. What exactly is nobody's business.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

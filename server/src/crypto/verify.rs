@@ -48,14 +48,40 @@ impl VerifyingKey {
     }
 }
 
+/// A signer for the tests of those who verify.
 #[cfg(test)]
-mod tests {
+pub(crate) mod testing {
     use ring::{
         rand::SystemRandom,
         signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
     };
 
-    use super::*;
+    /// A fresh ES256 key.
+    pub(crate) struct Signer(EcdsaKeyPair);
+
+    impl Signer {
+        pub(crate) fn new() -> Self {
+            let random = SystemRandom::new();
+            let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+            let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random);
+            Self(pair.unwrap())
+        }
+
+        pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
+            self.0.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec()
+        }
+
+        /// The coordinates of the public half.
+        pub(crate) fn point(&self) -> ([u8; 32], [u8; 32]) {
+            let point = self.0.public_key().as_ref();
+            (point[1..33].try_into().unwrap(), point[33..].try_into().unwrap())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{testing::Signer, *};
 
     /// RFC 7515, A.2: the key and the token of the standard itself.
     #[test]
@@ -84,16 +110,13 @@ mod tests {
 
     #[test]
     fn es256_of_our_own_making() {
-        let random = SystemRandom::new();
-        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random);
-        let pair = pair.unwrap();
-        let point = pair.public_key().as_ref();
-        let key = VerifyingKey::es256(point[1..33].try_into().unwrap(), point[33..].try_into().unwrap());
-        let signature = pair.sign(&random, b"message").unwrap();
-        key.verify(b"message", signature.as_ref()).unwrap();
-        assert!(key.verify(b"massage", signature.as_ref()).is_err());
-        assert!(VerifyingKey::es256(&[1; 32], &[1; 32]).verify(b"message", signature.as_ref()).is_err());
+        let signer = Signer::new();
+        let (x, y) = signer.point();
+        let key = VerifyingKey::es256(&x, &y);
+        let signature = signer.sign(b"message");
+        key.verify(b"message", &signature).unwrap();
+        assert!(key.verify(b"massage", &signature).is_err());
+        assert!(VerifyingKey::es256(&[1; 32], &[1; 32]).verify(b"message", &signature).is_err());
     }
 
     #[test]

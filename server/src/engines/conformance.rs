@@ -32,7 +32,8 @@ pub(super) trait Subject: Clone + Send + Sync + 'static {
 pub(super) async fn barrier(store: Arc<dyn Store>) -> Arc<Barrier> {
     let entropy = Arc::new(SystemEntropy);
     let keyring = Keyring::create(&*entropy, Timestamp::from_millis(1)).unwrap();
-    Barrier::open(store, StoreId([7; 16]), keyring, entropy, Arc::new(ManualClock::default())).await.unwrap()
+    let clock = Arc::new(ManualClock::default());
+    Barrier::open(store, StoreId([7; 16]), keyring, entropy, clock, Arc::default()).await.unwrap()
 }
 
 /// Fails if the engine breaks a promise.

@@ -33,7 +33,7 @@ impl Mounts {
             let changes = Changes {
                 conditions: vec![(address.clone(), Condition::Absent)],
                 puts: vec![(address, SecretBytes::from(FIRST_KIND.as_bytes()))],
-                deletes: Vec::new(),
+                ..Changes::default()
             };
             table.commit(changes).await?;
             found = table.scan(Kind::Mount, "", None, MAX_MOUNTS).await?;

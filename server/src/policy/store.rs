@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     barrier::{Address, BarrierError, Changes, Kind, View},
-    model::SecretBytes,
+    model::{RequestId, SecretBytes},
 };
 
 /// Most records of one batch, below the barrier's 100.
@@ -86,15 +86,15 @@ impl PolicyStore {
     /// # Errors
     /// `Conflict`: the plan was made from documents that have changed since. Others: nothing has changed, as far as the
     /// store can tell.
-    pub async fn apply(&self, plan: Plan) -> Result<(), BarrierError> {
+    pub async fn apply(&self, plan: Plan, by: Option<RequestId>) -> Result<(), BarrierError> {
         let inner = Arc::clone(&self.0);
         // A task of its own: a caller that goes away between commit and install must not leave the old policy in force.
-        tokio::spawn(async move { inner.apply(plan).await }).await.map_err(|_| BarrierError::Stopped)?
+        tokio::spawn(async move { inner.apply(plan, by).await }).await.map_err(|_| BarrierError::Stopped)?
     }
 }
 
 impl Inner {
-    async fn apply(&self, plan: Plan) -> Result<(), BarrierError> {
+    async fn apply(&self, plan: Plan, by: Option<RequestId>) -> Result<(), BarrierError> {
         let mut behind = self.behind.lock().await;
         if *behind {
             self.catch_up().await?;
@@ -111,7 +111,7 @@ impl Inner {
         let next = InForce::new(plan.next.clone())?;
         // Until all is known to be well.
         *behind = true;
-        match self.write(&journal).await {
+        match self.write(&journal, by).await {
             Ok(in_journal) => {
                 self.force.store(Arc::new(next));
                 *behind = in_journal && carry_over(&self.view, &journal).await.is_err();
@@ -126,12 +126,13 @@ impl Inner {
     }
 
     /// The moment of truth. True: as a journal, which is yet to be carried over.
-    async fn write(&self, journal: &Journal) -> Result<bool, BarrierError> {
+    async fn write(&self, journal: &Journal, by: Option<RequestId>) -> Result<bool, BarrierError> {
         let mut batches = journal.batches();
-        match (batches.pop(), batches.is_empty()) {
-            (Some(only), true) => self.view.commit(only).await.map(|_| false),
-            _ => self.view.commit(journal.pieces()?).await.map(|_| true),
-        }
+        let (changes, in_journal) = match (batches.pop(), batches.is_empty()) {
+            (Some(only), true) => (only, false),
+            _ => (journal.pieces()?, true),
+        };
+        self.view.commit(Changes { by, ..changes }).await.map(|_| in_journal)
     }
 
     /// Takes over what the store holds, and leaves no journal.

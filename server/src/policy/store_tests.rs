@@ -38,7 +38,8 @@ impl House {
         let keyring = Keyring::open(&self.root, ID, &record.value).unwrap();
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(5)));
         let disk: Arc<dyn Store> = self.disk.clone();
-        Barrier::open(disk, ID, keyring, Arc::new(SystemEntropy), clock).await.unwrap().view("sys/policy")
+        let barrier = Barrier::open(disk, ID, keyring, Arc::new(SystemEntropy), clock, Arc::default());
+        barrier.await.unwrap().view("sys/policy")
     }
 
     async fn load(&self) -> PolicyStore {
@@ -64,7 +65,7 @@ fn many(count: usize, verb: &str) -> Documents {
 }
 
 async fn apply(store: &PolicyStore, documents: Documents) -> Result<(), BarrierError> {
-    store.apply(plan(&store.documents(), documents, &[]).unwrap()).await
+    store.apply(plan(&store.documents(), documents, &[]).unwrap(), None).await
 }
 
 #[tokio::test]
@@ -78,8 +79,8 @@ async fn what_was_applied_is_there_after_a_restart() {
     }
     let store = house.load().await;
     let remove: Vec<_> = many(400, "read").names().map(|(kind, name)| (kind, name.to_string())).collect();
-    store.apply(plan(&store.documents(), many(450, "list"), &[]).unwrap()).await.unwrap();
-    store.apply(plan(&store.documents(), Documents::default(), &remove).unwrap()).await.unwrap();
+    store.apply(plan(&store.documents(), many(450, "list"), &[]).unwrap(), None).await.unwrap();
+    store.apply(plan(&store.documents(), Documents::default(), &remove).unwrap(), None).await.unwrap();
     assert_eq!(store.documents().names().count(), 200);
     assert_eq!(house.load().await.documents(), store.documents());
 }
@@ -103,7 +104,7 @@ async fn a_plan_made_from_older_documents_conflicts() {
     let store = house.load().await;
     let late = plan(&store.documents(), many(2, "list"), &[]).unwrap();
     apply(&store, many(1, "read")).await.unwrap();
-    assert!(matches!(store.apply(late).await, Err(BarrierError::Conflict)));
+    assert!(matches!(store.apply(late, None).await, Err(BarrierError::Conflict)));
     assert_eq!(*store.documents(), many(1, "read"));
 }
 
@@ -170,6 +171,6 @@ async fn a_cancelled_caller_does_not_keep_the_old_policy_in_force() {
     stopped.release();
     // Waits its turn behind the first, and finds its plan out of date.
     let late = plan(&Documents::default(), many(1, "list"), &[]).unwrap();
-    assert!(matches!(store.apply(late).await, Err(BarrierError::Conflict)));
+    assert!(matches!(store.apply(late, None).await, Err(BarrierError::Conflict)));
     assert_eq!(*store.documents(), many(1, "read"));
 }

@@ -14,7 +14,7 @@ pub use wire::{MAX_TOKEN_BYTES, PREFIX};
 use crate::{
     auth::{Login, MAX_LIFETIME},
     crypto::{CryptoError, Entropy, Key},
-    model::{SecretBytes, SessionId, StoreId, Timestamp},
+    model::{RequestId, SecretBytes, SessionId, StoreId, Timestamp},
 };
 use wire::{TokenKey, Unreadable};
 
@@ -79,16 +79,26 @@ impl Tokens {
     ///
     /// # Errors
     /// Nothing is revoked until this has returned `Ok`.
-    pub async fn revoke(&self, which: Which, now: Timestamp) -> Result<(), RevokeError> {
-        self.revocations.revoke(which, now).await
+    pub async fn revoke(
+        &self,
+        which: Which,
+        now: Timestamp,
+        by: Option<RequestId>,
+    ) -> Result<(), RevokeError> {
+        self.revocations.revoke(which, now, by).await
     }
 
     /// Revokes one session that is at hand, as a logout does: it is remembered only as long as that one could live.
     ///
     /// # Errors
     /// As [`Tokens::revoke`].
-    pub async fn end(&self, session: &Session, now: Timestamp) -> Result<(), RevokeError> {
-        self.revocations.end(session, now).await
+    pub async fn end(
+        &self,
+        session: &Session,
+        now: Timestamp,
+        by: Option<RequestId>,
+    ) -> Result<(), RevokeError> {
+        self.revocations.end(session, now, by).await
     }
 
     /// What is revoked; to prune now and then, and to count.
@@ -260,7 +270,7 @@ mod tests {
         assert_eq!(tokens.open(&text(&token)[..cut], NOW), Err(TokenError::Mistyped));
         assert_eq!(self::tokens(2, SystemEntropy).await.open(text(&token), NOW), Err(TokenError::Invalid));
         assert_eq!(tokens.open("", NOW), Err(TokenError::Invalid));
-        tokens.revoke(Which::Session(session.id), NOW).await.unwrap();
+        tokens.revoke(Which::Session(session.id), NOW, None).await.unwrap();
         assert_eq!(tokens.open(text(&token), NOW), Err(TokenError::Revoked));
         assert_eq!(tokens.renew(&session, NOW).err(), Some(TokenError::Revoked));
     }
@@ -282,7 +292,7 @@ mod tests {
         let later = NOW.plus(SECOND * 60);
         let (new, renewed) = tokens.renew(&session, later).unwrap();
         assert_eq!(renewed, Session { expires: later.plus(session.ttl), ..session.clone() });
-        tokens.revoke(Which::Session(session.id), later).await.unwrap();
+        tokens.revoke(Which::Session(session.id), later, None).await.unwrap();
         for token in [old, new] {
             assert_eq!(tokens.open(text(&token), later), Err(TokenError::Revoked));
         }
@@ -294,7 +304,7 @@ mod tests {
         let tokens = tokens(1, SystemEntropy).await;
         let (began, revoked) = (NOW, NOW.plus(SECOND));
         let which = Which::principal(&user(0).to_string()).unwrap();
-        tokens.revoke(which, revoked).await.unwrap();
+        tokens.revoke(which, revoked, None).await.unwrap();
         let (token, _) = tokens.mint(&Login::person(user(0)), began).unwrap();
         assert_eq!(tokens.open(text(&token), revoked.plus(SECOND)), Err(TokenError::Revoked));
     }

@@ -28,7 +28,7 @@ use super::Session;
 use crate::{
     auth::{KINDS, MAX_LIFETIME},
     barrier::{Address, BarrierError, Changes, Cursor, Kind, View},
-    model::{Invalid, SecretBytes, SessionId, Timestamp},
+    model::{Invalid, RequestId, SecretBytes, SessionId, Timestamp},
     storage::Condition,
 };
 
@@ -227,17 +227,28 @@ impl Revocations {
     ///
     /// # Errors
     /// Nothing is revoked until this has returned `Ok`.
-    pub async fn revoke(&self, which: Which, now: Timestamp) -> Result<(), RevokeError> {
-        self.insert(which, Entry { up_to: now, until: now.plus(MAX_LIFETIME).plus(CLOCK_MARGIN) }).await
+    pub async fn revoke(
+        &self,
+        which: Which,
+        now: Timestamp,
+        by: Option<RequestId>,
+    ) -> Result<(), RevokeError> {
+        let until = now.plus(MAX_LIFETIME).plus(CLOCK_MARGIN);
+        self.insert(which, Entry { up_to: now, until }, by).await
     }
 
     /// Revokes one session that is at hand, as a logout does: it is remembered only as long as that one could live.
     ///
     /// # Errors
     /// As [`Revocations::revoke`].
-    pub async fn end(&self, session: &Session, now: Timestamp) -> Result<(), RevokeError> {
+    pub async fn end(
+        &self,
+        session: &Session,
+        now: Timestamp,
+        by: Option<RequestId>,
+    ) -> Result<(), RevokeError> {
         let until = session.max_expires.plus(CLOCK_MARGIN);
-        self.insert(Which::Session(session.id), Entry { up_to: now, until }).await
+        self.insert(Which::Session(session.id), Entry { up_to: now, until }, by).await
     }
 
     /// Forgets what covers no living session any more, and says how many that were. To be called now and then.
@@ -269,7 +280,7 @@ impl Revocations {
         self.len() == 0
     }
 
-    async fn insert(&self, which: Which, entry: Entry) -> Result<(), RevokeError> {
+    async fn insert(&self, which: Which, entry: Entry, by: Option<RequestId>) -> Result<(), RevokeError> {
         let limit = match which {
             Which::Session(_) => MAX_REVOCATIONS,
             Which::Principal(_) | Which::Method(_) | Which::Pod(_) => MAX_REVOCATIONS + RESERVED,
@@ -277,14 +288,14 @@ impl Revocations {
         if self.len() >= limit {
             return Err(RevokeError::Full);
         }
-        let entry = self.store(&which, entry).await?;
+        let entry = self.store(&which, entry, by).await?;
         self.show(&which, entry);
         Ok(())
     }
 
     /// Makes it durable and says what stands there now. Two revocations of the same never lose one another: the record
     /// is written only over what was read, and only ever grows.
-    async fn store(&self, which: &Which, entry: Entry) -> Result<Entry, BarrierError> {
+    async fn store(&self, which: &Which, entry: Entry, by: Option<RequestId>) -> Result<Entry, BarrierError> {
         let address = which.address();
         for _ in 0..MAX_TRIES {
             let (condition, merged) = match self.view.get(&address).await? {
@@ -294,7 +305,8 @@ impl Revocations {
             let changes = Changes {
                 conditions: vec![(address.clone(), condition)],
                 puts: vec![(address.clone(), merged.write())],
-                deletes: Vec::new(),
+                by,
+                ..Changes::default()
             };
             match self.view.commit(changes).await {
                 Ok(_) => return Ok(merged),
@@ -324,8 +336,8 @@ impl Revocations {
         }
         let changes = Changes {
             conditions: over.iter().map(|found| (found.which.address(), found.condition)).collect(),
-            puts: Vec::new(),
             deletes: over.iter().map(|found| found.which.address()).collect(),
+            ..Changes::default()
         };
         match self.view.commit(changes).await {
             Ok(_) => {}
@@ -438,7 +450,10 @@ fn corrupt() -> BarrierError {
 #[cfg(test)]
 mod tests {
     use super::{super::claims::tests::session, *};
-    use crate::{auth::conformance::view, model::Principal};
+    use crate::{
+        auth::conformance::view,
+        model::{Pod, Principal},
+    };
 
     const NOW: Timestamp = Timestamp::from_millis(10_000_000);
     const MILLI: Duration = Duration::from_millis(1);
@@ -464,7 +479,7 @@ mod tests {
         let session = alice(NOW.plus(MILLI * 3), "1");
         let other = Session { id: SessionId([8; 16]), ..session.clone() };
         assert!(!revocations.covers(&session));
-        revocations.revoke(Which::Session(session.id), NOW).await.unwrap();
+        revocations.revoke(Which::Session(session.id), NOW, None).await.unwrap();
         assert!(revocations.covers(&session));
         assert!(!revocations.covers(&other));
     }
@@ -472,7 +487,7 @@ mod tests {
     #[tokio::test]
     async fn a_principal_is_revoked_up_to_a_moment_whatever_the_uid() {
         let revocations = revocations().await;
-        revocations.revoke(Which::principal("userpass/alice").unwrap(), NOW).await.unwrap();
+        revocations.revoke(Which::principal("userpass/alice").unwrap(), NOW, None).await.unwrap();
         for uid in ["1", "2"] {
             assert!(revocations.covers(&alice(Timestamp::from_millis(0), uid)));
             assert!(revocations.covers(&alice(NOW, uid)), "a login of the same millisecond is caught");
@@ -484,11 +499,11 @@ mod tests {
     #[tokio::test]
     async fn a_method_is_revoked_up_to_a_moment() {
         let revocations = revocations().await;
-        revocations.revoke(Which::method("userpass").unwrap(), NOW).await.unwrap();
+        revocations.revoke(Which::method("userpass").unwrap(), NOW, None).await.unwrap();
         assert!(revocations.covers(&alice(NOW, "1")));
         assert!(!revocations.covers(&alice(NOW.plus(MILLI), "1")));
         assert!(!revocations.covers(&session(Principal::Root)));
-        revocations.revoke(Which::method("root").unwrap(), NOW).await.unwrap();
+        revocations.revoke(Which::method("root").unwrap(), NOW, None).await.unwrap();
         assert!(revocations.covers(&session(Principal::Root)));
     }
 
@@ -497,10 +512,10 @@ mod tests {
         let view = view("sys/tokens").await;
         let before = Revocations::load(view.clone(), NOW).await.unwrap();
         for n in 0..250u8 {
-            before.revoke(Which::Session(SessionId([n; 16])), NOW).await.unwrap();
+            before.revoke(Which::Session(SessionId([n; 16])), NOW, None).await.unwrap();
         }
-        before.revoke(Which::Principal("userpass/alice".into()), NOW).await.unwrap();
-        before.revoke(Which::Method("root".into()), NOW).await.unwrap();
+        before.revoke(Which::Principal("userpass/alice".into()), NOW, None).await.unwrap();
+        before.revoke(Which::Method("root".into()), NOW, None).await.unwrap();
 
         let after = Revocations::load(view, NOW).await.unwrap();
         assert_eq!(after.len(), 252);
@@ -509,6 +524,29 @@ mod tests {
         for n in 0..250u8 {
             let later = Session { id: SessionId([n; 16]), ..alice(NOW.plus(MILLI), "1") };
             assert!(after.covers(&later), "{n}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pod_is_revoked_by_its_uid_and_stays_so() {
+        let of_pod = |uid: &str, issued| {
+            let pod = Pod { name: "web-0".into(), uid: uid.into(), node: None };
+            let (cluster, namespace, name) = ("main".into(), "shop".into(), "web".into());
+            let account =
+                Principal::ServiceAccount { cluster, namespace, name, uid: "a".into(), pod: Some(pod) };
+            Session { issued, ..session(account) }
+        };
+        let view = view("sys/tokens").await;
+        let before = Revocations::load(view.clone(), NOW).await.unwrap();
+        before.revoke(Which::pod("p-1").unwrap(), NOW, None).await.unwrap();
+        for revocations in [before, Revocations::load(view, NOW).await.unwrap()] {
+            assert!(revocations.covers(&of_pod("p-1", NOW)));
+            assert!(!revocations.covers(&of_pod("p-1", NOW.plus(MILLI))), "it may log in again");
+            assert!(!revocations.covers(&of_pod("p-2", NOW)));
+            assert!(!revocations.covers(&session(Principal::Root)));
+        }
+        for bad in ["", "a/b", "a b", &"u".repeat(65)] {
+            assert!(Which::pod(bad).is_err(), "{bad:?}");
         }
     }
 
@@ -525,9 +563,9 @@ mod tests {
                 // The first byte is shared, so all of them meet in one shard.
                 let mut id = [1; 16];
                 id[15] = n;
-                revocations.revoke(Which::Session(SessionId(id)), NOW).await.unwrap();
+                revocations.revoke(Which::Session(SessionId(id)), NOW, None).await.unwrap();
                 let moment = NOW.plus(MILLI * (u32::from(n) * 7 % 40));
-                revocations.revoke(Which::Principal("userpass/alice".into()), moment).await.unwrap();
+                revocations.revoke(Which::Principal("userpass/alice".into()), moment, None).await.unwrap();
             });
         }
         while let Some(done) = tasks.join_next().await {
@@ -544,8 +582,8 @@ mod tests {
     async fn an_earlier_moment_takes_nothing_back() {
         let revocations = revocations().await;
         let which = Which::Principal("userpass/alice".into());
-        revocations.revoke(which.clone(), NOW).await.unwrap();
-        revocations.revoke(which, Timestamp::from_millis(5)).await.unwrap();
+        revocations.revoke(which.clone(), NOW, None).await.unwrap();
+        revocations.revoke(which, Timestamp::from_millis(5), None).await.unwrap();
         assert!(revocations.covers(&alice(NOW, "1")));
     }
 
@@ -555,11 +593,11 @@ mod tests {
         let view = view("sys/tokens").await;
         let revocations = Revocations::load(view.clone(), NOW).await.unwrap();
         for n in 0..150u8 {
-            revocations.revoke(Which::Session(SessionId([n; 16])), NOW).await.unwrap();
+            revocations.revoke(Which::Session(SessionId([n; 16])), NOW, None).await.unwrap();
         }
-        revocations.revoke(Which::Principal("userpass/alice".into()), NOW).await.unwrap();
+        revocations.revoke(Which::Principal("userpass/alice".into()), NOW, None).await.unwrap();
         let short = Session { id: SessionId([200; 16]), max_expires: NOW.plus(MILLI), ..alice(NOW, "1") };
-        revocations.end(&short, NOW).await.unwrap();
+        revocations.end(&short, NOW, None).await.unwrap();
 
         assert_eq!(revocations.prune(NOW.plus(MILLI)).await.unwrap(), 0);
         assert_eq!(revocations.prune(NOW.plus(MILLI + CLOCK_MARGIN)).await.unwrap(), 1, "the short one");
@@ -568,7 +606,7 @@ mod tests {
         assert!(revocations.covers(&alice(NOW, "1")));
 
         // Revoked once more: that one stays.
-        revocations.revoke(Which::Principal("userpass/alice".into()), end).await.unwrap();
+        revocations.revoke(Which::Principal("userpass/alice".into()), end, None).await.unwrap();
         let end = end.plus(CLOCK_MARGIN);
         assert_eq!(revocations.prune(end).await.unwrap(), 150);
         assert_eq!(revocations.len(), 1);
@@ -580,9 +618,9 @@ mod tests {
     async fn a_flood_of_logouts_does_not_keep_an_admin_from_revoking() {
         let revocations = revocations().await;
         revocations.entries.store(MAX_REVOCATIONS, Ordering::Relaxed);
-        let logout = revocations.revoke(Which::Session(SessionId([1; 16])), NOW).await;
+        let logout = revocations.revoke(Which::Session(SessionId([1; 16])), NOW, None).await;
         assert!(matches!(logout, Err(RevokeError::Full)));
-        revocations.revoke(Which::Principal("userpass/alice".into()), NOW).await.unwrap();
+        revocations.revoke(Which::Principal("userpass/alice".into()), NOW, None).await.unwrap();
         assert!(revocations.covers(&alice(NOW, "1")));
     }
 

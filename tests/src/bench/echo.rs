@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, io, path::Path, pin::Pin};
 
 use strongroom_proto::v1::{
     self,
+    auth_server::{Auth, AuthServer},
     secrets_server::{Secrets, SecretsServer},
 };
 use tokio_stream::{Stream, wrappers::TcpListenerStream};
@@ -50,6 +51,35 @@ echo! {
     update_metadata: UpdateMetadataRequest => v1::SecretMetadata;
 }
 
+/// Answers every login with the same token.
+struct EchoLogin(v1::TokenResponse);
+
+/// As [`echo`].
+macro_rules! echo_login {
+    ($($nothing:ident: $request:ident => $response:ident;)*) => {
+        #[tonic::async_trait]
+        impl Auth for EchoLogin {
+            async fn login(&self, _: Request<v1::LoginRequest>) -> Result<Response<v1::TokenResponse>, Status> {
+                Ok(Response::new(self.0.clone()))
+            }
+
+            $(async fn $nothing(&self, _: Request<v1::$request>) -> Result<Response<v1::$response>, Status> {
+                Err(Status::unimplemented("echo"))
+            })*
+        }
+    };
+}
+
+echo_login! {
+    renew: RenewRequest => TokenResponse;
+    whoami: WhoamiRequest => WhoamiResponse;
+    logout: LogoutRequest => LogoutResponse;
+    revoke_sessions: RevokeSessionsRequest => RevokeSessionsResponse;
+    put_user: PutUserRequest => PutUserResponse;
+    delete_user: DeleteUserRequest => DeleteUserResponse;
+    list_users: ListUsersRequest => ListUsersResponse;
+}
+
 /// Serves until killed; prints its port first.
 ///
 /// # Errors
@@ -74,6 +104,16 @@ pub async fn serve(pki: &Path) -> io::Result<()> {
         }),
         custom: BTreeMap::new(),
     };
+    let login = v1::TokenResponse {
+        token: Some(v1::Sensitive { value: vec![b'x'; super::pods::TOKEN_BYTES] }),
+        session: Some(v1::Session {
+            id: "0".repeat(32),
+            principal: "kubernetes/main/bench/bench".to_owned(),
+            method: "kubernetes".to_owned(),
+            pod: Some(v1::Pod { name: "bench-0".to_owned(), uid: "0".repeat(36), node: "node-1".to_owned() }),
+            ..Default::default()
+        }),
+    };
     let incoming = TcpListenerStream::new(listener);
     Server::builder()
         .tls_config(ServerTlsConfig::new().identity(identity))
@@ -81,6 +121,7 @@ pub async fn serve(pki: &Path) -> io::Result<()> {
         .max_concurrent_streams(100)
         .tcp_nodelay(true)
         .add_service(SecretsServer::new(Echo(answer)))
+        .add_service(AuthServer::new(EchoLogin(login)))
         .serve_with_incoming(incoming)
         .await
         .map_err(io::Error::other)

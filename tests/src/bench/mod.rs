@@ -4,5 +4,7 @@ pub mod audit;
 pub mod disk;
 pub mod echo;
 pub mod load;
+pub mod mounts;
+pub mod pods;
 pub mod rooms;
 pub mod subject;

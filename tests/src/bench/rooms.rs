@@ -39,11 +39,19 @@ pub struct Size {
     pub folder: u64,
     /// Numbers of secrets to compare reads and starts at.
     pub scale: &'static [u64],
+    /// Volumes mounted on several nodes.
+    pub publishes: usize,
 }
 
 /// Under a minute.
-pub const QUICK: Size =
-    Size { span: Duration::from_millis(1500), rounds: 2, few: 1000, folder: 10_000, scale: &[1000, 10_000] };
+pub const QUICK: Size = Size {
+    span: Duration::from_millis(1500),
+    rounds: 2,
+    few: 1000,
+    folder: 10_000,
+    scale: &[1000, 10_000],
+    publishes: 1000,
+};
 /// What the notes report.
 pub const FULL: Size = Size {
     span: Duration::from_secs(4),
@@ -51,6 +59,7 @@ pub const FULL: Size = Size {
     few: 1000,
     folder: 100_000,
     scale: &[1000, 100_000, 1_000_000],
+    publishes: 10_000,
 };
 
 /// Bytes of one read's line in the audit log, about.
@@ -77,7 +86,7 @@ fn path_of(number: u64, count: u64) -> String {
     format!("secret/few/{:07}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % count)
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
@@ -376,14 +385,14 @@ fn decision_ns(roles: u32, bindings: u32, span: Duration) -> io::Result<(f64, Du
 }
 
 /// A directory of its own for one measurement.
-fn fresh(work: &Path, name: &str) -> io::Result<std::path::PathBuf> {
+pub(super) fn fresh(work: &Path, name: &str) -> io::Result<std::path::PathBuf> {
     let directory = work.join(name);
     fs::create_dir_all(&directory)?;
     Ok(directory)
 }
 
 /// VmRSS of a process.
-fn resident_mib(pid: u32) -> io::Result<f64> {
+pub(super) fn resident_mib(pid: u32) -> io::Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 
 use clap::Parser;
 use strongroom_tests::{
-    bench::{audit, echo, rooms},
+    bench::{audit, echo, mounts, pods, rooms},
     figures,
 };
 
@@ -20,7 +20,7 @@ struct Args {
     /// Under a minute: smaller sizes, shorter runs.
     #[arg(long)]
     quick: bool,
-    /// Only these: read, write, audit, policy, list, scale.
+    /// Only these: read, write, login, audit, policy, list, mount, scale.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Where data and logs go; a disk worth measuring.
@@ -41,15 +41,19 @@ async fn main() -> io::Result<()> {
     let work = tempfile::Builder::new().prefix("bench-").tempdir_in(&args.directory)?;
     let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
     let mut all = Vec::new();
-    for name in ["read", "write", "audit", "policy", "list", "scale"].into_iter().filter(|name| wanted(name))
+    for name in ["read", "write", "login", "audit", "policy", "list", "mount", "scale"]
+        .into_iter()
+        .filter(|name| wanted(name))
     {
         eprintln!("measuring: {name}");
         all.extend(match name {
             "read" => rooms::read(work.path(), size).await?,
             "write" => rooms::write(work.path(), size).await?,
+            "login" => pods::login(work.path(), size).await?,
             "audit" => audit::run(work.path(), size).await?,
             "policy" => rooms::policy(size)?,
             "list" => rooms::list(work.path(), size).await?,
+            "mount" => mounts::run(size).await?,
             _ => rooms::scale(work.path(), size).await?,
         });
     }

@@ -10,7 +10,7 @@ use std::{
 
 use clap::Parser;
 use strongroom_tests::{
-    faults::{LONG, MERGE, audit, coverage, forgeries, kill, policy, records},
+    faults::{LONG, MERGE, audit, coverage, driver, forgeries, kill, policy, records},
     figures,
 };
 
@@ -22,7 +22,7 @@ struct Args {
     /// The sizes for a release.
     #[arg(long)]
     long: bool,
-    /// Only these: kill, swap, policy, coverage, forgeries, audit.
+    /// Only these: kill, swap, policy, coverage, forgeries, audit, driver.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Repeats the run of that seed.
@@ -42,8 +42,9 @@ async fn main() -> io::Result<ExitCode> {
     let work = tempfile::Builder::new().prefix("faults-").tempdir_in(&args.directory)?;
     let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
     let mut all = Vec::new();
-    for name in
-        ["coverage", "forgeries", "audit", "policy", "swap", "kill"].into_iter().filter(|name| wanted(name))
+    for name in ["coverage", "forgeries", "audit", "policy", "swap", "driver", "kill"]
+        .into_iter()
+        .filter(|name| wanted(name))
     {
         eprintln!("trying: {name}");
         all.extend(match name {
@@ -52,6 +53,7 @@ async fn main() -> io::Result<ExitCode> {
             "audit" => audit::run(size.tampers, seed)?,
             "policy" => policy::run(size.questions, seed)?,
             "swap" => records::run(size.swaps, seed).await?,
+            "driver" => driver::run(size.driver_kills, seed).await?,
             _ => kill::run(work.path(), size.kills, size.records, seed).await?,
         });
     }

@@ -102,8 +102,9 @@ pub async fn run(work: &Path) -> io::Result<Vec<Figure>> {
             if access.audited { Expect::Any } else { Expect::Nothing },
         );
     }
-    show_tokens(&kubernetes, &channel, &mut seen).await;
-    let leaks = leaks(&subject, &seen.told).await?;
+    let mut secrets = show_tokens(&kubernetes, &channel, &mut seen).await;
+    secrets.extend((0..CANARIES).map(|n| (format!("canary {n}"), canary(n))));
+    let leaks = leaks(&subject, &seen.told, &secrets).await?;
     let tries = seen.calls;
     for problem in seen.let_in.iter().chain(&seen.miscounted).chain(&leaks) {
         complain(problem);
@@ -232,7 +233,7 @@ fn canary(n: usize) -> String {
 }
 
 /// Every place where a canary must not be: log, audit, metrics, what callers were told, data at rest.
-async fn leaks(subject: &Subject, told: &str) -> io::Result<Vec<String>> {
+async fn leaks(subject: &Subject, told: &str, secrets: &[(String, String)]) -> io::Result<Vec<String>> {
     let metrics = http_get(subject.server.ops, "/metrics").await?;
     let mut places = vec![
         ("the log".to_owned(), subject.server.log().into_bytes()),
@@ -244,12 +245,9 @@ async fn leaks(subject: &Subject, told: &str) -> io::Result<Vec<String>> {
             places.push((file.display().to_string(), fs::read(&file)?));
         }
     }
-    let mut needles: Vec<(String, String)> =
-        (0..CANARIES).map(|n| (format!("canary {n}"), canary(n))).collect();
-    needles.push(("the server's own credential at the cluster".to_owned(), CREDENTIAL.to_owned()));
     let mut found = BTreeSet::new();
     for (place, bytes) in &places {
-        for (what, needle) in &needles {
+        for (what, needle) in secrets {
             if bytes.windows(needle.len()).any(|window| window == needle.as_bytes()) {
                 found.insert(format!("{what} in {place}"));
             }
@@ -281,15 +279,27 @@ pub async fn http_get(address: std::net::SocketAddr, path: &str) -> io::Result<V
     Ok(answer)
 }
 
-/// Service-account tokens, judged in all the ways there are: not by their form, refused, not readably answered (the answer
-/// repeats the token), not answered at all, by keys, and as the server's own credential.
-async fn show_tokens(kubernetes: &FakeKubernetes, channel: &Channel, seen: &mut Seen) {
+/// Good service-account tokens first, and the server's own credential at the cluster; what is returned must be nowhere.
+/// Then others, judged in all the ways there are: not by their form, refused, not readably answered (the answer repeats the token), not
+/// answered at all, and by keys.
+async fn show_tokens(
+    kubernetes: &FakeKubernetes,
+    channel: &Channel,
+    seen: &mut Seen,
+) -> Vec<(String, String)> {
     let pod = kubernetes.create_pod("coverage", "coverage", "coverage-0");
     let hour = std::time::Duration::from_secs(3600);
     let text = |n| kubernetes.token_text(&pod, "strongroom", hour).with(&["jti"], canary(n).into());
     let signed = |n| format!("{}.{}", text(n).sign(&kubernetes.signing_key()), canary(n));
     let lie = |status| kubernetes.lie(Some(status));
+    let mut secrets = vec![("the server's own credential at the cluster".to_owned(), CREDENTIAL.to_owned())];
     for cluster in ["main", "local"] {
+        let good = kubernetes.token(&pod, "strongroom", hour);
+        seen.calls += 1;
+        // The watch may not be there yet; whether it is let in does not matter here.
+        let told = log_in_as_pod(channel, cluster, &good).await;
+        seen.tell(&told.map(|_| None));
+        secrets.push((format!("the good token of a pod at {cluster}"), good));
         for token in [canary(11), signed(12)] {
             seen.tell_login(channel, cluster, &token).await;
         }
@@ -301,6 +311,7 @@ async fn show_tokens(kubernetes: &FakeKubernetes, channel: &Channel, seen: &mut 
     kubernetes.set_mood(Mood { down: true, ..Mood::default() });
     seen.tell_login(channel, "main", &canary(15)).await;
     seen.tell_login(channel, &canary(16), &canary(16)).await;
+    secrets
 }
 
 fn malformed() -> Vec<u8> {

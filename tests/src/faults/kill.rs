@@ -1,5 +1,5 @@
 //! kill -9 in the middle of acknowledged writes, and in the middle of starting: nothing acknowledged may be lost, the
-//! server must come up again, and the audit log must still verify.
+//! server must come up again, and the audit log must tell of each write how it ended, as the store has it.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use tonic::{
     transport::Channel,
 };
 
-use super::dice::Dice;
+use super::{dice::Dice, intents::Intents};
 use crate::{
     bench::subject::{Subject, channel, login, with},
     figures::{Bar, Figure},
@@ -43,6 +43,8 @@ struct Seen {
     acknowledged: u64,
     lost: u64,
     unreadable: u64,
+    /// Paths whose number of versions is not the one that the log tells.
+    disagreeing: u64,
     slowest: Duration,
 }
 
@@ -60,7 +62,8 @@ pub async fn run(work: &Path, rounds: u64, records: u64, seed: u64) -> io::Resul
 
     let options = Options::default();
     let ledger = Arc::new(Mutex::new(Ledger::default()));
-    let mut seen = Seen::default();
+    let (mut seen, mut intents) = (Seen::default(), Intents::default());
+    let audit = directory.join("audit");
     for round in 0..rounds {
         if round % START_KILL == 1 {
             kill_while_starting(&directory, &options, dice.below(300))?;
@@ -70,6 +73,8 @@ pub async fn run(work: &Path, rounds: u64, records: u64, seed: u64) -> io::Resul
         let channel = ready(&server).await?;
         seen.slowest = seen.slowest.max(started.elapsed());
         let token = login(&server).await?;
+        intents.read_on(&audit)?;
+        compare(&channel, &token, &intents, &mut seen).await?;
         check(&channel, &token, &ledger, &mut seen).await?;
         let writers = write_until_dead(&channel, &token, &ledger);
         tokio::time::sleep(Duration::from_millis(dice.below(250))).await;
@@ -79,6 +84,8 @@ pub async fn run(work: &Path, rounds: u64, records: u64, seed: u64) -> io::Resul
     let server = Server::start(&directory, &options)?;
     let channel = ready(&server).await?;
     let token = login(&server).await?;
+    intents.read_on(&audit)?;
+    compare(&channel, &token, &intents, &mut seen).await?;
     check(&channel, &token, &ledger, &mut seen).await?;
     server.stop()?;
 
@@ -95,6 +102,21 @@ pub async fn run(work: &Path, rounds: u64, records: u64, seed: u64) -> io::Resul
             seen.unreadable,
             "unreadable",
             tries,
+        ),
+        Figure::never(
+            &format!("kill -9, {rounds} rounds: intents without exactly one end in the audit log"),
+            intents.wrong,
+            "wrong",
+            intents.count(),
+        ),
+        Figure::never(
+            &format!(
+                "kill -9, {rounds} rounds: ends from the store ({} applied, {} not) that disagree with it",
+                intents.recovered_applied, intents.recovered_not_applied
+            ),
+            seen.disagreeing,
+            "wrong",
+            intents.recovered_applied.min(intents.recovered_not_applied),
         ),
         Figure::plain(
             &format!("kill -9: slowest start to serving with {records} secrets"),
@@ -167,6 +189,22 @@ fn put(path: &str, value: u64) -> v1::PutRequest {
     bytes.resize(size, b'.');
     let data = BTreeMap::from([("value".to_owned(), v1::Sensitive { value: bytes })]);
     v1::PutRequest { path: path.to_owned(), data, ..Default::default() }
+}
+
+/// A path has as many versions as the log says that it has had puts. Each path has one writer, so each of its ends counts.
+async fn compare(
+    channel: &Channel,
+    token: &MetadataValue<Ascii>,
+    intents: &Intents,
+    seen: &mut Seen,
+) -> io::Result<()> {
+    let mut client = SecretsClient::new(channel.clone());
+    for (path, expected) in intents.applied("secret/kill/") {
+        let request = v1::GetRequest { path, version: None };
+        let version = client.get(with(token, request)).await.map(|answer| answer.into_inner().version);
+        seen.disagreeing += u64::from(version.ok() != Some(expected));
+    }
+    Ok(())
 }
 
 /// Every path holds what was acknowledged last, or what was tried after it.

@@ -4,7 +4,9 @@
 pub mod audit;
 pub mod coverage;
 pub mod dice;
+pub mod driver;
 pub mod forgeries;
+pub mod intents;
 pub mod kill;
 pub mod policy;
 pub mod records;
@@ -22,11 +24,25 @@ pub struct Size {
     pub questions: u64,
     /// Changed audit logs.
     pub tampers: u64,
+    /// Kills of the driver.
+    pub driver_kills: u64,
 }
 
 /// At every merge.
-pub const MERGE: Size =
-    Size { kills: 40, records: 100_000, swaps: 100_000, questions: 1_000_000, tampers: 5000 };
+pub const MERGE: Size = Size {
+    kills: 40,
+    records: 100_000,
+    swaps: 100_000,
+    questions: 1_000_000,
+    tampers: 5000,
+    driver_kills: 100,
+};
 /// Before a release.
-pub const LONG: Size =
-    Size { kills: 200, records: 100_000, swaps: 100_000, questions: 10_000_000, tampers: 5000 };
+pub const LONG: Size = Size {
+    kills: 200,
+    records: 100_000,
+    swaps: 100_000,
+    questions: 10_000_000,
+    tampers: 5000,
+    driver_kills: 500,
+};

@@ -37,14 +37,15 @@ pub async fn run(tries: u64, seed: u64) -> io::Result<Vec<Figure>> {
     let stored = keyring.seal(&root, id, &SystemEntropy).map_err(io::Error::other)?;
     commit(&*store, strongroom_server::barrier::KEYRING_KEY.to_vec(), stored).await?;
     let shared: Arc<dyn Store> = Arc::<MemoryStore>::clone(&store);
-    let barrier = Barrier::open(shared, id, keyring, Arc::new(SystemEntropy), Arc::new(SystemClock)).await;
+    let (entropy, clock) = (Arc::new(SystemEntropy), Arc::new(SystemClock));
+    let barrier = Barrier::open(shared, id, keyring, entropy, clock, Arc::default()).await;
     let barrier = barrier.map_err(io::Error::other)?;
     let views = [barrier.view("mount/secret"), barrier.view("mount/other"), barrier.view("sys/policy")];
 
     let mut placed = Vec::new();
     for number in 0..RECORDS {
         if number % 100 == 99 {
-            barrier.rotate(&root).await.map_err(io::Error::other)?;
+            barrier.rotate(&root, None).await.map_err(io::Error::other)?;
         }
         placed.push(place(&*store, &views, number, &mut dice).await?);
     }

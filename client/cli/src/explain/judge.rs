@@ -78,21 +78,25 @@ pub(super) fn parse(csi: &Csi, pod: &PodRef) -> Result<Volume, Vec<Row>> {
         mistakes.push(mistake("csi.readOnly", "is not true; the driver mounts nothing else"));
     }
     for (name, value) in &csi.volume_attributes {
-        match value {
-            Value::String(text) => drop(attributes.insert(name.clone(), text.clone())),
-            // What a quoted value would say is looked at nevertheless.
-            other => {
-                mistakes
-                    .push(mistake(name, format!("is {other}; Kubernetes wants text here: put it in quotes")));
-                attributes.insert(name.clone(), other.to_string());
+        let problem = match value {
+            Value::String(text) => {
+                attributes.insert(name.clone(), text.clone());
+                continue;
             }
-        }
+            Value::Array(_) | Value::Object(_) => format!("is YAML, not text; write `{name}: |`"),
+            other => format!("is {other}, not text; put it in quotes"),
+        };
+        mistakes.push(mistake(name, problem));
     }
     match Volume::parse(&attributes, pod) {
         Ok(volume) if mistakes.is_empty() => Ok(volume),
         Ok(_) => Err(mistakes),
         Err(problems) => {
-            mistakes.extend(problems.into_iter().map(|problem| mistake(problem.field, problem.problem)));
+            // Of what is no text it was said already.
+            let is_new = |field: &str| csi.volume_attributes.get(field).is_none_or(Value::is_string);
+            let new = problems.into_iter().filter(|problem| is_new(&problem.field));
+            let new: Vec<_> = new.map(|problem| mistake(problem.field, problem.problem)).collect();
+            mistakes.extend(new);
             Err(mistakes)
         }
     }
@@ -332,6 +336,14 @@ mod tests {
         let rows = parse(csi, &workload.pod).unwrap_err();
         let fields: Vec<_> = rows.iter().map(|row| row.from.as_str()).collect();
         assert_eq!(fields, ["gid", "colour", "secrets[0].path"]);
+
+        let unquoted = "kind: Pod\nspec: {volumes: [{name: s, csi: {driver: csi.strongroom.dev, readOnly: true, \
+                        volumeAttributes: {mode: 0440, secrets: [{path: secret/a}]}}}]}";
+        let workload = manifest::read(unquoted, "default").unwrap().remove(0);
+        let rows = parse(workload.spec.volumes().next().unwrap().1, &workload.pod).unwrap_err();
+        let told: Vec<_> = rows.iter().map(|row| format!("{} {}", row.from, row.why)).collect();
+        assert!(told[0].starts_with("mode is ") && told[0].ends_with("put it in quotes"), "{told:?}");
+        assert_eq!(told[1..], ["secrets is YAML, not text; write `secrets: |`"]);
 
         let writable = "kind: Pod\nspec: {volumes: [{name: s, csi: {driver: csi.strongroom.dev}}]}";
         let workload = manifest::read(writable, "default").unwrap().remove(0);

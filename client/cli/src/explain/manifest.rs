@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use strongroom_client::volume::{DRIVER, PodRef};
 
@@ -27,13 +27,13 @@ pub(super) struct PodSpec {
     service_account_name: Option<String>,
     /// The old name of the same field.
     service_account: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     volumes: Vec<Volume>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     containers: Vec<Container>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     init_containers: Vec<Container>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(super) security_context: SecurityContext,
 }
 
@@ -47,10 +47,10 @@ struct Volume {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Csi {
     driver: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(super) read_only: bool,
     /// Any value, because people forget quotes.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(super) volume_attributes: BTreeMap<String, Value>,
 }
 
@@ -58,9 +58,9 @@ pub(super) struct Csi {
 #[serde(rename_all = "camelCase")]
 struct Container {
     name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     volume_mounts: Vec<VolumeMount>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     security_context: SecurityContext,
 }
 
@@ -82,25 +82,30 @@ pub(super) struct SecurityContext {
 
 #[derive(Deserialize)]
 struct Object {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     kind: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     metadata: Metadata,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     spec: Value,
     /// Of a List.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     items: Vec<Value>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Metadata {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     generate_name: String,
     namespace: Option<String>,
+}
+
+/// Templates leave fields without a value behind; to Kubernetes they are not there.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(field: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(field)?.unwrap_or_default())
 }
 
 /// What makes pods in any number of YAML documents. `namespace` is for objects that name none.
@@ -234,6 +239,12 @@ mod tests {
             assert_eq!(workload.pod.service_account, "web");
             assert_eq!(workload.spec.volumes().map(|(name, _)| name).collect::<Vec<_>>(), ["s"]);
         }
+    }
+
+    #[test]
+    fn a_field_without_a_value_is_not_there() {
+        let yaml = "kind: Pod\nmetadata:\nspec: {volumes: , initContainers: , securityContext: , containers: [{name: a, volumeMounts: }]}";
+        assert_eq!(read(yaml, "shop").unwrap()[0].pod.namespace, "shop");
     }
 
     #[test]

@@ -12,6 +12,9 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use crate::{clock::Clock, model::Timestamp};
 
+/// Most who wait at a time: each holds one of the server's 512 places for requests at work, and logins must not take all of
+/// them from reads while an API server hangs.
+const WAITING: usize = 128;
 /// Most answers that are remembered: about 20 MB. When all are good, further ones are not remembered.
 const ANSWERS: usize = 50_000;
 
@@ -19,6 +22,8 @@ const ANSWERS: usize = 50_000;
 pub(super) struct Flights<K, A> {
     open: Mutex<HashMap<K, Arc<Flight<A>>>>,
     places: Semaphore,
+    /// For those who ask and for those who wait for them.
+    seats: Semaphore,
     /// Longest wait for a place.
     wait: Duration,
     clock: Arc<dyn Clock>,
@@ -32,13 +37,14 @@ struct Answer<A> {
     until: Timestamp,
 }
 
-/// No place within the wait.
+/// No seat, or no place within the wait.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
 impl<K: Eq + Hash + Clone, A: Clone> Flights<K, A> {
     pub(super) fn new(at_once: usize, wait: Duration, clock: Arc<dyn Clock>) -> Self {
-        Self { open: Mutex::default(), places: Semaphore::new(at_once), wait, clock }
+        let (places, seats) = (Semaphore::new(at_once), Semaphore::new(WAITING));
+        Self { open: Mutex::default(), places, seats, wait, clock }
     }
 
     /// The answer to `key`: one that is remembered and `usable`, one that somebody else is waiting for, or that of `ask`,
@@ -54,6 +60,10 @@ impl<K: Eq + Hash + Clone, A: Clone> Flights<K, A> {
         F: Future<Output = (A, Duration)>,
     {
         let flight = self.flight(key, usable);
+        if let Some(known) = flight.0.get() {
+            return Ok((known.answer.clone(), false));
+        }
+        let _seat = self.seats.try_acquire().map_err(|_| Full)?;
         let mut asked = false;
         let answer = flight.0.get_or_try_init(|| async {
             let place = tokio::time::timeout(self.wait, self.places.acquire()).await;
@@ -156,6 +166,21 @@ mod tests {
         let never = flights.get(1, |_| true, std::future::pending::<(u32, Duration)>);
         tokio::select! { biased; _ = never => panic!("answered"), () = tokio::task::yield_now() => {} }
         assert_eq!(flights.get(1, |_| true, || async { (2, SECOND) }).await, Ok((2, true)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn few_wait_and_who_needs_not_wait_needs_no_seat() {
+        let (_, flights) = flights(1);
+        flights.get(2, |_| true, || async { (2, SECOND) }).await.unwrap();
+        let slow = || async {
+            tokio::time::sleep(SECOND).await;
+            (1, SECOND)
+        };
+        let crowd = futures_util::future::join_all((0..WAITING * 2).map(|_| flights.get(1, |_| true, slow)));
+        let known = flights.get(2, |_| true, || async { (3, SECOND) });
+        let (crowd, known) = tokio::join!(crowd, known);
+        assert_eq!(crowd.iter().filter(|answer| **answer == Err(Full)).count(), WAITING);
+        assert_eq!(known, Ok((2, false)));
     }
 
     #[tokio::test]

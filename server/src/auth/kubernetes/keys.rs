@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use data_encoding::BASE64URL_NOPAD;
 use serde::Deserialize;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use super::{Outage, api::Api};
 use crate::{clock::Clock, crypto::VerifyingKey, model::Timestamp};
@@ -18,6 +18,8 @@ const REFRESH: Duration = Duration::from_secs(300);
 const RETRY: Duration = Duration::from_secs(5);
 /// Keys older than that are not believed, whatever keeps newer ones from coming.
 const STALE: Duration = Duration::from_secs(3600);
+/// Most logins that wait for keys: a token that names a made-up key costs its sender nothing.
+const WAITING: usize = 64;
 /// Most keys; a cluster has one or two.
 const KEYS: usize = 32;
 /// Longest key id.
@@ -31,6 +33,8 @@ pub(super) struct Keys {
     current: ArcSwap<Set>,
     /// Held while they are fetched; when that began last.
     fetching: Mutex<Option<Timestamp>>,
+    /// For those who wait for that.
+    seats: Semaphore,
 }
 
 struct Set {
@@ -68,7 +72,8 @@ impl Keys {
     pub(super) fn new(api: Arc<dyn Api>, clock: Arc<dyn Clock>, cluster: &str) -> Self {
         let none = Set { keys: HashMap::new(), fetched: None };
         let current = ArcSwap::from_pointee(none);
-        Self { api, clock, cluster: cluster.into(), current, fetching: Mutex::default() }
+        let seats = Semaphore::new(WAITING);
+        Self { api, clock, cluster: cluster.into(), current, fetching: Mutex::default(), seats }
     }
 
     /// The key of that id. An id that is not known is a reason to look once in [`REFETCH`], whoever asks.
@@ -77,11 +82,16 @@ impl Keys {
             return Ok(Some(key));
         }
         // Those who come while somebody fetches wait for it, and then have no need to.
+        let _seat = self.seats.try_acquire().map_err(|_| unavailable())?;
         let mut last = self.fetching.lock().await;
         let now = self.clock.now();
         if last.is_none_or(|last| now >= last.plus(REFETCH)) {
             *last = Some(now);
-            self.fetch().await;
+            let first = self.believed()?.is_none();
+            if self.fetch().await && first {
+                // The first keys of all are no answer to an id that is not among them.
+                *last = None;
+            }
         }
         drop(last);
         let set = self.believed()?.ok_or_else(unavailable)?;
@@ -156,4 +166,112 @@ fn parse_key(jwk: Jwk) -> Option<(String, Key)> {
     };
     // RS256 is what an RSA key without a word is for: other clusters' keys say so.
     jwk.alg.is_none_or(|given| given == alg).then(|| (jwk.kid, Key { alg, key: Arc::new(key) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{super::tests::FakeApi, *};
+    use crate::{clock::ManualClock, crypto::Signer};
+
+    fn jwk(kid: &str) -> Value {
+        let (x, y) = Signer::new().point();
+        let encode = |bytes: &[u8]| BASE64URL_NOPAD.encode(bytes);
+        json!({ "kty": "EC", "crv": "P-256", "kid": kid, "use": "sig", "alg": "ES256", "x": encode(&x), "y": encode(&y) })
+    }
+
+    fn parsed(keys: &[Value]) -> Vec<String> {
+        let keys = parse(json!({ "keys": keys }).to_string().as_bytes()).unwrap();
+        let mut ids: Vec<String> = keys.into_keys().collect();
+        ids.sort();
+        ids
+    }
+
+    #[test]
+    fn a_key_is_for_one_algorithm_or_left_out() {
+        let with = |name: &str, value: Value| {
+            let mut jwk = jwk("other");
+            jwk[name] = value;
+            jwk
+        };
+        let rsa = json!({ "kty": "RSA", "kid": "rsa", "n": "AQAB", "e": "AQAB" });
+        assert_eq!(parsed(&[jwk("one"), rsa.clone()]), ["one", "rsa"]);
+        for wrong in [
+            with("kty", json!("oct")),
+            with("kty", json!("RSA")),
+            with("crv", json!("P-384")),
+            with("crv", json!(null)),
+            with("alg", json!("ES384")),
+            with("alg", json!("HS256")),
+            with("alg", json!("none")),
+            with("use", json!("enc")),
+            with("kid", json!("")),
+            with("kid", json!(null)),
+            with("kid", json!("k".repeat(300))),
+            with("x", json!("AQAB")),
+            with("x", json!(null)),
+            with("y", json!("!")),
+            json!(null),
+            json!("key"),
+            json!({}),
+            json!({ "kty": "RSA", "kid": "rsa", "n": "AQAB", "e": "AQAB", "alg": "RS384" }),
+            json!({ "kty": "RSA", "kid": "rsa", "n": "AQAB" }),
+            json!({ "kty": "oct", "kid": "secret", "k": "AQAB", "alg": "HS256" }),
+        ] {
+            assert_eq!(parsed(&[jwk("one"), wrong.clone()]), ["one"], "{wrong}");
+        }
+        assert_eq!(
+            parsed(&[jwk("one"), jwk("two"), jwk("one"), jwk("one")]),
+            ["two"],
+            "two of one id are none"
+        );
+        assert!(parse(b"[]").is_none() && parse(b"").is_none());
+    }
+
+    fn keys() -> (Arc<ManualClock>, Arc<FakeApi>, Keys) {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_000_000)));
+        let api = Arc::new(FakeApi::default());
+        let shared: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
+        let keys = Keys::new(Arc::<FakeApi>::clone(&api), shared, "main");
+        (clock, api, keys)
+    }
+
+    #[tokio::test]
+    async fn nobody_makes_us_fetch_keys_at_will() {
+        let (clock, api, keys) = keys();
+        api.publish(&[jwk("one")]);
+        assert!(keys.get("one").await.unwrap().is_some());
+        assert!(keys.get("two").await.unwrap().is_none());
+        api.publish(&[jwk("one"), jwk("two")]);
+        for _ in 0..100 {
+            assert!(keys.get("two").await.unwrap().is_none());
+        }
+        assert_eq!(api.fetches(), 2);
+        clock.advance(REFETCH);
+        let crowd = (0..WAITING).map(|_| keys.get("two"));
+        assert!(
+            futures_util::future::join_all(crowd).await.iter().all(|key| key.as_ref().unwrap().is_some())
+        );
+        assert_eq!(api.fetches(), 3);
+    }
+
+    #[tokio::test]
+    async fn keys_that_cannot_be_renewed_are_believed_for_a_while() {
+        let (clock, api, keys) = keys();
+        api.publish(&[jwk("one")]);
+        assert!(keys.get("one").await.unwrap().is_some());
+        api.break_down();
+        clock.advance(STALE - Duration::from_secs(1));
+        assert!(keys.get("one").await.unwrap().is_some());
+        clock.advance(Duration::from_secs(1));
+        assert!(keys.get("one").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn without_any_keys_nobody_is_called_wrong() {
+        let (_, api, keys) = keys();
+        api.break_down();
+        assert!(keys.get("one").await.is_err());
+    }
 }

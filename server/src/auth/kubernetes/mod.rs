@@ -14,6 +14,8 @@ mod local;
 mod presence;
 mod refusal;
 mod review;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

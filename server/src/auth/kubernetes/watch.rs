@@ -18,6 +18,8 @@ const RELIST: Duration = Duration::from_secs(3600);
 const SILENCE: Duration = Duration::from_secs(WATCH.as_secs() + 5);
 /// Pauses after a failure: the first, doubled up to the last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// Between two watches: something on the way may end each at once.
+const BREATH: Duration = Duration::from_millis(100);
 /// When it is not allowed: somebody may grant it one day.
 const FORBIDDEN_PAUSE: Duration = Duration::from_secs(30);
 /// Most pages of a list; presence has its own limit on what is in them.
@@ -79,13 +81,18 @@ impl Watcher {
         let mut pause = PAUSES.0;
         while self.clock.now() < began.plus(RELIST) {
             match self.follow(&mut version).await {
-                Ok(()) => pause = PAUSES.0,
-                Err(Failure::Api(ApiError::Expired)) => return Ok(()),
-                // What is known stays known; where it was stays known, too.
-                Err(Failure::Api(error)) if error != ApiError::Forbidden && error != ApiError::Malformed => {
+                Ok(()) => {
+                    pause = PAUSES.0;
+                    tokio::time::sleep(BREATH).await;
+                }
+                Err(Failure::Api(ApiError::Expired)) => {
+                    tokio::time::sleep(next(&mut pause)).await;
+                    return Ok(());
+                }
+                // A hiccup: what is known stays known, and so does where it was. Longer ones are told.
+                Err(Failure::Api(error)) if self.is_hiccup(&error) => {
                     tracing::debug!(cluster = self.metrics.cluster(), %error, "a watch ended");
                     tokio::time::sleep(next(&mut pause)).await;
-                    self.metrics.set_watching(self.what.as_str(), self.presence.is_current(self.clock.now()));
                 }
                 Err(failure) => return Err(failure),
             }
@@ -135,6 +142,11 @@ impl Watcher {
             };
             *version = reached;
         }
+    }
+
+    fn is_hiccup(&self, error: &ApiError) -> bool {
+        let passes = matches!(error, ApiError::TimedOut | ApiError::Unreachable | ApiError::Status(_));
+        passes && self.presence.is_current(self.clock.now())
     }
 
     fn pause_after(&self, failure: &Failure, pause: &mut Duration) -> Duration {

@@ -21,7 +21,7 @@ use strongroom_proto::limits::OPERATION_ID_BYTES;
 use super::{Engine, EngineError};
 use crate::{
     barrier::{Address, BarrierError, Changes, Kind as Record, View},
-    model::{Invalid, KeyName, Path, SecretBytes, Timestamp, Verb},
+    model::{Invalid, KeyName, Path, RequestId, SecretBytes, Timestamp, Verb},
     permit::Permit,
     storage::Revision,
 };
@@ -242,6 +242,7 @@ impl Sight for Permit {
 
 /// What a permit says about a change, in plain values.
 struct Request {
+    id: RequestId,
     path: Path,
     now: Timestamp,
     actor: Box<str>,
@@ -252,6 +253,7 @@ struct Request {
 impl From<&Permit> for Request {
     fn from(permit: &Permit) -> Self {
         Self {
+            id: permit.request_id(),
             path: permit.path().clone(),
             now: permit.at(),
             actor: permit.principal().to_string().into(),

@@ -221,6 +221,7 @@ impl Shelf {
                 continue;
             }
             changes.deletes.push(place.secret());
+            changes.by = Some(request.id);
             self.leave(&place.folder, &mut changes).await?;
             self.commit(changes).await?;
             self.hub.publish(ChangeKind::Destroyed, &request.path, stored.secret.current);
@@ -264,6 +265,7 @@ impl Shelf {
         kind: ChangeKind,
         answer: impl FnOnce(u64, super::SecretMetadata) -> Output,
     ) -> Result<Output, EngineError> {
+        changes.by = Some(request.id);
         changes.puts.push((place.secret(), secret.encode()?));
         self.commit(changes).await?;
         self.hub.publish(kind, &request.path, secret.current);

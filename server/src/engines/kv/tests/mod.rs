@@ -20,7 +20,7 @@ use super::{KIND, Operation, Output, Request, SecretMetadata, Shelf, Sight};
 use crate::{
     barrier::View,
     engines::{EngineError, Kind, conformance},
-    model::{KeyName, Path, SecretBytes, Timestamp},
+    model::{KeyName, Path, RequestId, SecretBytes, Timestamp},
     storage::{Batch, Page, Record, Revision, Store, StoreError, memory::MemoryStore},
 };
 
@@ -75,6 +75,7 @@ const NOW: i64 = 1_000_000;
 
 fn request(at: &str) -> Request {
     Request {
+        id: RequestId([1; 16]),
         path: path(at),
         now: Timestamp::from_millis(NOW),
         actor: "root".into(),

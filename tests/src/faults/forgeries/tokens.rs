@@ -1,173 +1,22 @@
-//! Forged service-account tokens, and forged answers of an API server, at the real server: each has to be refused.
-//!
-//! The rows are made by hand from what has gone wrong elsewhere (each group names it) and are the same in every run; the
-//! flipped bits are not, they come from the seed.
+//! Tokens that local mode has to refuse.
 
-use std::{io, path::Path, time::Duration};
+use std::io;
 
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use ring::hmac;
-use serde::Deserialize;
 use serde_json::{Value, json};
-use tonic::{Code, transport::Channel};
 
+use super::{AUDIENCE, Cast, Forgery, HOUR};
 use crate::{
-    bench::subject::{Subject, channel},
-    fake_kubernetes::{Algorithm, FakeKubernetes, ISSUER, Mood, Pod, SigningKey, TokenText},
+    fake_kubernetes::{Algorithm, FakeKubernetes, ISSUER, Pod, SigningKey, TokenText},
     faults::dice::Dice,
-    figures::Figure,
-    server::Options,
-    world::{log_in_as_pod, pause_until},
 };
 
-/// What tokens for the server under test are made for.
-const AUDIENCE: &str = "strongroom";
-const HOUR: Duration = Duration::from_secs(3600);
 /// Flipped bits of each part of a token.
 const FLIPS: usize = 20;
 
-/// A row: what is wrong, and what is shown.
-struct Forgery {
-    what: String,
-    token: String,
-    /// What the API server says to it, in review mode.
-    lie: Option<Value>,
-}
-
-/// Runs all of them.
-///
-/// # Errors
-/// The harness itself failed: a good token was not let in.
-pub async fn run(work: &Path, seed: u64) -> io::Result<Vec<Figure>> {
-    let (mut let_in, mut tries) = (Vec::new(), 0);
-    for (name, key) in [("rsa", SigningKey::rs256()?), ("ec", SigningKey::es256("ec-1")?)] {
-        let kubernetes = FakeKubernetes::start().await?;
-        kubernetes.rotate_key(key, true);
-        let cast = Cast::new(&kubernetes);
-        let place = work.join(format!("forgeries-{name}"));
-        let scene = Scene::open(&place, &kubernetes, kubernetes.config_toml_local("main")).await?;
-        scene.admits(&kubernetes.token(&cast.pod, AUDIENCE, HOUR)).await?;
-        cast.leaves(&kubernetes, &scene).await?;
-        let mut rows = tokens(&kubernetes, &cast, &mut Dice::new(seed))?;
-        if name == "ec" {
-            rows.extend(signatures_of_ec(&kubernetes, &cast));
-        }
-        tries += rows.len();
-        let_in.extend(scene.play(&rows).await?);
-        // As a list among others is fine, and so is a bare text.
-        for audience in [json!(["vault", AUDIENCE]), json!(AUDIENCE)] {
-            let good = kubernetes.token_text(&cast.pod, AUDIENCE, HOUR).with(&["aud"], audience);
-            scene.admits(&good.sign(&kubernetes.signing_key())).await?;
-        }
-    }
-    let kubernetes = FakeKubernetes::start().await?;
-    let cast = Cast::new(&kubernetes);
-    let place = work.join("forgeries-review");
-    let scene = Scene::open(&place, &kubernetes, kubernetes.config_toml("main")).await?;
-    scene.admits(&kubernetes.token(&cast.pod, AUDIENCE, HOUR)).await?;
-    let rows = reviews(&kubernetes, &cast);
-    tries += rows.len();
-    let_in.extend(scene.play(&rows).await?);
-    kubernetes.lie(Some(truth(&cast)));
-    scene.admits(&kubernetes.token(&cast.other, AUDIENCE, HOUR)).await?;
-    for what in &let_in {
-        complain(what);
-    }
-    let (count, tries) = (let_in.len() as u64, tries as u64);
-    Ok(vec![Figure::never("forged tokens and forged token reviews let in", count, "tries", tries)])
-}
-
-#[expect(clippy::print_stderr, reason = "the table gives the number, this the names")]
-fn complain(what: &str) {
-    eprintln!("  let in, or not judged: {what}");
-}
-
-/// Who is there, and who was.
-struct Cast {
-    pod: Pod,
-    other: Pod,
-    /// Deleted.
-    gone: Pod,
-    /// Deleted, and made anew under the same name.
-    anew: Pod,
-    /// Its account was deleted and made anew.
-    account_anew: Pod,
-}
-
-impl Cast {
-    fn new(kubernetes: &FakeKubernetes) -> Self {
-        Self {
-            pod: kubernetes.create_pod("shop", "web", "web-0"),
-            other: kubernetes.create_pod("shop", "web", "web-1"),
-            gone: kubernetes.create_pod("shop", "web", "web-2"),
-            anew: kubernetes.create_pod("shop", "web", "web-3"),
-            account_anew: kubernetes.create_pod("shop", "batch", "batch-0"),
-        }
-    }
-
-    /// Those who were there are not any more, and the server has seen it.
-    async fn leaves(&self, kubernetes: &FakeKubernetes, scene: &Scene<'_>) -> io::Result<()> {
-        kubernetes.delete_pod(&self.gone);
-        kubernetes.delete_pod(&self.anew);
-        kubernetes.create_pod("shop", "web", "web-3");
-        kubernetes.delete_account(&self.account_anew);
-        kubernetes.create_pod("shop", "batch", "batch-1");
-        let last = kubernetes.token(&self.account_anew, AUDIENCE, HOUR);
-        pause_until("the server sees the account go", async || scene.code(&last).await != Some(Code::Ok))
-            .await
-    }
-}
-
-/// A server under test.
-struct Scene<'a> {
-    kubernetes: &'a FakeKubernetes,
-    channel: Channel,
-    _subject: Subject,
-}
-
-impl<'a> Scene<'a> {
-    async fn open(place: &Path, kubernetes: &'a FakeKubernetes, config: String) -> io::Result<Self> {
-        std::fs::create_dir_all(place)?;
-        let subject = Subject::start(place, &Options { config, ..Options::default() }).await?;
-        let channel = channel(&subject.server.url, &subject.server.ca()).await?;
-        Ok(Self { kubernetes, channel, _subject: subject })
-    }
-
-    async fn code(&self, token: &str) -> Option<Code> {
-        Some(
-            log_in_as_pod(&self.channel, "main", token)
-                .await
-                .map_or_else(|status| status.code(), |_| Code::Ok),
-        )
-    }
-
-    /// A good token is let in, or the rest would prove nothing.
-    async fn admits(&self, token: &str) -> io::Result<()> {
-        pause_until("a good token is let in", async || self.code(token).await == Some(Code::Ok)).await
-    }
-
-    /// What was let in, or was not judged at all.
-    async fn play(&self, rows: &[Forgery]) -> io::Result<Vec<String>> {
-        let mut wrong = Vec::new();
-        for row in rows {
-            self.kubernetes.lie(row.lie.clone());
-            match log_in_as_pod(&self.channel, "main", &row.token).await {
-                Err(status) if matches!(status.code(), Code::Unauthenticated | Code::InvalidArgument) => {}
-                // An answer that is no answer is an outage, and lets nobody in.
-                Err(status)
-                    if row.lie.as_ref().is_some_and(is_no_answer) && status.code() == Code::Unavailable => {}
-                Err(status) => wrong.push(format!("{}: {status}", row.what)),
-                Ok(_) => wrong.push(row.what.clone()),
-            }
-        }
-        self.kubernetes.lie(None);
-        self.kubernetes.set_mood(Mood::default());
-        Ok(wrong)
-    }
-}
-
-/// All tokens that local mode has to refuse.
-fn tokens(kubernetes: &FakeKubernetes, cast: &Cast, dice: &mut Dice) -> io::Result<Vec<Forgery>> {
+/// All of them, but for those that only one kind of key can have.
+pub(super) fn all(kubernetes: &FakeKubernetes, cast: &Cast, dice: &mut Dice) -> io::Result<Vec<Forgery>> {
     let mut forge = Forge { kubernetes, key: &kubernetes.signing_key(), pod: &cast.pod, rows: Vec::new() };
     audiences(&mut forge);
     issuers(&mut forge);
@@ -516,7 +365,7 @@ fn flips(forge: &mut Forge<'_>, dice: &mut Dice) {
 }
 
 /// CVE-2022-21449 and other ways of writing two numbers.
-fn signatures_of_ec(kubernetes: &FakeKubernetes, cast: &Cast) -> Vec<Forgery> {
+pub(super) fn signatures_of_ec(kubernetes: &FakeKubernetes, cast: &Cast) -> Vec<Forgery> {
     let key = kubernetes.signing_key();
     let message = kubernetes.token_text(&cast.pod, AUDIENCE, HOUR).message(&key);
     let signature = key.sign(message.as_bytes(), Algorithm::Fitting);
@@ -540,142 +389,6 @@ fn signatures_of_ec(kubernetes: &FakeKubernetes, cast: &Cast) -> Vec<Forgery> {
         lie: None,
     })
     .collect()
-}
-
-/// What a truthful API server says.
-fn truth(cast: &Cast) -> Value {
-    json!({
-        "authenticated": true,
-        "audiences": [AUDIENCE],
-        "user": {
-            "username": "system:serviceaccount:shop:web",
-            "uid": cast.pod.account_uid,
-            "groups": ["system:serviceaccounts", "system:serviceaccounts:shop", "system:authenticated"],
-            "extra": {
-                "authentication.kubernetes.io/pod-name": [cast.other.name],
-                "authentication.kubernetes.io/pod-uid": [cast.other.uid],
-            },
-        },
-    })
-}
-
-/// All answers to a review that have to be refused. Each with a token of its own, because answers are remembered.
-fn reviews(kubernetes: &FakeKubernetes, cast: &Cast) -> Vec<Forgery> {
-    let extra = |name: &str| format!("/user/extra/authentication.kubernetes.io~1{name}");
-    let (pod_name, pod_uid, node) = (extra("pod-name"), extra("pod-uid"), extra("node-name"));
-    let changes: Vec<(&str, Vec<Value>)> = vec![
-        ("", vec![json!(null), json!([]), json!("authenticated"), json!(true), json!({})]),
-        ("/authenticated", vec![json!(false), json!(null), json!("true"), json!(1), json!([true])]),
-        (
-            "/audiences",
-            vec![
-                json!([]),
-                json!(null),
-                json!(["vault"]),
-                json!(AUDIENCE),
-                json!(["Strongroom"]),
-                json!(["strongroom "]),
-                json!([""]),
-                json!([["strongroom"]]),
-                json!({ "0": "strongroom" }),
-                json!(["strongroom/vault"]),
-                json!([ISSUER]),
-            ],
-        ),
-        ("/error", vec![json!("token has been invalidated"), json!(" "), json!({})]),
-        ("/user", vec![json!(null), json!({}), json!("system:serviceaccount:shop:web"), json!([])]),
-        (
-            "/user/username",
-            vec![
-                json!(""),
-                json!("alice"),
-                json!("system:admin"),
-                json!("system:node:node-1"),
-                json!("system:anonymous"),
-                json!("system:serviceaccount:shop"),
-                json!("system:serviceaccount:shop:"),
-                json!("system:serviceaccount::web"),
-                json!("system:serviceaccount:shop:web:more"),
-                json!("System:serviceaccount:shop:web"),
-                json!("system:serviceaccounts:shop:web"),
-                json!(" system:serviceaccount:shop:web"),
-                json!("system:serviceaccount:shop:web\n"),
-                json!("oidc:system:serviceaccount:shop:web"),
-                json!("system:serviceaccount:*:web"),
-                json!("system:serviceaccount:shop:../web"),
-                json!("system:serviceaccount:shop/x:web"),
-                json!("system:serviceaccount:SHOP:web"),
-                json!(null),
-                json!(["system:serviceaccount:shop:web"]),
-            ],
-        ),
-        (
-            "/user/uid",
-            vec![json!(""), json!(null), json!("a/b"), json!("*"), json!(7), json!("u".repeat(65))],
-        ),
-        ("/user/extra", vec![json!([]), json!("x"), json!(7)]),
-        (
-            &pod_name,
-            vec![
-                json!([]),
-                json!(["a", "b"]),
-                json!([""]),
-                json!(["../web"]),
-                json!(null),
-                json!(["*"]),
-                json!("web-1"),
-            ],
-        ),
-        (&pod_uid, vec![json!([]), json!(["a", "b"]), json!([""]), json!(["a/b"]), json!(null), json!([7])]),
-        (&node, vec![json!([]), json!(["a", "b"]), json!(["a/b"]), json!([""])]),
-    ];
-    let mut rows = Vec::new();
-    for (place, values) in changes {
-        for value in values {
-            let mut lie = truth(cast);
-            let what =
-                format!("a review whose {} is {value}", if place.is_empty() { "status" } else { place });
-            put(&mut lie, place, value);
-            // Nobody could tell these tokens from good ones.
-            let jti = format!("review-{}", rows.len());
-            let text = kubernetes.token_text(&cast.other, AUDIENCE, HOUR).with(&["jti"], jti.into());
-            rows.push(Forgery { what, token: text.sign(&kubernetes.signing_key()), lie: Some(lie) });
-        }
-    }
-    rows
-}
-
-/// Whether it is not of the types of `TokenReviewStatus` (authentication.k8s.io/v1), so that no client could read it.
-fn is_no_answer(lie: &Value) -> bool {
-    #[derive(Deserialize, Default)]
-    #[serde(default)]
-    #[expect(dead_code, reason = "read for their types")]
-    struct Status {
-        authenticated: bool,
-        audiences: Vec<String>,
-        error: String,
-        user: User,
-    }
-    #[derive(Deserialize, Default)]
-    #[serde(default)]
-    #[expect(dead_code, reason = "read for their types")]
-    struct User {
-        username: String,
-        uid: String,
-        extra: std::collections::BTreeMap<String, Vec<String>>,
-    }
-    Status::deserialize(lie).is_err()
-}
-
-/// Puts a value at a JSON pointer, where there may be nothing yet.
-fn put(whole: &mut Value, place: &str, value: Value) {
-    if let Some(there) = whole.pointer_mut(place) {
-        *there = value;
-    } else if let Some((folder, name)) = place.rsplit_once('/')
-        && let Some(folder) = whole.pointer_mut(folder).and_then(Value::as_object_mut)
-    {
-        folder.insert(name.replace("~1", "/"), value);
-    }
 }
 
 fn with_part(token: &str, part: usize, text: &str) -> String {

@@ -1,0 +1,297 @@
+//! A cluster in memory, and what both modes have in common: the conformance suite, and what a session hangs on.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use data_encoding::BASE64URL_NOPAD;
+use serde_json::{Value, json};
+
+use super::{
+    api::{ApiError, Events, Page, ReviewStatus, ReviewUser},
+    *,
+};
+use crate::{
+    auth::conformance::{self, Fixture},
+    clock::ManualClock,
+    config::ApiServer,
+    crypto::Signer,
+};
+
+/// A cluster.
+#[derive(Default)]
+pub(super) struct FakeApi {
+    keys: Mutex<Vec<Value>>,
+    /// Tokens it vouches for.
+    good: Mutex<Vec<String>>,
+    /// Uids by kind, namespace and name.
+    objects: Mutex<BTreeMap<(&'static str, String), String>>,
+    fetches: AtomicU64,
+    questions: AtomicU64,
+    broken: AtomicBool,
+}
+
+impl FakeApi {
+    pub(super) fn publish(&self, keys: &[Value]) {
+        *self.keys.lock().unwrap() = keys.to_vec();
+    }
+
+    pub(super) fn fetches(&self) -> u64 {
+        self.fetches.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn break_down(&self) {
+        self.broken.store(true, Ordering::SeqCst);
+    }
+
+    fn set(&self, what: What, name: &str, uid: &str) {
+        self.objects.lock().unwrap().insert((what.as_str(), name.to_owned()), uid.to_owned());
+    }
+
+    fn answer<T>(&self, answer: T) -> Result<T, ApiError> {
+        if self.broken.load(Ordering::SeqCst) { Err(ApiError::Unreachable) } else { Ok(answer) }
+    }
+}
+
+#[async_trait]
+impl Api for FakeApi {
+    async fn review(&self, token: &str, audience: &str) -> Result<ReviewStatus, ApiError> {
+        self.answer(())?;
+        if !self.good.lock().unwrap().iter().any(|good| good == token) {
+            return Ok(ReviewStatus { error: "no".to_owned(), ..ReviewStatus::default() });
+        }
+        let extra = [("pod-name", "web-0"), ("pod-uid", "p-1"), ("node-name", "node-1")];
+        let extra =
+            extra.map(|(key, value)| (format!("authentication.kubernetes.io/{key}"), vec![value.to_owned()]));
+        Ok(ReviewStatus {
+            authenticated: true,
+            user: ReviewUser {
+                username: "system:serviceaccount:shop:web".to_owned(),
+                uid: "a-1".to_owned(),
+                extra: extra.into(),
+            },
+            audiences: vec![audience.to_owned()],
+            error: String::new(),
+        })
+    }
+
+    async fn keys(&self) -> Result<Bytes, ApiError> {
+        self.fetches.fetch_add(1, Ordering::SeqCst);
+        let keys = json!({ "keys": *self.keys.lock().unwrap() });
+        self.answer(Bytes::from(keys.to_string()))
+    }
+
+    async fn uid_of(&self, what: What, _: &str, name: &str) -> Result<Option<String>, ApiError> {
+        self.questions.fetch_add(1, Ordering::SeqCst);
+        let found = self.objects.lock().unwrap().get(&(what.as_str(), name.to_owned())).cloned();
+        self.answer(found)
+    }
+
+    async fn list(&self, _: What, _: Option<&str>) -> Result<Page, ApiError> {
+        self.answer(Page::default())
+    }
+
+    async fn watch(&self, _: What, _: &str) -> Result<Events, ApiError> {
+        self.answer(Box::pin(futures_util::stream::pending()) as Events)
+    }
+}
+
+/// A cluster with one key, one account and one pod, and its side of it.
+struct Scene {
+    clock: Arc<ManualClock>,
+    api: Arc<FakeApi>,
+    signer: Signer,
+    cluster: Cluster,
+}
+
+const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+fn scene(mode: Mode) -> Scene {
+    let clock = Arc::new(ManualClock::at(NOW));
+    let (api, signer) = (Arc::new(FakeApi::default()), Signer::new());
+    let (x, y) = signer.point();
+    let encode = |bytes: &[u8]| BASE64URL_NOPAD.encode(bytes);
+    api.publish(&[json!({ "kty": "EC", "crv": "P-256", "kid": "one", "x": encode(&x), "y": encode(&y) })]);
+    let config = config::Cluster {
+        mode,
+        audience: "strongroom".to_owned(),
+        issuer: Some("https://issuer".to_owned()),
+        api_server: ApiServer::Own,
+        ca_file: "ca".into(),
+        token_file: "token".into(),
+        watch: true,
+        session: Duration::from_secs(900),
+        session_max: Duration::from_secs(3600),
+    };
+    let (shared, metrics) = (Arc::<ManualClock>::clone(&clock), Metrics::new().unwrap().cluster("main"));
+    let cluster = Cluster::new("main", &config, Arc::<FakeApi>::clone(&api), shared, metrics);
+    Scene { clock, api, signer, cluster }
+}
+
+impl Scene {
+    /// The watch has seen a pod and its account.
+    fn watched(self) -> Self {
+        for (presence, uid) in [(&self.cluster.pods, "p-1"), (&self.cluster.accounts, "a-1")] {
+            presence.appeared(Uid::of(uid), self.clock.now()).unwrap();
+            presence.listed(self.clock.now(), self.clock.now());
+        }
+        self
+    }
+
+    fn token(&self, kid: &str) -> String {
+        let header = json!({ "alg": "ES256", "kid": kid });
+        let claims = json!({
+            "iss": "https://issuer", "aud": ["strongroom"], "sub": "system:serviceaccount:shop:web",
+            "iat": 900, "nbf": 900, "exp": 5000,
+            "kubernetes.io": {
+                "namespace": "shop",
+                "serviceaccount": { "name": "web", "uid": "a-1" },
+                "pod": { "name": "web-0", "uid": "p-1" },
+                "node": { "name": "node-1" },
+            },
+        });
+        let encode = |value: &Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
+        let message = format!("{}.{}", encode(&header), encode(&claims));
+        let signature = BASE64URL_NOPAD.encode(&self.signer.sign(message.as_bytes()));
+        format!("{message}.{signature}")
+    }
+
+    /// One that the API server vouches for, too.
+    fn good(&self) -> String {
+        let token = self.token("one");
+        self.api.good.lock().unwrap().push(token.clone());
+        token
+    }
+
+    async fn login(&self, token: &str) -> Result<Login, LoginError> {
+        let context = LoginContext { peer: None, now: self.clock.now() };
+        self.cluster.login(credential(token), &context).await
+    }
+}
+
+fn credential(token: &str) -> Credential {
+    Credential::Kubernetes { cluster: String::new(), token: SecretBytes::from(token.as_bytes()) }
+}
+
+#[tokio::test]
+async fn both_modes_are_auth_methods_like_any_other() {
+    for mode in [Mode::Review, Mode::Local] {
+        let scene = scene(mode).watched();
+        let (good, unknown) = (scene.good(), scene.token("two"));
+        // Of the same key, for the same claims, and yet not the one that was signed.
+        let wrong =
+            format!("{}{}", &good[..good.len() - 4], if good.ends_with("AAAA") { "BBBA" } else { "AAAA" });
+        conformance::run(Fixture {
+            method: &scene.cluster,
+            good: &|| credential(&good),
+            wrong: &|| credential(&wrong),
+            unknown: &|| credential(&unknown),
+            oversize: vec![credential(&"x".repeat(TOKEN_BYTES + 1))],
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn both_modes_see_the_same_pod() {
+    let mut seen = Vec::new();
+    for mode in [Mode::Review, Mode::Local] {
+        let scene = scene(mode).watched();
+        seen.push(scene.login(&scene.good()).await.unwrap());
+    }
+    assert_eq!(seen[0], seen[1]);
+    let pod = seen[0].principal.pod().unwrap();
+    assert_eq!((&*pod.name, &*pod.uid, pod.node.as_deref()), ("web-0", "p-1", Some("node-1")));
+}
+
+#[tokio::test]
+async fn a_session_is_renewable_only_while_the_watch_works() {
+    let scene = scene(Mode::Review);
+    let token = scene.good();
+    let unwatched = scene.login(&token).await.unwrap();
+    assert_eq!((unwatched.renewable, unwatched.max_ttl), (false, unwatched.ttl));
+    let scene = scene.watched();
+    let watched = scene.login(&token).await.unwrap();
+    assert_eq!((watched.renewable, watched.max_ttl), (true, Duration::from_secs(3600)));
+    scene.clock.advance(Duration::from_secs(600));
+    let silent = scene.login(&token).await.unwrap();
+    assert!(!silent.renewable, "nothing was heard for ten minutes");
+}
+
+#[tokio::test]
+async fn local_mode_asks_the_watch_and_lets_nobody_in_without() {
+    let scene = scene(Mode::Local);
+    let token = scene.token("one");
+    assert!(matches!(scene.login(&token).await, Err(LoginError::Cluster { .. })));
+    let scene = scene.watched();
+    scene.login(&token).await.unwrap();
+    assert_eq!(scene.api.questions.load(Ordering::SeqCst), 0, "no login asks anybody");
+    scene.clock.advance(Duration::from_secs(600));
+    assert!(matches!(scene.login(&token).await, Err(LoginError::Cluster { .. })));
+}
+
+#[tokio::test]
+async fn a_pod_that_the_watch_does_not_know_yet_is_asked_for() {
+    let scene = scene(Mode::Local).watched();
+    scene.cluster.pods.deleted(Uid::of("p-1"), scene.clock.now());
+    let token = scene.token("one");
+    assert!(matches!(scene.login(&token).await, Err(LoginError::Refused(Refusal::PodGone))));
+    assert!(matches!(scene.login(&token).await, Err(LoginError::Refused(Refusal::PodGone))));
+    assert_eq!(scene.api.questions.load(Ordering::SeqCst), 1, "a no is remembered");
+    scene.clock.advance(GONE);
+    scene.api.set(What::Pods, "web-0", "p-2");
+    assert!(
+        matches!(scene.login(&token).await, Err(LoginError::Refused(Refusal::PodGone))),
+        "another of its name"
+    );
+    scene.clock.advance(GONE);
+    scene.api.set(What::Pods, "web-0", "p-1");
+    scene.login(&token).await.unwrap();
+    scene.login(&token).await.unwrap();
+    assert_eq!(scene.api.questions.load(Ordering::SeqCst), 3, "from then on it is known");
+    scene.cluster.pods.deleted(Uid::of("p-1"), scene.clock.now());
+    assert_eq!(scene.cluster.pods.of(Uid::of("p-1")), Known::Gone, "and its deletion is noticed");
+}
+
+#[tokio::test]
+async fn sessions_hang_on_pod_account_and_cluster() {
+    let scene = scene(Mode::Review).watched();
+    let principal = scene.login(&scene.good()).await.unwrap().principal;
+    let (pods, accounts) = (Arc::clone(&scene.cluster.pods), Arc::clone(&scene.cluster.accounts));
+    let clusters = Clusters(BTreeMap::from([("main".into(), Arc::new(scene.cluster))]));
+    assert_eq!(clusters.check(&principal), Ok(()));
+    assert!(clusters.may_renew(&principal));
+    accounts.deleted(Uid::of("a-1"), NOW);
+    assert_eq!(clusters.check(&principal), Err(Gone::Account));
+    pods.deleted(Uid::of("p-1"), NOW);
+    assert_eq!(clusters.check(&principal), Err(Gone::Pod));
+    pods.forget();
+    accounts.forget();
+    assert_eq!(clusters.check(&principal), Ok(()), "nothing is known, so nothing is gone");
+    assert!(!clusters.may_renew(&principal));
+    assert_eq!(Clusters::default().check(&principal), Err(Gone::Cluster));
+    assert_eq!(Clusters::default().check(&Principal::Root), Ok(()));
+}
+
+#[tokio::test]
+async fn an_api_server_that_fails_is_left_alone_for_a_second() {
+    let scene = scene(Mode::Review).watched();
+    let token = scene.good();
+    scene.api.break_down();
+    for _ in 0..3 {
+        let refused = scene.login(&token).await.unwrap_err();
+        assert!(
+            matches!(refused, LoginError::Cluster { retry_after, .. } if retry_after == Duration::from_secs(1))
+        );
+    }
+    scene.api.broken.store(false, Ordering::SeqCst);
+    assert!(scene.login(&scene.token("one")).await.is_err(), "another one is not asked about either");
+    scene.clock.advance(Duration::from_secs(1));
+    scene.login(&token).await.unwrap();
+}

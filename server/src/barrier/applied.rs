@@ -1,0 +1,68 @@
+//! Which requests have changed the store although the audit log does not hold their outcome durably yet. Each batch
+//! carries these in its ledger, so that after a crash the store itself can say of an intent without an outcome whether it
+//! was applied: the answer is as atomic as the write.
+//!
+//! An id enters with the batch that it asked for and leaves once its outcome is durable, so there are never more of them
+//! than requests at work and outcomes on their way to the disk.
+
+use std::{
+    collections::HashSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use crate::model::RequestId;
+
+/// Most ids of a ledger, 48 KiB. Requests at work are a third of it at most; with `audit.durability = "os"`, outcomes of up to a
+/// second, or a thousand records, are on their way as well.
+pub(super) const MAX: usize = 3 * 1024;
+
+/// See the module. There is one for the whole life of a process: a request may outlive the seal that it met.
+#[derive(Debug, Default)]
+pub struct Applied(Mutex<Sets>);
+
+#[derive(Debug, Default)]
+struct Sets {
+    /// Of this process.
+    own: HashSet<RequestId>,
+    /// Found in the store at an unseal.
+    inherited: HashSet<RequestId>,
+}
+
+impl Applied {
+    /// The log holds what became of these: nobody will ask for them any more.
+    pub fn settle(&self, ids: &[RequestId]) {
+        let mut sets = self.lock();
+        for id in ids {
+            sets.own.remove(id);
+            sets.inherited.remove(id);
+        }
+    }
+
+    /// These were applied; to be told before anybody else learns of it.
+    pub fn add(&self, ids: &[RequestId]) {
+        self.lock().own.extend(ids);
+    }
+
+    /// Of what an earlier process left only these are still of interest.
+    pub fn keep_inherited(&self, wanted: impl Fn(&RequestId) -> bool) {
+        self.lock().inherited.retain(wanted);
+    }
+
+    /// What a ledger says is applied.
+    pub(super) fn inherit(&self, found: &HashSet<RequestId>) {
+        let mut sets = self.lock();
+        let Sets { own, inherited } = &mut *sets;
+        inherited.extend(found.difference(own));
+    }
+
+    /// What belongs into the ledger of a batch for `more`.
+    pub(super) fn and(&self, more: &[RequestId]) -> HashSet<RequestId> {
+        let sets = self.lock();
+        sets.own.iter().chain(&sets.inherited).chain(more).copied().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sets> {
+        // Nothing panics under this lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
