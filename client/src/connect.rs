@@ -354,9 +354,11 @@ impl Inner {
     }
 }
 
-/// Whether a new token would help. A revoked session is somebody's will and is not worked around.
+/// Whether a new token would help. A revoked session is somebody's will and is not worked around; an account that was
+/// made anew is somebody else, but may be let in as such.
 pub(crate) fn wants_login(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Unauthenticated(Reason::TokenExpired | Reason::TokenMissing))
+    use Reason::{PodGone, TokenExpired, TokenMissing};
+    matches!(error.kind(), ErrorKind::Unauthenticated(TokenExpired | TokenMissing | PodGone))
 }
 
 #[cfg(test)]

@@ -309,7 +309,7 @@ impl fmt::Display for Error {
                 Reason::TokenExpired => f.write_str("the session has expired"),
                 Reason::TokenRevoked => f.write_str("the session was revoked"),
                 Reason::PodGone => f.write_str(message),
-                Reason::LoginRejected => f.write_str("login rejected: wrong name or password"),
+                Reason::LoginRejected => write!(f, "login rejected: {message}"),
                 _ => f.write_str("the token is not one of this server"),
             },
             ErrorKind::Denied { decision_id, verb, path } => {

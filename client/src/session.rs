@@ -90,6 +90,12 @@ impl Keeper {
     pub(crate) fn has_credentials(&self) -> bool {
         self.credentials.is_some()
     }
+
+    /// Whether a login that is refused now may be accepted later: the kubelet may be late with a new token. A password
+    /// that is wrong stays wrong.
+    fn may_be_better_later(&self) -> bool {
+        matches!(self.credentials, Some(Credentials::Kubernetes { .. }))
+    }
 }
 
 impl Inner {
@@ -168,7 +174,7 @@ async fn keep_alive(client: Weak<Inner>, mut session: Option<Session>) {
                 );
                 return;
             }
-            Err(error) if error.is_transient() => {
+            Err(error) if error.is_transient() || inner.keeper.may_be_better_later() => {
                 tracing::debug!(%error, "renewing the session token failed, trying again");
                 failures = failures.saturating_add(1);
             }
@@ -206,7 +212,7 @@ async fn next_session(inner: &Arc<Inner>, session: Option<&Session>) -> Result<O
 }
 
 fn is_token_gone(error: &Error) -> bool {
-    matches!(error.reason(), Some(Reason::TokenExpired | Reason::TokenInvalid))
+    matches!(error.reason(), Some(Reason::TokenExpired | Reason::TokenInvalid | Reason::PodGone))
 }
 
 /// About two thirds of what is left, spread by a tenth so that pods started together do not renew together. Both the
@@ -236,7 +242,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::fake::Fake;
+    use crate::fake::{Fake, refusal};
 
     fn session(issued: i64, expires: i64) -> Session {
         v1::Session {
@@ -306,6 +312,33 @@ mod tests {
         drop(clone);
         while !task.is_finished() {
             tokio::task::yield_now().await;
+        }
+    }
+
+    /// A password that was refused stays so; a pod's token is replaced by the kubelet.
+    #[tokio::test]
+    async fn a_pod_that_is_refused_for_a_while_is_let_in_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let token_file = folder.path().join("token");
+        std::fs::write(&token_file, "of the pod").unwrap();
+        let password = SecretBytes::from(b"secret".as_slice());
+        let (cluster, name) = ("main".to_owned(), "alice".to_owned());
+        for (credentials, goes_on) in [
+            (Credentials::Kubernetes { cluster, token_file }, true),
+            (Credentials::Userpass { name, password }, false),
+        ] {
+            let fake = Fake::start().await;
+            let client = fake.client_with(Duration::from_secs(5), Some(credentials));
+            fake.refuse_login(refusal(Reason::LoginRejected));
+            let over = Session { max_expires_at: fake.session().expires_at, ..fake.session() };
+            let task = client.start_renewal(Some(over));
+            let done = async || {
+                while !task.is_finished() && fake.logins() < 2 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(60), done()).await.unwrap();
+            assert_eq!(task.is_finished(), !goes_on);
         }
     }
 }

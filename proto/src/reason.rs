@@ -91,7 +91,8 @@ reasons! {
     ShuttingDown = "SHUTTING_DOWN", Unavailable, retry: true;
     /// The store is read-only (disk nearly full).
     ReadOnly = "READ_ONLY", Unavailable, retry: true;
-    /// The data is older than the audit log, or not the one it speaks of: somebody restored an old copy.
+    /// The data is older than the audit log, or not the one it speaks of, or its log is missing: somebody restored an old
+    /// copy, or took the log away.
     RolledBack = "ROLLED_BACK", FailedPrecondition, retry: false;
     /// The audit log is that of another store.
     ForeignAuditLog = "FOREIGN_AUDIT_LOG", FailedPrecondition, retry: false;

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const CONNECTIONS: usize = 2048;
 /// Of one address: 64 would do for a node, but a whole cluster may come through one NAT.
 pub const CONNECTIONS_PER_IP: usize = 256;
+/// Open files that these need, with room for the store, the log and the ops port.
+pub const OPEN_FILES: u64 = CONNECTIONS as u64 + 512;
 /// A TLS handshake takes two round trips; who needs longer is a slowloris.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
 /// From the handshake to the first bytes of HTTP/2.
@@ -24,6 +26,10 @@ pub const PUBLIC_STREAMS: usize = 64;
 pub const UNSEAL_ATTEMPTS: usize = 4;
 /// Largest message of a service that takes neither secrets nor policies.
 pub const SMALL_REQUEST_BYTES: usize = 64 << 10;
+/// Messages of known callers that come in parts, all together: 64 of the largest.
+pub const INTAKE_BYTES: usize = 64 << 20;
+/// The same of callers without a good token: a login is a few hundred bytes and comes at once.
+pub const STRANGERS_INTAKE_BYTES: usize = 4 << 20;
 /// Streams of one connection: clients keep 64 in flight; h2's own default is no limit.
 pub const STREAMS_PER_CONNECTION: u32 = 100;
 /// Resets a client may have pending before it is cut off (CVE-2023-44487).

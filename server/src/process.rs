@@ -1,5 +1,5 @@
 //! What the process tells the system about itself at start: no core dumps, no swapping of keys where allowed, no files
-//! that others can read; and what it tells systemd. It knows nothing of secrets or of serving.
+//! that others can read, enough open files; and what it tells systemd. It knows nothing of secrets or of serving.
 
 use rustix::{
     fs::Mode,
@@ -7,6 +7,8 @@ use rustix::{
     process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, umask},
     thread::{CapabilitySet, capabilities},
 };
+
+use crate::limits;
 
 /// Whether memory is kept out of swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,7 @@ pub fn harden() -> MemoryLock {
     if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
         tracing::warn!(%error, "a crash may write secrets to a core dump: set LimitCORE=0");
     }
+    allow_connections();
     let lock = lock_memory();
     match lock {
         MemoryLock::Locked => tracing::info!("memory is locked: keys are never swapped out"),
@@ -41,6 +44,22 @@ pub fn harden() -> MemoryLock {
         }
     }
     lock
+}
+
+/// Raises the soft limit of open files, 1,024 in most shells, to the hard one: each connection is one.
+fn allow_connections() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+    if limit.maximum.is_some_and(|files| files < limits::OPEN_FILES) {
+        tracing::warn!(
+            files = limit.maximum,
+            needed = limits::OPEN_FILES,
+            "too few open files for as many connections as the server allows: set LimitNOFILE="
+        );
+    }
 }
 
 /// ONFAULT: only pages in use are locked, so that thread stacks and reserves do not become resident.
@@ -86,6 +105,8 @@ mod tests {
         let lock = harden();
         assert_eq!(lock == MemoryLock::NotAllowed, !may_lock());
         assert_eq!(getrlimit(Resource::Core).current, Some(0));
+        let files = getrlimit(Resource::Nofile);
+        assert_eq!(files.current, files.maximum);
         assert_eq!(rustix::process::dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
         let file = tempfile::tempdir().unwrap();
         let path = file.path().join("new");

@@ -60,7 +60,8 @@ pub fn signing_key(seed: u8) -> io::Result<SigningKey> {
 ///
 /// # Errors
 /// As [`signing_key`].
-pub fn unseal(broker: &Broker, seed: u8) -> io::Result<()> {
-    broker.unsealed(signing_key(seed)?, Box::new(|| StoreState { batch_seq: 7, set_digest: [9; 32] }));
+pub async fn unseal(broker: &Broker, seed: u8) -> io::Result<()> {
+    let state = || StoreState { batch_seq: 7, set_digest: [9; 32] };
+    broker.unsealed(signing_key(seed)?, Box::new(state), "").await;
     Ok(())
 }

@@ -12,4 +12,5 @@ pub mod one_node;
 pub mod pki;
 pub mod raw;
 pub mod server;
+pub mod wire;
 pub mod world;

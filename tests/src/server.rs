@@ -29,6 +29,12 @@ pub struct Options {
     pub arguments: Vec<String>,
     /// Further sections of the configuration file.
     pub config: String,
+    /// Environment of the process.
+    pub environment: Vec<(String, String)>,
+    /// Lines of the section `limits`.
+    pub limits: &'static str,
+    /// File descriptors that the process may have open; `None`: as many as this one.
+    pub open_files: Option<u32>,
 }
 
 impl Default for Options {
@@ -39,8 +45,20 @@ impl Default for Options {
             level: "info",
             arguments: Vec::new(),
             config: String::new(),
+            environment: Vec::new(),
+            limits: "",
+            open_files: None,
         }
     }
+}
+
+/// Resident memory of a server.
+#[derive(Clone, Copy, Debug)]
+pub enum Memory {
+    /// At the moment.
+    Now,
+    /// The most there ever was.
+    Peak,
 }
 
 /// A running server; killed when dropped.
@@ -53,6 +71,15 @@ pub struct Server {
     pub ops: SocketAddr,
     child: Child,
     log: Arc<Mutex<String>>,
+}
+
+/// The server's program, started with fewer file descriptors where that is wanted.
+fn command(options: &Options) -> io::Result<Command> {
+    let program = binary("strongroom-server")?;
+    let Some(files) = options.open_files else { return Ok(Command::new(program)) };
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("ulimit -n {files} && exec \"$0\" \"$@\"")).arg(program);
+    Ok(shell)
 }
 
 /// A binary of this workspace: it stands beside the running one, or a folder above (tests run in `deps/`).
@@ -85,10 +112,11 @@ impl Server {
     /// # Errors
     /// It did not come up; the error holds its log.
     pub fn start_as_configured(directory: &Path, options: &Options) -> io::Result<Server> {
-        let mut child = Command::new(binary("strongroom-server")?)
+        let mut child = command(options)?
             .arg("--config")
             .arg(directory.join("server.toml"))
             .args(&options.arguments)
+            .envs(options.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -126,6 +154,14 @@ impl Server {
         self.child.id()
     }
 
+    /// Its resident memory.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn memory_mib(&self, which: Memory) -> io::Result<f64> {
+        memory_mib(self.pid(), which)
+    }
+
     /// SIGKILL: as good as a crash, except for the page cache.
     ///
     /// # Errors
@@ -154,6 +190,21 @@ impl Server {
     pub fn wait(mut self) -> io::Result<std::process::ExitStatus> {
         wait(&mut self.child)
     }
+}
+
+/// Resident memory of a process, as the system counts it.
+///
+/// # Errors
+/// It is gone.
+pub fn memory_mib(pid: u32, which: Memory) -> io::Result<f64> {
+    let name = match which {
+        Memory::Now => "VmRSS:",
+        Memory::Peak => "VmHWM:",
+    };
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
+    kib.map(|kib| kib / 1024.0).ok_or_else(|| io::Error::other(format!("no {name}")))
 }
 
 impl Drop for Server {
@@ -229,6 +280,9 @@ durability = {durability:?}
 [log]
 format = "json"
 level = {level:?}
+
+[limits]
+{limits}
 "#,
         certificate = at("server.pem"),
         key = at("server.key"),
@@ -238,6 +292,7 @@ level = {level:?}
         audit = at("audit"),
         durability = options.durability,
         level = options.level,
+        limits = options.limits,
     );
     fs::write(directory.join("server.toml"), text + &options.config)
 }

@@ -1,4 +1,5 @@
-//! Old data under a newer audit log is noticed, told in words, and accepted only from somebody who says so.
+//! Old data under a newer audit log, or data without its log, is noticed, told in words, and accepted only from somebody
+//! who says so; and the log remembers that.
 
 use std::{fs, io, path::Path, process::Command};
 
@@ -56,5 +57,33 @@ fn old_data_is_refused_until_somebody_accepts_it() -> io::Result<()> {
 
     let server = Server::start(home, &options)?;
     assert!(unseal(&server)?.status.success(), "once is enough");
+    server.stop()?;
+    assert!(log(home)?.contains("another copy: accepted by --accept-rollback"));
+
+    // The log goes, the data stays; a start in between does not make it better.
+    fs::remove_dir_all(home.join("audit"))?;
+    for _ in 0..2 {
+        let server = Server::start(home, &options)?;
+        let refused = unseal(&server)?;
+        let told = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && told.contains("audit log of this store is missing"), "{told}");
+        server.stop()?;
+    }
+    let server = Server::start(home, &accepting)?;
+    assert!(unseal(&server)?.status.success());
+    server.stop()?;
+    assert!(log(home)?.contains("is lost: accepted by --accept-rollback"));
+    let server = Server::start(home, &options)?;
+    assert!(unseal(&server)?.status.success(), "once is enough");
+    write(home, &server)?;
     server.stop()
+}
+
+/// All of the audit log.
+fn log(home: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    for segment in fs::read_dir(home.join("audit"))? {
+        text.push_str(&fs::read_to_string(segment?.path())?);
+    }
+    Ok(text)
 }

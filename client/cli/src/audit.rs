@@ -158,6 +158,10 @@ fn cells(line: &Value) -> [String; 6] {
         Some(version) => format!("{} v{version}", text(&["path"])),
         None => text(&["path"]),
     };
+    let path = match line.get("target") {
+        Some(_) => format!("{path} ({})", text(&["target"])),
+        None => path,
+    };
     let reason = text(&["recovered", "reason"]);
     [text(&["time"]), text(&["principal"]), text(&["operation", "kind"]), path, text(&["status"]), reason]
 }

@@ -70,7 +70,10 @@ impl Failure {
             _ => return None,
         };
         Some(match error.kind() {
-            ErrorKind::Unauthenticated(Reason::LoginRejected) => return None,
+            ErrorKind::Unauthenticated(Reason::LoginRejected) => {
+                "a wrong name and a wrong password look the same; of a pod, check the token's audience and cluster"
+                    .into()
+            }
             ErrorKind::Unauthenticated(_) => "log in again: strongroom login -u NAME".into(),
             ErrorKind::Denied { verb, path, .. } => {
                 format!("why: strongroom can-i {verb} {path}")

@@ -49,9 +49,12 @@ pub(super) async fn call<M, R>(
     }
 }
 
-/// `authorization: Bearer ...`
 fn bearer<M>(request: &Request<M>) -> Option<SecretBytes> {
-    let value = request.metadata().get("authorization")?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
+    token(request.metadata().get("authorization")?.to_str().ok()?)
+}
+
+/// Of `Bearer ...`.
+pub(super) fn token(authorization: &str) -> Option<SecretBytes> {
+    let (scheme, token) = authorization.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| SecretBytes::from(token.as_bytes()))
 }

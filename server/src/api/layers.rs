@@ -1,5 +1,5 @@
 //! What happens around every RPC before and after its handler: a request id, the row of the access table, a slot, a
-//! deadline, a net under panics, and the figures. Nothing here looks into a message.
+//! deadline, room for its message, a net under panics, and the figures. Nothing here looks into a message.
 
 use std::{
     convert::Infallible,
@@ -26,10 +26,11 @@ use tower::{Layer, Service};
 use super::{
     access::{self, Access, Class},
     connection::Peer,
+    intake::Intake,
     status::{refusal, status},
 };
 use crate::{
-    core::Error,
+    core::{Core, Error},
     crypto::{CryptoError, Entropy},
     limits,
     model::RequestId,
@@ -78,6 +79,7 @@ pub(super) struct Shared {
     unary_slots: Arc<Semaphore>,
     stream_slots: Arc<Semaphore>,
     public_slots: Arc<Semaphore>,
+    intake: Arc<Intake>,
     ids: RequestIds,
     metrics: Arc<Metrics>,
 }
@@ -86,6 +88,7 @@ impl Shared {
     /// # Errors
     /// No randomness for the request ids.
     pub(super) fn new(
+        core: Arc<Core>,
         in_flight: usize,
         longest: Duration,
         entropy: &dyn Entropy,
@@ -96,6 +99,7 @@ impl Shared {
             unary_slots: Arc::new(Semaphore::new(in_flight)),
             stream_slots: Arc::new(Semaphore::new(limits::STREAMS)),
             public_slots: Arc::new(Semaphore::new(limits::PUBLIC_STREAMS)),
+            intake: Arc::new(Intake::new(core)),
             ids: RequestIds::new(entropy)?,
             metrics,
         })
@@ -155,7 +159,7 @@ where
         self.inner.poll_ready(task)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
         let shared = Arc::clone(&self.shared);
         let id = shared.ids.make();
         let Some(access) = access::row(request.uri().path()) else {
@@ -164,7 +168,11 @@ where
         };
         let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
         let deadline = deadline(request.headers(), shared.longest);
-        request.extensions_mut().insert(Context { id, access, peer, shared: Arc::clone(&shared) });
+        let context = Context { id, access, peer, shared: Arc::clone(&shared) };
+        let (mut parts, body) = request.into_parts();
+        let body = shared.intake.guard(body, &parts.headers, &context);
+        parts.extensions.insert(context);
+        let request = Request::from_parts(parts, body);
         let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
 
         Box::pin(async move {

@@ -7,6 +7,7 @@ mod auth;
 mod call;
 mod connection;
 mod convert;
+mod intake;
 mod layers;
 pub mod ops_http;
 mod policy;
@@ -90,7 +91,8 @@ impl Api {
         entropy: &dyn Entropy,
         stop: CancellationToken,
     ) -> Result<(), ApiError> {
-        let shared = Arc::new(layers::Shared::new(self.in_flight, self.deadline, entropy, self.metrics)?);
+        let (core, metrics) = (Arc::clone(&self.core), self.metrics);
+        let shared = Arc::new(layers::Shared::new(core, self.in_flight, self.deadline, entropy, metrics)?);
         let (reporter, health) = tonic_health::server::health_reporter();
         let follower = tokio::spawn(report_health(Arc::clone(&self.core), reporter));
         let reflection = tonic_reflection::server::Builder::configure()

@@ -13,7 +13,7 @@ use super::{
     chain::StoreState,
     file::{Directory, FileError, Log, SegmentFile},
     query::Reader,
-    queue::{AuditError, Control, Health, Item, Shared, Track},
+    queue::{AuditError, Control, Health, Item, Shared, Signing, Track},
     recover::{self, OpenIntent},
     writer::Writer,
 };
@@ -147,10 +147,19 @@ impl Broker {
         let _ = self.shared.tell(Control::Settles(Box::new(settled)));
     }
 
-    /// From now on checkpoints are signed. `state` tells what is durable in the store, never more, and answers at once.
-    pub fn unsealed(&self, key: SigningKey, state: Box<dyn Fn() -> StoreState + Send>) {
-        // A log that failed has no checkpoints to sign.
-        let _ = self.shared.tell(Control::Unsealed(key, state));
+    /// From now on checkpoints are signed; returns when the first one is written. `state` tells what is durable in the
+    /// store, never more, and answers at once. The log's line of the unseal carries the `note`, if it is not empty.
+    pub async fn unsealed(
+        &self,
+        key: SigningKey,
+        state: Box<dyn Fn() -> StoreState + Send>,
+        note: &'static str,
+    ) {
+        let (began, done) = oneshot::channel();
+        if self.shared.tell(Control::Unsealed(Box::new(Signing { key, state, note, began }))) {
+            // A log that failed has no checkpoints to sign.
+            let _ = done.await;
+        }
     }
 
     /// Makes a last checkpoint and gives the key away; returns when it is gone.

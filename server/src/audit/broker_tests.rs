@@ -69,7 +69,7 @@ async fn concurrent_records_form_one_chain() {
     let directory = tempfile::tempdir().unwrap();
     let config = Config { segment_bytes: 200_000, ..Config::new(directory.path().join("audit")) };
     let (broker, _) = open(&config);
-    broker.unsealed(signing_key(), state());
+    broker.unsealed(signing_key(), state(), "").await;
     let broker = Arc::new(broker);
     let tasks: Vec<_> = (0..64)
         .map(|task| {
@@ -128,7 +128,7 @@ async fn without_fsync_an_end_settles_with_the_next_checkpoint() {
     let settled = Arc::new(Mutex::new(Vec::new()));
     let seen = settled.clone();
     broker.on_settled(move |ids| seen.lock().unwrap().extend_from_slice(ids));
-    broker.unsealed(signing_key(), state());
+    broker.unsealed(signing_key(), state(), "").await;
     broker.record(&intent(1)).await.unwrap();
     broker.record(&Event::new(Kind::Outcome, id(1), "Secrets.Put", Status::Ok)).await.unwrap();
     broker.sealed().await;
@@ -141,7 +141,7 @@ async fn goes_on_and_tells_open_intents_across_segments() {
     let config = Config { segment_bytes: 2_000, ..Config::new(directory.path()) };
     let (broker, opened) = open(&config);
     assert_eq!((opened.next_seq, opened.last_checkpoint.is_none()), (1, true));
-    broker.unsealed(signing_key(), state());
+    broker.unsealed(signing_key(), state(), "").await;
     for n in 0..3 {
         broker.record(&intent(n)).await.unwrap();
     }

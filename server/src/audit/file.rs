@@ -87,7 +87,7 @@ impl Usage {
 impl Directory {
     /// Makes it if needed, for the owner only, and locks it.
     pub(super) fn open(path: &Path) -> Result<Self, FileError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(FileError::io("make", path))?;
+        make(path).map_err(FileError::io("make", path))?;
         std::fs::set_permissions(path, Permissions::from_mode(0o700))
             .map_err(FileError::io("restrict access to", path))?;
         let handle = File::open(path).map_err(FileError::io("open", path))?;
@@ -101,6 +101,16 @@ impl Directory {
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Durably: a power cut must not take the whole log away with its directory.
+fn make(path: &Path) -> io::Result<()> {
+    let there = path.ancestors().skip(1).find(|above| above.exists());
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let is_new = |above: &&Path| there.is_none_or(|there| above.starts_with(there));
+    // `.` has an empty parent.
+    let made = path.ancestors().skip(1).take_while(is_new).filter(|above| !above.as_os_str().is_empty());
+    made.map(File::open).try_for_each(|above| above?.sync_all())
 }
 
 /// All segments of a directory, oldest first. Other files are none of our business.

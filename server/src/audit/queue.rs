@@ -68,9 +68,19 @@ pub(super) enum Track {
 /// Hears of requests whose end is durable.
 pub(super) type Settled = Box<dyn Fn(&[RequestId]) + Send>;
 
+/// With what checkpoints are signed from now on.
+pub(super) struct Signing {
+    pub(super) key: SigningKey,
+    pub(super) state: Box<dyn Fn() -> StoreState + Send>,
+    /// What is to be remembered about the unseal; empty for nothing.
+    pub(super) note: &'static str,
+    /// Told when the first checkpoint is written.
+    pub(super) began: oneshot::Sender<()>,
+}
+
 /// What the writer is told beside records.
 pub(super) enum Control {
-    Unsealed(SigningKey, Box<dyn Fn() -> StoreState + Send>),
+    Unsealed(Box<Signing>),
     Settles(Settled),
     Sealed(oneshot::Sender<()>),
     Close(oneshot::Sender<()>),

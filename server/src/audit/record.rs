@@ -97,6 +97,8 @@ pub struct Event<'a> {
     pub operation: &'a str,
     /// On what.
     pub path: Option<&'a str>,
+    /// Whom or what it is about, where the path does not say: the sessions that end, what a user becomes.
+    pub target: Option<&'a str>,
     /// Which version.
     pub version: Option<u64>,
     /// What the policy said.
@@ -122,6 +124,7 @@ impl<'a> Event<'a> {
             peer: None,
             operation,
             path: None,
+            target: None,
             version: None,
             decision: None,
             status,
@@ -170,6 +173,9 @@ impl<'a> Event<'a> {
         }
         if let Some(path) = self.path {
             line.key("path").text(path);
+        }
+        if let Some(target) = self.target {
+            line.key("target").text(target);
         }
         if let Some(version) = self.version {
             line.number("version", version);
@@ -450,6 +456,7 @@ mod tests {
             session: Some(SessionId([2; 16])),
             peer: Some("10.0.0.7".parse().unwrap()),
             path: Some("secret/apps/payments/db"),
+            target: Some("principal userpass/alice"),
             version: Some(3),
             decision: Some(Decision {
                 id: DecisionId([3; 16]),
@@ -467,7 +474,8 @@ mod tests {
                 r#""kind":"request","request_id":"01010101010101010101010101010101","#,
                 r#""principal":"kubernetes/main/payments/web","session":"02020202020202020202020202020202","#,
                 r#""peer":"10.0.0.7","pod":{"ns":"payments","name":"web-0","uid":"p1","node":"n1"},"#,
-                r#""operation":"Secrets.Get","path":"secret/apps/payments/db","version":3,"#,
+                r#""operation":"Secrets.Get","path":"secret/apps/payments/db","#,
+                r#""target":"principal userpass/alice","version":3,"#,
                 r#""decision":{"id":"03030303030303030303030303030303","effect":"allow","role":"payments-app","rule":0},"#,
                 r#""status":"ok","reason":"READ","duration_us":84"#
             )

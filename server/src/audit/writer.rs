@@ -16,7 +16,7 @@ use super::{
     Config, Durability, Event, Kind, Opened, Sink, Status, StoreState,
     chain::{CHECKPOINT_RECORDS, Chain},
     file::Log,
-    queue::{Control, Item, Settled, Shared, TICK, Track},
+    queue::{Control, Item, Settled, Shared, Signing, TICK, Track},
     recover::OpenIntent,
 };
 use crate::{clock::Clock, crypto::SigningKey, model::RequestId};
@@ -246,11 +246,14 @@ impl Writer {
     fn obey(&mut self, control: Control) -> io::Result<Option<oneshot::Sender<()>>> {
         match control {
             Control::Settles(settled) => self.settled = settled,
-            Control::Unsealed(key, state) => {
+            Control::Unsealed(signing) => {
+                let Signing { key, state, note, began } = *signing;
                 self.signer = Some((key, state));
-                self.append(&Event::own(Kind::Unsealed));
+                self.append(&Event { reason: note, ..Event::own(Kind::Unsealed) });
                 self.checkpoint()?;
                 self.flush()?;
+                // Whoever asked may have gone away.
+                let _ = began.send(());
             }
             Control::Sealed(reply) => {
                 self.append(&Event::own(Kind::Sealed));

@@ -109,6 +109,12 @@ pub enum Error {
          Somebody restored another copy; start with --accept-rollback if that was you"
     )]
     Forked(u64),
+    /// A log that begins after the store did.
+    #[error(
+        "the audit log of this store is missing, or its beginning is: nothing shows how far the data should be. \
+         Put the audit directory back, or start with --accept-rollback if it is lost"
+    )]
+    LogLost,
     /// Done, but the outcome could not be recorded. Not to be repeated blindly.
     #[error("the request was carried out, but its outcome could not be written to the audit log")]
     Unrecorded,
@@ -164,7 +170,7 @@ impl Error {
             Error::Seal(SealError::Invalid(_) | SealError::NoKeyFile)
             | Error::Invalid(_)
             | Error::InvalidMany(_) => Reason::InvalidArgument,
-            Error::RolledBack { .. } | Error::Forked(_) => Reason::RolledBack,
+            Error::RolledBack { .. } | Error::Forked(_) | Error::LogLost => Reason::RolledBack,
             Error::ForeignLog => Reason::ForeignAuditLog,
             Error::Seal(_) | Error::Internal(_) | Error::Unrecorded => Reason::Internal,
             Error::TokenMissing => Reason::TokenMissing,

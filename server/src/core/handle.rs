@@ -1,12 +1,12 @@
 //! The pipeline: every authenticated request takes this way, top to bottom, and there is no other.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{net::IpAddr, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
 
 use super::{Action, Answer, Core, Error, Request, Unsealed, record, request::Needs, run};
 use crate::{
-    model::{DecisionId, Timestamp},
+    model::{DecisionId, RequestId, SecretBytes, Timestamp},
     permit::Permit,
     policy::{self, Allowed},
     tokens::{Session, TokenError},
@@ -21,7 +21,7 @@ pub async fn handle(core: &Arc<Core>, request: Request) -> Result<Answer, Error>
 
     // 1. Sealed? Without the keys there is no way on.
     // 2. Who? A token is opened with the keys; it is never looked up.
-    let (unsealed, session) = match identify(core, &request, now) {
+    let (unsealed, session) = match identify(core, request.bearer.as_ref(), now) {
         Ok(known) => known,
         Err(error) => {
             record::refused_stranger(core, request.id, request.name, request.peer, &error).await?;
@@ -65,6 +65,24 @@ pub async fn handle(core: &Arc<Core>, request: Request) -> Result<Answer, Error>
     work.await
 }
 
+/// Whether a caller is known: asked before a long message of theirs is taken in. A no is recorded like any other.
+///
+/// # Errors
+/// They are not.
+pub async fn vouch(
+    core: &Core,
+    id: RequestId,
+    name: &'static str,
+    peer: Option<IpAddr>,
+    bearer: Option<&SecretBytes>,
+) -> Result<(), Error> {
+    if let Err(error) = identify(core, bearer, core.clock.now()) {
+        record::refused_stranger(core, id, name, peer, &error).await?;
+        return Err(error);
+    }
+    Ok(())
+}
+
 /// 4 to 9, once it is allowed.
 async fn carry_out(
     core: &Arc<Core>,
@@ -102,9 +120,13 @@ async fn carry_out(
 }
 
 /// The keys and the caller's session.
-fn identify(core: &Core, request: &Request, now: Timestamp) -> Result<(Arc<Unsealed>, Arc<Session>), Error> {
+fn identify(
+    core: &Core,
+    bearer: Option<&SecretBytes>,
+    now: Timestamp,
+) -> Result<(Arc<Unsealed>, Arc<Session>), Error> {
     let unsealed = core.unsealed()?;
-    let bearer = request.bearer.as_ref().ok_or(Error::TokenMissing)?;
+    let bearer = bearer.ok_or(Error::TokenMissing)?;
     let bearer = bearer.expose_str().map_err(|_| TokenError::Invalid)?;
     let session = unsealed.tokens.open(bearer, now)?;
     Ok((unsealed, session))

@@ -75,6 +75,7 @@ impl Core {
             applied,
             attempts: Arc::new(tokio::sync::Semaphore::new(limits::UNSEAL_ATTEMPTS)),
             draining: std::sync::atomic::AtomicBool::new(false),
+            log_missing: record.is_some() && found.next_seq == 1,
             last_checkpoint: found.last_checkpoint,
         });
         if let Some(record) = record {
@@ -242,7 +243,7 @@ impl Core {
             Barrier::open(store, store_id, keyring, Arc::clone(&entropy), Arc::clone(&clock), applied)
                 .await?;
         let signer = SigningKey::from_seed(&barrier.purpose(Purpose::AuditSign))?;
-        self.refuse_rollback(&barrier, &signer.public_key())?;
+        let note = self.refuse_rollback(held, &barrier, &signer.public_key())?;
 
         let revocations = Revocations::load(barrier.view("sys/tokens"), clock.now()).await?;
         let token_key = barrier.purpose(Purpose::Token);
@@ -256,7 +257,8 @@ impl Core {
             barrier,
         });
         self.resolve_intents(held, &unsealed.barrier).await?;
-        self.start_signing(&unsealed.barrier, signer);
+        self.start_signing(&unsealed.barrier, signer, note).await;
+        held.signed = true;
         held.root = Some(root);
         self.enter(Phase::Unsealed(unsealed));
         tracing::info!(%store_id, "unsealed");
@@ -283,7 +285,7 @@ impl Core {
     }
 
     /// From here on the log is signed, and its checkpoints say how far the data is.
-    fn start_signing(&self, barrier: &Arc<Barrier>, signer: SigningKey) {
+    async fn start_signing(&self, barrier: &Arc<Barrier>, signer: SigningKey, note: &'static str) {
         // Weak: the log must not keep the keys alive after a seal.
         let barrier = Arc::downgrade(barrier);
         let last = std::sync::Mutex::new(StoreState::default());
@@ -295,23 +297,42 @@ impl Core {
             }
             *last
         };
-        self.audit.unsealed(signer, Box::new(state));
+        self.audit.unsealed(signer, Box::new(state), note).await;
     }
 
     /// The log as it was found at the start must be this store's, and must not know of batches the store does not have.
-    fn refuse_rollback(&self, barrier: &Barrier, key: &PublicKey) -> Result<(), Error> {
-        let Some(checkpoint) = &self.last_checkpoint else { return Ok(()) };
-        checkpoint.verify(key).map_err(|_| Error::ForeignLog)?;
-        let (log, data) = (checkpoint.state.batch_seq, barrier.state().batch_seq);
-        let fork = log == data && checkpoint.state.set_digest != barrier.state().digest;
-        if log <= data && !fork {
-            return Ok(());
+    /// What was accepted all the same is returned, for the log.
+    fn refuse_rollback(
+        &self,
+        held: &Held,
+        barrier: &Barrier,
+        key: &PublicKey,
+    ) -> Result<&'static str, Error> {
+        let data = barrier.state().batch_seq;
+        let refused = match &self.last_checkpoint {
+            Some(checkpoint) => {
+                checkpoint.verify(key).map_err(|_| Error::ForeignLog)?;
+                let log = checkpoint.state.batch_seq;
+                let fork = log == data && checkpoint.state.set_digest != barrier.state().digest;
+                match log > data {
+                    true => Some(Error::RolledBack { log, data }),
+                    false => fork.then_some(Error::Forked(data)),
+                }
+            }
+            // An init that was cut off leaves the default mount, one batch, and no checkpoint.
+            None => (!held.signed && (self.log_missing || data > 1)).then_some(Error::LogLost),
+        };
+        match refused {
+            None => Ok(""),
+            Some(error) if self.options.accept_rollback => {
+                tracing::warn!(%error, "accepted by --accept-rollback");
+                Ok(match error {
+                    Error::LogLost => "the log before this line is lost: accepted by --accept-rollback",
+                    _ => "the data is older than the log or another copy: accepted by --accept-rollback",
+                })
+            }
+            Some(error) => Err(error),
         }
-        if self.options.accept_rollback {
-            tracing::warn!(log, data, "the data is older than the audit log; accepted by --accept-rollback");
-            return Ok(());
-        }
-        if fork { Err(Error::Forked(data)) } else { Err(Error::RolledBack { log, data }) }
     }
 
     /// Forgets revocations that cover nothing any more, and starts a new key term when the present one is over.

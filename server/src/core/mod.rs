@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use error::Error;
-pub use handle::handle;
+pub use handle::{handle, vouch};
 pub use lifecycle::{Initialized, Options};
 pub use request::{
     Action, Answer, Answers, AuditAction, CanI, PolicyAction, Request, SessionAction, SysAction, UserAction,
@@ -66,6 +66,8 @@ pub struct Core {
     lifecycle: tokio::sync::Mutex<Held>,
     /// How far the store was, by the audit log as it was found at the start.
     last_checkpoint: Option<LastCheckpoint>,
+    /// There was a store at the start and not a line of its log.
+    log_missing: bool,
 }
 
 /// The three states of a server.
@@ -98,6 +100,8 @@ struct Held {
     pending: Option<(Key, SealRecord)>,
     /// Intents that the last run left without an outcome; none any more once the store was asked.
     unresolved: Vec<OpenIntent>,
+    /// This process has signed the log already: it is that of the store, and has its checkpoint.
+    signed: bool,
 }
 
 /// What anybody may know.

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
-use super::{Action, Answer, Core, Error, Unauthenticated, Unsealed, request::Needs};
+use super::{Action, Answer, Core, Error, Unauthenticated, Unsealed, UserAction, request::Needs};
 use crate::{
     audit::{
         AuditError, Decision, Effect, Event, Hashed, Kind, OpenIntent, Recorded, Recovery, Redactor, Status,
@@ -31,6 +31,7 @@ pub(super) struct Asked {
 #[derive(Default)]
 pub(super) struct Place {
     path: Option<String>,
+    target: Option<String>,
     version: Option<u64>,
 }
 
@@ -41,7 +42,16 @@ impl Place {
             Action::Engine { operation: Operation::Kv(kv::Operation::Get { version }), .. } => *version,
             _ => None,
         };
-        Self { path, version }
+        let target = match action {
+            Action::Revoke(which) => Some(which.describe()),
+            Action::User(UserAction::Put { password, groups, .. }) => {
+                let groups = groups.iter().map(|group| &*group.name).collect::<Vec<_>>().join(" ");
+                let password = if password.is_some() { ", a new password" } else { "" };
+                Some(format!("groups [{groups}]{password}"))
+            }
+            _ => None,
+        };
+        Self { path, target, version }
     }
 }
 
@@ -98,6 +108,7 @@ impl Asked {
         let status = if action.is_write() { Status::Pending } else { Status::Ok };
         let event = Event {
             path: self.place.path.as_deref(),
+            target: self.place.target.as_deref(),
             version: self.place.version,
             decision,
             fields: &fields,
@@ -119,6 +130,7 @@ impl Asked {
         };
         let event = Event {
             path: self.place.path.as_deref(),
+            target: self.place.target.as_deref(),
             decision,
             reason: error.reason().as_str(),
             ..self.event(Kind::Request, status(&error))

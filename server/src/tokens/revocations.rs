@@ -154,6 +154,16 @@ impl Which {
         Ok(Self::Pod(uid.into()))
     }
 
+    /// For the audit log: `session ID`, `principal userpass/alice`, `method userpass`, `pod UID`.
+    pub fn describe(&self) -> String {
+        match self {
+            Which::Session(id) => format!("{SESSION} {id}"),
+            Which::Principal(principal) => format!("{PRINCIPAL} {principal}"),
+            Which::Method(method) => format!("{METHOD} {method}"),
+            Which::Pod(uid) => format!("{POD} {uid}"),
+        }
+    }
+
     fn address(&self) -> Address {
         let (folder, name) = match self {
             Which::Session(id) => (SESSION, id.to_string().into()),

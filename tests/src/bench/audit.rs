@@ -88,7 +88,7 @@ async fn write(
     more: impl Fn(u64) -> bool + Clone + Send + 'static,
 ) -> io::Result<Histogram<u64>> {
     let (broker, _) = Broker::open(config, Arc::new(SystemClock), vec![]).map_err(io::Error::other)?;
-    unseal(&broker, SEED)?;
+    unseal(&broker, SEED).await?;
     let (broker, next) = (Arc::new(broker), Arc::new(AtomicU64::new(0)));
     let mut tasks = JoinSet::new();
     for _ in 0..IN_FLIGHT {

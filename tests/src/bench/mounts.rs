@@ -8,12 +8,13 @@ use std::{
 
 use tokio::task::JoinSet;
 
-use super::rooms::{Size, resident_mib};
+use super::rooms::Size;
 use crate::{
     fake_kubernetes::Pod,
     figures::{Bar, Figure},
     node::{Kubelet, Node, Volume},
     one_node::{OneNode, SECRETS, may_mount},
+    server::{Memory, memory_mib},
     world::{http_get, until},
 };
 
@@ -81,21 +82,21 @@ async fn single() -> io::Result<Vec<Figure>> {
 async fn full_node() -> io::Result<Vec<Figure>> {
     let cluster = OneNode::start(false).await?;
     let pid = cluster.node.pid().ok_or_else(|| io::Error::other("no driver"))?;
-    let idle = resident_mib(pid)?;
+    let idle = memory_mib(pid, Memory::Now)?;
     let pods = pods(&cluster, &cluster.node, "full", FULL_NODE)?;
     let mut calls = JoinSet::new();
     start_all(&cluster, &cluster.kubelet().await?, &pods, &mut calls);
     while let Some(ended) = calls.join_next().await {
         ended??;
     }
-    let full = resident_mib(pid)?;
+    let full = memory_mib(pid, Memory::Now)?;
     let began = Instant::now();
     cluster.put("for all").await?;
     until("the new content everywhere", || {
         pods.iter().all(|(_, volume)| volume.read("password") == "for all")
     })?;
     let everywhere = began.elapsed();
-    let after = resident_mib(pid)?;
+    let after = memory_mib(pid, Memory::Now)?;
     Ok(vec![
         Figure::plain("driver: memory, idle", idle, "MiB", Bar::None),
         Figure::plain(

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     figures::{Bar, Figure},
-    server::{Options, Server, pause},
+    server::{Memory, Options, Server, pause},
 };
 
 /// How much of everything.
@@ -239,7 +239,7 @@ pub async fn scale(work: &Path, size: Size) -> io::Result<Vec<Figure>> {
     let idle = Subject::start(&fresh(work, "idle")?, &Options::default()).await?;
     figures.push(Figure::plain(
         "memory, idle and empty",
-        resident_mib(idle.server.pid())?,
+        idle.server.memory_mib(Memory::Now)?,
         "MiB",
         Bar::AtMost(30.0),
     ));
@@ -267,7 +267,7 @@ pub async fn scale(work: &Path, size: Size) -> io::Result<Vec<Figure>> {
         // Twice: the first run warms what is warm in a server that has been up for a while.
         reads(&channels, &subject.token, count, shape).await?;
         let latency = reads(&channels, &subject.token, count, shape).await?.quantile_us(0.5);
-        let resident = resident_mib(subject.server.pid())?;
+        let resident = subject.server.memory_mib(Memory::Now)?;
         if smallest.is_nan() {
             smallest = latency;
         }
@@ -389,12 +389,4 @@ pub(super) fn fresh(work: &Path, name: &str) -> io::Result<std::path::PathBuf> {
     let directory = work.join(name);
     fs::create_dir_all(&directory)?;
     Ok(directory)
-}
-
-/// VmRSS of a process.
-pub(super) fn resident_mib(pid: u32) -> io::Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
-    kib.map(|kib| kib / 1024.0).ok_or_else(|| io::Error::other("no VmRSS"))
 }

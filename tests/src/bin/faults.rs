@@ -10,7 +10,7 @@ use std::{
 
 use clap::Parser;
 use strongroom_tests::{
-    faults::{LONG, MERGE, audit, coverage, driver, forgeries, kill, policy, records},
+    faults::{LONG, MERGE, audit, coverage, driver, forgeries, hostile, kill, policy, power, records},
     figures,
 };
 
@@ -22,7 +22,7 @@ struct Args {
     /// The sizes for a release.
     #[arg(long)]
     long: bool,
-    /// Only these: kill, swap, policy, coverage, forgeries, audit, driver.
+    /// Only these: kill, swap, policy, coverage, forgeries, audit, hostile, power, driver.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Repeats the run of that seed.
@@ -42,7 +42,7 @@ async fn main() -> io::Result<ExitCode> {
     let work = tempfile::Builder::new().prefix("faults-").tempdir_in(&args.directory)?;
     let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
     let mut all = Vec::new();
-    for name in ["coverage", "forgeries", "audit", "policy", "swap", "driver", "kill"]
+    for name in ["coverage", "forgeries", "audit", "policy", "swap", "hostile", "power", "driver", "kill"]
         .into_iter()
         .filter(|name| wanted(name))
     {
@@ -53,6 +53,8 @@ async fn main() -> io::Result<ExitCode> {
             "audit" => audit::run(size.tampers, seed)?,
             "policy" => policy::run(size.questions, seed)?,
             "swap" => records::run(size.swaps, seed).await?,
+            "hostile" => hostile::run(work.path(), size.silent).await?,
+            "power" => power::run(work.path(), size.cuts, seed).await?,
             "driver" => driver::run(size.driver_kills, seed).await?,
             _ => kill::run(work.path(), size.kills, size.records, seed).await?,
         });
@@ -61,7 +63,8 @@ async fn main() -> io::Result<ExitCode> {
     if let Some(file) = &args.json {
         figures::write_json(&all, file)?;
     }
-    let good = all.iter().all(|figure| figure.reached || figure.unit == "s");
+    // Times depend on what else the machine does: they are told, and judged by people.
+    let good = all.iter().all(|figure| figure.reached || matches!(figure.unit, "s" | "us"));
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

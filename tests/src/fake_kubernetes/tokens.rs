@@ -198,7 +198,7 @@ impl TokenText {
         }
     }
 
-    /// With another value of a claim; a path such as `kubernetes.io/pod/uid` (`/` between, none in a name but the first).
+    /// With another value of a claim, such as `["kubernetes.io", "pod", "uid"]`.
     #[must_use]
     pub fn with(mut self, path: &[&str], value: Value) -> TokenText {
         let mut place = &mut self.claims;

@@ -141,7 +141,7 @@ fn make(first: u64) -> io::Result<Vec<Line>> {
 
 async fn write(config: &Config, first: u64) -> io::Result<()> {
     let (broker, _) = Broker::open(config, Arc::new(SystemClock), vec![]).map_err(io::Error::other)?;
-    unseal(&broker, SEED)?;
+    unseal(&broker, SEED).await?;
     let (pod, broker) = (pod(), &broker);
     for group in (0..REQUESTS).step_by(AT_ONCE as usize) {
         let requests =

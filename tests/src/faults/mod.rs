@@ -6,9 +6,11 @@ pub mod coverage;
 pub mod dice;
 pub mod driver;
 pub mod forgeries;
+pub mod hostile;
 pub mod intents;
 pub mod kill;
 pub mod policy;
+pub mod power;
 pub mod records;
 
 /// How many tries.
@@ -24,6 +26,10 @@ pub struct Size {
     pub questions: u64,
     /// Changed audit logs.
     pub tampers: u64,
+    /// Power cuts.
+    pub cuts: u64,
+    /// Connections that say nothing.
+    pub silent: u64,
     /// Kills of the driver.
     pub driver_kills: u64,
 }
@@ -35,14 +41,9 @@ pub const MERGE: Size = Size {
     swaps: 100_000,
     questions: 1_000_000,
     tampers: 5000,
+    cuts: 60,
+    silent: 10_000,
     driver_kills: 100,
 };
 /// Before a release.
-pub const LONG: Size = Size {
-    kills: 200,
-    records: 100_000,
-    swaps: 100_000,
-    questions: 10_000_000,
-    tampers: 5000,
-    driver_kills: 500,
-};
+pub const LONG: Size = Size { kills: 200, questions: 10_000_000, cuts: 1000, driver_kills: 500, ..MERGE };

@@ -14,14 +14,21 @@ use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
 
 use super::{
-    api::{ApiError, Events, Page, ReviewStatus, ReviewUser},
+    api::{Api, ApiError, Events, Page, ReviewStatus, ReviewUser, What},
+    cluster::{GONE, TOKEN_BYTES},
+    identity::Uid,
+    presence::Known,
     *,
 };
 use crate::{
-    auth::conformance::{self, Fixture},
+    auth::{
+        AuthMethod, Login, LoginContext, LoginError,
+        conformance::{self, Fixture},
+    },
     clock::ManualClock,
-    config::ApiServer,
+    config::{ApiServer, Mode},
     crypto::Signer,
+    model::{SecretBytes, Timestamp},
 };
 
 /// A cluster.
