@@ -3,7 +3,7 @@
 CARGO ?= cargo
 ARGS ?=
 
-.PHONY: demo test bench faults lint build
+.PHONY: demo test bench faults lint build images cluster cluster-down cluster-test
 
 demo: ## A server with TLS, a tour of the main job, and commands to try in a second terminal (ARGS=--once: only the tour)
 	$(CARGO) build -q --release --workspace --locked
@@ -21,6 +21,21 @@ bench: ## Speed, against baselines in the same run (ARGS=--quick: under a minute
 faults: ## What must never happen, tried many times (ARGS=--long before a release)
 	$(CARGO) build -q --release --workspace --locked
 	target/release/faults $(ARGS)
+
+images: ## Container images of server, driver, command line and example, in target/image
+	./tests/install-needs
+	deploy/images/build
+
+cluster: images ## A throw-away Kubernetes with our images in it; prints its KUBECONFIG
+	tests/cluster/up target/image/*.tar
+
+cluster-down: ## Takes it away again
+	tests/cluster/down
+
+cluster-test: ## Only the tests on a real cluster (ARGS=rotation: some of them)
+	./tests/install-needs
+	$(CARGO) build --workspace --all-targets --locked
+	CI=true $(CARGO) test --workspace --locked --test cluster -- $(ARGS)
 
 lint: ## Formatting, lints, docs
 	$(CARGO) fmt --all --check

@@ -3,6 +3,7 @@
 pub mod audit_log;
 pub mod bench;
 pub mod cli;
+pub mod cluster;
 pub mod fake_kubernetes;
 pub mod faults;
 pub mod figures;

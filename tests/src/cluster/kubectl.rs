@@ -1,0 +1,183 @@
+//! The cluster's own kubectl, and waiting with deadlines. It knows nothing of Strongroom.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::server::pause;
+
+/// How long a condition of the cluster may take before a test gives up: images are there, so it is seconds.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Talks to one cluster.
+#[derive(Clone, Debug)]
+pub struct Kubectl {
+    program: PathBuf,
+    kubeconfig: PathBuf,
+    cache: PathBuf,
+}
+
+impl Kubectl {
+    pub(super) fn new(cache: &Path) -> Kubectl {
+        Kubectl {
+            program: cache.join("root/usr/bin/kubectl"),
+            kubeconfig: cache.join("run/admin.kubeconfig"),
+            cache: cache.join("run/kubectl"),
+        }
+    }
+
+    /// The credentials.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// The folder of the program, for scripts that call it by name.
+    pub fn folder(&self) -> Option<&Path> {
+        self.program.parent()
+    }
+
+    /// `kubectl` with these arguments, not started yet.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--cache-dir").arg(&self.cache).arg("--kubeconfig").arg(&self.kubeconfig).args(arguments);
+        command
+    }
+
+    /// Runs it with `input` on its standard input.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn run(&self, arguments: &[&str], input: &[u8]) -> io::Result<Output> {
+        let mut command = self.command(arguments);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // One that does not read its input may end before it is written.
+            let _ = stdin.write_all(input);
+        }
+        child.wait_with_output()
+    }
+
+    /// Runs and wants success; gives what it printed.
+    ///
+    /// # Errors
+    /// It failed; the error holds what it said.
+    pub fn ok(&self, arguments: &[&str]) -> io::Result<String> {
+        self.with_input(arguments, b"")
+    }
+
+    /// [`ok`](Self::ok) with input.
+    ///
+    /// # Errors
+    /// It failed; the error holds what it said.
+    pub fn with_input(&self, arguments: &[&str], input: &[u8]) -> io::Result<String> {
+        let output = self.run(arguments, input)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(io::Error::other(format!("kubectl {}: {said}", arguments.join(" "))))
+    }
+
+    /// Creates or changes these objects.
+    ///
+    /// # Errors
+    /// One was refused.
+    pub fn apply(&self, objects: &[Value]) -> io::Result<()> {
+        let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        self.with_input(&["apply", "-f", "-"], list.to_string().as_bytes()).map(drop)
+    }
+
+    /// One object.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn get(&self, namespace: &str, object: &str) -> io::Result<Value> {
+        let text = self.ok(&["-n", namespace, "get", object, "-o", "json"])?;
+        serde_json::from_str(&text).map_err(io::Error::other)
+    }
+
+    /// What a command in a pod's container prints.
+    ///
+    /// # Errors
+    /// It failed.
+    pub fn exec(&self, namespace: &str, pod: &str, command: &[&str]) -> io::Result<String> {
+        let mut arguments = vec!["-n", namespace, "exec", pod, "--"];
+        arguments.extend(command);
+        self.ok(&arguments)
+    }
+
+    /// Waits until a pod is ready.
+    ///
+    /// # Errors
+    /// It was not in time.
+    pub fn until_ready(&self, namespace: &str, pod: &str) -> io::Result<()> {
+        let object = format!("pod/{pod}");
+        until(&format!("{namespace}/{pod} is ready"), DEADLINE, || {
+            Ok(is_ready(&self.get(namespace, &object)?).then_some(()))
+        })
+    }
+
+    /// Waits until an object is gone.
+    ///
+    /// # Errors
+    /// It was there still.
+    pub fn until_gone(&self, namespace: &str, object: &str) -> io::Result<()> {
+        until(&format!("{namespace} {object} is gone"), DEADLINE, || {
+            let left = self.ok(&["-n", namespace, "get", object, "--ignore-not-found", "-o", "name"])?;
+            Ok(left.trim().is_empty().then_some(()))
+        })
+    }
+
+    /// The messages of a pod's events, oldest first.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn events(&self, namespace: &str, pod: &str) -> io::Result<Vec<String>> {
+        let selector = format!("involvedObject.name={pod}");
+        let text =
+            self.ok(&["-n", namespace, "get", "events", "--field-selector", &selector, "-o", "json"])?;
+        let list: Value = serde_json::from_str(&text).map_err(io::Error::other)?;
+        let events = list.get("items").and_then(Value::as_array).into_iter().flatten();
+        Ok(events.filter_map(|event| Some(event.get("message")?.as_str()?.to_owned())).collect())
+    }
+}
+
+/// Whether the object's condition `Ready` is true.
+pub fn is_ready(pod: &Value) -> bool {
+    let is =
+        |condition: &Value, key: &str, value: &str| condition.get(key).is_some_and(|found| found == value);
+    let mut conditions = pod.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+    conditions.any(|condition| is(condition, "type", "Ready") && is(condition, "status", "True"))
+}
+
+/// Looks until there is something, and gives it. A look that fails counts as nothing; the last failure is told at the end.
+///
+/// # Errors
+/// Nothing within the deadline.
+pub fn until<T>(
+    what: &str,
+    deadline: Duration,
+    mut look: impl FnMut() -> io::Result<Option<T>>,
+) -> io::Result<T> {
+    let end = Instant::now() + deadline;
+    loop {
+        let failure = match look() {
+            Ok(Some(found)) => return Ok(found),
+            Ok(None) => String::new(),
+            Err(error) => format!(": {error}"),
+        };
+        if Instant::now() > end {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("not in {deadline:?}: {what}{failure}"),
+            ));
+        }
+        pause();
+    }
+}
