@@ -73,7 +73,12 @@ async fn single() -> io::Result<Vec<Figure>> {
         ),
         Figure::plain("mount: the same, p99", ms(&mut mounts, 99), "ms", Bar::None),
         Figure::plain("mount: the driver's own part, mean", own, "ms", Bar::AtMost(2.0)),
-        Figure::plain("rotation: put to new content, p50", ms(&mut rotations, 50), "ms", Bar::None),
+        Figure::plain(
+            &format!("rotation: put to new content, {SINGLE} pods watching it, p50"),
+            ms(&mut rotations, 50),
+            "ms",
+            Bar::None,
+        ),
         Figure::plain("rotation: the same, p99", ms(&mut rotations, 99), "ms", Bar::AtMost(1000.0)),
     ])
 }
