@@ -167,6 +167,7 @@ pub fn until<T>(
 ) -> io::Result<T> {
     let end = Instant::now() + deadline;
     loop {
+        let began = Instant::now();
         let failure = match look() {
             Ok(Some(found)) => return Ok(found),
             Ok(None) => String::new(),
@@ -177,6 +178,11 @@ pub fn until<T>(
                 io::ErrorKind::TimedOut,
                 format!("not in {deadline:?}: {what}{failure}"),
             ));
+        }
+        // As long as the look took: looking never has more than half of a processor, which the cluster needs.
+        let took = began.elapsed();
+        while began.elapsed() < took * 2 {
+            pause();
         }
         pause();
     }

@@ -123,9 +123,12 @@ pub fn repository() -> PathBuf {
 /// Runs a script of ours; what it says goes to standard error.
 fn run(root: &Path, script: &Path, arguments: &[PathBuf]) -> io::Result<()> {
     let mut command = Command::new(root.join(script));
-    // Cargo's own variables for this test must not reach the cargo that builds the images.
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_"))
-    {
+    // What cargo tells this test about itself: the cargo that builds the images would take it for a change and build anew.
+    let is_of_this_test = |name: &str| {
+        let begins = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+        begins.iter().any(|begin| name.starts_with(begin)) || ["CARGO", "LD_LIBRARY_PATH"].contains(&name)
+    };
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_of_this_test)) {
         command.env_remove(name);
     }
     command.env("STRONGROOM_CLUSTER_BY", "tests").args(arguments).stdin(Stdio::null()).stdout(io::stderr());
