@@ -58,8 +58,10 @@ impl Scene<'_> {
     }
 }
 
+type Scenario = fn(&Scene<'_>) -> Outcome;
+
 /// In the order of running: what the rest stands on comes first.
-const SCENARIOS: &[(&str, fn(&Scene<'_>) -> Outcome)] = &[
+const SCENARIOS: &[(&str, Scenario)] = &[
     ("manifests_of_both_overlays_are_accepted", manifests::both_overlays_are_accepted),
     ("processes_have_only_the_rights_they_need", process::only_the_rights_they_need),
     ("files_owners_and_modes_are_as_asked_for", mounts::files_owners_and_modes),
