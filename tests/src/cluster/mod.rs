@@ -21,7 +21,7 @@ use self::kubectl::Kubectl;
 /// The images that `deploy/images/build` makes.
 const IMAGES: &str = "target/image";
 
-/// A running cluster. Dropping it takes it down; see [`Guard`] for every other end.
+/// A running cluster. Dropping it takes it down; a guard process does so at every other end.
 pub struct Cluster {
     /// The way to ask it and to change it.
     pub kubectl: Kubectl,

@@ -124,11 +124,7 @@ fn bring_up() -> Result<World, String> {
     Ok(World { cluster, store, runtime })
 }
 
-fn run(
-    world: &OnceLock<Result<World, String>>,
-    name: &str,
-    scenario: fn(&Scene<'_>) -> Outcome,
-) -> Result<(), Failed> {
+fn run(world: &OnceLock<Result<World, String>>, name: &str, scenario: Scenario) -> Result<(), Failed> {
     let world = world.get_or_init(bring_up).as_ref().map_err(|error| Failed::from(error.clone()))?;
     let namespace = name.replace('_', "-");
     let kubectl = &world.cluster.kubectl;
