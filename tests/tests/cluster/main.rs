@@ -58,8 +58,11 @@ impl Scene<'_> {
     }
 }
 
+/// What a scenario does.
+type Scenario = fn(&Scene<'_>) -> Outcome;
+
 /// In the order of running: what the rest stands on comes first.
-const SCENARIOS: &[(&str, fn(&Scene<'_>) -> Outcome)] = &[
+const SCENARIOS: &[(&str, Scenario)] = &[
     ("manifests_of_both_overlays_are_accepted", manifests::both_overlays_are_accepted),
     ("processes_have_only_the_rights_they_need", process::only_the_rights_they_need),
     ("files_owners_and_modes_are_as_asked_for", mounts::files_owners_and_modes),
@@ -122,11 +125,7 @@ fn bring_up() -> Result<World, String> {
     Ok(World { cluster, store, runtime })
 }
 
-fn run(
-    world: &OnceLock<Result<World, String>>,
-    name: &str,
-    scenario: fn(&Scene<'_>) -> Outcome,
-) -> Result<(), Failed> {
+fn run(world: &OnceLock<Result<World, String>>, name: &str, scenario: Scenario) -> Result<(), Failed> {
     let world = world.get_or_init(bring_up).as_ref().map_err(|error| Failed::from(error.clone()))?;
     let namespace = name.replace('_', "-");
     let kubectl = &world.cluster.kubectl;
