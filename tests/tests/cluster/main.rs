@@ -58,6 +58,7 @@ impl Scene<'_> {
     }
 }
 
+/// What a scenario does.
 type Scenario = fn(&Scene<'_>) -> Outcome;
 
 /// In the order of running: what the rest stands on comes first.
