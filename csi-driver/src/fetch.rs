@@ -173,7 +173,11 @@ impl Question<'_> {
                     other => other,
                 });
             }
-            tracing::debug!(principal = self.principal, error = %failure, "the server is away, trying again");
+            if failures == 1 {
+                // Once a call: the pod's events have it only when the patience is over.
+                let seconds = patience.as_secs();
+                tracing::warn!(principal = self.principal, error = %failure, seconds, "the server is away, trying on");
+            }
             sleep(pause).await;
         }
     }
