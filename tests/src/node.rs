@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{self, BufRead, BufReader},
+    io::{self, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -28,7 +28,7 @@ use tonic::{
 
 use crate::{
     fake_kubernetes::Pod,
-    server::{Server, binary, pause},
+    server::{Server, binary, follow, pause},
 };
 
 /// How long a start or a stop may take before a test gives up.
@@ -101,7 +101,7 @@ impl Node {
         let (found, serving) = mpsc::channel();
         if let Some(stderr) = child.stderr.take() {
             let log = Arc::clone(&self.log);
-            thread::spawn(move || follow(BufReader::new(stderr), &log, &found));
+            thread::spawn(move || follow(BufReader::new(stderr), &log, &found, ops));
         }
         let Ok(ops) = serving.recv_timeout(DEADLINE) else {
             let _ = child.kill();
@@ -369,18 +369,6 @@ fn tokens(token: &str) -> String {
 async fn connect(socket: &Path) -> io::Result<Channel> {
     let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display())).map_err(io::Error::other)?;
     endpoint.connect().await.map_err(io::Error::other)
-}
-
-/// Keeps the log and finds the line that tells the port.
-fn follow(lines: impl BufRead, log: &Mutex<String>, found: &mpsc::Sender<SocketAddr>) {
-    for line in lines.lines().map_while(Result::ok) {
-        if let Some(ops) = ops(&line) {
-            let _ = found.send(ops);
-        }
-        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.push_str(&line);
-        log.push('\n');
-    }
 }
 
 fn ops(line: &str) -> Option<SocketAddr> {

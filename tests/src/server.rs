@@ -125,7 +125,7 @@ impl Server {
         let (found, listening) = mpsc::channel();
         if let Some(stderr) = child.stderr.take() {
             let log = Arc::clone(&log);
-            thread::spawn(move || follow(BufReader::new(stderr), &log, &found));
+            thread::spawn(move || follow(BufReader::new(stderr), &log, &found, addresses));
         }
         let mut server =
             Server { directory: directory.into(), url: String::new(), ops: ([0; 4], 0).into(), child, log };
@@ -233,11 +233,16 @@ pub fn pause() {
     thread::sleep(Duration::from_millis(5));
 }
 
-/// Keeps the log and finds the line that tells the ports.
-fn follow(lines: impl BufRead, log: &Mutex<String>, found: &mpsc::Sender<(SocketAddr, SocketAddr)>) {
+/// Keeps the log of a process and finds the line that tells its ports.
+pub(crate) fn follow<P>(
+    lines: impl BufRead,
+    log: &Mutex<String>,
+    found: &mpsc::Sender<P>,
+    ports: impl Fn(&str) -> Option<P>,
+) {
     for line in lines.lines().map_while(Result::ok) {
-        if let Some(addresses) = addresses(&line) {
-            let _ = found.send(addresses);
+        if let Some(ports) = ports(&line) {
+            let _ = found.send(ports);
         }
         let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
         log.push_str(&line);

@@ -18,6 +18,20 @@ use crate::server::{Options, Server, pause};
 pub const DEADLINE: Duration = Duration::from_secs(20);
 /// Of every user; a throw-away server on the loopback address.
 pub const PASSWORD: &str = "correct horse battery staple";
+/// Each service account of the cluster `main` may read what belongs to its namespace.
+pub const OWN_NAMESPACE: &str = r#"
+kind: Role
+name: own
+rules:
+- paths: ["secret/apps/{{namespace}}/**"]
+  verbs: [read, list]
+---
+kind: Binding
+name: own
+role: own
+subjects:
+- serviceAccount: {cluster: main, namespace: "*", name: "*"}
+"#;
 
 /// An unsealed server.
 pub struct World {

@@ -14,30 +14,17 @@ use strongroom_tests::{
     bench::subject::channel,
     fake_kubernetes::{FakeKubernetes, Mood, Pod, SigningKey},
     server::{Options, Server},
-    world::{DEADLINE, World, builder, http_get, log_in_as_pod, pause_until},
+    world::{DEADLINE, OWN_NAMESPACE, World, builder, http_get, log_in_as_pod, pause_until},
 };
 use tonic::{Code, Status};
 
 const HOUR: Duration = Duration::from_secs(3600);
-const POLICY: &str = r#"
-kind: Role
-name: own
-rules:
-- paths: ["secret/apps/{{namespace}}/**"]
-  verbs: [read, list]
----
-kind: Binding
-name: own
-role: own
-subjects:
-- serviceAccount: {cluster: main, namespace: "*", name: "*"}
-"#;
 
 /// A server that trusts a cluster called `main`, with one secret of the namespace `shop`.
 async fn world(kubernetes: &FakeKubernetes, local: bool) -> World {
     let config = if local { kubernetes.config_toml_local("main") } else { kubernetes.config_toml("main") };
     let world = World::open_with(SealKind::File, &Options { config, ..Options::default() }).await.unwrap();
-    world.apply(POLICY).await.unwrap();
+    world.apply(OWN_NAMESPACE).await.unwrap();
     let root = world.root().await.unwrap();
     root.put("secret/apps/shop/db")
         .value("password", SecretBytes::from("hunter2".as_bytes()))

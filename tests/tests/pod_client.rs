@@ -19,24 +19,11 @@ use strongroom_tests::{
     cli::Cli,
     fake_kubernetes::{FakeKubernetes, Pod},
     server::{Options, binary},
-    world::{DEADLINE, World, anonymous, builder},
+    world::{DEADLINE, OWN_NAMESPACE, World, anonymous, builder},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
 const PATH: &str = "secret/apps/shop/db";
-const POLICY: &str = r#"
-kind: Role
-name: own
-rules:
-- paths: ["secret/apps/{{namespace}}/**"]
-  verbs: [read, list]
----
-kind: Binding
-name: own
-role: own
-subjects:
-- serviceAccount: {cluster: main, namespace: "*", name: "*"}
-"#;
 
 /// A server that trusts a cluster with a pod, and a file with that pod's token.
 struct Place {
@@ -52,7 +39,7 @@ impl Place {
         let pod = kubernetes.create_pod("shop", "web", "web-0");
         let options = Options { config: kubernetes.config_toml("main"), ..Options::default() };
         let world = World::open_with(SealKind::File, &options).await.unwrap();
-        world.apply(POLICY).await.unwrap();
+        world.apply(OWN_NAMESPACE).await.unwrap();
         let token_file = world.home.path().join("token");
         let place = Place { kubernetes, world, pod, token_file };
         place.put("first").await;
