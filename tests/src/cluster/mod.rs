@@ -65,6 +65,14 @@ impl Cluster {
         run(&repository(), Path::new("tests/cluster/names"), &[])
     }
 
+    /// Stops one of its programs or starts it again, as `tests/cluster/process` does it.
+    ///
+    /// # Errors
+    /// The script failed.
+    pub fn process(&self, action: &str, name: &str) -> io::Result<()> {
+        run(&repository(), Path::new("tests/cluster/process"), &[action.into(), name.into()])
+    }
+
     /// Takes it down and says whether something was left behind.
     ///
     /// # Errors
