@@ -23,11 +23,12 @@ pub struct Kubectl {
 }
 
 impl Kubectl {
-    pub(super) fn new(cache: &Path) -> Kubectl {
+    /// For the cluster whose folder this is.
+    pub(super) fn new(run: &Path) -> Kubectl {
         Kubectl {
-            program: cache.join("root/usr/bin/kubectl"),
-            kubeconfig: cache.join("run/admin.kubeconfig"),
-            cache: cache.join("run/kubectl"),
+            program: run.join("kubernetes/kubectl"),
+            kubeconfig: run.join("admin.kubeconfig"),
+            cache: run.join("kubectl"),
         }
     }
 

@@ -18,6 +18,9 @@ use rustix::fs::{FlockOperation, flock};
 
 use self::kubectl::Kubectl;
 
+/// Where everything of a running cluster is; as in `tests/cluster/settings`.
+const RUN: &str = "/var/lib/strongroom-cluster";
+
 /// The images that `deploy/images/build` makes.
 const IMAGES: &str = "target/image";
 
@@ -45,7 +48,7 @@ impl Cluster {
         let lock = File::create(cache.join("tests.lock"))?;
         flock(&lock, FlockOperation::LockExclusive)?;
         // What a run left that was killed together with its guard.
-        if fs::read_to_string(cache.join("run/by")).is_ok_and(|by| by.trim() == "tests") {
+        if fs::read_to_string(Path::new(RUN).join("by")).is_ok_and(|by| by.trim() == "tests") {
             run(&root, Path::new("tests/cluster/down"), &[])?;
         }
         let guard = Guard::start(&root)?;
@@ -53,16 +56,24 @@ impl Cluster {
             fs::read_dir(root.join(IMAGES))?.filter_map(|entry| Some(entry.ok()?.path())).collect();
         images.retain(|path| path.extension().is_some_and(|extension| extension == "tar"));
         run(&root, Path::new("tests/cluster/up"), &images)?;
-        let kubectl = Kubectl::new(&cache);
+        let kubectl = Kubectl::new(Path::new(RUN));
         Ok(Cluster { kubectl, logs: cache.join("logs"), guard, _lock: lock })
     }
 
-    /// Gives services that are new their names in DNS.
+    /// Stops a program of the node, such as `kubelet`; its containers stay.
     ///
     /// # Errors
-    /// The script failed.
-    pub fn publish_names(&self) -> io::Result<()> {
-        run(&repository(), Path::new("tests/cluster/names"), &[])
+    /// No such program runs.
+    pub fn stop_process(&self, name: &str) -> io::Result<()> {
+        run(&repository(), Path::new("tests/cluster/process"), &["stop".into(), name.into()])
+    }
+
+    /// Starts it again, as it was.
+    ///
+    /// # Errors
+    /// It runs, or is none of the cluster's.
+    pub fn start_process(&self, name: &str) -> io::Result<()> {
+        run(&repository(), Path::new("tests/cluster/process"), &["start".into(), name.into()])
     }
 
     /// Stops one of its programs or starts it again, as `tests/cluster/process` does it.
@@ -156,15 +167,23 @@ pub fn missing() -> Vec<String> {
     need(may_administer(), "the capability SYS_ADMIN: without it nothing can be mounted");
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let debian = release.contains("ID=debian") && release.contains("VERSION_ID=\"12\"");
-    need(debian, "Debian 12: Kubernetes is built from its source package");
+    need(debian, "Debian 12: some of the cluster's programs are its packages");
     need(
         Path::new("/sys/fs/cgroup/memory").is_dir(),
         "cgroup v1: start the machine with systemd.unified_cgroup_hierarchy=0",
     );
-    for tool in ["buildah", "openssl", "curl", "ip", "readelf", "dpkg-source"] {
+    for tool in ["buildah", "openssl", "curl", "ip", "readelf", "cc"] {
         need(in_path(tool), &format!("{tool}: ./tests/install-needs installs it"));
     }
+    need(has_go(), "Go, new enough to build Kubernetes: ./tests/install-needs brings it");
     missing
+}
+
+/// Whether there is a Go that `tests/cluster/build` can use.
+fn has_go() -> bool {
+    let mut command = Command::new(repository().join("tests/cluster/go"));
+    let status = command.arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
 }
 
 fn may_administer() -> bool {

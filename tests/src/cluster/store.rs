@@ -44,7 +44,6 @@ impl Store {
         let kubectl = &cluster.kubectl;
         let overlay = repository().join("deploy/overlays/development").display().to_string();
         kubectl.ok(&["apply", "-k", &overlay])?;
-        cluster.publish_names()?;
 
         // Sealed it is not ready, so the service does not lead to it yet; its pod has an address of its own.
         let pod = until("the server answers", DEADLINE, || {
