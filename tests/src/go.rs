@@ -1,5 +1,5 @@
-//! Go programs that tests play the other side with: real grpc-go, real suites. Each is a small module below `tests/`,
-//! pinned by its go.sum.
+//! Go programs that tests play the other side with: real grpc-go, real suites. Each is a module below `tests/`, pinned by its
+//! go.sum; Go builds it on first use and keeps it in its own cache.
 
 use std::{
     io,
@@ -7,48 +7,50 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::cluster::{in_path, repository};
+use crate::cluster::{has_go, repository};
 
-/// Builds the main package of the module in `tests/<folder>` with the dependencies of this go.mod, and gives its path.
-/// Without Go on the machine there is none, and standard error says so; with `CI=true` that is an error.
+/// `go` in a module's folder below `tests/`, with the dependencies of this go.mod; nothing is started yet. Without Go on the
+/// machine there is none, and standard error says so; with `CI=true` that is an error.
 ///
 /// # Errors
-/// It does not build, or CI has no Go.
+/// CI has no Go.
 #[expect(clippy::print_stderr, reason = "a test that did not run has to say so")]
-pub fn program(folder: &str, modfile: &str) -> io::Result<Option<PathBuf>> {
-    if !in_path("go") {
+pub fn command(folder: &str, modfile: &str, arguments: &[&str]) -> io::Result<Option<Command>> {
+    if !has_go() {
         if std::env::var_os("CI").is_some() {
-            return Err(io::Error::other("Go is missing: ./tests/install-needs installs it"));
+            return Err(io::Error::other("Go is missing: ./tests/install-needs brings it"));
         }
-        eprintln!("NOT RUN: what tests/{folder} is for. Go is missing: ./tests/install-needs installs it");
+        eprintln!("NOT RUN: what tests/{folder} is for. Go is missing: ./tests/install-needs brings it");
         return Ok(None);
     }
-    let root = repository();
-    let name = format!("{folder}-{}", modfile.trim_end_matches(".mod"));
-    let program = root.join("target/go").join(name);
-    let built = Command::new("go")
-        .args(["build", "-mod=readonly", "-trimpath", "-modfile", modfile, "-o"])
-        .arg(&program)
-        .arg(".")
-        .current_dir(root.join("tests").join(folder))
-        .env("CGO_ENABLED", "0")
-        .stdin(Stdio::null())
-        .output()?;
-    if built.status.success() {
-        return Ok(Some(program));
-    }
-    Err(io::Error::other(String::from_utf8_lossy(&built.stderr).into_owned()))
+    let mut command = Command::new(repository().join("tests/cluster/go"));
+    command.args(arguments).current_dir(repository().join("tests").join(folder)).env("CGO_ENABLED", "0");
+    command.env("GOFLAGS", format!("-mod=readonly -buildvcs=false -modfile={modfile}"));
+    Ok(Some(command))
 }
 
-/// Runs a program to its end and gives what it printed, or that with its errors if it failed.
+/// Runs a command to its end and gives what it printed, or that with its errors if it failed.
 ///
 /// # Errors
 /// It failed.
-pub fn run(program: &Path, arguments: &[&str]) -> io::Result<String> {
-    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output()?;
+pub fn said(mut command: Command) -> io::Result<String> {
+    let output = command.stdin(Stdio::null()).output()?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(said);
     }
     Err(io::Error::other(format!("{said}{}", String::from_utf8_lossy(&output.stderr))))
+}
+
+/// The module's main package, built into `folder`.
+///
+/// # Errors
+/// It does not build, or CI has no Go.
+pub fn program(module: &str, modfile: &str, into: &Path) -> io::Result<Option<PathBuf>> {
+    let program = into.join(modfile.trim_end_matches(".mod"));
+    let target = program.display().to_string();
+    let Some(build) = command(module, modfile, &["build", "-trimpath", "-o", &target, "."])? else {
+        return Ok(None);
+    };
+    said(build).map(|_| Some(program))
 }

@@ -1,18 +1,12 @@
 //! The tests that the CSI project has for drivers (csi-sanity), as published, against the real driver over its socket.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a test ends at the first surprise"
-)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends at the first surprise")]
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
+use std::{fs, path::PathBuf};
+
+use strongroom_tests::{
+    go,
+    one_node::{OneNode, may_mount},
 };
-
-use strongroom_tests::one_node::{OneNode, may_mount};
 
 /// What our driver has: no controller, because its volumes are made by a pod's description.
 const SERVICES: &str = "Identity Service|Node Service";
@@ -36,26 +30,13 @@ const PASSED: [&str; 13] = [
 const NEED_A_CONTROLLER: &str =
     "should remove target path|should fail when volume does not exist on the specified path";
 
-/// csi-sanity, of the version that its go.mod pins. Go builds it on first use and keeps it in its cache.
-fn csi_sanity() -> Option<Command> {
-    let go = Command::new("go").arg("version").output();
-    if go.is_ok_and(|go| go.status.success()) {
-        let mut command = Command::new("go");
-        command.args(["tool", "csi-sanity"]).env("GOFLAGS", "-mod=readonly -p=2").env("CGO_ENABLED", "0");
-        command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance/csi-sanity"));
-        return Some(command);
-    }
-    assert!(std::env::var_os("CI").is_none(), "CI runs csi-sanity, so it has Go 1.26 or later");
-    println!("csi-sanity did not run: `go` is missing (Go 1.26 or later)");
-    None
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_driver_passes_what_csi_sanity_has_for_node_drivers() {
     if !may_mount() {
         return;
     }
-    let Some(mut sanity) = csi_sanity() else { return };
+    let sanity = go::command("conformance/csi-sanity", "go.mod", &["tool", "csi-sanity"]).unwrap();
+    let Some(mut sanity) = sanity else { return };
     let cluster = OneNode::start(false).await.unwrap();
     let (pod, volume) = cluster.pod("sanity").unwrap();
     let token = cluster.token(&pod);

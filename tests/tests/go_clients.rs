@@ -2,7 +2,7 @@
 //! and the Secrets Store CSI driver dial. The cluster's tests have the real kubelet; this has the ones it does not run.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test ends at the first surprise")]
 
-use std::{fs, io::Write, os::unix::net::UnixStream, time::Duration};
+use std::{fs, io::Write, os::unix::net::UnixStream, process::Command, time::Duration};
 
 use strongroom_tests::{
     cluster::kubectl,
@@ -35,9 +35,11 @@ async fn every_socket_takes_every_go_client() {
         (provider, "/v1alpha1.CSIDriverProvider/Version"),
     ];
     for client in CLIENTS {
-        let Some(program) = go::program("grpc-go", client).unwrap() else { return };
+        let Some(program) = go::program("grpc-go", client, cluster.home.path()).unwrap() else { return };
         for (socket, method) in &sockets {
-            let said = go::run(&program, &[socket.to_str().unwrap(), method]).unwrap();
+            let mut calls = Command::new(&program);
+            calls.arg(socket).arg(method);
+            let said = go::said(calls).unwrap();
             let ways: Vec<&str> =
                 said.lines().filter_map(|line| line.split_once(" ok ")).map(|(way, _)| way).collect();
             assert_eq!(ways, WAYS, "{client} {method}: {said}");

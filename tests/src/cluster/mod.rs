@@ -76,14 +76,6 @@ impl Cluster {
         run(&repository(), Path::new("tests/cluster/process"), &["start".into(), name.into()])
     }
 
-    /// Stops one of its programs or starts it again, as `tests/cluster/process` does it.
-    ///
-    /// # Errors
-    /// The script failed.
-    pub fn process(&self, action: &str, name: &str) -> io::Result<()> {
-        run(&repository(), Path::new("tests/cluster/process"), &[action.into(), name.into()])
-    }
-
     /// Takes it down and says whether something was left behind.
     ///
     /// # Errors
@@ -179,8 +171,8 @@ pub fn missing() -> Vec<String> {
     missing
 }
 
-/// Whether there is a Go that `tests/cluster/build` can use.
-fn has_go() -> bool {
+/// Whether there is a Go that is new enough for the modules below `tests/`.
+pub fn has_go() -> bool {
     let mut command = Command::new(repository().join("tests/cluster/go"));
     let status = command.arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())
@@ -191,8 +183,7 @@ fn may_administer() -> bool {
     capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
-/// Whether there is a program of this name.
-pub fn in_path(tool: &str) -> bool {
+fn in_path(tool: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])

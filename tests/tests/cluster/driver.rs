@@ -115,8 +115,8 @@ pub(crate) fn kubelet_restarts(scene: &Scene<'_>) -> Outcome {
             .count())
     };
     let before = registrations()?;
-    world.cluster.process("stop", "kubelet")?;
-    world.cluster.process("start", "kubelet")?;
+    world.cluster.stop_process("kubelet")?;
+    world.cluster.start_process("kubelet")?;
     until("the kubelet has registered the driver again", DEADLINE, || {
         Ok((registrations()? > before).then_some(()))
     })?;
