@@ -21,7 +21,9 @@ pub(crate) fn pod_security(scene: &Scene<'_>) -> Outcome {
     assert_eq!(level("strongroom")?, "restricted");
     assert_eq!(level("strongroom-csi")?, "privileged");
 
-    let good = Pod::new("strongroom", "good", "").object();
+    // The account of every namespace, so that nothing but its level can speak against a pod.
+    let pod_in = |namespace: &str| Pod::new(namespace, "visitor", "").account("default").object();
+    let good = pod_in("strongroom");
     assert_eq!(refusal(scene, &good)?, None);
     for (what, pointer, value) in [
         ("a privileged one", "/spec/containers/0/securityContext/privileged", Value::Bool(true)),
@@ -34,7 +36,7 @@ pub(crate) fn pod_security(scene: &Scene<'_>) -> Outcome {
         ("one of the node's network", "/spec/hostNetwork", Value::Bool(true)),
     ] {
         for namespace in ["strongroom", &scene.namespace] {
-            let mut pod = Pod::new(namespace, "bad", "").object();
+            let mut pod = pod_in(namespace);
             let (parent, field) = pointer.rsplit_once('/').unwrap_or_default();
             let parent = pod.pointer_mut(parent).and_then(Value::as_object_mut).ok_or("no such field")?;
             parent.insert(field.to_owned(), value.clone());

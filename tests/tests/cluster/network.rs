@@ -40,7 +40,7 @@ pub(crate) fn policies(scene: &Scene<'_>) -> Outcome {
     let visitor_ip = address(&kubectl.get(namespace, "pod/visitor")?)?;
     let from_pod = |namespace: &str, ip: &str, port: u16| {
         let port = port.to_string();
-        kubectl.exec(namespace, "visitor", &["nc", "-z", "-w", PATIENCE, ip, &port]).is_ok()
+        kubectl.exec(namespace, "visitor", &["nc", "-w", PATIENCE, ip, &port]).is_ok()
     };
 
     // Who may come in.
