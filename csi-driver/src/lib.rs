@@ -5,7 +5,9 @@
 //! `node` (thin), `volume` (the request, parsed), `publish` (what is done), `fetch` (from the server), `writer` (to the
 //! files), `mount` (to the tree), `refresh` (what happens to a mounted volume), `state` (beyond a restart).
 
+pub mod authority;
 pub mod config;
+pub mod connection;
 pub mod failure;
 #[cfg(test)]
 mod fake_server;
@@ -32,6 +34,7 @@ pub mod writer;
 
 use std::{io, path::PathBuf, sync::Arc};
 
+use futures_util::TryStreamExt;
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::watch,
@@ -45,12 +48,14 @@ pub use config::{Config, LogFormat};
 pub use sockets::{Socket, SocketError};
 
 use crate::{
+    connection::Connection,
     identity::IdentityService,
     mount::Linux,
     node::NodeService,
+    ops::Ops,
     provider::ProviderService,
     publish::{Driver, Parts},
-    registration::RegistrationService,
+    registration::{RegistrationService, Standing},
     state::States,
     strongroom::Strongroom,
     telemetry::Metrics,
@@ -94,7 +99,7 @@ pub enum RunError {
     #[error("serving: {0}")]
     Serve(#[from] tonic::transport::Error),
     /// The kubelet refused the driver.
-    #[error("the kubelet refused to register this driver: {0}")]
+    #[error("{0}")]
     Registration(String),
     /// A task ended that must not.
     #[error("a task of the driver failed: {0}")]
@@ -138,8 +143,9 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
     let driver = build(&config, Arc::clone(&metrics))?;
     driver.recover().map_err(|failure| RunError::Recover(failure.to_string()))?;
 
-    let (refused, mut refusals) = watch::channel(None);
-    let registration = RegistrationService::new(&config.kubelet_endpoint(), metrics, refused);
+    let (standing, mut kubelet) = watch::channel(Standing::Unasked);
+    let registration = RegistrationService::new(&config.kubelet_endpoint(), metrics, standing);
+    let late = tokio::spawn(registration::warn_when_late(kubelet.clone(), config.registration_socket()));
     let node = NodeService { driver: Arc::clone(&driver), node_id: config.node_name.clone() };
     let (csi, _csi_file) = listeners.csi.into_parts();
     let (registration_socket, registration_file) = listeners.registration.into_parts();
@@ -152,7 +158,12 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
     let services = Server::builder().add_service(RegistrationServer::new(registration));
     tasks.spawn(serve(services, registration_socket, stop.clone()));
     let ops = listeners.ops.local_addr().map(|address| address.to_string()).ok();
-    let serving = ops::serve(listeners.ops, Arc::clone(&driver), stop.clone());
+    let answers = Ops {
+        driver: Arc::clone(&driver),
+        standing: kubelet.clone(),
+        registration_socket: config.registration_socket(),
+    };
+    let serving = ops::serve(listeners.ops, answers, stop.clone());
     tasks.spawn(async move { serving.await.map_err(RunError::Ops) });
     let _provider_file = listeners.provider.map(|socket| {
         let (provider, file) = socket.into_parts();
@@ -167,11 +178,13 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
     let mut outcome = Ok(());
     tokio::select! {
         () = stop.cancelled() => {}
-        Ok(refusal) = refusals.wait_for(Option::is_some) => {
-            outcome = Err(RunError::Registration(refusal.clone().unwrap_or_default()));
+        Ok(standing) = kubelet.wait_for(|now| matches!(now, Standing::Refused(_))) => {
+            let trouble = standing.trouble(&config.registration_socket()).unwrap_or_default();
+            outcome = Err(RunError::Registration(trouble));
         }
         Some(ended) = tasks.join_next() => outcome = ended.map_err(RunError::from).and_then(|result| result),
     }
+    late.abort();
     // The kubelet takes the driver off its list before the driver stops to answer.
     drop(registration_file);
     stop.cancel();
@@ -205,6 +218,6 @@ fn build(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Driver>, RunError
 }
 
 async fn serve(services: Router, listener: UnixListener, stop: CancellationToken) -> Result<(), RunError> {
-    let incoming = UnixListenerStream::new(listener);
+    let incoming = UnixListenerStream::new(listener).map_ok(Connection::from);
     Ok(services.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await?)
 }

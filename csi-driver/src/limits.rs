@@ -22,12 +22,19 @@ pub const FOLDER_ENTRIES: usize = 16_384;
 pub const FOLDER_DEPTH: usize = 12;
 /// Largest message of the kubelet: a pod's attributes are within an object of 1.5 MiB.
 pub const REQUEST_BYTES: usize = 2 << 20;
+/// Headers of one request on a Unix socket, packed and unpacked: what hyper's server takes by default. A kubelet sends some
+/// hundred bytes.
+pub const HEADER_BYTES: usize = 16 << 10;
+/// What is read from a Unix socket at once.
+pub const READ_BYTES: usize = 8 << 10;
 /// Largest answer to the Secrets Store CSI driver; what that driver takes by default.
 pub const PROVIDER_RESPONSE_BYTES: usize = 4 << 20;
 /// Longest projected token, as the server has it.
 pub const TOKEN_BYTES: usize = 8 << 10;
 /// Largest state file.
 pub const STATE_BYTES: u64 = 64 << 10;
+/// A kubelet finds a new socket within a second and registers it at once; after this long something is wrong.
+pub const REGISTRATION: Duration = Duration::from_secs(30);
 /// How long a first publish waits for a server that cannot be reached. The kubelet gives a call 120 s, and after a
 /// failed one may take two more minutes to try again.
 pub const PATIENCE: Duration = Duration::from_secs(100);

@@ -18,13 +18,24 @@ pub fn harden() {
         tracing::warn!(%error, "a crash may write secrets to a core dump");
     }
     if !may_lock() {
-        tracing::warn!("memory is not locked, secrets may be swapped out: add the capability IPC_LOCK");
+        if has_swap() {
+            tracing::warn!(
+                "memory is not locked and this node swaps, so secrets may be written to its disk: switch swap off, or add the \
+                 capability IPC_LOCK"
+            );
+        }
     } else if let Err(error) =
         // Only pages in use: thread stacks and reserves do not become resident.
         mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)
     {
         tracing::warn!(%error, "memory is not locked, secrets may be swapped out");
     }
+}
+
+/// Whether there is anywhere to swap to, proc_swaps(5): a line for each place below a heading. Where it cannot be read, there
+/// may be.
+fn has_swap() -> bool {
+    std::fs::read_to_string("/proc/swaps").map_or(true, |table| table.lines().count() > 1)
 }
 
 /// With a finite limit every mapping beyond it would be a failed allocation, at any later time.

@@ -203,11 +203,6 @@ impl Metrics {
         self.registered.set(registered.into());
     }
 
-    /// Whether it did.
-    pub fn is_registered(&self) -> bool {
-        self.registered.get() == 1
-    }
-
     /// The volumes, as they are when somebody asks.
     pub fn set_volumes(&self, mounted: usize, abnormal: usize, stale: Duration) {
         self.volumes.set(mounted.try_into().unwrap_or(i64::MAX));

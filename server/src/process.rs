@@ -35,12 +35,16 @@ pub fn harden() -> MemoryLock {
     let lock = lock_memory();
     match lock {
         MemoryLock::Locked => tracing::info!("memory is locked: keys are never swapped out"),
+        MemoryLock::NotAllowed | MemoryLock::Refused(_) if !has_swap() => {
+            tracing::info!("memory is not locked and need not be: this machine has no swap");
+        }
+        // No word of IPC_LOCK: the Pod Security level that the server's own namespace enforces does not allow to add it.
         MemoryLock::NotAllowed => tracing::warn!(
-            "memory is not locked, keys may be swapped out: set LimitMEMLOCK=infinity (systemd), or add the \
-             capability IPC_LOCK (Kubernetes), or switch swap off"
+            "memory is not locked and this machine swaps, so keys may be written to its disk: switch swap off, as is the \
+             rule on Kubernetes nodes, or set LimitMEMLOCK=infinity (systemd)"
         ),
         MemoryLock::Refused(error) => {
-            tracing::warn!(%error, "memory is not locked, keys may be swapped out: switch swap off");
+            tracing::warn!(%error, "memory is not locked and this machine swaps, so keys may be written to its disk: switch swap off");
         }
     }
     lock
@@ -77,6 +81,12 @@ fn lock_memory() -> MemoryLock {
 fn may_lock() -> bool {
     getrlimit(Resource::Memlock).current.is_none()
         || capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK))
+}
+
+/// Whether there is anywhere to swap to, proc_swaps(5): a line for each place below a heading. Where it cannot be read, there
+/// may be. Swap that is switched on later is not seen.
+fn has_swap() -> bool {
+    std::fs::read_to_string("/proc/swaps").map_or(true, |table| table.lines().count() > 1)
 }
 
 /// Tells systemd that requests are served; nothing where there is no systemd.

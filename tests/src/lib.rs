@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod fake_kubernetes;
 pub mod faults;
 pub mod figures;
+pub mod go;
 pub mod node;
 pub mod one_node;
 pub mod pki;

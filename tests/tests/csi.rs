@@ -89,6 +89,8 @@ async fn a_pod_gets_its_secrets_as_files_and_leaves_nothing() {
     assert_eq!(stats.usage.len(), 2);
     assert!(stats.usage.iter().all(|usage| usage.total >= usage.used && usage.used > 0), "{stats:?}");
     assert_eq!(kubelet.condition(&volume).await.unwrap(), (false, "the content is current".into()));
+    let elsewhere = Volume { target: "/nowhere".into(), ..volume.clone() };
+    assert_eq!(kubelet.stats(&elsewhere).await.unwrap_err().code(), Code::NotFound);
 
     let log = cluster.node.log();
     assert_eq!(log.matches("\"published\"").count(), 1, "{log}");

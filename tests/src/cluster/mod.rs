@@ -171,8 +171,8 @@ pub fn missing() -> Vec<String> {
     missing
 }
 
-/// Whether there is a Go that `tests/cluster/build` can use.
-fn has_go() -> bool {
+/// Whether there is a Go that is new enough for the modules below `tests/`.
+pub fn has_go() -> bool {
     let mut command = Command::new(repository().join("tests/cluster/go"));
     let status = command.arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())

@@ -14,8 +14,11 @@ pub struct Pod {
     name: String,
     account: String,
     user: u32,
+    group: Option<u32>,
     attributes: serde_json::Map<String, Value>,
     command: Vec<String>,
+    image: String,
+    host_users: bool,
 }
 
 impl Pod {
@@ -23,11 +26,43 @@ impl Pod {
     pub fn new(namespace: &str, name: &str, secrets: &str) -> Pod {
         let mut attributes = serde_json::Map::new();
         attributes.insert("secrets".into(), secrets.into());
-        // The files belong to the pod's user: a kubelet of 1.20 does not tell the driver the pod's group.
         attributes.insert("uid".into(), "1000".into());
         let command = ["sleep", "3600"].map(str::to_owned).to_vec();
         let (namespace, name, account) = (namespace.to_owned(), name.to_owned(), "app".to_owned());
-        Pod { namespace, name, account, user: 1000, attributes, command }
+        let image = BUSYBOX.to_owned();
+        Pod {
+            namespace,
+            name,
+            account,
+            user: 1000,
+            group: None,
+            attributes,
+            command,
+            image,
+            host_users: true,
+        }
+    }
+
+    /// With this `fsGroup`; the volume names no owner, so its files are readable through the group alone.
+    #[must_use]
+    pub fn group(mut self, group: u32) -> Pod {
+        self.attributes.remove("uid");
+        self.group = Some(group);
+        self
+    }
+
+    /// In a user namespace of its own: its users are not the node's.
+    #[must_use]
+    pub fn own_users(mut self) -> Pod {
+        self.host_users = false;
+        self
+    }
+
+    /// Of another image.
+    #[must_use]
+    pub fn image(mut self, image: &str) -> Pod {
+        self.image = image.to_owned();
+        self
     }
 
     /// Of another service account than `app`.
@@ -51,8 +86,17 @@ impl Pod {
         self
     }
 
-    /// The object: unprivileged in every respect.
+    /// The object: unprivileged in every respect, as the Pod Security level `restricted` wants it.
     pub fn object(&self) -> Value {
+        let mut security = json!({
+            "runAsNonRoot": true,
+            "runAsUser": self.user,
+            "runAsGroup": self.user,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        });
+        if let (Some(group), Some(fields)) = (self.group, security.as_object_mut()) {
+            fields.insert("fsGroup".into(), group.into());
+        }
         json!({
             "apiVersion": "v1",
             "kind": "Pod",
@@ -61,10 +105,11 @@ impl Pod {
                 "serviceAccountName": self.account,
                 "automountServiceAccountToken": false,
                 "terminationGracePeriodSeconds": 0,
-                "securityContext": {"runAsNonRoot": true, "runAsUser": self.user, "runAsGroup": self.user},
+                "hostUsers": self.host_users,
+                "securityContext": security,
                 "containers": [{
                     "name": "main",
-                    "image": BUSYBOX,
+                    "image": self.image,
                     "command": self.command,
                     "securityContext": {
                         "readOnlyRootFilesystem": true,
@@ -82,10 +127,11 @@ impl Pod {
     }
 }
 
-/// A namespace with a service account `app`.
+/// A namespace with a service account `app`, which takes only pods of the level `restricted`.
 pub fn namespace(name: &str) -> [Value; 2] {
+    let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
     [
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}),
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"namespace": name, "name": "app"}}),
     ]
 }

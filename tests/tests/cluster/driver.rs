@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use strongroom_tests::cluster::{
     evidence::{mounts_of_volumes, state_files},
-    kubectl::{DEADLINE, until},
+    kubectl::{DEADLINE, is_ready, until},
     pod::Pod,
     store::driver_ready,
 };
@@ -43,6 +43,97 @@ pub(crate) fn takes_over(scene: &Scene<'_>) -> Outcome {
     scene.wait(world.store.put(&path, &[("password", "3")]))?;
     until("and then a newer one", DEADLINE, || Ok((content()? == "3").then_some(())))?;
     Ok(())
+}
+
+/// Longer than the kubelet's patience with one call, and than its republishing.
+const ABSENCE: Duration = Duration::from_secs(60);
+
+/// A node without a driver for a minute: pods keep what they have and hear nothing, new ones wait, and all goes on when it
+/// is back, without anybody's help.
+pub(crate) fn absent(scene: &Scene<'_>) -> Outcome {
+    let namespace = &scene.namespace;
+    let (world, kubectl) = (scene.world, &scene.world.cluster.kubectl);
+    let path = format!("secret/apps/{namespace}/db");
+    scene.wait(async {
+        world.store.put(&path, &[("password", "1")]).await?;
+        world.store.policy(&role_of(namespace)).await
+    })?;
+    let secrets = format!("- path: {path}\n");
+    kubectl.apply(&[Pod::new(namespace, "old", &secrets).object()])?;
+    kubectl.until_ready(namespace, "old")?;
+
+    let node_selector = |value: &str| {
+        let patch =
+            format!(r#"{{"spec": {{"template": {{"spec": {{"nodeSelector": {{"absent": {value}}}}}}}}}}}"#);
+        kubectl.ok(&["-n", "strongroom-csi", "patch", "daemonset", "strongroom-csi", "-p", &patch])
+    };
+    node_selector(r#""yes""#)?;
+    until("the driver is gone", DEADLINE, || {
+        let left = kubectl.ok(&["-n", "strongroom-csi", "get", "pods", "-o", "name"])?;
+        Ok(left.trim().is_empty().then_some(()))
+    })?;
+    kubectl.apply(&[Pod::new(namespace, "new", &secrets).object()])?;
+    scene.wait(world.store.put(&path, &[("password", "2")]))?;
+    nothing_for(ABSENCE);
+    let content = |pod: &str| kubectl.exec(namespace, pod, &["cat", "/secrets/password"]);
+    assert_eq!(content("old")?, "1", "without a driver");
+    assert!(!is_ready(&kubectl.get(namespace, "pod/new")?), "a pod started without its secret");
+
+    node_selector("null")?;
+    driver_ready(&world.cluster)?;
+    // The kubelet's own next try may be two minutes away.
+    until("the new pod starts", Duration::from_secs(150), || {
+        Ok(is_ready(&kubectl.get(namespace, "pod/new")?).then_some(()))
+    })?;
+    for pod in ["old", "new"] {
+        until(&format!("{pod} has what changed meanwhile"), DEADLINE, || {
+            Ok((content(pod)? == "2").then_some(()))
+        })?;
+    }
+    Ok(())
+}
+
+/// The kubelet is restarted, as at each upgrade of a node: it finds the driver again by its socket, pods lose nothing, and
+/// new ones start.
+pub(crate) fn kubelet_restarts(scene: &Scene<'_>) -> Outcome {
+    let namespace = &scene.namespace;
+    let (world, kubectl) = (scene.world, &scene.world.cluster.kubectl);
+    let path = format!("secret/apps/{namespace}/db");
+    scene.wait(async {
+        world.store.put(&path, &[("password", "1")]).await?;
+        world.store.policy(&role_of(namespace)).await
+    })?;
+    let secrets = format!("- path: {path}\n");
+    kubectl.apply(&[Pod::new(namespace, "old", &secrets).object()])?;
+    kubectl.until_ready(namespace, "old")?;
+    let registrations = || -> std::io::Result<usize> {
+        let driver = driver_ready(&world.cluster)?;
+        let name = driver["metadata"]["name"].as_str().unwrap_or_default();
+        Ok(kubectl
+            .ok(&["-n", "strongroom-csi", "logs", name])?
+            .matches("registered with the kubelet")
+            .count())
+    };
+    let before = registrations()?;
+    world.cluster.stop_process("kubelet")?;
+    world.cluster.start_process("kubelet")?;
+    until("the kubelet has registered the driver again", DEADLINE, || {
+        Ok((registrations()? > before).then_some(()))
+    })?;
+
+    kubectl.apply(&[Pod::new(namespace, "new", &secrets).object()])?;
+    kubectl.until_ready(namespace, "new")?;
+    scene.wait(world.store.put(&path, &[("password", "2")]))?;
+    for pod in ["old", "new"] {
+        let content = || kubectl.exec(namespace, pod, &["cat", "/secrets/password"]);
+        until(&format!("the new password is in {pod}"), DEADLINE, || Ok((content()? == "2").then_some(())))?;
+    }
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the absence is the point: nothing may happen in this time")]
+pub(crate) fn nothing_for(time: Duration) {
+    std::thread::sleep(time);
 }
 
 const ROUNDS: usize = 5;

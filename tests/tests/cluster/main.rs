@@ -15,13 +15,17 @@
 mod crowd;
 mod driver;
 mod examples;
+mod health;
 mod identity;
+mod levels;
 mod manifests;
 mod mounts;
+mod network;
 mod outage;
 mod process;
 mod refusals;
 mod rotation;
+mod tokens;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -65,14 +69,23 @@ type Scenario = fn(&Scene<'_>) -> Outcome;
 const SCENARIOS: &[(&str, Scenario)] = &[
     ("manifests_of_both_overlays_are_accepted", manifests::both_overlays_are_accepted),
     ("processes_have_only_the_rights_they_need", process::only_the_rights_they_need),
+    ("pod_security_levels_are_enforced", levels::pod_security),
+    ("admission_policies_refuse_with_a_sentence", levels::admission_policies),
+    ("network_policies_are_enforced", network::policies),
     ("files_owners_and_modes_are_as_asked_for", mounts::files_owners_and_modes),
+    ("a_pod_reads_through_its_group", mounts::a_group_of_the_pod),
+    ("a_pod_with_users_of_its_own", mounts::users_of_its_own),
+    ("tokens_may_come_in_both_places", tokens::in_both_places),
     ("a_pod_without_a_role_waits_and_says_why", refusals::waits_and_says_why),
     ("a_put_is_in_the_pod_within_a_second", rotation::within_a_second),
     ("a_deleted_pod_is_cut_off", identity::a_deleted_pod_is_cut_off),
     ("a_stolen_token_opens_nothing_elsewhere", identity::a_stolen_token),
     ("a_deleted_pod_is_cut_off_in_local_mode", identity::local_mode),
     ("a_new_driver_takes_over_what_the_old_one_mounted", driver::takes_over),
+    ("a_kubelet_that_restarts_finds_the_driver", driver::kubelet_restarts),
+    ("a_node_without_a_driver_for_a_minute", driver::absent),
     ("a_killed_driver_leaves_nothing_behind", driver::killed),
+    ("a_volume_that_is_outdated_is_an_event", health::a_condition_is_an_event),
     ("pods_outlive_the_server", outage::pods_outlive_the_server),
     ("every_example_runs", examples::every_example_runs),
     ("a_hundred_pods_at_once", crowd::a_hundred_pods),

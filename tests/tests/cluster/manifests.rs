@@ -9,7 +9,7 @@ pub(crate) fn both_overlays_are_accepted(scene: &Scene<'_>) -> Outcome {
     let kubectl = &scene.world.cluster.kubectl;
     let overlay = repository().join("deploy/overlays/production").display().to_string();
     let objects = kubectl.ok(&["kustomize", &overlay])?;
-    let objects: Vec<String> = objects.split("---\n").map(as_new_objects_of_1_20).collect();
+    let objects: Vec<String> = objects.split("---\n").map(under_another_name).collect();
     let said =
         kubectl.with_input(&["apply", "--dry-run=server", "-f", "-"], objects.join("---\n").as_bytes())?;
     for object in [
@@ -23,11 +23,10 @@ pub(crate) fn both_overlays_are_accepted(scene: &Scene<'_>) -> Outcome {
     Ok(())
 }
 
-/// PodDisruptionBudget was beta until 1.21. And the volumes of a StatefulSet cannot be changed, so this has to be another
-/// one than the one that runs.
-fn as_new_objects_of_1_20(object: &str) -> String {
+/// The volumes of a StatefulSet cannot be changed, so this has to be another one than the one that runs.
+fn under_another_name(object: &str) -> String {
     if object.contains("kind: StatefulSet\n") {
         return object.replacen("\n  name: strongroom\n", "\n  name: production\n", 1);
     }
-    object.replace("apiVersion: policy/v1\n", "apiVersion: policy/v1beta1\n")
+    object.to_owned()
 }

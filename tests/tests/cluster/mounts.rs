@@ -1,6 +1,9 @@
 //! What a pod finds in its volume.
 
-use strongroom_tests::cluster::pod::{MOUNT, Pod};
+use strongroom_tests::cluster::{
+    kubectl::{DEADLINE, until},
+    pod::{MOUNT, Pod},
+};
 
 use crate::{Outcome, Scene};
 
@@ -63,6 +66,57 @@ pub(crate) fn files_owners_and_modes(scene: &Scene<'_>) -> Outcome {
     }
     for refused in ["echo x > /secrets/new", "echo x > /new"] {
         assert!(sh(refused).is_err_and(|error| error.to_string().contains("Read-only")), "{refused}");
+    }
+    Ok(())
+}
+
+/// A pod that is not root and says nothing but `fsGroup`: the kubelet hands the group to the driver (VOLUME_MOUNT_GROUP), and
+/// the files are readable through it and for nobody else.
+pub(crate) fn a_group_of_the_pod(scene: &Scene<'_>) -> Outcome {
+    let namespace = &scene.namespace;
+    let (world, kubectl) = (scene.world, &scene.world.cluster.kubectl);
+    let path = format!("secret/apps/{namespace}/db");
+    scene.wait(async {
+        world.store.put(&path, &[("password", "1")]).await?;
+        world.store.policy(&role_of(namespace)).await
+    })?;
+    let secrets = format!("- path: {path}\n");
+    kubectl.apply(&[Pod::new(namespace, "group", &secrets).group(2000).object()])?;
+    kubectl.until_ready(namespace, "group")?;
+    let sh = |script: &str| kubectl.exec(namespace, "group", &["sh", "-c", script]);
+    assert_eq!(sh(&format!("cat {MOUNT}/password"))?, "1");
+    assert_eq!(sh(&format!("stat -L -c '%a %u:%g' {MOUNT}/password"))?.trim(), "440 0:2000");
+    assert_eq!(sh(&format!("stat -L -c '%a %g' {MOUNT}/."))?.trim(), "750 2000");
+    Ok(())
+}
+
+/// A pod whose users are not the node's (`hostUsers: false`): the runtime maps the owners of the volume's files.
+pub(crate) fn users_of_its_own(scene: &Scene<'_>) -> Outcome {
+    let namespace = &scene.namespace;
+    let (world, kubectl) = (scene.world, &scene.world.cluster.kubectl);
+    let path = format!("secret/apps/{namespace}/db");
+    scene.wait(async {
+        world.store.put(&path, &[("password", "1")]).await?;
+        world.store.policy(&role_of(namespace)).await
+    })?;
+    let secrets = format!("- path: {path}\n");
+    let pods = [
+        Pod::new(namespace, "by-owner", &secrets).own_users(),
+        Pod::new(namespace, "by-group", &secrets).group(2000).own_users(),
+    ];
+    kubectl.apply(&pods.map(|pod| pod.object()))?;
+    for (pod, owner) in [("by-owner", "400 1000:0"), ("by-group", "440 0:2000")] {
+        kubectl.until_ready(namespace, pod)?;
+        let sh = |script: &str| kubectl.exec(namespace, pod, &["sh", "-c", script]);
+        let mapped = sh("cat /proc/self/uid_map")?;
+        assert!(mapped.split_whitespace().nth(1) != Some("0"), "{pod} has the node's users: {mapped}");
+        assert_eq!(sh(&format!("stat -L -c '%a %u:%g' {MOUNT}/password"))?.trim(), owner, "{pod}");
+        assert_eq!(sh(&format!("cat {MOUNT}/password"))?, "1", "{pod}");
+    }
+    scene.wait(world.store.put(&path, &[("password", "2")]))?;
+    for pod in ["by-owner", "by-group"] {
+        let content = || kubectl.exec(namespace, pod, &["cat", &format!("{MOUNT}/password")]);
+        until(&format!("the new password is in {pod}"), DEADLINE, || Ok((content()? == "2").then_some(())))?;
     }
     Ok(())
 }
