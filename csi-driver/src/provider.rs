@@ -83,7 +83,7 @@ impl ProviderService {
 fn parse(audience: &str, message: MountRequest) -> Result<(Pod, Wishes), Invalid> {
     let MountRequest { attributes, secrets, permission, .. } = message;
     let mut attributes = object("attributes", attributes)?;
-    let mut secrets = if secrets.is_empty() { BTreeMap::new() } else { object("secrets", secrets)? };
+    let mut secrets = object("secrets", secrets)?;
     let token = volume::take_token(audience, &mut secrets, &mut attributes)?;
     attributes.remove(FOREIGN);
     let pod = volume::identity(&attributes)?;
@@ -99,11 +99,17 @@ fn parse(audience: &str, message: MountRequest) -> Result<(Pod, Wishes), Invalid
     Ok((pod, Wishes { volume, token }))
 }
 
-/// A JSON object of strings. It may hold tokens: what is wrong with it is not repeated.
+/// A JSON object of strings; the other driver writes `null` for one that is empty, as Go does. It may hold tokens: what is wrong
+/// with it is not repeated.
 fn object(name: &str, text: String) -> Result<BTreeMap<String, String>, Invalid> {
     let text = zeroize::Zeroizing::new(text);
     if text.len() > limits::REQUEST_BYTES {
         return Err(Invalid(vec![format!("{name} is too long")]));
     }
-    serde_json::from_str(&text).map_err(|_| Invalid(vec![format!("{name} is not a JSON object of strings")]))
+    if text.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let object: Option<BTreeMap<String, String>> = serde_json::from_str(&text)
+        .map_err(|_| Invalid(vec![format!("{name} is not a JSON object of strings")]))?;
+    Ok(object.unwrap_or_default())
 }

@@ -1,7 +1,7 @@
 // A client as kubelets and the Secrets Store CSI driver are: real grpc-go, dialling a Unix socket in each of the ways that
-// are in use. It knows no message: it sends an empty one and says how many bytes came back.
+// are in use. It knows no message: it sends the bytes of REQUEST, or an empty message, and says how many bytes came back.
 //
-//	grpc-go SOCKET METHOD
+//	grpc-go SOCKET METHOD [REQUEST]
 //
 // prints a line for each way of dialling, "<way> ok <bytes>" or "<way> <error>", and exits with 0 if all went well.
 package main
@@ -22,11 +22,23 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: grpc-go SOCKET METHOD")
+	if len(os.Args) != 3 && len(os.Args) != 4 {
+		fmt.Fprintln(os.Stderr, "usage: grpc-go SOCKET METHOD [REQUEST]")
 		os.Exit(2)
 	}
 	socket, method := os.Args[1], os.Args[2]
+	// What a message does not know it keeps as it is, so this one can carry any other.
+	request := &emptypb.Empty{}
+	if len(os.Args) == 4 {
+		bytes, err := os.ReadFile(os.Args[3])
+		if err == nil {
+			err = proto.Unmarshal(bytes, request)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(2)
+		}
+	}
 	bare := grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", address)
 	})
@@ -41,12 +53,17 @@ func main() {
 		{"bare-path", socket, []grpc.DialOption{bare}}, // kubelet: registration
 		{"unix-scheme", "unix://" + socket, nil},
 		{"localhost", socket, []grpc.DialOption{bare, grpc.WithAuthority("localhost")}}, // kubelet: CSI
-		{"raw-path", socket, []grpc.DialOption{bare, grpc.WithAuthority(socket)}}, // what older ones sent
+		{"raw-path", socket, []grpc.DialOption{bare, grpc.WithAuthority(socket)}},       // what older ones sent
 		{"empty", "passthrough:///", []grpc.DialOption{fixed}},
+		{"secrets-store", socket, []grpc.DialOption{bare, // the Secrets Store CSI driver up to 1.5, as it dials its providers
+			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(4 << 20)),
+			grpc.WithDefaultServiceConfig(`{"methodConfig": [{"name": [{"service": "v1alpha1.CSIDriverProvider"}], "waitForReady": true,
+				"retryPolicy": {"MaxAttempts": 3, "InitialBackoff": "1s", "MaxBackoff": "10s", "BackoffMultiplier": 1.1,
+				"RetryableStatusCodes": ["UNAVAILABLE"]}}]}`)}},
 	}
 	failed := false
 	for _, way := range ways {
-		bytes, err := call(way.target, method, way.options)
+		bytes, err := call(way.target, method, request, way.options)
 		if err != nil {
 			failed = true
 			fmt.Printf("%s %v\n", way.name, err)
@@ -60,7 +77,7 @@ func main() {
 }
 
 // One connection and several calls on it: small ones, and one whose headers need more than a frame's share of the table.
-func call(target, method string, options []grpc.DialOption) (int, error) {
+func call(target, method string, request proto.Message, options []grpc.DialOption) (int, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	options = append(options, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithBlock())
@@ -71,9 +88,9 @@ func call(target, method string, options []grpc.DialOption) (int, error) {
 	defer connection.Close()
 	bytes := 0
 	for _, size := range []int{0, 0, 3000, 9000, 0} {
-		request := metadata.AppendToOutgoingContext(ctx, "x-padding", strings.Repeat("x", size))
+		padded := metadata.AppendToOutgoingContext(ctx, "x-padding", strings.Repeat("x", size))
 		answer := &emptypb.Empty{}
-		if err := connection.Invoke(request, method, &emptypb.Empty{}, answer); err != nil {
+		if err := connection.Invoke(padded, method, request, answer); err != nil {
 			return 0, err
 		}
 		bytes = proto.Size(answer)

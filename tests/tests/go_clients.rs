@@ -2,18 +2,21 @@
 //! and the Secrets Store CSI driver dial. The cluster's tests have the real kubelet; this has the ones it does not run.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test ends at the first surprise")]
 
-use std::{fs, io::Write, os::unix::net::UnixStream, process::Command, time::Duration};
+use std::{fs, io::Write, os::unix::net::UnixStream, path::Path, process::Command, time::Duration};
 
+use prost::Message;
+use strongroom_csi::wire::provider::MountRequest;
 use strongroom_tests::{
     cluster::kubectl,
+    fake_kubernetes::Pod,
     go,
     node::Node,
-    one_node::{OneNode, may_mount},
+    one_node::{OneNode, SECRETS, may_mount},
     world::{http_get, until},
 };
 
 /// What the program calls the ways of dialling.
-const WAYS: [&str; 5] = ["bare-path", "unix-scheme", "localhost", "raw-path", "empty"];
+const WAYS: [&str; 6] = ["bare-path", "unix-scheme", "localhost", "raw-path", "empty", "secrets-store"];
 /// The same program with the grpc-go that Kubernetes 1.36 has, and with the one of late 2022, which does not escape paths.
 const CLIENTS: [&str; 2] = ["go.mod", "2022.mod"];
 
@@ -26,19 +29,26 @@ async fn every_socket_takes_every_go_client() {
     let home = cluster.home.path().join("other");
     let provider = home.join("provider.sock");
     let node = cluster.add_node("other", &[&format!("--provider-socket={}", provider.display())]).unwrap();
+    // What the Secrets Store CSI driver sends for a pod; Go writes `null` for no secrets.
+    let pod = cluster.kubernetes.create_pod("shop", "web", "web-0");
+    let mount = cluster.home.path().join("mount-request");
+    fs::write(&mount, mount_request(&pod, &cluster.token(&pod)).encode_to_vec()).unwrap();
+    let nothing: Option<&Path> = None;
     let sockets = [
         (
             home.join("kubelet/plugins_registry/csi.strongroom.dev-reg.sock"),
             "/pluginregistration.Registration/GetInfo",
+            nothing,
         ),
-        (home.join("csi.sock"), "/csi.v1.Identity/GetPluginInfo"),
-        (provider, "/v1alpha1.CSIDriverProvider/Version"),
+        (home.join("csi.sock"), "/csi.v1.Identity/GetPluginInfo", nothing),
+        (provider.clone(), "/v1alpha1.CSIDriverProvider/Version", nothing),
+        (provider, "/v1alpha1.CSIDriverProvider/Mount", Some(mount.as_path())),
     ];
     for client in CLIENTS {
         let Some(program) = go::program("grpc-go", client, cluster.home.path()).unwrap() else { return };
-        for (socket, method) in &sockets {
+        for (socket, method, request) in &sockets {
             let mut calls = Command::new(&program);
-            calls.arg(socket).arg(method);
+            calls.arg(socket).arg(method).args(*request);
             let said = go::said(calls).unwrap();
             let ways: Vec<&str> =
                 said.lines().filter_map(|line| line.split_once(" ok ")).map(|(way, _)| way).collect();
@@ -50,6 +60,25 @@ async fn every_socket_takes_every_go_client() {
     let (status, body) = http_get(node.ops(), "/readyz").unwrap();
     assert_eq!(status, 503);
     assert!(body.contains("has asked this driver to register and has not taken it"), "{body}");
+}
+
+fn mount_request(pod: &Pod, token: &str) -> MountRequest {
+    let tokens = serde_json::json!({ "strongroom": { "token": token } }).to_string();
+    let attributes = serde_json::json!({
+        "secrets": SECRETS,
+        "secretProviderClass": "web",
+        "csi.storage.k8s.io/pod.namespace": pod.namespace,
+        "csi.storage.k8s.io/pod.name": pod.name,
+        "csi.storage.k8s.io/pod.uid": pod.uid,
+        "csi.storage.k8s.io/serviceAccount.name": pod.account,
+        "csi.storage.k8s.io/serviceAccount.tokens": tokens,
+    });
+    MountRequest {
+        attributes: attributes.to_string(),
+        secrets: "null".into(),
+        permission: "420".into(),
+        ..Default::default()
+    }
 }
 
 /// The line of an operator at 3 a.m.: the DaemonSet is 0/1, and the log says where to look.
