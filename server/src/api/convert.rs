@@ -1,21 +1,15 @@
 //! Between our words and the wire's. No decisions; what cannot be parsed names its field.
 
-use strongroom_proto::v1::{self, watch_response};
+use strongroom_proto::v1;
 
 use crate::{
     audit::Filter,
     auth::userpass::UserInfo,
     core::Status,
-    engines::kv,
-    model::{Group, Invalid, Path, Principal, SecretBytes, Timestamp},
+    model::{Group, Invalid, Principal, SecretBytes, Timestamp},
     policy::{self, Decision, ObjectKind, Rule},
     tokens::Session,
 };
-
-/// A path, or which field is not one.
-pub(super) fn path(field: &str, text: &str) -> Result<Path, Invalid> {
-    Path::parse(text).map_err(|error| Invalid::new(field, error.to_string()))
-}
 
 /// A principal from its text form, for questions about somebody: uids are not known and match nothing.
 pub(super) fn principal(text: &str, groups: &[String]) -> Result<Principal, Invalid> {
@@ -175,60 +169,3 @@ pub(super) fn filter(message: v1::QueryRequest) -> Result<(Filter, u32), Invalid
 
 /// Lines of a query that says nothing else.
 const DEFAULT_LINES: u32 = 1000;
-
-/// A secret with its values.
-pub(super) fn secret(output: kv::Output) -> Option<v1::GetResponse> {
-    let kv::Output::Secret { data, metadata, custom } = output else { return None };
-    Some(v1::GetResponse {
-        data: data.into_iter().map(|(key, value)| (key.as_str().to_owned(), value.into())).collect(),
-        version: metadata.version,
-        metadata: Some(version(&metadata)),
-        custom,
-    })
-}
-
-/// A secret without its values.
-pub(super) fn metadata(metadata: kv::SecretMetadata) -> v1::SecretMetadata {
-    v1::SecretMetadata {
-        path: metadata.path.to_string(),
-        current_version: metadata.current_version,
-        oldest_version: metadata.oldest_version,
-        versions: metadata.versions.iter().map(version).collect(),
-        custom: metadata.custom,
-        max_versions: metadata.max_versions,
-        cas_required: metadata.cas_required,
-        created_at_ms: metadata.created_at.as_millis(),
-        created_by: metadata.created_by.into(),
-        updated_at_ms: metadata.updated_at.as_millis(),
-        updated_by: metadata.updated_by.into(),
-    }
-}
-
-fn version(version: &kv::VersionMetadata) -> v1::VersionMetadata {
-    let millis = |at: Option<Timestamp>| at.map_or(0, Timestamp::as_millis);
-    v1::VersionMetadata {
-        version: version.version,
-        created_at_ms: version.created_at.as_millis(),
-        created_by: version.created_by.to_string(),
-        deleted_at_ms: millis(version.deleted_at),
-        destroyed: version.destroyed,
-        expires_at_ms: millis(version.expires_at),
-        size: version.size,
-    }
-}
-
-/// A hint that something changed.
-pub(super) fn change(change: &kv::Change) -> v1::WatchResponse {
-    use watch_response::Kind;
-    let kind = match change.kind {
-        kv::ChangeKind::Started => Kind::Started,
-        kv::ChangeKind::Written => Kind::Written,
-        kv::ChangeKind::Deleted => Kind::Deleted,
-        kv::ChangeKind::Undeleted => Kind::Undeleted,
-        kv::ChangeKind::Destroyed => Kind::Destroyed,
-        kv::ChangeKind::Metadata => Kind::Metadata,
-        kv::ChangeKind::Resync => Kind::Resync,
-    };
-    let path = change.path.as_ref().map(ToString::to_string).unwrap_or_default();
-    v1::WatchResponse { kind: kind.into(), path, version: change.version }
-}

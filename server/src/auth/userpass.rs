@@ -29,6 +29,9 @@ pub const KIND: Kind = Kind {
     description: "People with a name and a password that Strongroom keeps (as argon2id hashes)",
 };
 
+/// A user.
+const USER: barrier::Kind = barrier::Kind::new(48, "User");
+
 /// Most users: they are people, not workloads, and all of them are listed in one answer.
 pub const MAX_USERS: usize = 5_000;
 /// Most groups of a user: they all travel in the token.
@@ -227,7 +230,7 @@ impl Userpass {
         let mut after: Option<Cursor> = None;
         // Two users made at the same moment can go past the limit together, so there is a page to spare.
         while users.len() <= MAX_USERS {
-            let page = self.view.scan(barrier::Kind::User, "", after.as_ref(), PAGE).await?;
+            let page = self.view.scan(USER, "", after.as_ref(), PAGE).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.cursor.clone());
             for found in page {
@@ -271,12 +274,11 @@ impl Userpass {
 }
 
 fn address(name: &str) -> Address {
-    Address { kind: barrier::Kind::User, folder: "".into(), name: name.into(), part: 0 }
+    Address { kind: USER, folder: "".into(), name: name.into(), part: 0 }
 }
 
 fn read(name: &str, entry: Entry) -> Result<Stored, BarrierError> {
-    let corrupt =
-        |_| BarrierError::Corrupt { kind: barrier::Kind::User, namespace: String::from("sys/auth/userpass") };
+    let corrupt = |_| BarrierError::Corrupt { kind: USER, namespace: String::from("sys/auth/userpass") };
     let record = Record::decode(entry.content.expose()).map_err(corrupt)?;
     let user = UserInfo {
         name: name.into(),

@@ -16,7 +16,7 @@ use tokio::sync::{
 };
 
 use super::{
-    BarrierError, DIGEST_KEY, Kind, Records,
+    BarrierError, DIGEST, DIGEST_KEY, Records,
     applied::{self, Applied},
     digest::{SetDigest, SetMac},
     scrub::{self, Scrub},
@@ -382,7 +382,7 @@ impl Ledger {
 
     /// As the store has it. An empty store has none yet; elsewhere a missing one was taken away.
     pub(super) async fn read(records: &Records) -> Result<(Self, HashSet<RequestId>), BarrierError> {
-        let corrupt = || BarrierError::Corrupt { kind: Kind::Digest, namespace: String::from("the store") };
+        let corrupt = || BarrierError::Corrupt { kind: DIGEST, namespace: String::from("the store") };
         match records.store.get(DIGEST_KEY).await? {
             Some(Record { value, revision }) => {
                 let content = records.open(DIGEST_KEY, &value).map_err(|_| corrupt())?.into_content();

@@ -219,18 +219,7 @@ impl Error {
             Error::Invalid(invalid) | Error::Engine(EngineError::Invalid(invalid)) => {
                 vec![("field", invalid.field.clone()), ("problem", invalid.problem.clone())]
             }
-            Error::Engine(
-                EngineError::VersionMismatch { current, .. } | EngineError::CasRequired { current },
-            ) => {
-                vec![("current_version", current.to_string())]
-            }
-            Error::Engine(EngineError::Deleted { version, at }) => {
-                vec![("version", version.to_string()), ("deleted_at_ms", at.as_millis().to_string())]
-            }
-            Error::Engine(EngineError::Expired { version, at }) => {
-                vec![("version", version.to_string()), ("expired_at_ms", at.as_millis().to_string())]
-            }
-            Error::Engine(EngineError::Destroyed { version }) => vec![("version", version.to_string())],
+            Error::Engine(EngineError::Own { details, .. }) => details.clone(),
             Error::Overloaded(after) => vec![("retry_after_ms", after.as_millis().to_string())],
             Error::Login(
                 LoginError::Unavailable { retry_after } | LoginError::Cluster { retry_after, .. },
@@ -265,11 +254,7 @@ fn engine_reason(error: &EngineError) -> Reason {
         EngineError::Invalid(_) | EngineError::WrongEngine => Reason::InvalidArgument,
         EngineError::Needs(_) => Reason::PermissionDenied,
         EngineError::NotFound => Reason::NotFound,
-        EngineError::Deleted { .. } => Reason::VersionDeleted,
-        EngineError::Destroyed { .. } => Reason::VersionDestroyed,
-        EngineError::Expired { .. } => Reason::VersionExpired,
-        EngineError::VersionMismatch { .. } => Reason::VersionMismatch,
-        EngineError::CasRequired { .. } => Reason::CasRequired,
+        EngineError::Own { reason, .. } => *reason,
         EngineError::Barrier(error) => barrier_reason(error),
     }
 }

@@ -251,9 +251,9 @@ impl Core {
             seal: ArcSwap::from_pointee(record),
             tokens: Tokens::new(token_key, store_id, revocations, Arc::clone(&entropy)),
             redactor: Redactor::new(&barrier.purpose(Purpose::AuditMac)),
-            userpass: Userpass::new(barrier.view("sys/auth/userpass"), entropy)?,
+            userpass: Userpass::new(barrier.view("sys/auth/userpass"), Arc::clone(&entropy))?,
             policy: PolicyStore::load(barrier.view("sys/policy")).await?,
-            mounts: Mounts::load(&barrier).await?,
+            mounts: Mounts::load(&barrier, &clock, &entropy).await?,
             barrier,
         });
         self.resolve_intents(held, &unsealed.barrier).await?;

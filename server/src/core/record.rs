@@ -8,7 +8,6 @@ use crate::{
         AuditError, Decision, Effect, Event, Hashed, Kind, OpenIntent, Recorded, Recovery, Redactor, Status,
     },
     auth::LoginError,
-    engines::{Operation, kv},
     model::{Path, RequestId, Timestamp},
     policy::{Allowed, PolicySet},
     tokens::Session,
@@ -39,7 +38,7 @@ impl Place {
     pub(super) fn of(action: &Action, needs: Option<&Needs>) -> Self {
         let path = needs.map(|needs| needs.paths.iter().map(Path::as_str).collect::<Vec<_>>().join(" "));
         let version = match action {
-            Action::Engine { operation: Operation::Kv(kv::Operation::Get { version }), .. } => *version,
+            Action::Engine { operation, .. } => operation.version(),
             _ => None,
         };
         let target = match action {
@@ -65,7 +64,7 @@ pub(super) struct Ended {
 impl Ended {
     pub(super) fn of(result: &Result<Answer, Error>) -> Self {
         let version = match result {
-            Ok(Answer::Kv(kv::Output::Written { version, .. })) => Some(*version),
+            Ok(Answer::Reply(reply)) => reply.version(),
             _ => None,
         };
         Self { version, ..Self::with(result.as_ref().err()) }
@@ -242,20 +241,6 @@ fn status(error: &Error) -> Status {
 
 /// What a write brings along, to be found again with `strongroom audit hash`.
 fn hashed_fields(redactor: &Redactor, action: &Action) -> Vec<(String, Hashed)> {
-    let mut fields = Vec::new();
-    let mut add = |name: String, value: &[u8]| fields.push((name, redactor.hash(value)));
-    match action {
-        Action::Engine { operation: Operation::Kv(kv::Operation::Put { data, .. }), .. } => {
-            data.iter().for_each(|(key, value)| add(format!("data.{}", key.as_str()), value.expose()));
-        }
-        Action::Engine { operation: Operation::Kv(kv::Operation::Patch { changes, .. }), .. } => {
-            for (key, value) in changes {
-                if let Some(value) = value {
-                    add(format!("data.{}", key.as_str()), value.expose());
-                }
-            }
-        }
-        _ => {}
-    }
-    fields
+    let Action::Engine { operation, .. } = action else { return Vec::new() };
+    operation.values().into_iter().map(|(name, value)| (name, redactor.hash(value))).collect()
 }

@@ -7,8 +7,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Error;
 use crate::{
-    audit,
-    engines::{self, kv},
+    audit, engines,
     model::{Group, Invalid, Path, Principal, RequestId, SecretBytes, Verb},
     policy,
     tokens::{self, Session},
@@ -37,7 +36,7 @@ pub enum Action {
         /// Where. Never empty.
         paths: Vec<Path>,
         /// What.
-        operation: engines::Operation,
+        operation: Box<dyn engines::Operation>,
     },
     /// About one's own session.
     Session(SessionAction),
@@ -163,8 +162,10 @@ pub type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Error>> + Send>>;
 
 /// What is answered.
 pub enum Answer {
-    /// Of kv.
-    Kv(kv::Output),
+    /// Of an engine.
+    Reply(Box<dyn engines::Reply>),
+    /// Of an engine, again and again.
+    Replies(Answers<Box<dyn engines::Reply>>),
     /// A new token.
     Token(SecretBytes, Session),
     /// Who one is, and with what roles.
@@ -187,10 +188,6 @@ pub enum Answer {
     Shares(Vec<SecretBytes>),
     /// What a scrub found.
     Scrub(crate::barrier::ScrubReport),
-    /// Paths below a folder.
-    Paths(Answers<Vec<Path>>),
-    /// Hints of changes.
-    Changes(Answers<kv::Change>),
     /// Lines of the audit log.
     Lines(Answers<Vec<String>>),
     /// A keyed hash.
@@ -209,7 +206,7 @@ pub(super) struct Needs {
 const USERS: &str = "sys/auth/userpass";
 
 fn sys_path(path: &str) -> Result<Path, Invalid> {
-    Path::parse(path).map_err(|error| Invalid::new("path", error.to_string()))
+    Path::parse_field("path", path)
 }
 
 impl Action {
@@ -218,19 +215,10 @@ impl Action {
     /// # Errors
     /// What is named cannot be a path.
     pub(super) fn needs(&self) -> Result<Option<Needs>, Invalid> {
-        use Verb::{Create, Delete, Destroy, List, Manage, Read, Update, Use};
+        use Verb::{Delete, List, Manage, Read, Update, Use};
         let (verbs, path): (&'static [Verb], String) = match self {
-            Action::Engine { paths, operation: engines::Operation::Kv(operation) } => {
-                let verbs: &'static [Verb] = match operation {
-                    kv::Operation::Put { .. } => &[Update, Create],
-                    kv::Operation::Patch { .. } | kv::Operation::Undelete { .. } => &[Update],
-                    kv::Operation::Get { .. } | kv::Operation::GetMetadata | kv::Operation::Watch => &[Read],
-                    kv::Operation::List { .. } | kv::Operation::ListRecursive => &[List],
-                    kv::Operation::Delete { .. } => &[Delete],
-                    kv::Operation::Destroy { .. } => &[Destroy],
-                    kv::Operation::UpdateMetadata { .. } => &[Manage],
-                };
-                return Ok(Some(Needs { verbs, paths: paths.clone() }));
+            Action::Engine { paths, operation } => {
+                return Ok(Some(Needs { verbs: operation.verbs(), paths: paths.clone() }));
             }
             Action::Session(_) => return Ok(None),
             Action::Revoke(_) => (&[Update], "sys/tokens".into()),
@@ -260,14 +248,7 @@ impl Action {
     /// away does not stop it half-way.
     pub(super) fn is_write(&self) -> bool {
         match self {
-            Action::Engine { operation: engines::Operation::Kv(operation), .. } => !matches!(
-                operation,
-                kv::Operation::Get { .. }
-                    | kv::Operation::GetMetadata
-                    | kv::Operation::List { .. }
-                    | kv::Operation::ListRecursive
-                    | kv::Operation::Watch
-            ),
+            Action::Engine { operation, .. } => operation.is_write(),
             Action::Session(action) => matches!(action, SessionAction::Logout),
             Action::User(action) => !matches!(action, UserAction::List),
             Action::Policy(action) => matches!(action, PolicyAction::Apply { dry_run: false, .. }),

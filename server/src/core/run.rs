@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use futures_util::StreamExt;
+
 use super::{
-    Action, Answer, Answers, AuditAction, CanI, Core, Error, PolicyAction, SessionAction, SysAction,
-    Unsealed, UserAction, long_stream, record::Asked, request::Needs,
+    Action, Answer, AuditAction, CanI, Core, Error, PolicyAction, SessionAction, SysAction, Unsealed,
+    UserAction, long_stream, record::Asked, request::Needs,
 };
 use crate::{
-    engines::{EngineError, Operation, Output, kv},
+    engines::{EngineError, Operation, Output},
     model::RequestId,
     permit::Permit,
     policy::{Context, Documents, Question, plan},
@@ -44,7 +46,7 @@ async fn engine(
     unsealed: &Arc<Unsealed>,
     asked: &Asked,
     permit: Permit,
-    operation: Operation,
+    operation: Box<dyn Operation>,
     needs: Needs,
 ) -> Result<Answer, Error> {
     let place = permit.path().clone();
@@ -52,25 +54,13 @@ async fn engine(
         return Err(Error::NoSuch(format!("the mount {}/", place.mount())));
     };
     match engine.run(permit, operation).await {
-        Ok(Output::Kv(kv::Output::Paths(pages))) => {
-            let pages = engine_errors(pages, place.to_string());
-            Ok(Answer::Paths(long_stream::while_valid(core, unsealed, asked, needs, pages)))
+        Ok(Output::One(reply)) => Ok(Answer::Reply(reply)),
+        Ok(Output::Many(replies)) => {
+            let replies = replies.map(move |next| next.map_err(|error| engine_error(error, place.as_str())));
+            Ok(Answer::Replies(long_stream::while_valid(core, unsealed, asked, needs, replies)))
         }
-        Ok(Output::Kv(kv::Output::Changes(changes))) => {
-            let changes = engine_errors(changes, place.to_string());
-            Ok(Answer::Changes(long_stream::while_valid(core, unsealed, asked, needs, changes)))
-        }
-        Ok(Output::Kv(output)) => Ok(Answer::Kv(output)),
         Err(error) => Err(engine_error(error, place.as_str())),
     }
-}
-
-fn engine_errors<T: Send + 'static>(
-    stream: impl futures_util::Stream<Item = Result<T, EngineError>> + Send + 'static,
-    place: String,
-) -> Answers<T> {
-    use futures_util::StreamExt;
-    Box::pin(stream.map(move |next| next.map_err(|error| engine_error(error, &place))))
 }
 
 fn engine_error(error: EngineError, place: &str) -> Error {

@@ -4,11 +4,16 @@ use std::{collections::HashMap, sync::Arc};
 
 use strongroom_proto::SecretBytes;
 
-use super::{Engine, KINDS};
+use super::{Engine, KINDS, Parts};
 use crate::{
     barrier::{Address, Barrier, BarrierError, Changes, Kind},
+    clock::Clock,
+    crypto::Entropy,
     storage::Condition,
 };
+
+/// A mount.
+const MOUNT: Kind = Kind::new(64, "Mount");
 
 /// Name of the mount a store is born with.
 const FIRST_MOUNT: &str = "secret";
@@ -25,27 +30,32 @@ impl Mounts {
     ///
     /// # Errors
     /// The table cannot be read, or names a kind this version does not have.
-    pub async fn load(barrier: &Arc<Barrier>) -> Result<Self, BarrierError> {
+    pub async fn load(
+        barrier: &Arc<Barrier>,
+        clock: &Arc<dyn Clock>,
+        entropy: &Arc<dyn Entropy>,
+    ) -> Result<Self, BarrierError> {
         let table = barrier.view("sys/mounts");
-        let mut found = table.scan(Kind::Mount, "", None, MAX_MOUNTS).await?;
+        let mut found = table.scan(MOUNT, "", None, MAX_MOUNTS).await?;
         if found.is_empty() {
-            let address = Address { kind: Kind::Mount, folder: "".into(), name: FIRST_MOUNT.into(), part: 0 };
+            let address = Address { kind: MOUNT, folder: "".into(), name: FIRST_MOUNT.into(), part: 0 };
             let changes = Changes {
                 conditions: vec![(address.clone(), Condition::Absent)],
                 puts: vec![(address, SecretBytes::from(FIRST_KIND.as_bytes()))],
                 ..Changes::default()
             };
             table.commit(changes).await?;
-            found = table.scan(Kind::Mount, "", None, MAX_MOUNTS).await?;
+            found = table.scan(MOUNT, "", None, MAX_MOUNTS).await?;
         }
         let mut engines = HashMap::new();
         for mount in found {
             let kind = KINDS.iter().find(|kind| kind.name.as_bytes() == mount.entry.content.expose());
             let Some(kind) = kind else {
-                return Err(BarrierError::Corrupt { kind: Kind::Mount, namespace: mount.name.into() });
+                return Err(BarrierError::Corrupt { kind: MOUNT, namespace: mount.name.into() });
             };
             let view = barrier.view(&format!("mount/{}", mount.name));
-            engines.insert(mount.name, (kind.build)(view));
+            let parts = Parts { view, clock: Arc::clone(clock), entropy: Arc::clone(entropy) };
+            engines.insert(mount.name, (kind.build)(parts));
         }
         Ok(Self(engines))
     }
