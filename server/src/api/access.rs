@@ -134,6 +134,10 @@ const OWN: &[Access] = table! {
         "Rekey"          Token unsealed Unary  audited;
         "ConfirmRekey"   Token unsealed Unary  audited;
         "Scrub"          Token unsealed Stream audited;
+        "Mount"          Token unsealed Unary  audited;
+        "Unmount"        Token unsealed Unary  audited;
+        "Tune"           Token unsealed Unary  audited;
+        "ListMounts"     Token unsealed Unary  audited;
     }
     "strongroom.v1.Audit" {
         "Tail"           Token unsealed Stream audited;

@@ -6,6 +6,7 @@ use crate::{
     audit::Filter,
     auth::userpass::UserInfo,
     core::Status,
+    engines::{MountInfo, MountState},
     model::{Group, Invalid, Principal, SecretBytes, Timestamp},
     policy::{self, Decision, ObjectKind, Rule},
     tokens::Session,
@@ -169,3 +170,23 @@ pub(super) fn filter(message: v1::QueryRequest) -> Result<(Filter, u32), Invalid
 
 /// Lines of a query that says nothing else.
 const DEFAULT_LINES: u32 = 1000;
+
+/// A mount; `None` for one that is not there any more.
+pub(super) fn mount(mount: MountInfo) -> Option<v1::list_mounts_response::Mount> {
+    use v1::list_mounts_response::mount::State;
+    let record = mount.record;
+    let state = match record.state {
+        MountState::Mounted => State::Mounted,
+        MountState::Away => State::Away,
+        MountState::Destroying => State::Destroying,
+        MountState::Gone => return None,
+    };
+    Some(v1::list_mounts_response::Mount {
+        name: mount.name.into(),
+        kind: record.kind.into(),
+        description: record.description.into(),
+        settings: record.settings,
+        state: state.into(),
+        created_at_ms: record.created.as_millis(),
+    })
+}

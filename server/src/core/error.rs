@@ -10,7 +10,7 @@ use crate::{
     auth::{LoginError, kubernetes::Gone},
     barrier::BarrierError,
     crypto::CryptoError,
-    engines::EngineError,
+    engines::{EngineError, MountError},
     model::{Invalid, Verb},
     policy::Refused,
     seal::{SealError, ShareRejected},
@@ -148,6 +148,16 @@ impl From<RevokeError> for Error {
         match error {
             RevokeError::Barrier(error) => Error::Barrier(error),
             other => Error::Revoke(other),
+        }
+    }
+}
+
+impl From<MountError> for Error {
+    fn from(error: MountError) -> Self {
+        match error {
+            MountError::Invalid(invalid) => Error::Invalid(invalid),
+            MountError::NoSuch(name) => Error::NoSuch(format!("the mount {name}/")),
+            MountError::Barrier(error) => Error::Barrier(error),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
-use super::{Action, Answer, Core, Error, Unauthenticated, Unsealed, UserAction, request::Needs};
+use super::{Action, Answer, Core, Error, SysAction, Unauthenticated, Unsealed, UserAction, request::Needs};
 use crate::{
     audit::{
         AuditError, Decision, Effect, Event, Hashed, Kind, OpenIntent, Recorded, Recovery, Redactor, Status,
@@ -43,6 +43,8 @@ impl Place {
         };
         let target = match action {
             Action::Revoke(which) => Some(which.describe()),
+            Action::Sys(SysAction::Mount { kind, .. }) => Some(kind.clone()),
+            Action::Sys(SysAction::Unmount { destroy_data: true, .. }) => Some("with its data".to_owned()),
             Action::User(UserAction::Put { password, groups, .. }) => {
                 let groups = groups.iter().map(|group| &*group.name).collect::<Vec<_>>().join(" ");
                 let password = if password.is_some() { ", a new password" } else { "" };

@@ -135,6 +135,35 @@ pub enum SysAction {
     ConfirmRekey(Vec<SecretBytes>),
     /// Read everything.
     Scrub,
+    /// Put an engine somewhere.
+    Mount {
+        /// Where.
+        name: String,
+        /// Which kind.
+        kind: String,
+        /// For people.
+        description: String,
+        /// For the engine.
+        settings: engines::Settings,
+    },
+    /// Take one away.
+    Unmount {
+        /// Which.
+        name: String,
+        /// For good.
+        destroy_data: bool,
+    },
+    /// Change a mount.
+    Tune {
+        /// Which.
+        name: String,
+        /// `None` = unchanged.
+        description: Option<String>,
+        /// Replaces all; `None` = unchanged.
+        settings: Option<engines::Settings>,
+    },
+    /// All mounts.
+    ListMounts,
 }
 
 /// See [`Action::Audit`].
@@ -186,6 +215,8 @@ pub enum Answer {
     Term(u32),
     /// New shares.
     Shares(Vec<SecretBytes>),
+    /// Mounts.
+    Mounts(Vec<engines::MountInfo>),
     /// What a scrub found.
     Scrub(crate::barrier::ScrubReport),
     /// Lines of the audit log.
@@ -204,6 +235,8 @@ pub(super) struct Needs {
 
 /// Where users are, for policies.
 const USERS: &str = "sys/auth/userpass";
+/// Where mounts are, for policies.
+const MOUNTS: &str = "sys/mounts";
 
 fn sys_path(path: &str) -> Result<Path, Invalid> {
     Path::parse_field("path", path)
@@ -215,7 +248,7 @@ impl Action {
     /// # Errors
     /// What is named cannot be a path.
     pub(super) fn needs(&self) -> Result<Option<Needs>, Invalid> {
-        use Verb::{Delete, List, Manage, Read, Update, Use};
+        use Verb::{Create, Delete, Destroy, List, Manage, Read, Update, Use};
         let (verbs, path): (&'static [Verb], String) = match self {
             Action::Engine { paths, operation } => {
                 return Ok(Some(Needs { verbs: operation.verbs(), paths: paths.clone() }));
@@ -231,15 +264,28 @@ impl Action {
             Action::User(UserAction::Delete { name }) => (&[Delete], format!("{USERS}/{name}")),
             Action::User(UserAction::List) => (&[List], USERS.into()),
             Action::Policy(PolicyAction::Apply { .. }) => (&[Manage], "sys/policy".into()),
-            Action::Policy(_) => (&[Read], "sys/policy".into()),
+            Action::Policy(PolicyAction::Export | PolicyAction::CanI(_) | PolicyAction::WhoCan { .. }) => {
+                (&[Read], "sys/policy".into())
+            }
             Action::Sys(SysAction::Seal) => (&[Update], "sys/seal".into()),
             Action::Sys(SysAction::Rotate) => (&[Update], "sys/rotate".into()),
             Action::Sys(SysAction::Rekey { .. } | SysAction::ConfirmRekey(_)) => {
                 (&[Manage], "sys/rekey".into())
             }
             Action::Sys(SysAction::Scrub) => (&[Update], "sys/scrub".into()),
+            Action::Sys(SysAction::Mount { name, .. }) => (&[Create], format!("{MOUNTS}/{name}")),
+            Action::Sys(SysAction::Unmount { name, destroy_data: false }) => {
+                (&[Delete], format!("{MOUNTS}/{name}"))
+            }
+            Action::Sys(SysAction::Unmount { name, destroy_data: true }) => {
+                (&[Destroy], format!("{MOUNTS}/{name}"))
+            }
+            Action::Sys(SysAction::Tune { name, .. }) => (&[Manage], format!("{MOUNTS}/{name}")),
+            Action::Sys(SysAction::ListMounts) => (&[List], MOUNTS.into()),
             Action::Audit(AuditAction::Hash(_)) => (&[Use], "sys/audit/hash".into()),
-            Action::Audit(_) => (&[Read], "sys/audit".into()),
+            Action::Audit(AuditAction::Tail { .. } | AuditAction::Query { .. }) => {
+                (&[Read], "sys/audit".into())
+            }
         };
         Ok(Some(Needs { verbs, paths: vec![sys_path(&path)?] }))
     }
@@ -249,10 +295,20 @@ impl Action {
     pub(super) fn is_write(&self) -> bool {
         match self {
             Action::Engine { operation, .. } => operation.is_write(),
-            Action::Session(action) => matches!(action, SessionAction::Logout),
-            Action::User(action) => !matches!(action, UserAction::List),
-            Action::Policy(action) => matches!(action, PolicyAction::Apply { dry_run: false, .. }),
-            Action::Revoke(_) | Action::Sys(_) => true,
+            Action::Session(action) => match action {
+                SessionAction::Logout => true,
+                SessionAction::Renew | SessionAction::Whoami | SessionAction::CanI(_) => false,
+            },
+            Action::User(action) => match action {
+                UserAction::Put { .. } | UserAction::Delete { .. } => true,
+                UserAction::List => false,
+            },
+            Action::Policy(action) => match action {
+                PolicyAction::Apply { dry_run, .. } => !dry_run,
+                PolicyAction::Export | PolicyAction::CanI(_) | PolicyAction::WhoCan { .. } => false,
+            },
+            Action::Revoke(_) => true,
+            Action::Sys(action) => !matches!(action, SysAction::ListMounts),
             Action::Audit(_) => false,
         }
     }

@@ -50,14 +50,15 @@ async fn engine(
     needs: Needs,
 ) -> Result<Answer, Error> {
     let place = permit.path().clone();
-    let Some(engine) = unsealed.mounts.engine(place.mount()) else {
+    let Some(entered) = unsealed.mounts.enter(place.mount()) else {
         return Err(Error::NoSuch(format!("the mount {}/", place.mount())));
     };
-    match engine.run(permit, operation).await {
+    match entered.engine().run(permit, operation).await {
         Ok(Output::One(reply)) => Ok(Answer::Reply(reply)),
         Ok(Output::Many(replies)) => {
             let replies = replies.map(move |next| next.map_err(|error| engine_error(error, place.as_str())));
-            Ok(Answer::Replies(long_stream::while_valid(core, unsealed, asked, needs, replies)))
+            let replies = long_stream::while_valid(core, unsealed, asked, needs, replies);
+            Ok(Answer::Replies(long_stream::while_mounted(entered.mounted(), replies)))
         }
         Err(error) => Err(engine_error(error, place.as_str())),
     }
@@ -157,6 +158,23 @@ async fn sys(core: &Core, unsealed: &Unsealed, asked: &Asked, action: SysAction)
         }
         SysAction::ConfirmRekey(shares) => core.confirm_rekey(&shares, asked.id).await.map(|()| Answer::Done),
         SysAction::Scrub => Ok(Answer::Scrub(unsealed.barrier.scrub().await?)),
+        SysAction::Mount { name, kind, description, settings } => {
+            let mounts = &unsealed.mounts;
+            mounts.mount(&name, &kind, &description, settings, core.clock.now(), asked.id).await?;
+            Ok(Answer::Done)
+        }
+        SysAction::Unmount { name, destroy_data } => {
+            match destroy_data {
+                true => unsealed.mounts.destroy(&name, asked.id).await?,
+                false => unsealed.mounts.unmount(&name, asked.id).await?,
+            }
+            Ok(Answer::Done)
+        }
+        SysAction::Tune { name, description, settings } => {
+            unsealed.mounts.tune(&name, description.as_deref(), settings, asked.id).await?;
+            Ok(Answer::Done)
+        }
+        SysAction::ListMounts => Ok(Answer::Mounts(unsealed.mounts.list())),
     }
 }
 

@@ -2,11 +2,12 @@
 //! tokens, policy, audit, leases, or what carries its messages. It owns its operations: which verbs they need, whether
 //! they write, what the log is told of them, how they fail and how they look on the wire. Nobody else names one.
 
-use std::{any::Any, pin::Pin, sync::Arc};
+use std::{any::Any, collections::BTreeMap, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use strongroom_proto::Reason;
+use tokio_util::task::TaskTracker;
 
 use crate::{
     barrier::{BarrierError, View},
@@ -22,7 +23,9 @@ pub mod kv;
 mod mounts;
 mod service;
 
-pub use mounts::Mounts;
+pub use mounts::{
+    Entered, MountError, MountInfo, Mounted, Mounts, Record as MountRecord, State as MountState,
+};
 pub(crate) use service::service;
 pub use service::{Answers, Asked, Reply, Rpc, Service, at, own, read};
 
@@ -37,9 +40,14 @@ pub struct Kind {
     pub description: &'static str,
     /// How it is reached.
     pub service: Service,
+    /// Whether it knows these settings.
+    pub check: fn(&Settings) -> Result<(), Invalid>,
     /// Makes one.
-    pub build: fn(Parts) -> Box<dyn Engine>,
+    pub build: fn(Parts) -> Result<Box<dyn Engine>, Invalid>,
 }
+
+/// What an operator sets for one mount. No secrets: they are listed.
+pub type Settings = BTreeMap<String, String>;
 
 /// What an engine is made of.
 pub struct Parts {
@@ -49,6 +57,10 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Where keys and passwords come from.
     pub entropy: Arc<dyn Entropy>,
+    /// For work that goes on after its request. The mount is not taken away before it is done.
+    pub tasks: TaskTracker,
+    /// Those of the mount.
+    pub settings: Settings,
 }
 
 /// One mounted engine.
@@ -56,6 +68,12 @@ pub struct Parts {
 pub trait Engine: Send + Sync {
     /// Does it. Dropping the future may leave a write done; it never leaves one half done.
     async fn run(&self, permit: Permit, operation: Box<dyn Operation>) -> Result<Output, EngineError>;
+
+    /// Other settings count from now on; they have been checked.
+    fn tune(&self, _settings: &Settings) {}
+
+    /// Erases everything it keeps. Nobody else is at work in it; after an error or a crash it is done again.
+    async fn erase(&self) -> Result<(), BarrierError>;
 }
 
 /// What an engine is asked to do, in its own words; where, the permit says. What others have to know, it tells itself.

@@ -144,7 +144,7 @@ pub(super) fn is_closing(content: &SecretBytes) -> bool {
     content.expose() == CLOSING
 }
 
-fn address(folder: &str) -> Address {
+pub(super) fn address(folder: &str) -> Address {
     let (parent, name) = folder.rsplit_once('/').unwrap_or(("", folder));
     Address { kind: FOLDER, folder: parent.into(), name: name.into(), part: 0 }
 }

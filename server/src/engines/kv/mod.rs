@@ -4,12 +4,14 @@
 //! Writes take no lock: each reads, builds its changes on condition that what it read is still so, and tries again if it
 //! is not.
 
+mod erase;
 mod error;
 mod folders;
 mod list;
 mod read;
 mod record;
 mod service;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -20,10 +22,13 @@ pub use record::{SECRET, VERSION};
 
 use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use strongroom_proto::limits::OPERATION_ID_BYTES;
+use tokio_util::task::TaskTracker;
 
-use super::{Engine, EngineError, Parts, own};
+use self::settings::Beginning;
+use super::{Engine, EngineError, Parts, Settings, own};
 use crate::{
     barrier::{Address, BarrierError, Changes, Kind as Record, View},
     model::{Invalid, KeyName, Path, RequestId, SecretBytes, Timestamp, Verb},
@@ -36,6 +41,7 @@ pub const KIND: super::Kind = super::Kind {
     name: "kv",
     description: "Versioned secrets: maps of keys to bytes under paths.",
     service: service::SERVICE,
+    check: |settings| Beginning::of(settings).map(drop),
     build,
 };
 
@@ -324,10 +330,15 @@ struct Shelf {
     view: View,
     index: list::Index,
     hub: watch::Hub,
+    /// Writes that go on when their callers are gone.
+    tasks: TaskTracker,
+    /// How new secrets begin.
+    beginning: ArcSwap<Beginning>,
 }
 
-fn build(parts: Parts) -> Box<dyn Engine> {
-    Box::new(Kv(Arc::new(Shelf::new(parts.view))))
+fn build(parts: Parts) -> Result<Box<dyn Engine>, Invalid> {
+    let beginning = Beginning::of(&parts.settings)?;
+    Ok(Box::new(Kv(Arc::new(Shelf::new(parts.view, parts.tasks, beginning)))))
 }
 
 #[async_trait]
@@ -354,11 +365,22 @@ impl Engine for Kv {
         };
         Ok(super::Output::one(output))
     }
+
+    fn tune(&self, settings: &Settings) {
+        if let Ok(beginning) = Beginning::of(settings) {
+            self.0.beginning.store(Arc::new(beginning));
+        }
+    }
+
+    async fn erase(&self) -> Result<(), BarrierError> {
+        self.0.erase().await
+    }
 }
 
 impl Shelf {
-    fn new(view: View) -> Self {
-        Self { view, index: list::Index::default(), hub: watch::Hub::new() }
+    fn new(view: View, tasks: TaskTracker, beginning: Beginning) -> Self {
+        let beginning = ArcSwap::from_pointee(beginning);
+        Self { view, index: list::Index::default(), hub: watch::Hub::new(), tasks, beginning }
     }
 
     /// Commits and lets the lists of names know. The only way to the store: what changes a name is read off the changes

@@ -42,7 +42,8 @@ impl Shelf {
         request: Request,
         operation: Operation,
     ) -> Result<Output, Error> {
-        let task = tokio::spawn(async move { self.retry(&request, operation).await });
+        let tasks = self.tasks.clone();
+        let task = tasks.spawn(async move { self.retry(&request, operation).await });
         task.await.unwrap_or(Err(BarrierError::Stopped.into()))
     }
 
@@ -100,7 +101,7 @@ impl Shelf {
             None => {
                 changes.conditions.push((place.secret(), Condition::Absent));
                 self.enter(&place.folder, &mut changes).await?;
-                Secret::new(request.stamp())
+                Secret::new(request.stamp(), &self.beginning.load())
             }
         };
         secret.append(place, data, request.stamp(), terms, &mut changes)?;

@@ -71,7 +71,7 @@ async fn folders_go_with_their_last_name() {
 
 /// The same after a start anew, when names are collected and not remembered.
 async fn names_anew(shelf: &Shelf, at: &str) -> Vec<String> {
-    names(&Shelf::new(shelf.view.clone()), at).await
+    names(&on(shelf.view.clone()), at).await
 }
 
 #[tokio::test]

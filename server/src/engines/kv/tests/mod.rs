@@ -15,10 +15,11 @@ use std::{
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
+use tokio_util::task::TaskTracker;
 
-use super::{Error, KIND, Operation, Output, Request, SecretMetadata, Shelf, Sight};
+use super::{Beginning, Error, KIND, Operation, Output, Request, SecretMetadata, Shelf, Sight};
 use crate::{
-    barrier::View,
+    barrier::{BarrierError, View},
     engines::{EngineError, Kind, conformance},
     model::{KeyName, Path, RequestId, SecretBytes, Timestamp},
     storage::{Batch, Page, Record, Revision, Store, StoreError, memory::MemoryStore},
@@ -52,7 +53,11 @@ impl Store for Counting {
 }
 
 async fn shelf_on(store: Arc<dyn Store>) -> Arc<Shelf> {
-    Arc::new(Shelf::new(conformance::barrier(store).await.view("kv")))
+    Arc::new(on(conformance::barrier(store).await.view("kv")))
+}
+
+fn on(view: View) -> Shelf {
+    Shelf::new(view, TaskTracker::new(), Beginning::default())
 }
 
 async fn shelf() -> Arc<Shelf> {
@@ -172,11 +177,15 @@ impl conformance::Subject for Mounted {
     const KIND: Kind = KIND;
 
     fn build(view: View) -> Self {
-        Self(Arc::new(Shelf::new(view)))
+        Self(Arc::new(on(view)))
     }
 
     async fn write(&self, path: &Path, value: &str) -> Result<(), EngineError> {
         Ok(write(&self.0, path.as_str(), put(value.as_bytes(), None)).await.map(|_| ())?)
+    }
+
+    async fn erase(&self) -> Result<(), BarrierError> {
+        self.0.erase().await
     }
 
     async fn read(&self, path: &Path) -> Result<String, EngineError> {

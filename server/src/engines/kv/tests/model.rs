@@ -122,7 +122,7 @@ async fn really(shelf: &mut Arc<Shelf>, step: &Step, byte: u8) -> bool {
             return true;
         }
         Step::Anew => {
-            *shelf = Arc::new(Shelf::new(shelf.view.clone()));
+            *shelf = Arc::new(on(shelf.view.clone()));
             return true;
         }
     };

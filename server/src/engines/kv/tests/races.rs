@@ -63,7 +63,7 @@ async fn creating_and_destroying_at_once_loses_no_name() {
         let left: Vec<String> =
             (0..6).filter(|writer| (writer + round) % 3 == 0).map(|n| n.to_string()).collect();
         assert_eq!(names(&shelf, "s/x/y").await, left);
-        let anew = Arc::new(Shelf::new(shelf.view.clone()));
+        let anew = Arc::new(on(shelf.view.clone()));
         assert_eq!(names(&anew, "s/x/y").await, left);
         assert_eq!(walked(&anew, "s", ALL).await.len(), 2);
         assert_eq!(names(&shelf, "s").await, ["x/"]);

@@ -266,3 +266,16 @@ async fn every_write_is_told() {
         assert_eq!(watch.next().await.unwrap().unwrap().kind, kind);
     }
 }
+
+#[tokio::test]
+async fn the_mount_says_how_a_secret_begins_and_no_more() {
+    let shelf = shelf().await;
+    written(&shelf, "s/old", put(b"1", None)).await.unwrap();
+    shelf.beginning.store(Arc::new(Beginning { max_versions: 2, cas_required: true }));
+    written(&shelf, "s/new", put(b"1", None)).await.unwrap();
+    let (old, new) = (metadata(&shelf, "s/old").await.unwrap(), metadata(&shelf, "s/new").await.unwrap());
+    assert_eq!((old.max_versions, old.cas_required), (10, false));
+    assert_eq!((new.max_versions, new.cas_required), (2, true));
+    let refused = written(&shelf, "s/new", put(b"2", None)).await;
+    assert!(matches!(refused, Err(Error::CasRequired { current: 1 })));
+}
