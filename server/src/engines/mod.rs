@@ -21,6 +21,7 @@ use crate::{
 mod conformance;
 pub mod kv;
 mod mounts;
+pub mod random;
 mod service;
 
 pub use mounts::{
@@ -30,7 +31,7 @@ pub(crate) use service::service;
 pub use service::{Answers, Asked, Reply, Rpc, Service, at, own, read};
 
 /// All kinds there are; a new engine is a folder, a `.proto` and one line here.
-pub const KINDS: &[Kind] = &[kv::KIND];
+pub const KINDS: &[Kind] = &[kv::KIND, random::KIND];
 
 /// A kind of engine that can be mounted.
 pub struct Kind {
