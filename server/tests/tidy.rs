@@ -221,3 +221,18 @@ fn core_and_wire_name_no_engine() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// The same of auth methods: which there are is known to the methods alone.
+#[test]
+fn core_and_wire_name_no_auth_method() {
+    let names = ["userpass", "kubernetes"];
+    let mut wrong = Vec::new();
+    for (file, text) in texts() {
+        if !file.starts_with("core/") && !file.starts_with("api/") {
+            continue;
+        }
+        let words = || text.split(|c: char| !c.is_alphanumeric()).filter(|word| names.contains(word));
+        wrong.extend(words().map(|name| format!("{file} names the auth method {name}")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -4,54 +4,13 @@ use strongroom_proto::v1;
 
 use crate::{
     audit::Filter,
-    auth::userpass::UserInfo,
+    auth::users::UserInfo,
     core::Status,
     engines::{MountInfo, MountState},
-    model::{Group, Invalid, Principal, SecretBytes, Timestamp},
+    model::{Invalid, SecretBytes, Timestamp},
     policy::{self, Decision, ObjectKind, Rule},
     tokens::Session,
 };
-
-/// A principal from its text form, for questions about somebody: uids are not known and match nothing.
-pub(super) fn principal(text: &str, groups: &[String]) -> Result<Principal, Invalid> {
-    let parts: Vec<&str> = text.split('/').collect();
-    if parts.iter().any(|part| part.is_empty()) {
-        return Err(not_a_principal(text));
-    }
-    match parts.as_slice() {
-        ["root"] => Ok(Principal::Root),
-        ["kubernetes", cluster, namespace, name] => Ok(Principal::ServiceAccount {
-            cluster: (*cluster).into(),
-            namespace: (*namespace).into(),
-            name: (*name).into(),
-            uid: "".into(),
-            pod: None,
-        }),
-        [method, name] if *method != "kubernetes" => Ok(Principal::User {
-            method: (*method).into(),
-            name: (*name).into(),
-            uid: "".into(),
-            groups: groups.iter().map(|text| group(text)).collect::<Result<_, _>>()?,
-        }),
-        _ => Err(not_a_principal(text)),
-    }
-}
-
-fn not_a_principal(text: &str) -> Invalid {
-    let shown: String = text.chars().take(64).collect();
-    let problem =
-        format!("is {shown:?}; expected root, userpass/NAME or kubernetes/CLUSTER/NAMESPACE/ACCOUNT");
-    Invalid::new("principal", problem)
-}
-
-fn group(text: &str) -> Result<Group, Invalid> {
-    match text.split_once('/') {
-        Some((method, name)) if !method.is_empty() && !name.is_empty() => {
-            Ok(Group { method: method.into(), name: name.into() })
-        }
-        _ => Err(Invalid::new("groups", "holds something that is not METHOD/NAME")),
-    }
-}
 
 /// A role or binding by name.
 pub(super) fn object_name(object: &v1::ObjectName) -> Result<(ObjectKind, String), Invalid> {

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 use super::{call::call, convert};
 use crate::{
     core::{Action, Answer, CanI, Core, PolicyAction, SessionAction},
-    model::{Invalid, Path, Verb},
+    model::{Invalid, Path, Principal, Verb},
 };
 
 /// See the module.
@@ -90,7 +90,7 @@ fn parse_can_i(message: v1::CanIRequest) -> Result<Action, Invalid> {
     if message.principal.is_empty() {
         return Ok(Action::Session(SessionAction::CanI(CanI { verb, path, who: None })));
     }
-    let who = Some(convert::principal(&message.principal, &message.groups)?);
+    let who = Some(Principal::named(&message.principal, &message.groups)?);
     Ok(Action::Policy(PolicyAction::CanI(CanI { verb, path, who })))
 }
 

@@ -7,7 +7,7 @@ use strongroom_proto::Reason;
 
 use crate::{
     audit::{AuditError, QueryError},
-    auth::{LoginError, kubernetes::Gone},
+    auth::{Gone, LoginError},
     barrier::BarrierError,
     crypto::CryptoError,
     engines::{EngineError, MountError},
@@ -251,7 +251,7 @@ fn token_reason(error: &TokenError) -> Reason {
 
 fn login_reason(error: &LoginError) -> Reason {
     match error {
-        LoginError::Rejected | LoginError::Refused(_) => Reason::LoginRejected,
+        LoginError::Rejected | LoginError::Refused { .. } => Reason::LoginRejected,
         LoginError::Cluster { .. } => Reason::ClusterUnavailable,
         LoginError::Invalid(_) => Reason::InvalidArgument,
         LoginError::Unavailable { .. } => Reason::Overloaded,

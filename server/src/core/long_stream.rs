@@ -40,7 +40,7 @@ pub(super) fn while_valid<T: Send + 'static>(
             return Err(Error::Stopping);
         }
         unsealed.tokens.check(&session, core.clock.now())?;
-        core.clusters.check(&session.principal)?;
+        unsealed.methods.check(&session.principal)?;
         if !Arc::ptr_eq(&judged_by, &unsealed.policy.current()) {
             return Err(Error::WatchEnded("the policy changed"));
         }

@@ -232,7 +232,7 @@ pub(super) async fn login(
 fn login_reason(error: &Error) -> Cow<'static, str> {
     let reason = error.reason().as_str();
     match error {
-        Error::Login(LoginError::Refused(refusal)) => format!("{reason}: {}", refusal.as_str()).into(),
+        Error::Login(LoginError::Refused { word, .. }) => format!("{reason}: {word}").into(),
         _ => reason.into(),
     }
 }

@@ -7,7 +7,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Error;
 use crate::{
-    audit, engines,
+    audit,
+    auth::users::{self, UserInfo},
+    engines,
     model::{Group, Invalid, Path, Principal, RequestId, SecretBytes, Verb},
     policy,
     tokens::{self, Session},
@@ -42,7 +44,7 @@ pub enum Action {
     Session(SessionAction),
     /// Ends other sessions.
     Revoke(tokens::Which),
-    /// Users of userpass.
+    /// People who are kept here.
     User(UserAction),
     /// Roles and bindings.
     Policy(PolicyAction),
@@ -202,7 +204,7 @@ pub enum Answer {
     /// Nothing but success.
     Done,
     /// Users.
-    Users(Vec<crate::auth::userpass::UserInfo>),
+    Users(Vec<UserInfo>),
     /// What an apply did, or would do.
     Applied(Vec<policy::Change>),
     /// YAML.
@@ -233,8 +235,6 @@ pub(super) struct Needs {
     pub(super) paths: Vec<Path>,
 }
 
-/// Where users are, for policies.
-const USERS: &str = "sys/auth/userpass";
 /// Where mounts are, for policies.
 const MOUNTS: &str = "sys/mounts";
 
@@ -257,12 +257,12 @@ impl Action {
             Action::Revoke(_) => (&[Update], "sys/tokens".into()),
             // Who sets passwords and groups can be anybody, so it takes the right to change the policy as well.
             Action::User(UserAction::Put { name, .. }) => {
-                let paths = [format!("{USERS}/{name}"), "sys/policy".into()];
+                let paths = [format!("{}/{name}", users::PATH), "sys/policy".into()];
                 let paths = paths.iter().map(|path| sys_path(path)).collect::<Result<_, _>>()?;
                 return Ok(Some(Needs { verbs: &[Manage], paths }));
             }
-            Action::User(UserAction::Delete { name }) => (&[Delete], format!("{USERS}/{name}")),
-            Action::User(UserAction::List) => (&[List], USERS.into()),
+            Action::User(UserAction::Delete { name }) => (&[Delete], format!("{}/{name}", users::PATH)),
+            Action::User(UserAction::List) => (&[List], users::PATH.into()),
             Action::Policy(PolicyAction::Apply { .. }) => (&[Manage], "sys/policy".into()),
             Action::Policy(PolicyAction::Export | PolicyAction::CanI(_) | PolicyAction::WhoCan { .. }) => {
                 (&[Read], "sys/policy".into())

@@ -9,6 +9,7 @@ use super::{
     UserAction, long_stream, record::Asked, request::Needs,
 };
 use crate::{
+    auth::users,
     engines::{EngineError, Operation, Output},
     model::RequestId,
     permit::Permit,
@@ -28,7 +29,7 @@ pub(super) async fn run(
         (Action::Engine { operation, .. }, Some((permit, needs))) => {
             engine(core, unsealed, asked, permit, operation, needs).await
         }
-        (Action::Session(action), _) => session(core, unsealed, asked, action).await,
+        (Action::Session(action), _) => session(unsealed, asked, action).await,
         (Action::Revoke(which), Some(_)) => {
             unsealed.tokens.revoke(which, core.clock.now(), Some(asked.id)).await?;
             Ok(Answer::Done)
@@ -72,16 +73,11 @@ fn engine_error(error: EngineError, place: &str) -> Error {
     }
 }
 
-async fn session(
-    core: &Core,
-    unsealed: &Unsealed,
-    asked: &Asked,
-    action: SessionAction,
-) -> Result<Answer, Error> {
+async fn session(unsealed: &Unsealed, asked: &Asked, action: SessionAction) -> Result<Answer, Error> {
     let session = &asked.session;
     match action {
         SessionAction::Renew => {
-            if !core.clusters.may_renew(&session.principal) {
+            if !unsealed.methods.may_renew(&session.principal) {
                 return Err(TokenError::NotRenewable { max_expires: session.expires }.into());
             }
             let (token, session) = unsealed.tokens.renew(session, asked.at)?;
@@ -108,25 +104,27 @@ fn can_i(unsealed: &Unsealed, asked: &Asked, question: &CanI) -> Answer {
 }
 
 async fn user(core: &Core, unsealed: &Unsealed, asked: &Asked, action: UserAction) -> Result<Answer, Error> {
+    let users = unsealed.methods.users();
+    let users = users.ok_or_else(|| Error::Internal("no method keeps users".to_owned()))?;
     match action {
         UserAction::Put { name, password, groups } => {
             // Whoever has the old password, or was in the old groups, has to log in anew.
-            unsealed.userpass.put_user(&name, password, groups, core.clock.now(), Some(asked.id)).await?;
+            users.put_user(&name, password, groups, core.clock.now(), Some(asked.id)).await?;
             revoke_user(core, unsealed, &name, asked.id).await?;
             Ok(Answer::Done)
         }
         UserAction::Delete { name } => {
-            let existed = unsealed.userpass.delete_user(&name, Some(asked.id)).await?;
+            let existed = users.delete_user(&name, Some(asked.id)).await?;
             // Also if there is no such user: an earlier attempt may have stopped between the two steps.
             revoke_user(core, unsealed, &name, asked.id).await?;
             if existed { Ok(Answer::Done) } else { Err(Error::NoSuch(format!("the user {name}"))) }
         }
-        UserAction::List => Ok(Answer::Users(unsealed.userpass.list_users().await?)),
+        UserAction::List => Ok(Answer::Users(users.list_users().await?)),
     }
 }
 
 async fn revoke_user(core: &Core, unsealed: &Unsealed, name: &str, by: RequestId) -> Result<(), Error> {
-    let which = Which::Principal(format!("userpass/{name}").into());
+    let which = Which::Principal(users::principal(name).into());
     Ok(unsealed.tokens.revoke(which, core.clock.now(), Some(by)).await?)
 }
 
