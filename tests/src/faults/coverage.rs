@@ -9,7 +9,10 @@ use std::{
 
 use prost::Message;
 use strongroom_proto::v1::{self, auth_client::AuthClient, policy_client::PolicyClient};
-use strongroom_server::api::access::{Access, Credential, TABLE};
+use strongroom_server::{
+    api::access::{Access, Credential, TABLE},
+    engines::KINDS,
+};
 use tonic::{
     Code, Status,
     metadata::{Ascii, MetadataValue},
@@ -417,6 +420,10 @@ fn sample(name: &str) -> io::Result<Vec<u8>> {
         // Messages without fields.
         "Auth.Renew" | "Auth.Whoami" | "Auth.Logout" | "Auth.ListUsers" | "Policy.Export" | "Sys.Status"
         | "Sys.Seal" | "Sys.Rotate" | "Sys.Scrub" | "Sys.ListMounts" => Vec::new(),
+        // Whatever an engine is asked, it begins with where.
+        other if KINDS.iter().flat_map(|kind| kind.service.rpcs).any(|rpc| rpc.name == other) => {
+            v1::GetRequest { path: path(), version: None }.encode_to_vec()
+        }
         unknown => {
             return Err(io::Error::other(format!("{unknown} has no sample in the coverage test: add one")));
         }
