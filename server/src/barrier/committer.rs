@@ -197,7 +197,7 @@ impl Committer {
                 // A caller may have gone; the write stands.
                 let _gone = reply.send(match &result {
                     Ok(revision) => Ok(*revision),
-                    Err(error) => Err(repeat(error)),
+                    Err(error) => Err(error.clone()),
                 });
             }
         }
@@ -453,24 +453,4 @@ fn cost(batch: &Batch) -> usize {
 
 fn size(batch: &Batch) -> usize {
     batch.puts.iter().map(|(_, value)| value.len()).sum()
-}
-
-/// The same error for one more member of a group.
-fn repeat(error: &BarrierError) -> BarrierError {
-    match error {
-        BarrierError::Corrupt { kind, namespace } => {
-            BarrierError::Corrupt { kind: *kind, namespace: namespace.clone() }
-        }
-        BarrierError::Conflict => BarrierError::Conflict,
-        BarrierError::TooLarge(what) => BarrierError::TooLarge(what),
-        BarrierError::Crypto(error) => BarrierError::Crypto(*error),
-        BarrierError::Stopped => BarrierError::Stopped,
-        BarrierError::Store(error) => BarrierError::Store(match error {
-            StoreError::Conflict(key) => StoreError::Conflict(key.clone()),
-            StoreError::TooLarge(what) => StoreError::TooLarge(what),
-            StoreError::ReadOnly(why) => StoreError::ReadOnly(why.clone()),
-            StoreError::Unknown(why) => StoreError::Unknown(why.clone()),
-            StoreError::Fatal(why) => StoreError::Fatal(why.clone()),
-        }),
-    }
 }

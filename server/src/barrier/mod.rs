@@ -75,7 +75,7 @@ const DIGEST_KEY: &[u8] = &[DIGEST.byte];
 pub const MAX_PLAINTEXT: usize = 60 << 10;
 
 /// Why something could not be read or written.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum BarrierError {
     /// A record did not open: changed, moved, cut or of another store. Never "not found".
     #[error("a stored record of kind {kind:?} in {namespace} does not open: it was changed or moved")]

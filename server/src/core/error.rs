@@ -194,7 +194,7 @@ impl Error {
             Error::Audit(AuditError::Overloaded) | Error::Overloaded(_) => Reason::Overloaded,
             Error::Audit(_) => Reason::AuditUnavailable,
             Error::Stopping => Reason::ShuttingDown,
-            Error::WatchEnded(_) => Reason::Conflict,
+            Error::WatchEnded(_) => Reason::WatchEnded,
             Error::Revoke(_) | Error::Query(QueryError::Busy) => Reason::Overloaded,
             Error::Query(_) => Reason::Internal,
         }

@@ -26,7 +26,7 @@ const BINDING: Kind = Kind::new(33, "Binding");
 
 /// Most records of one batch, below the barrier's 100.
 const BATCH_RECORDS: usize = 96;
-/// Most bytes of one batch, below the barrier's 1.25 MiB.
+/// Most bytes of one batch, below the barrier's 1,216 KiB.
 const BATCH_BYTES: usize = 1 << 20;
 /// Bytes of one piece of a journal, below the barrier's 60 KiB.
 const PIECE_BYTES: usize = 56 << 10;
