@@ -1,5 +1,7 @@
 //! The server itself: status, init, seal and keys.
 
+use std::collections::BTreeMap;
+
 use strongroom_proto::{SecretBytes, v1, v1::sys_client::SysClient};
 
 use crate::{Client, Error, connect::Mode};
@@ -150,6 +152,83 @@ impl Sys<'_> {
             .inner
             .call(Mode::READ, message, |ch, rq| async move { SysClient::new(ch).scrub(rq).await })
             .await
+    }
+
+    /// Puts an engine of a kind under a name, or what was taken away from there.
+    ///
+    /// # Errors
+    /// Those of every call; [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if the name is taken.
+    pub async fn mount(
+        &self,
+        name: &str,
+        kind: &str,
+        description: &str,
+        settings: BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        let (name, kind, description) = (name.to_owned(), kind.to_owned(), description.to_owned());
+        let message = v1::MountRequest { name, kind, description, settings };
+        self.0
+            .inner
+            .call(Mode::WRITE, message, |ch, rq| async move { SysClient::new(ch).mount(rq).await })
+            .await
+            .map(drop)
+    }
+
+    /// Takes a mount away. Its data stays until it is mounted again.
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn unmount(&self, name: &str) -> Result<(), Error> {
+        self.take_away(v1::UnmountRequest { name: name.to_owned(), ..Default::default() }).await
+    }
+
+    /// Takes a mount away and destroys its data, or that of one which was taken away before.
+    ///
+    /// # Errors
+    /// Those of every call; some of the data may be left then, and asking again destroys it.
+    pub async fn destroy_mount(&self, name: &str) -> Result<(), Error> {
+        self.take_away(v1::UnmountRequest { name: name.to_owned(), destroy_data: name.to_owned() }).await
+    }
+
+    async fn take_away(&self, message: v1::UnmountRequest) -> Result<(), Error> {
+        self.0
+            .inner
+            .call(Mode::WRITE, message, |ch, rq| async move { SysClient::new(ch).unmount(rq).await })
+            .await
+            .map(drop)
+    }
+
+    /// Changes description and settings of a mount, as far as they are given.
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn tune(
+        &self,
+        name: &str,
+        description: Option<String>,
+        settings: Option<BTreeMap<String, String>>,
+    ) -> Result<(), Error> {
+        let settings = settings.map(|values| v1::tune_request::Settings { values });
+        let message = v1::TuneRequest { name: name.to_owned(), description, settings };
+        self.0
+            .inner
+            .call(Mode::WRITE, message, |ch, rq| async move { SysClient::new(ch).tune(rq).await })
+            .await
+            .map(drop)
+    }
+
+    /// All mounts, also those taken away whose data is still there.
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn mounts(&self) -> Result<Vec<v1::list_mounts_response::Mount>, Error> {
+        let message = v1::ListMountsRequest {};
+        let answer = self
+            .0
+            .inner
+            .call(Mode::READ, message, |ch, rq| async move { SysClient::new(ch).list_mounts(rq).await })
+            .await?;
+        Ok(answer.mounts)
     }
 }
 

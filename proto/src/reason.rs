@@ -83,6 +83,8 @@ reasons! {
     Overloaded = "OVERLOADED", ResourceExhausted, retry: true;
     /// Somebody changed the same thing at the same moment; nothing was written.
     Conflict = "CONFLICT", Aborted, retry: true;
+    /// A watch or another stream ended before its caller did, because what it was permitted by changed: open it again.
+    WatchEnded = "WATCH_ENDED", Aborted, retry: true;
     /// The audit log cannot be written, so nothing is answered.
     AuditUnavailable = "AUDIT_UNAVAILABLE", Unavailable, retry: true;
     /// The cluster whose pod wants to log in does not answer; retry after `retry_after_ms`.

@@ -9,7 +9,7 @@ use crate::storage::sled::{SledOptions, SledStore};
 use crate::{
     api::{Api, ApiError, ops_http},
     audit::{self, Broker, Opened},
-    auth::kubernetes::{Clusters, ConnectError},
+    auth::{self, Methods},
     clock::{Clock, SystemClock},
     config::{self, Config, StorageKind},
     core::{Core, Options},
@@ -41,9 +41,9 @@ pub enum AppError {
     /// The certificate.
     #[error("TLS: {0}")]
     Tls(#[from] tls::TlsError),
-    /// A cluster.
-    #[error("auth.kubernetes.{0}: {1}")]
-    Cluster(Box<str>, ConnectError),
+    /// An auth method.
+    #[error(transparent)]
+    Auth(#[from] auth::ConnectError),
     /// A port.
     #[error("listening on {address}: {cause}")]
     Listen {
@@ -96,10 +96,9 @@ impl App {
         };
         let audit = open_audit(config, &clock)?;
         let options = Options { key_file: config.seal.key_file.clone().map(FileSeal::new), accept_rollback };
-        let clusters = Clusters::connect(&config.kubernetes, &clock, &metrics)
-            .map_err(|(name, error)| AppError::Cluster(name, error))?;
+        let methods = Methods::connect(&auth::Surroundings { config, clock: &clock, metrics: &metrics })?;
         let (entropy_too, metrics_too) = (Arc::clone(&entropy), Arc::clone(&metrics));
-        let core = Core::start(store, audit, clock, entropy_too, metrics_too, clusters, options).await?;
+        let core = Core::start(store, audit, clock, entropy_too, metrics_too, methods, options).await?;
 
         let certificate = tls::Certificate::load(&config.tls.certificate, &config.tls.key)?;
         let listener = bind(config.listen.address).await?;
@@ -131,7 +130,7 @@ impl App {
         let ops = ops_http::serve(ops, Arc::clone(&core), Arc::clone(&metrics), ops_stop);
         tasks.spawn(async move { ops.await.map_err(AppError::Ops) });
         tokio::spawn(certificate.watch(metrics, watch_stop));
-        core.watch_clusters(&stop);
+        core.start_methods(&stop);
         tokio::spawn(chores(Arc::clone(&core), chores_stop));
 
         process::notify_ready();

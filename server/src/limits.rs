@@ -34,7 +34,7 @@ pub const STRANGERS_INTAKE_BYTES: usize = 4 << 20;
 pub const STREAMS_PER_CONNECTION: u32 = 100;
 /// Resets a client may have pending before it is cut off (CVE-2023-44487).
 pub const PENDING_RESETS: usize = 20;
-/// Header list of one request: a token of 8 KiB and some room.
+/// Header list of one request: a session token has 4 KiB at most; the rest is room for what clients and proxies add.
 pub const HEADER_BYTES: u32 = 16 << 10;
 /// Requests at work at once; more wait for [`QUEUE_WAIT`] at most, because a longer queue only makes all of them late.
 pub const IN_FLIGHT: usize = 512;

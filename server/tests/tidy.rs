@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -175,4 +176,63 @@ fn every_file_says_what_it_is_for() {
         let text = fs::read_to_string(&file).unwrap();
         assert!(text.starts_with("//!"), "{} does not open with what it is for", file.display());
     }
+}
+
+/// Kinds of records are declared by whoever keeps them. Two of the same number would find each other's records.
+#[test]
+fn no_number_of_a_record_kind_is_given_twice() {
+    let mut given = BTreeMap::new();
+    let mut twice = Vec::new();
+    for (file, text) in texts() {
+        // Tests have numbers of their own.
+        if file.ends_with("tests.rs") || file.contains("/tests/") {
+            continue;
+        }
+        for part in text.split("Kind::new(").skip(1) {
+            let number: String = part.chars().take_while(char::is_ascii_digit).collect();
+            if let Some(other) = given.insert(number.parse::<u8>().unwrap(), file.clone()) {
+                twice.push(format!("{file} and {other} both keep records of kind {number}"));
+            }
+        }
+    }
+    assert!(given.len() > 10, "found only {given:?}: are they still declared in the same way?");
+    assert!(twice.is_empty(), "{}", twice.join("\n"));
+}
+
+/// What an engine is and does is its own business: whoever forwards to engines names none.
+#[test]
+fn core_and_wire_name_no_engine() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engines");
+    let ours = ["mod", "mounts", "service", "conformance"];
+    let names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+        .filter(|name| !ours.contains(&name.as_str()))
+        .collect();
+    assert!(names.contains(&"kv".to_owned()), "found only {names:?}");
+    let mut wrong = Vec::new();
+    for (file, text) in texts() {
+        for name in names.iter().filter(|_| file.starts_with("core/") || file.starts_with("api/")) {
+            let used = |at: usize| boundary(&text, at) || text[..at].ends_with("engines::");
+            if text.match_indices(&format!("{name}::")).any(|(at, _)| used(at)) {
+                wrong.push(format!("{file} names the engine {name}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The same of auth methods: which there are is known to the methods alone.
+#[test]
+fn core_and_wire_name_no_auth_method() {
+    let names = ["userpass", "kubernetes"];
+    let mut wrong = Vec::new();
+    for (file, text) in texts() {
+        if !file.starts_with("core/") && !file.starts_with("api/") {
+            continue;
+        }
+        let words = || text.split(|c: char| !c.is_alphanumeric()).filter(|word| names.contains(word));
+        wrong.extend(words().map(|name| format!("{file} names the auth method {name}")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

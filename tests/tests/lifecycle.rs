@@ -89,7 +89,7 @@ async fn a_sealed_server_does_nothing_else() {
     let token = bearer(&strongroom_client::v1::Sensitive::from(&world.keys.root_token)).unwrap();
     world.root().await.unwrap().sys().seal().await.unwrap();
     let channel = channel(&world.server.url, &world.server.ca()).await.unwrap();
-    for access in TABLE {
+    for access in TABLE.iter() {
         let refused = raw::call(&channel, access.rpc, Some(&token), Vec::new()).await.map_err(Error::from);
         let sealed = matches!(&refused, Err(error) if error.reason() == Some(Reason::Sealed));
         assert_eq!(sealed, !access.while_sealed, "{}: {refused:?}", access.rpc);

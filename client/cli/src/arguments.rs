@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    apply, audit, explain, init, kubernetes, list, meta, operator, policy, read, remove, session, token,
-    unseal, user, watch, write,
+    apply, audit, explain, init, kubernetes, list, meta, mount, operator, policy, read, remove, session,
+    token, unseal, user, watch, write,
 };
 
 /// A secrets store for Kubernetes.
@@ -110,6 +110,8 @@ pub(crate) enum Command {
     User(user::User),
     /// Read and check the audit log
     Audit(audit::Audit),
+    /// Which engines are where
+    Mount(mount::Mount),
     /// Keys and the health of the store
     Operator(operator::Operator),
 }

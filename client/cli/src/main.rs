@@ -16,6 +16,7 @@ mod init;
 mod kubernetes;
 mod list;
 mod meta;
+mod mount;
 mod operator;
 mod output;
 mod policy;
@@ -90,6 +91,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Roles => policy::export(&context).await,
         Command::User(args) => user::run(&context, args).await,
         Command::Audit(args) => audit::run(&context, args).await,
+        Command::Mount(args) => mount::run(&context, args).await,
         Command::Operator(args) => operator::run(&context, args).await,
     }
 }

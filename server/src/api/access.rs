@@ -1,7 +1,10 @@
 //! Who may call what: one row per RPC. An RPC without a row is refused, and a test that walks the descriptors turns red.
-//! What the caller then needs in terms of verbs and paths stands in `core/request.rs`, beside the actions.
+//! What the caller then needs in terms of verbs and paths stands in `core/request.rs`, beside the actions, or with the
+//! engine, which has its rows from its service.
 
 use std::{collections::HashMap, sync::LazyLock};
+
+use crate::engines::{Answers, KINDS};
 
 /// What a caller must show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +29,7 @@ pub enum Class {
 }
 
 /// One row.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Access {
     /// As on the wire.
     pub rpc: &'static str,
@@ -86,21 +89,26 @@ const fn name(full: &'static str) -> &'static str {
     }
 }
 
-/// Every RPC there is.
-pub const TABLE: &[Access] = table! {
-    "strongroom.v1.Secrets" {
-        "Put"            Token unsealed Unary  audited;
-        "Patch"          Token unsealed Unary  audited;
-        "Get"            Token unsealed Unary  audited;
-        "List"           Token unsealed Unary  audited;
-        "ListRecursive"  Token unsealed Stream audited;
-        "Watch"          Token unsealed Stream audited;
-        "Delete"         Token unsealed Unary  audited;
-        "Undelete"       Token unsealed Unary  audited;
-        "Destroy"        Token unsealed Unary  audited;
-        "GetMetadata"    Token unsealed Unary  audited;
-        "UpdateMetadata" Token unsealed Unary  audited;
-    }
+/// Every RPC there is: the engines' and the server's own.
+pub static TABLE: LazyLock<Vec<Access>> = LazyLock::new(|| engines().chain(OWN.iter().copied()).collect());
+
+/// Nothing an engine does is for strangers, or possible without keys, or left out of the log.
+fn engines() -> impl Iterator<Item = Access> {
+    let rpcs = KINDS.iter().flat_map(|kind| kind.service.rpcs);
+    rpcs.map(|rpc| Access {
+        rpc: rpc.path,
+        name: rpc.name,
+        credential: Credential::Token,
+        while_sealed: false,
+        class: match rpc.answers {
+            Answers::One => Class::Unary,
+            Answers::Many => Class::Stream,
+        },
+        audited: true,
+    })
+}
+
+const OWN: &[Access] = table! {
     "strongroom.v1.Auth" {
         "Login"          None  unsealed Unary  audited;
         "Renew"          Token unsealed Unary  audited;
@@ -126,6 +134,10 @@ pub const TABLE: &[Access] = table! {
         "Rekey"          Token unsealed Unary  audited;
         "ConfirmRekey"   Token unsealed Unary  audited;
         "Scrub"          Token unsealed Stream audited;
+        "Mount"          Token unsealed Unary  audited;
+        "Unmount"        Token unsealed Unary  audited;
+        "Tune"           Token unsealed Unary  audited;
+        "ListMounts"     Token unsealed Unary  audited;
     }
     "strongroom.v1.Audit" {
         "Tail"           Token unsealed Stream audited;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use strongroom_proto::v1::{self, auth_server::Auth, login_request, revoke_sessions_request::Which};
+use strongroom_proto::v1::{self, auth_server::Auth, revoke_sessions_request::Which};
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
     status::status,
 };
 use crate::{
-    auth::{Credential, userpass},
+    auth::{Credential, users},
     core::{Action, Answer, Core, Login, SessionAction, UserAction},
     model::Invalid,
     tokens,
@@ -25,17 +25,7 @@ impl Auth for AuthService {
     async fn login(&self, request: Request<v1::LoginRequest>) -> Result<Response<v1::TokenResponse>, Status> {
         let context = context(&request)?;
         let slot = context.slot().await.map_err(|error| status(&error, context.id))?;
-        let credential = match request.into_inner().credential {
-            Some(login_request::Credential::Userpass(given)) => Ok(Credential::Userpass {
-                name: given.name,
-                password: given.password.unwrap_or_default().into(),
-            }),
-            Some(login_request::Credential::Kubernetes(given)) => Ok(Credential::Kubernetes {
-                cluster: given.cluster,
-                token: given.token.unwrap_or_default().into(),
-            }),
-            None => Err(Invalid::new("credential", "is missing; expected userpass or kubernetes")),
-        };
+        let credential = Credential::read(request.into_inner().credential);
         let login = Login { slot, id: context.id, name: context.access.name, peer: context.peer, credential };
         let (token, session) =
             crate::core::login(&self.0, login).await.map_err(|error| status(&error, context.id))?;
@@ -120,9 +110,9 @@ impl Auth for AuthService {
             request,
             |message| {
                 Ok(Action::User(UserAction::Put {
-                    name: userpass::parse_name(&message.name)?,
+                    name: users::parse_name(&message.name)?,
                     password: message.password.map(Into::into),
-                    groups: userpass::parse_groups(&message.groups)?,
+                    groups: users::parse_groups(&message.groups)?,
                 }))
             },
             |_, _| Some(v1::PutUserResponse {}),
@@ -137,7 +127,7 @@ impl Auth for AuthService {
         call(
             &self.0,
             request,
-            |message| Ok(Action::User(UserAction::Delete { name: userpass::parse_name(&message.name)? })),
+            |message| Ok(Action::User(UserAction::Delete { name: users::parse_name(&message.name)? })),
             |_, _| Some(v1::DeleteUserResponse {}),
         )
         .await

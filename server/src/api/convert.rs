@@ -1,62 +1,16 @@
 //! Between our words and the wire's. No decisions; what cannot be parsed names its field.
 
-use strongroom_proto::v1::{self, watch_response};
+use strongroom_proto::v1;
 
 use crate::{
     audit::Filter,
-    auth::userpass::UserInfo,
+    auth::users::UserInfo,
     core::Status,
-    engines::kv,
-    model::{Group, Invalid, Path, Principal, SecretBytes, Timestamp},
+    engines::{MountInfo, MountState},
+    model::{Invalid, SecretBytes, Timestamp},
     policy::{self, Decision, ObjectKind, Rule},
     tokens::Session,
 };
-
-/// A path, or which field is not one.
-pub(super) fn path(field: &str, text: &str) -> Result<Path, Invalid> {
-    Path::parse(text).map_err(|error| Invalid::new(field, error.to_string()))
-}
-
-/// A principal from its text form, for questions about somebody: uids are not known and match nothing.
-pub(super) fn principal(text: &str, groups: &[String]) -> Result<Principal, Invalid> {
-    let parts: Vec<&str> = text.split('/').collect();
-    if parts.iter().any(|part| part.is_empty()) {
-        return Err(not_a_principal(text));
-    }
-    match parts.as_slice() {
-        ["root"] => Ok(Principal::Root),
-        ["kubernetes", cluster, namespace, name] => Ok(Principal::ServiceAccount {
-            cluster: (*cluster).into(),
-            namespace: (*namespace).into(),
-            name: (*name).into(),
-            uid: "".into(),
-            pod: None,
-        }),
-        [method, name] if *method != "kubernetes" => Ok(Principal::User {
-            method: (*method).into(),
-            name: (*name).into(),
-            uid: "".into(),
-            groups: groups.iter().map(|text| group(text)).collect::<Result<_, _>>()?,
-        }),
-        _ => Err(not_a_principal(text)),
-    }
-}
-
-fn not_a_principal(text: &str) -> Invalid {
-    let shown: String = text.chars().take(64).collect();
-    let problem =
-        format!("is {shown:?}; expected root, userpass/NAME or kubernetes/CLUSTER/NAMESPACE/ACCOUNT");
-    Invalid::new("principal", problem)
-}
-
-fn group(text: &str) -> Result<Group, Invalid> {
-    match text.split_once('/') {
-        Some((method, name)) if !method.is_empty() && !name.is_empty() => {
-            Ok(Group { method: method.into(), name: name.into() })
-        }
-        _ => Err(Invalid::new("groups", "holds something that is not METHOD/NAME")),
-    }
-}
 
 /// A role or binding by name.
 pub(super) fn object_name(object: &v1::ObjectName) -> Result<(ObjectKind, String), Invalid> {
@@ -176,59 +130,22 @@ pub(super) fn filter(message: v1::QueryRequest) -> Result<(Filter, u32), Invalid
 /// Lines of a query that says nothing else.
 const DEFAULT_LINES: u32 = 1000;
 
-/// A secret with its values.
-pub(super) fn secret(output: kv::Output) -> Option<v1::GetResponse> {
-    let kv::Output::Secret { data, metadata, custom } = output else { return None };
-    Some(v1::GetResponse {
-        data: data.into_iter().map(|(key, value)| (key.as_str().to_owned(), value.into())).collect(),
-        version: metadata.version,
-        metadata: Some(version(&metadata)),
-        custom,
-    })
-}
-
-/// A secret without its values.
-pub(super) fn metadata(metadata: kv::SecretMetadata) -> v1::SecretMetadata {
-    v1::SecretMetadata {
-        path: metadata.path.to_string(),
-        current_version: metadata.current_version,
-        oldest_version: metadata.oldest_version,
-        versions: metadata.versions.iter().map(version).collect(),
-        custom: metadata.custom,
-        max_versions: metadata.max_versions,
-        cas_required: metadata.cas_required,
-        created_at_ms: metadata.created_at.as_millis(),
-        created_by: metadata.created_by.into(),
-        updated_at_ms: metadata.updated_at.as_millis(),
-        updated_by: metadata.updated_by.into(),
-    }
-}
-
-fn version(version: &kv::VersionMetadata) -> v1::VersionMetadata {
-    let millis = |at: Option<Timestamp>| at.map_or(0, Timestamp::as_millis);
-    v1::VersionMetadata {
-        version: version.version,
-        created_at_ms: version.created_at.as_millis(),
-        created_by: version.created_by.to_string(),
-        deleted_at_ms: millis(version.deleted_at),
-        destroyed: version.destroyed,
-        expires_at_ms: millis(version.expires_at),
-        size: version.size,
-    }
-}
-
-/// A hint that something changed.
-pub(super) fn change(change: &kv::Change) -> v1::WatchResponse {
-    use watch_response::Kind;
-    let kind = match change.kind {
-        kv::ChangeKind::Started => Kind::Started,
-        kv::ChangeKind::Written => Kind::Written,
-        kv::ChangeKind::Deleted => Kind::Deleted,
-        kv::ChangeKind::Undeleted => Kind::Undeleted,
-        kv::ChangeKind::Destroyed => Kind::Destroyed,
-        kv::ChangeKind::Metadata => Kind::Metadata,
-        kv::ChangeKind::Resync => Kind::Resync,
+/// A mount; `None` for one that is not there any more.
+pub(super) fn mount(mount: MountInfo) -> Option<v1::list_mounts_response::Mount> {
+    use v1::list_mounts_response::mount::State;
+    let record = mount.record;
+    let state = match record.state {
+        MountState::Mounted => State::Mounted,
+        MountState::Away => State::Away,
+        MountState::Destroying => State::Destroying,
+        MountState::Gone => return None,
     };
-    let path = change.path.as_ref().map(ToString::to_string).unwrap_or_default();
-    v1::WatchResponse { kind: kind.into(), path, version: change.version }
+    Some(v1::list_mounts_response::Mount {
+        name: mount.name.into(),
+        kind: record.kind.into(),
+        description: record.description.into(),
+        settings: record.settings,
+        state: state.into(),
+        created_at_ms: record.created.as_millis(),
+    })
 }

@@ -7,11 +7,11 @@ mod auth;
 mod call;
 mod connection;
 mod convert;
+mod engines;
 mod intake;
 mod layers;
 pub mod ops_http;
 mod policy;
-mod secrets;
 mod status;
 mod sys;
 
@@ -22,7 +22,7 @@ use strongroom_proto::{
     FILE_DESCRIPTOR_SET, limits as wire,
     v1::{
         audit_server::AuditServer, auth_server::AuthServer, policy_server::PolicyServer,
-        secrets_server::SecretsServer, sys_server::SysServer,
+        sys_server::SysServer,
     },
 };
 use tokio::sync::mpsc;
@@ -34,6 +34,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use crate::{
     core::Core,
     crypto::{CryptoError, Entropy},
+    engines::KINDS,
     limits,
     telemetry::Metrics,
     tls::TlsConnection,
@@ -102,6 +103,7 @@ impl Api {
         let core = self.core;
         let served = Server::builder()
             .layer(layers::PerRequestLayer(shared))
+            .layer(engines::EnginesLayer(Arc::clone(&core)))
             .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
             .http2_max_pending_accept_reset_streams(Some(limits::PENDING_RESETS))
             .http2_max_header_list_size(limits::HEADER_BYTES)
@@ -109,11 +111,6 @@ impl Api {
             .max_connection_age_grace(limits::CONNECTION_GRACE)
             .add_service(health.max_decoding_message_size(limits::SMALL_REQUEST_BYTES))
             .add_service(reflection.max_decoding_message_size(limits::SMALL_REQUEST_BYTES))
-            .add_service(bounded!(
-                SecretsServer,
-                secrets::SecretsService(Arc::clone(&core)),
-                wire::REQUEST_BYTES
-            ))
             .add_service(bounded!(
                 AuthServer,
                 auth::AuthService(Arc::clone(&core)),
@@ -142,7 +139,9 @@ async fn report_health(core: Arc<Core>, reporter: HealthReporter) {
     loop {
         let serving = if core.ready().is_ok() { ServingStatus::Serving } else { ServingStatus::NotServing };
         reporter.set_service_status("", serving).await;
-        reporter.set_service_status("strongroom.v1.Secrets", serving).await;
+        for kind in KINDS {
+            reporter.set_service_status(kind.service.name, serving).await;
+        }
         // A log that cannot be written, or can be again, is no change of phase.
         if let Ok(Err(_)) = tokio::time::timeout(HEALTH_REVIEW, changes.changed()).await {
             return;

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 use super::{call::call, convert};
 use crate::{
     core::{Action, Answer, CanI, Core, PolicyAction, SessionAction},
-    model::{Invalid, Path, Verb},
+    model::{Invalid, Path, Principal, Verb},
 };
 
 /// See the module.
@@ -61,7 +61,7 @@ impl Policy for PolicyService {
             &self.0,
             request,
             |message| {
-                let (verb, path) = (verb(&message.verb)?, convert::path("path", &message.path)?);
+                let (verb, path) = (verb(&message.verb)?, Path::parse_field("path", &message.path)?);
                 Ok(Action::Policy(PolicyAction::WhoCan { verb, path }))
             },
             |answer, _| match answer {
@@ -86,11 +86,11 @@ fn parse_apply(message: v1::ApplyRequest) -> Result<Action, Invalid> {
 
 /// A question about oneself needs no right, one about somebody else does.
 fn parse_can_i(message: v1::CanIRequest) -> Result<Action, Invalid> {
-    let (verb, path): (Verb, Path) = (verb(&message.verb)?, convert::path("path", &message.path)?);
+    let (verb, path): (Verb, Path) = (verb(&message.verb)?, Path::parse_field("path", &message.path)?);
     if message.principal.is_empty() {
         return Ok(Action::Session(SessionAction::CanI(CanI { verb, path, who: None })));
     }
-    let who = Some(convert::principal(&message.principal, &message.groups)?);
+    let who = Some(Principal::named(&message.principal, &message.groups)?);
     Ok(Action::Policy(PolicyAction::CanI(CanI { verb, path, who })))
 }
 

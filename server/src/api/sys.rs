@@ -120,6 +120,65 @@ impl Sys for SysService {
         )
         .await
     }
+
+    async fn mount(&self, request: Request<v1::MountRequest>) -> Result<Response<v1::MountResponse>, Status> {
+        call(
+            &self.0,
+            request,
+            |v1::MountRequest { name, kind, description, settings }| {
+                Ok(Action::Sys(SysAction::Mount { name, kind, description, settings }))
+            },
+            |_, _| Some(v1::MountResponse {}),
+        )
+        .await
+    }
+
+    async fn unmount(
+        &self,
+        request: Request<v1::UnmountRequest>,
+    ) -> Result<Response<v1::UnmountResponse>, Status> {
+        call(&self.0, request, parse_unmount, |_, _| Some(v1::UnmountResponse {})).await
+    }
+
+    async fn tune(&self, request: Request<v1::TuneRequest>) -> Result<Response<v1::TuneResponse>, Status> {
+        call(
+            &self.0,
+            request,
+            |v1::TuneRequest { name, description, settings }| {
+                let settings = settings.map(|settings| settings.values);
+                Ok(Action::Sys(SysAction::Tune { name, description, settings }))
+            },
+            |_, _| Some(v1::TuneResponse {}),
+        )
+        .await
+    }
+
+    async fn list_mounts(
+        &self,
+        request: Request<v1::ListMountsRequest>,
+    ) -> Result<Response<v1::ListMountsResponse>, Status> {
+        call(
+            &self.0,
+            request,
+            |_| Ok(Action::Sys(SysAction::ListMounts)),
+            |answer, _| match answer {
+                Answer::Mounts(mounts) => Some(v1::ListMountsResponse {
+                    mounts: mounts.into_iter().filter_map(convert::mount).collect(),
+                }),
+                _ => None,
+            },
+        )
+        .await
+    }
+}
+
+fn parse_unmount(message: v1::UnmountRequest) -> Result<Action, Invalid> {
+    let (name, again) = (message.name, message.destroy_data);
+    if !again.is_empty() && again != name {
+        let problem = "is not the name of the mount; repeat it to destroy the data, or leave it empty";
+        return Err(Invalid::new("destroy_data", problem));
+    }
+    Ok(Action::Sys(SysAction::Unmount { name, destroy_data: !again.is_empty() }))
 }
 
 fn seal_config(config: Option<v1::SealConfig>) -> Result<SealConfig, Invalid> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{AuthMethod, Credential, Login, LoginContext, LoginError, MAX_LIFETIME};
+use super::{AuthMethod, Credential, KINDS, Login, LoginContext, LoginError, MAX_LIFETIME};
 use crate::{
     barrier::{Barrier, Keyring, View},
     clock::ManualClock,
@@ -47,6 +47,12 @@ async fn accepts(fixture: &Fixture<'_>) {
         assert_eq!(&*group.method, fixture.method.name(), "a method vouches for its own groups only");
     }
     assert_eq!(good(fixture).await, login, "the same credential is the same identity");
+    assert_eq!(fixture.method.check(&login.principal), Ok(()), "who just came in is still there");
+    assert!(!login.renewable || fixture.method.may_renew(&login.principal));
+    assert_eq!(KINDS.iter().filter(|kind| kind.name == fixture.method.name()).count(), 1);
+    assert_eq!((fixture.good)().method(), fixture.method.name());
+    let foreign = fixture.method.login(Credential::new("none of ours", ()), &context()).await;
+    assert!(matches!(foreign, Err(LoginError::Invalid(_))), "{foreign:?}");
 }
 
 async fn good(fixture: &Fixture<'_>) -> Login {

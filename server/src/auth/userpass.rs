@@ -12,9 +12,10 @@ use strongroom_proto::limits::PASSWORD_BYTES;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{
-    AuthMethod, Credential, Kind, Login, LoginContext, LoginError,
+    AuthMethod, Build, Credential, Kind, Login, LoginContext, LoginError, Shown,
     password::{HashError, Hasher},
     throttle::Throttle,
+    users::Users,
 };
 use crate::{
     barrier::{self, Address, BarrierError, Changes, Cursor, Entry, View},
@@ -27,7 +28,24 @@ use crate::{
 pub const KIND: Kind = Kind {
     name: NAME,
     description: "People with a name and a password that Strongroom keeps (as argon2id hashes)",
+    read: |shown| match shown {
+        Shown::Userpass(given) => {
+            let password = given.password.unwrap_or_default().into();
+            Ok(Credential::new(NAME, NameAndPassword { name: given.name, password }))
+        }
+        other => Err(other),
+    },
+    build: Build::OnStore(|parts| Ok(Arc::new(Userpass::new(parts.view, parts.entropy)?))),
 };
+
+/// What somebody shows.
+struct NameAndPassword {
+    name: String,
+    password: SecretBytes,
+}
+
+/// A user.
+const USER: barrier::Kind = barrier::Kind::new(48, "User");
 
 /// Most users: they are people, not workloads, and all of them are listed in one answer.
 pub const MAX_USERS: usize = 5_000;
@@ -99,14 +117,16 @@ impl UserInfo {
 
 #[async_trait]
 impl AuthMethod for Userpass {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         NAME
     }
 
+    fn users(&self) -> Option<&dyn Users> {
+        Some(self)
+    }
+
     async fn login(&self, credential: Credential, context: &LoginContext) -> Result<Login, LoginError> {
-        let Credential::Userpass { name, password } = credential else {
-            return Err(Invalid::new("credential", "is not a name and a password").into());
-        };
+        let NameAndPassword { name, password } = credential.own()?;
         let name = parse_name(&name)?;
         if password.len() > *PASSWORD_BYTES.end() {
             return Err(too_long().into());
@@ -137,26 +157,9 @@ impl AuthMethod for Userpass {
     }
 }
 
-impl Userpass {
-    /// Everything in `view`, which no other subsystem uses.
-    ///
-    /// # Errors
-    /// No randomness.
-    pub fn new(view: View, entropy: Arc<dyn Entropy>) -> Result<Self, CryptoError> {
-        Self::with_hasher(view, entropy, Hasher::new()?)
-    }
-
-    fn with_hasher(view: View, entropy: Arc<dyn Entropy>, hasher: Hasher) -> Result<Self, CryptoError> {
-        let nobody = hasher.of_nothing(&*entropy)?;
-        Ok(Self { view, hasher, entropy, nobody, throttle: Throttle::default() })
-    }
-
-    /// Creates a user, or sets the groups and, if one is given, the password. Sessions that are out keep the old groups
-    /// until they are revoked.
-    ///
-    /// # Errors
-    /// A field is wrong, too many hashes at once, or somebody changed the same user meanwhile.
-    pub async fn put_user(
+#[async_trait]
+impl Users for Userpass {
+    async fn put_user(
         &self,
         name: &str,
         password: Option<SecretBytes>,
@@ -191,12 +194,7 @@ impl Userpass {
         Ok(())
     }
 
-    /// Deletes a user; false if there was none. Their sessions live on until the principal is revoked, which is to be
-    /// done after this, and also after a `false`: an earlier attempt may have stopped in between.
-    ///
-    /// # Errors
-    /// The store, or somebody changed the same user meanwhile.
-    pub async fn delete_user(&self, name: &str, by: Option<RequestId>) -> Result<bool, BarrierError> {
+    async fn delete_user(&self, name: &str, by: Option<RequestId>) -> Result<bool, BarrierError> {
         let Some(stored) = self.read(name).await? else {
             return Ok(false);
         };
@@ -210,24 +208,12 @@ impl Userpass {
         Ok(true)
     }
 
-    /// A user by name; the uid tells whether it is still the same one.
-    ///
-    /// # Errors
-    /// The store.
-    pub async fn find_user(&self, name: &str) -> Result<Option<UserInfo>, BarrierError> {
-        Ok(self.read(name).await?.map(|stored| stored.user))
-    }
-
-    /// All users, by name.
-    ///
-    /// # Errors
-    /// The store.
-    pub async fn list_users(&self) -> Result<Vec<UserInfo>, BarrierError> {
+    async fn list_users(&self) -> Result<Vec<UserInfo>, BarrierError> {
         let mut users = Vec::new();
         let mut after: Option<Cursor> = None;
         // Two users made at the same moment can go past the limit together, so there is a page to spare.
         while users.len() <= MAX_USERS {
-            let page = self.view.scan(barrier::Kind::User, "", after.as_ref(), PAGE).await?;
+            let page = self.view.scan(USER, "", after.as_ref(), PAGE).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.cursor.clone());
             for found in page {
@@ -236,6 +222,27 @@ impl Userpass {
         }
         users.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(users)
+    }
+}
+
+impl Userpass {
+    /// Everything in `view`, which no other subsystem uses.
+    ///
+    /// # Errors
+    /// No randomness.
+    pub fn new(view: View, entropy: Arc<dyn Entropy>) -> Result<Self, CryptoError> {
+        Self::with_hasher(view, entropy, Hasher::new()?)
+    }
+
+    fn with_hasher(view: View, entropy: Arc<dyn Entropy>, hasher: Hasher) -> Result<Self, CryptoError> {
+        let nobody = hasher.of_nothing(&*entropy)?;
+        Ok(Self { view, hasher, entropy, nobody, throttle: Throttle::default() })
+    }
+
+    /// A user by name; the uid tells whether it is still the same one.
+    #[cfg(test)]
+    async fn find_user(&self, name: &str) -> Result<Option<UserInfo>, BarrierError> {
+        Ok(self.read(name).await?.map(|stored| stored.user))
     }
 
     async fn check_room(&self) -> Result<(), LoginError> {
@@ -271,12 +278,11 @@ impl Userpass {
 }
 
 fn address(name: &str) -> Address {
-    Address { kind: barrier::Kind::User, folder: "".into(), name: name.into(), part: 0 }
+    Address { kind: USER, folder: "".into(), name: name.into(), part: 0 }
 }
 
 fn read(name: &str, entry: Entry) -> Result<Stored, BarrierError> {
-    let corrupt =
-        |_| BarrierError::Corrupt { kind: barrier::Kind::User, namespace: String::from("sys/auth/userpass") };
+    let corrupt = |_| BarrierError::Corrupt { kind: USER, namespace: String::from("sys/auth/userpass") };
     let record = Record::decode(entry.content.expose()).map_err(corrupt)?;
     let user = UserInfo {
         name: name.into(),
@@ -385,7 +391,8 @@ mod tests {
     }
 
     fn credential(name: &str, password: &str) -> Credential {
-        Credential::Userpass { name: name.to_owned(), password: SecretBytes::from(password.as_bytes()) }
+        let password = SecretBytes::from(password.as_bytes());
+        Credential::new(NAME, NameAndPassword { name: name.to_owned(), password })
     }
 
     async fn login(userpass: &Userpass, name: &str, password: &str) -> Result<Login, LoginError> {

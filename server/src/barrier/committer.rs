@@ -16,7 +16,7 @@ use tokio::sync::{
 };
 
 use super::{
-    BarrierError, DIGEST_KEY, Kind, Records,
+    BarrierError, DIGEST, DIGEST_KEY, Records,
     applied::{self, Applied},
     digest::{SetDigest, SetMac},
     scrub::{self, Scrub},
@@ -197,7 +197,7 @@ impl Committer {
                 // A caller may have gone; the write stands.
                 let _gone = reply.send(match &result {
                     Ok(revision) => Ok(*revision),
-                    Err(error) => Err(repeat(error)),
+                    Err(error) => Err(error.clone()),
                 });
             }
         }
@@ -382,7 +382,7 @@ impl Ledger {
 
     /// As the store has it. An empty store has none yet; elsewhere a missing one was taken away.
     pub(super) async fn read(records: &Records) -> Result<(Self, HashSet<RequestId>), BarrierError> {
-        let corrupt = || BarrierError::Corrupt { kind: Kind::Digest, namespace: String::from("the store") };
+        let corrupt = || BarrierError::Corrupt { kind: DIGEST, namespace: String::from("the store") };
         match records.store.get(DIGEST_KEY).await? {
             Some(Record { value, revision }) => {
                 let content = records.open(DIGEST_KEY, &value).map_err(|_| corrupt())?.into_content();
@@ -453,24 +453,4 @@ fn cost(batch: &Batch) -> usize {
 
 fn size(batch: &Batch) -> usize {
     batch.puts.iter().map(|(_, value)| value.len()).sum()
-}
-
-/// The same error for one more member of a group.
-fn repeat(error: &BarrierError) -> BarrierError {
-    match error {
-        BarrierError::Corrupt { kind, namespace } => {
-            BarrierError::Corrupt { kind: *kind, namespace: namespace.clone() }
-        }
-        BarrierError::Conflict => BarrierError::Conflict,
-        BarrierError::TooLarge(what) => BarrierError::TooLarge(what),
-        BarrierError::Crypto(error) => BarrierError::Crypto(*error),
-        BarrierError::Stopped => BarrierError::Stopped,
-        BarrierError::Store(error) => BarrierError::Store(match error {
-            StoreError::Conflict(key) => StoreError::Conflict(key.clone()),
-            StoreError::TooLarge(what) => StoreError::TooLarge(what),
-            StoreError::ReadOnly(why) => StoreError::ReadOnly(why.clone()),
-            StoreError::Unknown(why) => StoreError::Unknown(why.clone()),
-            StoreError::Fatal(why) => StoreError::Fatal(why.clone()),
-        }),
-    }
 }

@@ -5,7 +5,7 @@
 //! is a barrier, and neither can be taken back unnoticed: a keyring that is too old does not open what its missing terms
 //! sealed.
 
-use super::{Keyring, Kind, Purpose};
+use super::{DIGEST_KEY, KEYRING_KEY, Keyring, Purpose, SEAL_KEY};
 use crate::crypto::{Digest, MacKey, sha256};
 
 /// A number modulo 2^256, least significant limb first.
@@ -37,7 +37,7 @@ impl SetMac {
 
 /// Whether the record under `key` is one of those that the digest covers.
 pub(super) fn is_covered(key: &[u8]) -> bool {
-    ![Kind::Seal, Kind::Keyring, Kind::Digest].iter().any(|kind| key == [*kind as u8])
+    ![SEAL_KEY, KEYRING_KEY, DIGEST_KEY].contains(&key)
 }
 
 impl SetDigest {

@@ -30,69 +30,52 @@ use crate::{
 };
 use committer::{Committer, Ledger, Member, Message};
 
-/// What kind of thing a record is: the first byte of its store key, and part of what its ciphertext is bound to.
-/// A number is given once and never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Kind {
-    /// How the root key is kept (not sealed: it must be read before anything can be opened).
-    Seal = 0,
-    /// The keyring, sealed under the root key.
-    Keyring = 1,
-    /// Batch number and set digest.
-    Digest = 2,
-    /// kv: names, versions and metadata of one secret.
-    KvSecret = 16,
-    /// kv: the bytes of one version, in chunks.
-    KvVersion = 17,
-    /// kv: a folder within a folder.
-    KvFolder = 18,
-    /// A role.
-    Role = 32,
-    /// A binding.
-    Binding = 33,
-    /// A user of userpass.
-    User = 48,
-    /// A revocation of sessions.
-    Revocation = 49,
-    /// A mount.
-    Mount = 64,
+/// What kind of thing a record is: the first byte of its store key, and part of what its ciphertext is bound to. Whoever
+/// keeps such records declares their kind. A number is given once and never used again; `server/tests/tidy.rs` looks for
+/// two of the same.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Kind {
+    byte: u8,
+    name: &'static str,
 }
 
-impl Kind {
-    /// All there are.
-    const ALL: [Self; 11] = [
-        Self::Seal,
-        Self::Keyring,
-        Self::Digest,
-        Self::KvSecret,
-        Self::KvVersion,
-        Self::KvFolder,
-        Self::Role,
-        Self::Binding,
-        Self::User,
-        Self::Revocation,
-        Self::Mount,
-    ];
+/// How the root key is kept (not sealed: it must be read before anything can be opened).
+const SEAL: Kind = Kind::new(0, "Seal");
+/// The keyring, sealed under the root key.
+const KEYRING: Kind = Kind::new(1, "Keyring");
+/// Batch number and set digest.
+const DIGEST: Kind = Kind::new(2, "Digest");
 
-    /// The kind whose store keys begin with `byte`.
-    fn from_byte(byte: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
+impl Kind {
+    /// With its number, and a name for the log.
+    pub const fn new(byte: u8, name: &'static str) -> Self {
+        Self { byte, name }
+    }
+
+    /// The first byte of its store keys.
+    pub const fn byte(self) -> u8 {
+        self.byte
+    }
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
     }
 }
 
 /// Store key of the record that says how the root key is kept. Written at init, before there is a barrier.
-pub const SEAL_KEY: &[u8] = &[Kind::Seal as u8];
+pub const SEAL_KEY: &[u8] = &[SEAL.byte];
 /// Store key of the keyring's record, which [`Keyring::seal`] makes. Written at init together with the seal's.
-pub const KEYRING_KEY: &[u8] = &[Kind::Keyring as u8];
+pub const KEYRING_KEY: &[u8] = &[KEYRING.byte];
 /// Store key of the batch number and set digest.
-const DIGEST_KEY: &[u8] = &[Kind::Digest as u8];
+const DIGEST_KEY: &[u8] = &[DIGEST.byte];
 
 /// Longest plaintext of one record, its name included: with the sealing around it a record stays within the store's 64 KiB.
 pub const MAX_PLAINTEXT: usize = 60 << 10;
 
 /// Why something could not be read or written.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum BarrierError {
     /// A record did not open: changed, moved, cut or of another store. Never "not found".
     #[error("a stored record of kind {kind:?} in {namespace} does not open: it was changed or moved")]

@@ -32,7 +32,7 @@ pub struct Opened {
 /// What the keys of all records of `kind` in `folder` begin with: `kind u8 | HMAC(names, namespace \0 folder)[16]`.
 pub fn folder_prefix(names: &MacKey, namespace: &str, kind: Kind, folder: &str) -> StoreKey {
     let mut key = Vec::with_capacity(STORE_KEY);
-    key.push(kind as u8);
+    key.push(kind.byte());
     let folder = names.mac(&[namespace.as_bytes(), &[0], folder.as_bytes()]);
     key.extend_from_slice(folder.split_at(HASH).0);
     key

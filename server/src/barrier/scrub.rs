@@ -5,7 +5,7 @@ use data_encoding::HEXLOWER;
 use tokio::sync::oneshot;
 
 use super::{
-    BarrierError, Kind, Records,
+    BarrierError, Records,
     committer::Ledger,
     digest::{SetDigest, SetMac, is_covered},
     record::STORE_KEY,
@@ -94,13 +94,10 @@ impl Scrub {
         if !is_covered(key) {
             return;
         }
-        match key.first().and_then(|byte| Kind::from_byte(*byte)) {
-            Some(kind) if key.len() == STORE_KEY => {
+        match key {
+            [kind, ..] if key.len() == STORE_KEY => {
                 if records.open(key, value).is_err() {
-                    self.problem(format!(
-                        "a record of kind {kind:?} does not open: {}",
-                        HEXLOWER.encode(key)
-                    ));
+                    self.problem(format!("a record of kind {kind} does not open: {}", HEXLOWER.encode(key)));
                 }
             }
             _ => self.problem(format!("a record that nobody wrote: {}", HEXLOWER.encode(key))),

@@ -20,6 +20,10 @@ use crate::{
 };
 
 const ID: StoreId = StoreId([7; 16]);
+/// The numbers are those of the vectors.
+const SOME: Kind = Kind::new(16, "Some");
+const OTHER: Kind = Kind::new(17, "Other");
+const THIRD: Kind = Kind::new(32, "Third");
 
 /// A store in a map; `fail` makes the next commit fail once: 1 read-only, 2 unknown.
 #[derive(Default)]
@@ -120,7 +124,7 @@ async fn open_with(
 }
 
 fn at(name: &str, part: u64) -> Address {
-    Address { kind: Kind::KvSecret, folder: "apps/pay".into(), name: name.into(), part }
+    Address { kind: SOME, folder: "apps/pay".into(), name: name.into(), part }
 }
 
 fn put(address: Address, content: &str) -> Changes {
@@ -154,13 +158,13 @@ async fn reads_what_was_written_and_only_in_its_namespace() {
     mine.commit(put(at("a", 0), "y")).await.unwrap();
     assert_eq!(read(&mine, &at("a", 1)).await.unwrap(), b"x");
     assert_eq!(read(&other, &at("a", 1)).await, None);
-    assert!(other.scan(Kind::KvSecret, "apps/pay", None, 10).await.unwrap().is_empty());
-    let found = mine.scan(Kind::KvSecret, "apps/pay", None, 10).await.unwrap();
+    assert!(other.scan(SOME, "apps/pay", None, 10).await.unwrap().is_empty());
+    let found = mine.scan(SOME, "apps/pay", None, 10).await.unwrap();
     assert_eq!(
         found.iter().map(|found| (&*found.name, found.part)).collect::<Vec<_>>(),
         [("a", 0), ("a", 1)]
     );
-    let rest = mine.scan(Kind::KvSecret, "apps/pay", Some(&found[0].cursor), 10).await.unwrap();
+    let rest = mine.scan(SOME, "apps/pay", Some(&found[0].cursor), 10).await.unwrap();
     assert_eq!((rest.len(), rest[0].part), (1, 1));
     assert!(house.problems().await.is_empty());
 }
@@ -173,10 +177,7 @@ async fn a_changed_record_is_an_error_and_not_absent() {
     let key = house.secret_keys().remove(0);
     house.tamper(|map| *map.get_mut(&key).unwrap().value.last_mut().unwrap() ^= 1);
     assert!(matches!(view.get(&at("a", 0)).await, Err(BarrierError::Corrupt { .. })));
-    assert!(matches!(
-        view.scan(Kind::KvSecret, "apps/pay", None, 9).await,
-        Err(BarrierError::Corrupt { .. })
-    ));
+    assert!(matches!(view.scan(SOME, "apps/pay", None, 9).await, Err(BarrierError::Corrupt { .. })));
     assert_eq!(house.problems().await.len(), 2);
 }
 
@@ -372,12 +373,12 @@ fn the_vector_opens_and_is_made_again() {
     let made = first.rotate(&entropy, Timestamp::from_millis(1_710_000_000_000)).unwrap();
     let sealed = made.seal(&root, ID, &entropy).unwrap();
     let names = MacKey::new(&made.purpose(Purpose::Names));
-    let address = Address { kind: Kind::KvVersion, folder: "apps/pay".into(), name: "db".into(), part: 258 };
+    let address = Address { kind: OTHER, folder: "apps/pay".into(), name: "db".into(), part: 258 };
     let key = record::store_key(&names, "kv/1", &address);
     let record = record::seal(&made, ID, &key, "db", b"correct horse", &entropy).unwrap();
     let again = serde_json::json!({
         "root": data_encoding::HEXLOWER.encode(root.expose()), "store_id": ID.to_string(),
-        "keyring": data_encoding::HEXLOWER.encode(&sealed), "namespace": "kv/1", "kind": Kind::KvVersion as u8,
+        "keyring": data_encoding::HEXLOWER.encode(&sealed), "namespace": "kv/1", "kind": OTHER.byte(),
         "folder": "apps/pay", "name": "db", "part": 258, "key": data_encoding::HEXLOWER.encode(&key),
         "content": "correct horse", "record": data_encoding::HEXLOWER.encode(&record),
     });
@@ -407,7 +408,7 @@ fn a_keyring_opens_only_whole_under_its_root_and_store() {
 }
 
 fn any_address() -> impl Strategy<Value = Address> {
-    (prop::sample::select(&Kind::ALL[3..]), "[ab]{0,2}", "[ab]{0,2}", 0..3_u64).prop_map(
+    (prop::sample::select(&[SOME, OTHER, THIRD]), "[ab]{0,2}", "[ab]{0,2}", 0..3_u64).prop_map(
         |(kind, folder, name, part)| Address { kind, folder: folder.into(), name: name.into(), part },
     )
 }

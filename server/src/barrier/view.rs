@@ -138,7 +138,7 @@ impl View {
             batch.puts.push((key, sealed));
         }
         if bytes > GROUP_BYTES {
-            return Err(BarrierError::TooLarge("more than 1.25 MiB at once"));
+            return Err(BarrierError::TooLarge("more than 1,216 KiB at once"));
         }
         self.barrier.commit(batch, changes.by).await
     }

@@ -7,10 +7,10 @@ use strongroom_proto::Reason;
 
 use crate::{
     audit::{AuditError, QueryError},
-    auth::{LoginError, kubernetes::Gone},
+    auth::{Gone, LoginError},
     barrier::BarrierError,
     crypto::CryptoError,
-    engines::EngineError,
+    engines::{EngineError, MountError},
     model::{Invalid, Verb},
     policy::Refused,
     seal::{SealError, ShareRejected},
@@ -152,6 +152,16 @@ impl From<RevokeError> for Error {
     }
 }
 
+impl From<MountError> for Error {
+    fn from(error: MountError) -> Self {
+        match error {
+            MountError::Invalid(invalid) => Error::Invalid(invalid),
+            MountError::NoSuch(name) => Error::NoSuch(format!("the mount {name}/")),
+            MountError::Barrier(error) => Error::Barrier(error),
+        }
+    }
+}
+
 impl From<CryptoError> for Error {
     fn from(error: CryptoError) -> Self {
         Error::Internal(error.to_string())
@@ -184,7 +194,7 @@ impl Error {
             Error::Audit(AuditError::Overloaded) | Error::Overloaded(_) => Reason::Overloaded,
             Error::Audit(_) => Reason::AuditUnavailable,
             Error::Stopping => Reason::ShuttingDown,
-            Error::WatchEnded(_) => Reason::Conflict,
+            Error::WatchEnded(_) => Reason::WatchEnded,
             Error::Revoke(_) | Error::Query(QueryError::Busy) => Reason::Overloaded,
             Error::Query(_) => Reason::Internal,
         }
@@ -219,18 +229,7 @@ impl Error {
             Error::Invalid(invalid) | Error::Engine(EngineError::Invalid(invalid)) => {
                 vec![("field", invalid.field.clone()), ("problem", invalid.problem.clone())]
             }
-            Error::Engine(
-                EngineError::VersionMismatch { current, .. } | EngineError::CasRequired { current },
-            ) => {
-                vec![("current_version", current.to_string())]
-            }
-            Error::Engine(EngineError::Deleted { version, at }) => {
-                vec![("version", version.to_string()), ("deleted_at_ms", at.as_millis().to_string())]
-            }
-            Error::Engine(EngineError::Expired { version, at }) => {
-                vec![("version", version.to_string()), ("expired_at_ms", at.as_millis().to_string())]
-            }
-            Error::Engine(EngineError::Destroyed { version }) => vec![("version", version.to_string())],
+            Error::Engine(EngineError::Own { details, .. }) => details.clone(),
             Error::Overloaded(after) => vec![("retry_after_ms", after.as_millis().to_string())],
             Error::Login(
                 LoginError::Unavailable { retry_after } | LoginError::Cluster { retry_after, .. },
@@ -252,7 +251,7 @@ fn token_reason(error: &TokenError) -> Reason {
 
 fn login_reason(error: &LoginError) -> Reason {
     match error {
-        LoginError::Rejected | LoginError::Refused(_) => Reason::LoginRejected,
+        LoginError::Rejected | LoginError::Refused { .. } => Reason::LoginRejected,
         LoginError::Cluster { .. } => Reason::ClusterUnavailable,
         LoginError::Invalid(_) => Reason::InvalidArgument,
         LoginError::Unavailable { .. } => Reason::Overloaded,
@@ -265,11 +264,7 @@ fn engine_reason(error: &EngineError) -> Reason {
         EngineError::Invalid(_) | EngineError::WrongEngine => Reason::InvalidArgument,
         EngineError::Needs(_) => Reason::PermissionDenied,
         EngineError::NotFound => Reason::NotFound,
-        EngineError::Deleted { .. } => Reason::VersionDeleted,
-        EngineError::Destroyed { .. } => Reason::VersionDestroyed,
-        EngineError::Expired { .. } => Reason::VersionExpired,
-        EngineError::VersionMismatch { .. } => Reason::VersionMismatch,
-        EngineError::CasRequired { .. } => Reason::CasRequired,
+        EngineError::Own { reason, .. } => *reason,
         EngineError::Barrier(error) => barrier_reason(error),
     }
 }

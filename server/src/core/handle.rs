@@ -41,7 +41,7 @@ pub async fn handle(core: &Arc<Core>, request: Request) -> Result<Answer, Error>
     asked.place = record::Place::of(&action, needs.as_ref());
 
     // A session of a pod ends with the pod.
-    if let Err(gone) = core.clusters.check(&asked.session.principal) {
+    if let Err(gone) = unsealed.methods.check(&asked.session.principal) {
         return asked.refuse(core, gone.into()).await;
     }
 

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use super::{Core, Error, Held, Phase, Unsealed, record};
 use crate::{
     audit::{Broker, Opened, Recovery, Redactor, StoreState},
-    auth::{kubernetes::Clusters, userpass::Userpass},
+    auth::Methods,
     barrier::{self, Applied, Barrier, BarrierError, KEYRING_KEY, Keyring, Purpose, SEAL_KEY},
     clock::Clock,
     crypto::{Entropy, Key, PublicKey, SigningKey},
@@ -52,7 +52,7 @@ impl Core {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         metrics: Arc<Metrics>,
-        clusters: Clusters,
+        methods: Methods,
         options: Options,
     ) -> Result<Arc<Core>, Error> {
         let record = read_seal(&*store).await?;
@@ -66,7 +66,7 @@ impl Core {
             clock,
             entropy,
             metrics,
-            clusters,
+            methods,
             options,
             phase: ArcSwap::from_pointee(Phase::Uninitialized),
             phase_changes: tokio::sync::watch::Sender::new(()),
@@ -251,9 +251,9 @@ impl Core {
             seal: ArcSwap::from_pointee(record),
             tokens: Tokens::new(token_key, store_id, revocations, Arc::clone(&entropy)),
             redactor: Redactor::new(&barrier.purpose(Purpose::AuditMac)),
-            userpass: Userpass::new(barrier.view("sys/auth/userpass"), entropy)?,
+            methods: self.methods.open(&barrier, &entropy)?,
             policy: PolicyStore::load(barrier.view("sys/policy")).await?,
-            mounts: Mounts::load(&barrier).await?,
+            mounts: Mounts::load(&barrier, &clock, &entropy).await?,
             barrier,
         });
         self.resolve_intents(held, &unsealed.barrier).await?;

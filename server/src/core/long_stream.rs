@@ -9,6 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::{Answers, Core, Error, Unsealed, record::Asked, request::Needs};
 use crate::{
     audit,
+    engines::Mounted,
     model::Verb,
     policy::{Context, Decision, Question},
 };
@@ -39,7 +40,7 @@ pub(super) fn while_valid<T: Send + 'static>(
             return Err(Error::Stopping);
         }
         unsealed.tokens.check(&session, core.clock.now())?;
-        core.clusters.check(&session.principal)?;
+        unsealed.methods.check(&session.principal)?;
         if !Arc::ptr_eq(&judged_by, &unsealed.policy.current()) {
             return Err(Error::WatchEnded("the policy changed"));
         }
@@ -75,5 +76,28 @@ pub(super) fn while_valid<T: Send + 'static>(
             }
         };
         Some((next, (stream, reviews, review)))
+    }))
+}
+
+/// Ends `stream` when what it comes from is taken away.
+pub(super) fn while_mounted<T: Send + 'static>(mounted: Arc<Mounted>, stream: Answers<T>) -> Answers<T> {
+    let away = || Err(Error::WatchEnded("the mount was taken away"));
+    let mut reviews = tokio::time::interval(REVIEW);
+    reviews.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    Box::pin(futures_util::stream::unfold(Some((stream, reviews)), move |state| {
+        let mounted = Arc::clone(&mounted);
+        async move {
+            let (mut stream, mut reviews) = state?;
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = reviews.tick() => if mounted.is_away() { return Some((away(), None)) },
+                    next = stream.next() => match next? {
+                        _ if mounted.is_away() => return Some((away(), None)),
+                        item => return Some((item, Some((stream, reviews)))),
+                    },
+                }
+            }
+        }
     }))
 }

@@ -30,7 +30,7 @@ pub use unauthenticated::{Login, Unauthenticated, init, login, unseal};
 
 use crate::{
     audit::{AuditError, Broker, LastCheckpoint, OpenIntent, Redactor},
-    auth::{kubernetes::Clusters, userpass::Userpass},
+    auth::Methods,
     barrier::{Applied, Barrier},
     clock::Clock,
     crypto::{Entropy, Key},
@@ -50,8 +50,8 @@ pub struct Core {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     metrics: Arc<Metrics>,
-    /// Where pods come from. Needs no keys, but nobody logs in without them.
-    clusters: Clusters,
+    /// Those that need no keys; but nobody logs in without them.
+    methods: Methods,
     options: Options,
     phase: ArcSwap<Phase>,
     phase_changes: watch::Sender<()>,
@@ -86,7 +86,7 @@ pub struct Unsealed {
     barrier: Arc<Barrier>,
     tokens: Tokens,
     redactor: Redactor,
-    userpass: Userpass,
+    methods: Methods,
     policy: PolicyStore,
     mounts: Mounts,
 }
@@ -186,9 +186,9 @@ impl Core {
         self.phase_changes.subscribe()
     }
 
-    /// From here on it is noticed when a pod is deleted.
-    pub fn watch_clusters(&self, stop: &CancellationToken) {
-        self.clusters.start(stop);
+    /// From here on auth methods notice what happens elsewhere, such as the end of a pod.
+    pub fn start_methods(&self, stop: &CancellationToken) {
+        self.methods.start(stop);
     }
 
     /// The server is about to stop: long streams end.

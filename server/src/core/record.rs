@@ -2,13 +2,12 @@
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
-use super::{Action, Answer, Core, Error, Unauthenticated, Unsealed, UserAction, request::Needs};
+use super::{Action, Answer, Core, Error, SysAction, Unauthenticated, Unsealed, UserAction, request::Needs};
 use crate::{
     audit::{
         AuditError, Decision, Effect, Event, Hashed, Kind, OpenIntent, Recorded, Recovery, Redactor, Status,
     },
     auth::LoginError,
-    engines::{Operation, kv},
     model::{Path, RequestId, Timestamp},
     policy::{Allowed, PolicySet},
     tokens::Session,
@@ -39,11 +38,13 @@ impl Place {
     pub(super) fn of(action: &Action, needs: Option<&Needs>) -> Self {
         let path = needs.map(|needs| needs.paths.iter().map(Path::as_str).collect::<Vec<_>>().join(" "));
         let version = match action {
-            Action::Engine { operation: Operation::Kv(kv::Operation::Get { version }), .. } => *version,
+            Action::Engine { operation, .. } => operation.version(),
             _ => None,
         };
         let target = match action {
             Action::Revoke(which) => Some(which.describe()),
+            Action::Sys(SysAction::Mount { kind, .. }) => Some(kind.clone()),
+            Action::Sys(SysAction::Unmount { destroy_data: true, .. }) => Some("with its data".to_owned()),
             Action::User(UserAction::Put { password, groups, .. }) => {
                 let groups = groups.iter().map(|group| &*group.name).collect::<Vec<_>>().join(" ");
                 let password = if password.is_some() { ", a new password" } else { "" };
@@ -65,7 +66,7 @@ pub(super) struct Ended {
 impl Ended {
     pub(super) fn of(result: &Result<Answer, Error>) -> Self {
         let version = match result {
-            Ok(Answer::Kv(kv::Output::Written { version, .. })) => Some(*version),
+            Ok(Answer::Reply(reply)) => reply.version(),
             _ => None,
         };
         Self { version, ..Self::with(result.as_ref().err()) }
@@ -231,7 +232,7 @@ pub(super) async fn login(
 fn login_reason(error: &Error) -> Cow<'static, str> {
     let reason = error.reason().as_str();
     match error {
-        Error::Login(LoginError::Refused(refusal)) => format!("{reason}: {}", refusal.as_str()).into(),
+        Error::Login(LoginError::Refused { word, .. }) => format!("{reason}: {word}").into(),
         _ => reason.into(),
     }
 }
@@ -242,20 +243,6 @@ fn status(error: &Error) -> Status {
 
 /// What a write brings along, to be found again with `strongroom audit hash`.
 fn hashed_fields(redactor: &Redactor, action: &Action) -> Vec<(String, Hashed)> {
-    let mut fields = Vec::new();
-    let mut add = |name: String, value: &[u8]| fields.push((name, redactor.hash(value)));
-    match action {
-        Action::Engine { operation: Operation::Kv(kv::Operation::Put { data, .. }), .. } => {
-            data.iter().for_each(|(key, value)| add(format!("data.{}", key.as_str()), value.expose()));
-        }
-        Action::Engine { operation: Operation::Kv(kv::Operation::Patch { changes, .. }), .. } => {
-            for (key, value) in changes {
-                if let Some(value) = value {
-                    add(format!("data.{}", key.as_str()), value.expose());
-                }
-            }
-        }
-        _ => {}
-    }
-    fields
+    let Action::Engine { operation, .. } = action else { return Vec::new() };
+    operation.values().into_iter().map(|(name, value)| (name, redactor.hash(value))).collect()
 }

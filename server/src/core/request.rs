@@ -8,7 +8,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Error;
 use crate::{
     audit,
-    engines::{self, kv},
+    auth::users::{self, UserInfo},
+    engines,
     model::{Group, Invalid, Path, Principal, RequestId, SecretBytes, Verb},
     policy,
     tokens::{self, Session},
@@ -37,13 +38,13 @@ pub enum Action {
         /// Where. Never empty.
         paths: Vec<Path>,
         /// What.
-        operation: engines::Operation,
+        operation: Box<dyn engines::Operation>,
     },
     /// About one's own session.
     Session(SessionAction),
     /// Ends other sessions.
     Revoke(tokens::Which),
-    /// Users of userpass.
+    /// People who are kept here.
     User(UserAction),
     /// Roles and bindings.
     Policy(PolicyAction),
@@ -136,6 +137,35 @@ pub enum SysAction {
     ConfirmRekey(Vec<SecretBytes>),
     /// Read everything.
     Scrub,
+    /// Put an engine somewhere.
+    Mount {
+        /// Where.
+        name: String,
+        /// Which kind.
+        kind: String,
+        /// For people.
+        description: String,
+        /// For the engine.
+        settings: engines::Settings,
+    },
+    /// Take one away.
+    Unmount {
+        /// Which.
+        name: String,
+        /// For good.
+        destroy_data: bool,
+    },
+    /// Change a mount.
+    Tune {
+        /// Which.
+        name: String,
+        /// `None` = unchanged.
+        description: Option<String>,
+        /// Replaces all; `None` = unchanged.
+        settings: Option<engines::Settings>,
+    },
+    /// All mounts.
+    ListMounts,
 }
 
 /// See [`Action::Audit`].
@@ -163,8 +193,10 @@ pub type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Error>> + Send>>;
 
 /// What is answered.
 pub enum Answer {
-    /// Of kv.
-    Kv(kv::Output),
+    /// Of an engine.
+    Reply(Box<dyn engines::Reply>),
+    /// Of an engine, again and again.
+    Replies(Answers<Box<dyn engines::Reply>>),
     /// A new token.
     Token(SecretBytes, Session),
     /// Who one is, and with what roles.
@@ -172,7 +204,7 @@ pub enum Answer {
     /// Nothing but success.
     Done,
     /// Users.
-    Users(Vec<crate::auth::userpass::UserInfo>),
+    Users(Vec<UserInfo>),
     /// What an apply did, or would do.
     Applied(Vec<policy::Change>),
     /// YAML.
@@ -185,12 +217,10 @@ pub enum Answer {
     Term(u32),
     /// New shares.
     Shares(Vec<SecretBytes>),
+    /// Mounts.
+    Mounts(Vec<engines::MountInfo>),
     /// What a scrub found.
     Scrub(crate::barrier::ScrubReport),
-    /// Paths below a folder.
-    Paths(Answers<Vec<Path>>),
-    /// Hints of changes.
-    Changes(Answers<kv::Change>),
     /// Lines of the audit log.
     Lines(Answers<Vec<String>>),
     /// A keyed hash.
@@ -205,11 +235,11 @@ pub(super) struct Needs {
     pub(super) paths: Vec<Path>,
 }
 
-/// Where users are, for policies.
-const USERS: &str = "sys/auth/userpass";
+/// Where mounts are, for policies.
+const MOUNTS: &str = "sys/mounts";
 
 fn sys_path(path: &str) -> Result<Path, Invalid> {
-    Path::parse(path).map_err(|error| Invalid::new("path", error.to_string()))
+    Path::parse_field("path", path)
 }
 
 impl Action {
@@ -220,38 +250,42 @@ impl Action {
     pub(super) fn needs(&self) -> Result<Option<Needs>, Invalid> {
         use Verb::{Create, Delete, Destroy, List, Manage, Read, Update, Use};
         let (verbs, path): (&'static [Verb], String) = match self {
-            Action::Engine { paths, operation: engines::Operation::Kv(operation) } => {
-                let verbs: &'static [Verb] = match operation {
-                    kv::Operation::Put { .. } => &[Update, Create],
-                    kv::Operation::Patch { .. } | kv::Operation::Undelete { .. } => &[Update],
-                    kv::Operation::Get { .. } | kv::Operation::GetMetadata | kv::Operation::Watch => &[Read],
-                    kv::Operation::List { .. } | kv::Operation::ListRecursive => &[List],
-                    kv::Operation::Delete { .. } => &[Delete],
-                    kv::Operation::Destroy { .. } => &[Destroy],
-                    kv::Operation::UpdateMetadata { .. } => &[Manage],
-                };
-                return Ok(Some(Needs { verbs, paths: paths.clone() }));
+            Action::Engine { paths, operation } => {
+                return Ok(Some(Needs { verbs: operation.verbs(), paths: paths.clone() }));
             }
             Action::Session(_) => return Ok(None),
             Action::Revoke(_) => (&[Update], "sys/tokens".into()),
             // Who sets passwords and groups can be anybody, so it takes the right to change the policy as well.
             Action::User(UserAction::Put { name, .. }) => {
-                let paths = [format!("{USERS}/{name}"), "sys/policy".into()];
+                let paths = [format!("{}/{name}", users::PATH), "sys/policy".into()];
                 let paths = paths.iter().map(|path| sys_path(path)).collect::<Result<_, _>>()?;
                 return Ok(Some(Needs { verbs: &[Manage], paths }));
             }
-            Action::User(UserAction::Delete { name }) => (&[Delete], format!("{USERS}/{name}")),
-            Action::User(UserAction::List) => (&[List], USERS.into()),
+            Action::User(UserAction::Delete { name }) => (&[Delete], format!("{}/{name}", users::PATH)),
+            Action::User(UserAction::List) => (&[List], users::PATH.into()),
             Action::Policy(PolicyAction::Apply { .. }) => (&[Manage], "sys/policy".into()),
-            Action::Policy(_) => (&[Read], "sys/policy".into()),
+            Action::Policy(PolicyAction::Export | PolicyAction::CanI(_) | PolicyAction::WhoCan { .. }) => {
+                (&[Read], "sys/policy".into())
+            }
             Action::Sys(SysAction::Seal) => (&[Update], "sys/seal".into()),
             Action::Sys(SysAction::Rotate) => (&[Update], "sys/rotate".into()),
             Action::Sys(SysAction::Rekey { .. } | SysAction::ConfirmRekey(_)) => {
                 (&[Manage], "sys/rekey".into())
             }
             Action::Sys(SysAction::Scrub) => (&[Update], "sys/scrub".into()),
+            Action::Sys(SysAction::Mount { name, .. }) => (&[Create], format!("{MOUNTS}/{name}")),
+            Action::Sys(SysAction::Unmount { name, destroy_data: false }) => {
+                (&[Delete], format!("{MOUNTS}/{name}"))
+            }
+            Action::Sys(SysAction::Unmount { name, destroy_data: true }) => {
+                (&[Destroy], format!("{MOUNTS}/{name}"))
+            }
+            Action::Sys(SysAction::Tune { name, .. }) => (&[Manage], format!("{MOUNTS}/{name}")),
+            Action::Sys(SysAction::ListMounts) => (&[List], MOUNTS.into()),
             Action::Audit(AuditAction::Hash(_)) => (&[Use], "sys/audit/hash".into()),
-            Action::Audit(_) => (&[Read], "sys/audit".into()),
+            Action::Audit(AuditAction::Tail { .. } | AuditAction::Query { .. }) => {
+                (&[Read], "sys/audit".into())
+            }
         };
         Ok(Some(Needs { verbs, paths: vec![sys_path(&path)?] }))
     }
@@ -260,18 +294,21 @@ impl Action {
     /// away does not stop it half-way.
     pub(super) fn is_write(&self) -> bool {
         match self {
-            Action::Engine { operation: engines::Operation::Kv(operation), .. } => !matches!(
-                operation,
-                kv::Operation::Get { .. }
-                    | kv::Operation::GetMetadata
-                    | kv::Operation::List { .. }
-                    | kv::Operation::ListRecursive
-                    | kv::Operation::Watch
-            ),
-            Action::Session(action) => matches!(action, SessionAction::Logout),
-            Action::User(action) => !matches!(action, UserAction::List),
-            Action::Policy(action) => matches!(action, PolicyAction::Apply { dry_run: false, .. }),
-            Action::Revoke(_) | Action::Sys(_) => true,
+            Action::Engine { operation, .. } => operation.is_write(),
+            Action::Session(action) => match action {
+                SessionAction::Logout => true,
+                SessionAction::Renew | SessionAction::Whoami | SessionAction::CanI(_) => false,
+            },
+            Action::User(action) => match action {
+                UserAction::Put { .. } | UserAction::Delete { .. } => true,
+                UserAction::List => false,
+            },
+            Action::Policy(action) => match action {
+                PolicyAction::Apply { dry_run, .. } => !dry_run,
+                PolicyAction::Export | PolicyAction::CanI(_) | PolicyAction::WhoCan { .. } => false,
+            },
+            Action::Revoke(_) => true,
+            Action::Sys(action) => !matches!(action, SysAction::ListMounts),
             Action::Audit(_) => false,
         }
     }

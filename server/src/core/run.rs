@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use futures_util::StreamExt;
+
 use super::{
-    Action, Answer, Answers, AuditAction, CanI, Core, Error, PolicyAction, SessionAction, SysAction,
-    Unsealed, UserAction, long_stream, record::Asked, request::Needs,
+    Action, Answer, AuditAction, CanI, Core, Error, PolicyAction, SessionAction, SysAction, Unsealed,
+    UserAction, long_stream, record::Asked, request::Needs,
 };
 use crate::{
-    engines::{EngineError, Operation, Output, kv},
+    auth::users,
+    engines::{EngineError, Operation, Output},
     model::RequestId,
     permit::Permit,
     policy::{Context, Documents, Question, plan},
@@ -26,7 +29,7 @@ pub(super) async fn run(
         (Action::Engine { operation, .. }, Some((permit, needs))) => {
             engine(core, unsealed, asked, permit, operation, needs).await
         }
-        (Action::Session(action), _) => session(core, unsealed, asked, action).await,
+        (Action::Session(action), _) => session(unsealed, asked, action).await,
         (Action::Revoke(which), Some(_)) => {
             unsealed.tokens.revoke(which, core.clock.now(), Some(asked.id)).await?;
             Ok(Answer::Done)
@@ -44,33 +47,22 @@ async fn engine(
     unsealed: &Arc<Unsealed>,
     asked: &Asked,
     permit: Permit,
-    operation: Operation,
+    operation: Box<dyn Operation>,
     needs: Needs,
 ) -> Result<Answer, Error> {
     let place = permit.path().clone();
-    let Some(engine) = unsealed.mounts.engine(place.mount()) else {
+    let Some(entered) = unsealed.mounts.enter(place.mount()) else {
         return Err(Error::NoSuch(format!("the mount {}/", place.mount())));
     };
-    match engine.run(permit, operation).await {
-        Ok(Output::Kv(kv::Output::Paths(pages))) => {
-            let pages = engine_errors(pages, place.to_string());
-            Ok(Answer::Paths(long_stream::while_valid(core, unsealed, asked, needs, pages)))
+    match entered.engine().run(permit, operation).await {
+        Ok(Output::One(reply)) => Ok(Answer::Reply(reply)),
+        Ok(Output::Many(replies)) => {
+            let replies = replies.map(move |next| next.map_err(|error| engine_error(error, place.as_str())));
+            let replies = long_stream::while_valid(core, unsealed, asked, needs, replies);
+            Ok(Answer::Replies(long_stream::while_mounted(entered.mounted(), replies)))
         }
-        Ok(Output::Kv(kv::Output::Changes(changes))) => {
-            let changes = engine_errors(changes, place.to_string());
-            Ok(Answer::Changes(long_stream::while_valid(core, unsealed, asked, needs, changes)))
-        }
-        Ok(Output::Kv(output)) => Ok(Answer::Kv(output)),
         Err(error) => Err(engine_error(error, place.as_str())),
     }
-}
-
-fn engine_errors<T: Send + 'static>(
-    stream: impl futures_util::Stream<Item = Result<T, EngineError>> + Send + 'static,
-    place: String,
-) -> Answers<T> {
-    use futures_util::StreamExt;
-    Box::pin(stream.map(move |next| next.map_err(|error| engine_error(error, &place))))
 }
 
 fn engine_error(error: EngineError, place: &str) -> Error {
@@ -81,16 +73,11 @@ fn engine_error(error: EngineError, place: &str) -> Error {
     }
 }
 
-async fn session(
-    core: &Core,
-    unsealed: &Unsealed,
-    asked: &Asked,
-    action: SessionAction,
-) -> Result<Answer, Error> {
+async fn session(unsealed: &Unsealed, asked: &Asked, action: SessionAction) -> Result<Answer, Error> {
     let session = &asked.session;
     match action {
         SessionAction::Renew => {
-            if !core.clusters.may_renew(&session.principal) {
+            if !unsealed.methods.may_renew(&session.principal) {
                 return Err(TokenError::NotRenewable { max_expires: session.expires }.into());
             }
             let (token, session) = unsealed.tokens.renew(session, asked.at)?;
@@ -117,25 +104,27 @@ fn can_i(unsealed: &Unsealed, asked: &Asked, question: &CanI) -> Answer {
 }
 
 async fn user(core: &Core, unsealed: &Unsealed, asked: &Asked, action: UserAction) -> Result<Answer, Error> {
+    let users = unsealed.methods.users();
+    let users = users.ok_or_else(|| Error::Internal("no method keeps users".to_owned()))?;
     match action {
         UserAction::Put { name, password, groups } => {
             // Whoever has the old password, or was in the old groups, has to log in anew.
-            unsealed.userpass.put_user(&name, password, groups, core.clock.now(), Some(asked.id)).await?;
+            users.put_user(&name, password, groups, core.clock.now(), Some(asked.id)).await?;
             revoke_user(core, unsealed, &name, asked.id).await?;
             Ok(Answer::Done)
         }
         UserAction::Delete { name } => {
-            let existed = unsealed.userpass.delete_user(&name, Some(asked.id)).await?;
+            let existed = users.delete_user(&name, Some(asked.id)).await?;
             // Also if there is no such user: an earlier attempt may have stopped between the two steps.
             revoke_user(core, unsealed, &name, asked.id).await?;
             if existed { Ok(Answer::Done) } else { Err(Error::NoSuch(format!("the user {name}"))) }
         }
-        UserAction::List => Ok(Answer::Users(unsealed.userpass.list_users().await?)),
+        UserAction::List => Ok(Answer::Users(users.list_users().await?)),
     }
 }
 
 async fn revoke_user(core: &Core, unsealed: &Unsealed, name: &str, by: RequestId) -> Result<(), Error> {
-    let which = Which::Principal(format!("userpass/{name}").into());
+    let which = Which::Principal(users::principal(name).into());
     Ok(unsealed.tokens.revoke(which, core.clock.now(), Some(by)).await?)
 }
 
@@ -167,6 +156,23 @@ async fn sys(core: &Core, unsealed: &Unsealed, asked: &Asked, action: SysAction)
         }
         SysAction::ConfirmRekey(shares) => core.confirm_rekey(&shares, asked.id).await.map(|()| Answer::Done),
         SysAction::Scrub => Ok(Answer::Scrub(unsealed.barrier.scrub().await?)),
+        SysAction::Mount { name, kind, description, settings } => {
+            let mounts = &unsealed.mounts;
+            mounts.mount(&name, &kind, &description, settings, core.clock.now(), asked.id).await?;
+            Ok(Answer::Done)
+        }
+        SysAction::Unmount { name, destroy_data } => {
+            match destroy_data {
+                true => unsealed.mounts.destroy(&name, asked.id).await?,
+                false => unsealed.mounts.unmount(&name, asked.id).await?,
+            }
+            Ok(Answer::Done)
+        }
+        SysAction::Tune { name, description, settings } => {
+            unsealed.mounts.tune(&name, description.as_deref(), settings, asked.id).await?;
+            Ok(Answer::Done)
+        }
+        SysAction::ListMounts => Ok(Answer::Mounts(unsealed.mounts.list())),
     }
 }
 

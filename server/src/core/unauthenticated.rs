@@ -6,7 +6,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Core, Error, Initialized, Status, record};
 use crate::{
-    auth::{AuthMethod, Credential, LoginContext},
+    auth::{Credential, LoginContext},
     limits,
     model::{Invalid, RequestId, SecretBytes},
     seal::{SealConfig, Share},
@@ -120,7 +120,7 @@ pub async fn login(core: &Arc<Core>, login: Login) -> Result<(SecretBytes, Sessi
     // A caller who goes away during the slow hash leaves its record all the same.
     let task = tokio::spawn(async move {
         let method = login.credential.as_ref().map_or("unknown", Credential::method);
-        let place = core.clusters.place(&login.credential);
+        let place = login.credential.as_ref().ok().and_then(|credential| core.methods.place(credential));
         let result = prove(&core, login).await;
         core.metrics.login_judged(method, judged(&result));
         let known = result.as_ref().ok().map(|(_, session)| session);
@@ -143,13 +143,7 @@ async fn prove(core: &Core, login: Login) -> Result<(SecretBytes, Session), Erro
     let unsealed = core.unsealed()?;
     let now = core.clock.now();
     let context = LoginContext { peer: login.peer, now };
-    let proved = match login.credential? {
-        credential @ Credential::Userpass { .. } => unsealed.userpass.login(credential, &context).await?,
-        Credential::Kubernetes { cluster, token } => {
-            let method = core.clusters.find(&cluster)?;
-            method.login(Credential::Kubernetes { cluster, token }, &context).await?
-        }
-    };
+    let proved = unsealed.methods.login(login.credential?, &context).await?;
     // Issued at the time the login came in, not when the slow hash was done: a revocation in between covers it.
     Ok(unsealed.tokens.mint(&proved, now)?)
 }

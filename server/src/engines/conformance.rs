@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc};
 
 use super::{EngineError, KINDS, Kind};
 use crate::{
-    barrier::{Barrier, Keyring, View},
+    barrier::{Barrier, BarrierError, Keyring, View},
     clock::ManualClock,
     crypto::SystemEntropy,
     model::{Path, StoreId, Timestamp},
@@ -24,6 +24,8 @@ pub(super) trait Subject: Clone + Send + Sync + 'static {
     fn build(view: View) -> Self;
     /// Keeps `value` at `path`.
     fn write(&self, path: &Path, value: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
+    /// Erases all of it.
+    fn erase(&self) -> impl Future<Output = Result<(), BarrierError>> + Send;
     /// What is kept at `path`.
     fn read(&self, path: &Path) -> impl Future<Output = Result<String, EngineError>> + Send;
 }
@@ -76,4 +78,20 @@ pub(super) async fn check<S: Subject>() {
     stopped.release();
     first.write(&path, "three").await.unwrap();
     assert_eq!(first.read(&path).await.unwrap(), "three");
+    // Erased is erased, for one that is built anew as well, and nobody else loses anything. An attempt that was cut off
+    // is made again.
+    second.write(&path, "kept").await.unwrap();
+    for n in 0..300 {
+        let many = Path::parse(&format!("mount/folder/deeper/{}/{n}", n % 3)).unwrap();
+        first.write(&many, "much").await.unwrap();
+    }
+    let emptied = S::build(barrier.view("first"));
+    store.inject(Operation::Commit, Fault::ReadOnly);
+    assert!(emptied.erase().await.is_err());
+    emptied.erase().await.unwrap();
+    for name in ["mount/folder/name", "mount/folder/deeper/0/0", "mount/folder/deeper/2/299"] {
+        let read = S::build(barrier.view("first")).read(&Path::parse(name).unwrap()).await;
+        assert!(matches!(read, Err(EngineError::NotFound)), "{name}");
+    }
+    assert_eq!(second.read(&path).await.unwrap(), "kept");
 }

@@ -1,11 +1,19 @@
 //! Secrets engines: what can be done under a mount. An engine gets a [`Permit`] and a [`View`] and knows nothing of
-//! tokens, policy, audit, leases or the wire.
+//! tokens, policy, audit, leases, or what carries its messages. It owns its operations: which verbs they need, whether
+//! they write, what the log is told of them, how they fail and how they look on the wire. Nobody else names one.
+
+use std::{any::Any, collections::BTreeMap, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
+use futures_util::StreamExt;
+use strongroom_proto::Reason;
+use tokio_util::task::TaskTracker;
 
 use crate::{
     barrier::{BarrierError, View},
-    model::{Invalid, Timestamp, Verb},
+    clock::Clock,
+    crypto::Entropy,
+    model::{Invalid, Verb},
     permit::Permit,
 };
 
@@ -13,8 +21,17 @@ use crate::{
 mod conformance;
 pub mod kv;
 mod mounts;
+pub mod random;
+mod service;
 
-pub use mounts::Mounts;
+pub use mounts::{
+    Entered, MountError, MountInfo, Mounted, Mounts, Record as MountRecord, State as MountState,
+};
+pub(crate) use service::service;
+pub use service::{Answers, Asked, Reply, Rpc, Service, at, own, read};
+
+/// All kinds there are; a new engine is a folder, a `.proto` and one line here.
+pub const KINDS: &[Kind] = &[kv::KIND, random::KIND];
 
 /// A kind of engine that can be mounted.
 pub struct Kind {
@@ -22,30 +39,91 @@ pub struct Kind {
     pub name: &'static str,
     /// One sentence for people.
     pub description: &'static str,
-    /// Makes one that keeps everything in `view`.
-    pub build: fn(View) -> Box<dyn Engine>,
+    /// How it is reached.
+    pub service: Service,
+    /// Whether it knows these settings.
+    pub check: fn(&Settings) -> Result<(), Invalid>,
+    /// Makes one.
+    pub build: fn(Parts) -> Result<Box<dyn Engine>, Invalid>,
 }
 
-/// All kinds there are; a new engine is one file and one line here.
-pub const KINDS: &[Kind] = &[kv::KIND];
+/// What an operator sets for one mount. No secrets: they are listed.
+pub type Settings = BTreeMap<String, String>;
 
-/// What an engine is asked to do; where, the permit says.
-pub enum Operation {
-    /// For kv.
-    Kv(kv::Operation),
-}
-
-/// What an engine answers.
-pub enum Output {
-    /// Of kv.
-    Kv(kv::Output),
+/// What an engine is made of.
+pub struct Parts {
+    /// The part of the store that is its own.
+    pub view: View,
+    /// What time it is, where a permit does not say.
+    pub clock: Arc<dyn Clock>,
+    /// Where keys and passwords come from.
+    pub entropy: Arc<dyn Entropy>,
+    /// For work that goes on after its request. The mount is not taken away before it is done.
+    pub tasks: TaskTracker,
+    /// Those of the mount.
+    pub settings: Settings,
 }
 
 /// One mounted engine.
 #[async_trait]
 pub trait Engine: Send + Sync {
     /// Does it. Dropping the future may leave a write done; it never leaves one half done.
-    async fn run(&self, permit: Permit, operation: Operation) -> Result<Output, EngineError>;
+    async fn run(&self, permit: Permit, operation: Box<dyn Operation>) -> Result<Output, EngineError>;
+
+    /// Other settings count from now on; they have been checked.
+    fn tune(&self, _settings: &Settings) {}
+
+    /// Erases everything it keeps. Nobody else is at work in it; after an error or a crash it is done again.
+    async fn erase(&self) -> Result<(), BarrierError>;
+}
+
+/// What an engine is asked to do, in its own words; where, the permit says. What others have to know, it tells itself.
+pub trait Operation: Any + Send + Sync {
+    /// At least one of these must be granted on each path.
+    fn verbs(&self) -> &'static [Verb];
+
+    /// Whether it changes something: then the intent is recorded before and the outcome after, and a caller who goes
+    /// away does not stop it half-way.
+    fn is_write(&self) -> bool;
+
+    /// The version it asks for, for the audit log.
+    fn version(&self) -> Option<u64> {
+        None
+    }
+
+    /// Values it brings along. The audit log has keyed hashes of them, to be found again with `strongroom audit hash`.
+    fn values(&self) -> Vec<(String, &[u8])> {
+        Vec::new()
+    }
+}
+
+/// Results that arrive over time.
+pub type Stream<T> = Pin<Box<dyn futures_util::Stream<Item = Result<T, EngineError>> + Send>>;
+
+/// What an engine answers.
+pub enum Output {
+    /// Once.
+    One(Box<dyn Reply>),
+    /// Again and again.
+    Many(Stream<Box<dyn Reply>>),
+}
+
+impl Output {
+    /// One answer.
+    pub fn one(reply: impl Reply) -> Self {
+        Self::One(Box::new(reply))
+    }
+
+    /// Answers over time.
+    pub fn many<R: Reply, E: Into<EngineError> + 'static>(
+        replies: impl futures_util::Stream<Item = Result<R, E>> + Send + 'static,
+    ) -> Self {
+        let reply = |reply: Result<R, E>| match reply {
+            Ok(reply) => Ok(Box::new(reply) as Box<dyn Reply>),
+            Err(error) => Err(error.into()),
+        };
+        Self::Many(Box::pin(replies.map(reply)))
+    }
 }
 
 /// Why an engine could not.
@@ -60,41 +138,15 @@ pub enum EngineError {
     /// Nothing there.
     #[error("nothing there")]
     NotFound,
-    /// The version is hidden.
-    #[error("version {version} was deleted at {at}; undelete brings it back")]
-    Deleted {
-        /// Which.
-        version: u64,
-        /// Since when.
-        at: Timestamp,
-    },
-    /// The version's bytes are gone.
-    #[error("version {version} was destroyed")]
-    Destroyed {
-        /// Which.
-        version: u64,
-    },
-    /// The version's time is over.
-    #[error("version {version} expired at {at}")]
-    Expired {
-        /// Which.
-        version: u64,
-        /// Since when.
-        at: Timestamp,
-    },
-    /// Check-and-set failed.
-    #[error("expected version {expected}, but the current version is {current}")]
-    VersionMismatch {
-        /// By the caller.
-        expected: u64,
-        /// In the store.
-        current: u64,
-    },
-    /// The secret wants expected_version.
-    #[error("this secret demands expected_version (cas_required is set); the current version is {current}")]
-    CasRequired {
-        /// In the store.
-        current: u64,
+    /// One of the engine's own.
+    #[error("{sentence}")]
+    Own {
+        /// What clients decide by.
+        reason: Reason,
+        /// For people.
+        sentence: String,
+        /// What a program can use, as the table of reasons names it.
+        details: Vec<(&'static str, String)>,
     },
     /// The operation is not one of this engine's.
     #[error("this mount cannot do that")]
@@ -102,4 +154,44 @@ pub enum EngineError {
     /// The store or the keys.
     #[error(transparent)]
     Barrier(#[from] BarrierError),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Whatever an engine is: its names are its own, and no bytes from outside make it ask for nothing, for no verb or for
+    /// two mounts at once.
+    #[test]
+    fn every_service_is_sound() {
+        let mut names = BTreeSet::new();
+        for kind in KINDS {
+            assert!(names.insert(kind.service.name), "{}", kind.service.name);
+            for rpc in kind.service.rpcs {
+                let method = rpc.path.strip_prefix('/').unwrap().strip_prefix(kind.service.name).unwrap();
+                assert_eq!(
+                    format!("strongroom.v1.{}", rpc.name),
+                    rpc.path[1..].replace('/', "."),
+                    "{method}"
+                );
+                assert!(names.insert(rpc.path), "{}", rpc.path);
+                // Field 1 is the path, or the paths: nothing, a mount, a path, two mounts, what is no path, no message.
+                let field = |text: &str| {
+                    let mut bytes = vec![0x0a, u8::try_from(text.len()).unwrap()];
+                    bytes.extend_from_slice(text.as_bytes());
+                    bytes
+                };
+                let two = [field("a/x"), field("b/x")].concat();
+                for bytes in [vec![], field("a"), field("a/x"), two, field("a//x"), vec![0x0a, 0x7f, 0x61]] {
+                    let Ok(Ok((paths, operation))) = (rpc.read)(&mut bytes.as_slice()) else { continue };
+                    let mounts: BTreeSet<_> = paths.iter().map(|path| path.mount()).collect();
+                    assert_eq!(mounts.len(), 1, "{} {bytes:?}", rpc.path);
+                    assert!(!operation.verbs().is_empty(), "{}", rpc.path);
+                }
+                assert!(matches!((rpc.read)(&mut [].as_slice()), Ok(Err(_))), "{} without a path", rpc.path);
+            }
+        }
+    }
 }

@@ -5,6 +5,8 @@ use std::{fmt, sync::Arc};
 
 use strongroom_proto::limits::{KEY_BYTES, PATH_BYTES, PATH_SEGMENTS, SEGMENT_BYTES};
 
+use super::Invalid;
+
 /// `mount/segment/segment...`: one to sixteen segments. A path of a single segment is a mount, or a folder to list.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Path(Arc<str>);
@@ -59,6 +61,14 @@ impl Path {
             return Err(InvalidPath::TooDeep(segments));
         }
         Ok(Self(Arc::from(text)))
+    }
+
+    /// Reads a path from a field of a request.
+    ///
+    /// # Errors
+    /// Says what is wrong with the field.
+    pub fn parse_field(field: &str, text: &str) -> Result<Self, Invalid> {
+        Self::parse(text).map_err(|error| Invalid::new(field, error.to_string()))
     }
 
     /// The whole text.

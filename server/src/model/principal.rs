@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::Invalid;
+
 /// Who a session belongs to. The text form (`userpass/alice`, `kubernetes/main/payments/web`, `root`) is what people and
 /// the audit log see; the uid makes sure that one re-created under the same name is someone else.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -55,6 +57,34 @@ pub struct Pod {
 }
 
 impl Principal {
+    /// Somebody of that name, for questions about them: uids are not known and match nothing.
+    ///
+    /// # Errors
+    /// Not the text form of a principal, or of a group.
+    pub fn named(text: &str, groups: &[String]) -> Result<Self, Invalid> {
+        let parts: Vec<&str> = text.split('/').collect();
+        if parts.iter().any(|part| part.is_empty()) {
+            return Err(not_a_principal(text));
+        }
+        match parts.as_slice() {
+            ["root"] => Ok(Self::Root),
+            ["kubernetes", cluster, namespace, name] => Ok(Self::ServiceAccount {
+                cluster: (*cluster).into(),
+                namespace: (*namespace).into(),
+                name: (*name).into(),
+                uid: "".into(),
+                pod: None,
+            }),
+            [method, name] if *method != "kubernetes" => Ok(Self::User {
+                method: (*method).into(),
+                name: (*name).into(),
+                uid: "".into(),
+                groups: groups.iter().map(|text| Group::named(text)).collect::<Result<_, _>>()?,
+            }),
+            _ => Err(not_a_principal(text)),
+        }
+    }
+
     /// Name of the method that proved it: `root`, `userpass`, `kubernetes`.
     pub fn method(&self) -> &str {
         match self {
@@ -77,6 +107,24 @@ impl Principal {
         match self {
             Principal::User { groups, .. } => groups,
             Principal::Root | Principal::ServiceAccount { .. } => &[],
+        }
+    }
+}
+
+fn not_a_principal(text: &str) -> Invalid {
+    let shown: String = text.chars().take(64).collect();
+    let problem =
+        format!("is {shown:?}; expected root, userpass/NAME or kubernetes/CLUSTER/NAMESPACE/ACCOUNT");
+    Invalid::new("principal", problem)
+}
+
+impl Group {
+    fn named(text: &str) -> Result<Self, Invalid> {
+        match text.split_once('/') {
+            Some((method, name)) if !method.is_empty() && !name.is_empty() => {
+                Ok(Self { method: method.into(), name: name.into() })
+            }
+            _ => Err(Invalid::new("groups", "holds something that is not METHOD/NAME")),
         }
     }
 }

@@ -26,7 +26,7 @@ rules:
 kind: Role
 name: operator
 rules:
-- {paths: [sys/seal, sys/rotate, sys/scrub, sys/backup], verbs: [read, update, manage]}
+- {paths: [sys/seal, sys/rotate, sys/scrub], verbs: [read, update, manage]}
 ---
 kind: Role
 name: auditor

@@ -19,9 +19,14 @@ use crate::{
     model::{RequestId, SecretBytes},
 };
 
+/// A role.
+pub const ROLE: Kind = Kind::new(32, "Role");
+/// A binding.
+const BINDING: Kind = Kind::new(33, "Binding");
+
 /// Most records of one batch, below the barrier's 100.
 const BATCH_RECORDS: usize = 96;
-/// Most bytes of one batch, below the barrier's 1.25 MiB.
+/// Most bytes of one batch, below the barrier's 1,216 KiB.
 const BATCH_BYTES: usize = 1 << 20;
 /// Bytes of one piece of a journal, below the barrier's 60 KiB.
 const PIECE_BYTES: usize = 56 << 10;
@@ -150,7 +155,7 @@ impl Inner {
 
 impl InForce {
     fn new(documents: Documents) -> Result<Self, BarrierError> {
-        let set = PolicySet::compile(documents.clone()).map_err(|_| corrupt(Kind::Binding))?;
+        let set = PolicySet::compile(documents.clone()).map_err(|_| corrupt(BINDING))?;
         Ok(Self { documents: Arc::new(documents), set: Arc::new(set) })
     }
 }
@@ -266,7 +271,7 @@ impl Journal {
         if bytes.is_empty() {
             return Ok(None);
         }
-        Self::parse(&bytes).map(Some).ok_or_else(|| corrupt(Kind::Role))
+        Self::parse(&bytes).map(Some).ok_or_else(|| corrupt(ROLE))
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
@@ -295,13 +300,13 @@ fn parse(kind: ObjectKind, content: &[u8]) -> Result<Documents, BarrierError> {
 }
 
 fn piece_address(part: u64) -> Address {
-    Address { kind: Kind::Role, folder: JOURNAL.into(), name: JOURNAL.into(), part }
+    Address { kind: ROLE, folder: JOURNAL.into(), name: JOURNAL.into(), part }
 }
 
 fn record_kind(kind: ObjectKind) -> Kind {
     match kind {
-        ObjectKind::Role => Kind::Role,
-        ObjectKind::Binding => Kind::Binding,
+        ObjectKind::Role => ROLE,
+        ObjectKind::Binding => BINDING,
     }
 }
 

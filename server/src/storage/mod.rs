@@ -57,7 +57,7 @@ pub struct Batch {
 }
 
 /// Why a store could not do what it was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// A condition did not hold; nothing was changed.
     #[error("a record changed in the meantime")]

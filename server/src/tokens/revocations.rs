@@ -32,6 +32,9 @@ use crate::{
     storage::Condition,
 };
 
+/// A revocation of sessions.
+const REVOCATION: Kind = Kind::new(49, "Revocation");
+
 /// Most revocations of sessions kept at a time: about 40 MB. Nobody logs out that often within a day; without a limit a
 /// loop of login and logout could fill memory and disk.
 pub const MAX_REVOCATIONS: usize = 500_000;
@@ -171,7 +174,7 @@ impl Which {
             Which::Method(method) => (METHOD, method.clone()),
             Which::Pod(uid) => (POD, uid.clone()),
         };
-        Address { kind: Kind::Revocation, folder: folder.into(), name, part: 0 }
+        Address { kind: REVOCATION, folder: folder.into(), name, part: 0 }
     }
 
     fn from_record(folder: &str, name: &str) -> Option<Self> {
@@ -368,7 +371,7 @@ impl Revocations {
 
     /// The next records of a folder; `None` at its end.
     async fn page(&self, folder: &str, after: Option<&Cursor>) -> Result<Option<Page>, BarrierError> {
-        let records = self.view.scan(Kind::Revocation, folder, after, PAGE).await?;
+        let records = self.view.scan(REVOCATION, folder, after, PAGE).await?;
         let Some(last) = records.last().map(|record| record.cursor.clone()) else {
             return Ok(None);
         };
@@ -454,7 +457,7 @@ where
 }
 
 fn corrupt() -> BarrierError {
-    BarrierError::Corrupt { kind: Kind::Revocation, namespace: String::from("sys/tokens") }
+    BarrierError::Corrupt { kind: REVOCATION, namespace: String::from("sys/tokens") }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::{io, path::PathBuf};
 
-use clap::Parser;
+use clap::{Parser, builder::PossibleValuesParser};
 use strongroom_tests::{
     bench::{audit, echo, mounts, pods, rooms},
     figures,
@@ -11,6 +11,9 @@ use strongroom_tests::{
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What there is, in this order.
+const PARTS: [&str; 8] = ["read", "write", "login", "audit", "policy", "list", "mount", "scale"];
 
 #[derive(Parser)]
 struct Args {
@@ -20,8 +23,8 @@ struct Args {
     /// Under a minute: smaller sizes, shorter runs.
     #[arg(long)]
     quick: bool,
-    /// Only these: read, write, login, audit, policy, list, mount, scale.
-    #[arg(long, value_delimiter = ',')]
+    /// Only these.
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(PARTS))]
     only: Vec<String>,
     /// Where data and logs go; a disk worth measuring.
     #[arg(long, default_value = "target")]
@@ -41,10 +44,7 @@ async fn main() -> io::Result<()> {
     let work = tempfile::Builder::new().prefix("bench-").tempdir_in(&args.directory)?;
     let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
     let mut all = Vec::new();
-    for name in ["read", "write", "login", "audit", "policy", "list", "mount", "scale"]
-        .into_iter()
-        .filter(|name| wanted(name))
-    {
+    for name in PARTS.into_iter().filter(|name| wanted(name)) {
         eprintln!("measuring: {name}");
         all.extend(match name {
             "read" => rooms::read(work.path(), size).await?,

@@ -8,11 +8,15 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use clap::Parser;
+use clap::{Parser, builder::PossibleValuesParser};
 use strongroom_tests::{
     faults::{LONG, MERGE, audit, coverage, driver, forgeries, hostile, kill, policy, power, records},
     figures,
 };
+
+/// What there is, in this order.
+const PARTS: [&str; 9] =
+    ["coverage", "forgeries", "audit", "policy", "swap", "hostile", "power", "driver", "kill"];
 
 #[derive(Parser)]
 struct Args {
@@ -22,8 +26,8 @@ struct Args {
     /// The sizes for a release.
     #[arg(long)]
     long: bool,
-    /// Only these: kill, swap, policy, coverage, forgeries, audit, hostile, power, driver.
-    #[arg(long, value_delimiter = ',')]
+    /// Only these.
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(PARTS))]
     only: Vec<String>,
     /// Repeats the run of that seed.
     #[arg(long)]
@@ -42,10 +46,7 @@ async fn main() -> io::Result<ExitCode> {
     let work = tempfile::Builder::new().prefix("faults-").tempdir_in(&args.directory)?;
     let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
     let mut all = Vec::new();
-    for name in ["coverage", "forgeries", "audit", "policy", "swap", "hostile", "power", "driver", "kill"]
-        .into_iter()
-        .filter(|name| wanted(name))
-    {
+    for name in PARTS.into_iter().filter(|name| wanted(name)) {
         eprintln!("trying: {name}");
         all.extend(match name {
             "coverage" => coverage::run(work.path()).await?,

@@ -9,7 +9,10 @@ use std::{
 
 use prost::Message;
 use strongroom_proto::v1::{self, auth_client::AuthClient, policy_client::PolicyClient};
-use strongroom_server::api::access::{Access, Credential, TABLE};
+use strongroom_server::{
+    api::access::{Access, Credential, TABLE},
+    engines::KINDS,
+};
 use tonic::{
     Code, Status,
     metadata::{Ascii, MetadataValue},
@@ -402,12 +405,25 @@ fn sample(name: &str) -> io::Result<Vec<u8>> {
         "Sys.Unseal" => v1::UnsealRequest { share: Some(sensitive(7)) }.encode_to_vec(),
         "Sys.Rekey" => v1::RekeyRequest { seal: file(), current_shares: vec![sensitive(8)] }.encode_to_vec(),
         "Sys.ConfirmRekey" => v1::ConfirmRekeyRequest { new_shares: vec![sensitive(10)] }.encode_to_vec(),
+        "Sys.Mount" => v1::MountRequest { name: "coverage".into(), kind: "kv".into(), ..Default::default() }
+            .encode_to_vec(),
+        "Sys.Unmount" => {
+            v1::UnmountRequest { name: "coverage".into(), destroy_data: "coverage".into() }.encode_to_vec()
+        }
+        "Sys.Tune" => {
+            v1::TuneRequest { name: "secret".into(), description: Some("covered".into()), settings: None }
+                .encode_to_vec()
+        }
         "Audit.Tail" => v1::TailRequest { last: 1, follow: false }.encode_to_vec(),
         "Audit.Query" => v1::QueryRequest { limit: 1, ..Default::default() }.encode_to_vec(),
         "Audit.Hash" => v1::HashRequest { value: Some(sensitive(9)) }.encode_to_vec(),
         // Messages without fields.
         "Auth.Renew" | "Auth.Whoami" | "Auth.Logout" | "Auth.ListUsers" | "Policy.Export" | "Sys.Status"
-        | "Sys.Seal" | "Sys.Rotate" | "Sys.Scrub" => Vec::new(),
+        | "Sys.Seal" | "Sys.Rotate" | "Sys.Scrub" | "Sys.ListMounts" => Vec::new(),
+        // Whatever an engine is asked, it begins with where.
+        other if KINDS.iter().flat_map(|kind| kind.service.rpcs).any(|rpc| rpc.name == other) => {
+            v1::GetRequest { path: path(), version: None }.encode_to_vec()
+        }
         unknown => {
             return Err(io::Error::other(format!("{unknown} has no sample in the coverage test: add one")));
         }

@@ -3,10 +3,12 @@
 use std::{io, sync::Arc};
 
 use strongroom_server::{
-    barrier::{Address, Barrier, BarrierError, Changes, Keyring, Kind, View},
+    barrier::{Address, Barrier, BarrierError, Changes, Keyring, View},
     clock::SystemClock,
     crypto::{Key, SystemEntropy},
+    engines::kv,
     model::{SecretBytes, StoreId, Timestamp},
+    policy::store::ROLE,
     storage::{Batch, Store, memory::MemoryStore},
 };
 
@@ -86,8 +88,8 @@ async fn commit(store: &dyn Store, key: Vec<u8>, value: Vec<u8>) -> io::Result<(
 
 /// Writes a record through the barrier and finds it in the store by what is new there.
 async fn place(store: &dyn Store, views: &[View], number: u64, dice: &mut Dice) -> io::Result<Placed> {
-    let kinds = [Kind::KvSecret, Kind::KvVersion, Kind::Role];
-    let kind = kinds.get(dice.index(kinds.len())).copied().unwrap_or(Kind::KvSecret);
+    let kinds = [kv::SECRET, kv::VERSION, ROLE];
+    let kind = kinds.get(dice.index(kinds.len())).copied().unwrap_or(kv::SECRET);
     let view = dice.index(views.len());
     let folder = format!("f{}", dice.below(5)).into();
     let name = format!("n{}", number / 4).into();
@@ -100,15 +102,14 @@ async fn place(store: &dyn Store, views: &[View], number: u64, dice: &mut Dice) 
     let fresh = scan(store).await?.into_iter().find(|(key, _)| !before.iter().any(|(known, _)| known == key));
     // The first write also brings the digest's record; every later one only its own.
     match fresh {
-        Some((key, sealed)) if key.first() == Some(&(kind as u8)) => {
-            Ok(Placed { view, address, key, sealed })
-        }
+        Some((key, sealed)) if key.first() == Some(&kind.byte()) => Ok(Placed { view, address, key, sealed }),
         _ => Err(io::Error::other("a written record was not found in the store")),
     }
 }
 
 async fn scan(store: &dyn Store) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let page = store.scan(&[], None, 10_000).await.map_err(io::Error::other)?;
-    let page = page.into_iter().filter(|(key, _)| key.first() != Some(&(Kind::Digest as u8)));
+    // The barrier's own have keys of one byte.
+    let page = page.into_iter().filter(|(key, _)| key.len() > 1);
     Ok(page.map(|(key, record)| (key, record.value)).collect())
 }

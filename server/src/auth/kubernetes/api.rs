@@ -101,7 +101,7 @@ pub(super) enum ApiError {
 
 /// Why there is no way to a cluster at all. For the operator, at the start.
 #[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
+pub(super) enum ConnectError {
     /// A file.
     #[error("cannot read {file}: {cause}")]
     File {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    Gone, NAME, Outage,
+    ACCOUNT_GONE, NAME, Outage, POD_GONE, PodToken,
     api::{Api, What},
     flights::{self, Flights},
     identity::{Identity, Named, Uid},
@@ -16,7 +16,7 @@ use super::{
     watch::Watcher,
 };
 use crate::{
-    auth::{AuthMethod, Credential, Login, LoginContext, LoginError},
+    auth::{AuthMethod, Credential, Gone, Login, LoginContext, LoginError},
     clock::Clock,
     config::{self, Mode},
     crypto::{Digest, sha256},
@@ -36,7 +36,7 @@ pub(super) const GONE: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(1);
 
 /// A configured cluster.
-pub struct Cluster {
+pub(super) struct Cluster {
     name: Box<str>,
     judge: Judge,
     ttl: Duration,
@@ -65,14 +65,12 @@ enum Found {
 
 #[async_trait]
 impl AuthMethod for Cluster {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         NAME
     }
 
     async fn login(&self, credential: Credential, context: &LoginContext) -> Result<Login, LoginError> {
-        let Credential::Kubernetes { token, .. } = credential else {
-            return Err(Invalid::new("credential", "is not a service-account token").into());
-        };
+        let PodToken { token, .. } = credential.own()?;
         let identity = self.judge(&token, context).await.map_err(|judged| self.error(judged))?;
         self.confirm(&identity, context.now).await.map_err(|judged| self.error(judged))?;
         // Without a watch nothing would end a session but its expiry, so it is a short one.
@@ -204,9 +202,9 @@ impl Cluster {
     /// Whether what a session hangs on is still there.
     pub(super) fn check(&self, account: &str, pod: Option<&Pod>) -> Result<(), Gone> {
         let gone = if pod.is_some_and(|pod| self.pods.of(Uid::of(&pod.uid)) == Known::Gone) {
-            Gone::Pod
+            POD_GONE
         } else if self.accounts.of(Uid::of(account)) == Known::Gone {
-            Gone::Account
+            ACCOUNT_GONE
         } else {
             return Ok(());
         };
@@ -254,7 +252,9 @@ impl Cluster {
         match judged {
             Judged::Invalid(invalid) => invalid.into(),
             Judged::No(Refusal::Token) => LoginError::Rejected,
-            Judged::No(refusal) => LoginError::Refused(refusal),
+            Judged::No(refusal) => {
+                LoginError::Refused { word: refusal.as_str(), sentence: refusal.to_string() }
+            }
             Judged::Later(Outage { problem, retry_after }) => {
                 LoginError::Cluster { cluster: self.name.clone(), problem, retry_after }
             }

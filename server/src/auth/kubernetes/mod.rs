@@ -1,8 +1,8 @@
 //! The auth method kubernetes: pods prove who they are with their projected service-account token. Each configured cluster
-//! is an [`AuthMethod`](super::AuthMethod) of its own. Knows nothing of session tokens; keeps nothing in the store.
+//! is an [`AuthMethod`] of its own, and all of them together are the one that the server knows. Knows nothing of session tokens; keeps nothing in the store.
 //!
 //! A token is judged by the cluster's API server (`review.rs`) or by the cluster's keys (`local.rs`). A session hangs on
-//! the pod and the account it was made for: [`Clusters::check`] says at each request whether both are still there, as the
+//! the pod and the account it was made for: `Clusters::check` says at each request whether both are still there, as the
 //! watch (`watch.rs`, `presence.rs`) has it. A pod that is being terminated is still there until it is really deleted.
 
 mod api;
@@ -21,32 +21,46 @@ mod watch;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-pub use api::ConnectError;
-pub use cluster::Cluster;
-pub use refusal::Refusal;
-
-use super::{Credential, Kind};
-use crate::{
-    clock::Clock,
-    config,
-    model::{Invalid, Principal},
-    telemetry::Metrics,
+use super::{
+    AuthMethod, Build, ConnectError, Credential, Gone, Kind, Login, LoginContext, LoginError, Shown,
+    Surroundings,
 };
+use crate::model::{Invalid, Principal, SecretBytes};
 use api::KubeApi;
+use cluster::Cluster;
 
 /// The line of `KINDS`.
-pub const KIND: Kind =
-    Kind { name: NAME, description: "Pods with their service-account token, judged by their cluster" };
+pub const KIND: Kind = Kind {
+    name: NAME,
+    description: "Pods with their service-account token, judged by their cluster",
+    read: |shown| match shown {
+        Shown::Kubernetes(given) => {
+            let token = given.token.unwrap_or_default().into();
+            Ok(Credential::new(NAME, PodToken { cluster: given.cluster, token }))
+        }
+        other => Err(other),
+    },
+    build: Build::FromConfig(|surroundings| Ok(Arc::new(Clusters::connect(surroundings)?))),
+};
+
+/// What a pod shows.
+struct PodToken {
+    /// Empty for the default one.
+    cluster: String,
+    token: SecretBytes,
+}
+
 /// The cluster that is meant if none is named.
-pub const DEFAULT_CLUSTER: &str = "main";
+const DEFAULT_CLUSTER: &str = "main";
 
 const NAME: &str = "kubernetes";
 
 /// All configured clusters.
 #[derive(Default)]
-pub struct Clusters(BTreeMap<Box<str>, Arc<Cluster>>);
+struct Clusters(BTreeMap<Box<str>, Arc<Cluster>>);
 
 /// What keeps a token from being judged, for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,41 +69,50 @@ pub(super) struct Outage {
     retry_after: Duration,
 }
 
-/// What a session hung on is not there any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Gone {
-    /// The pod was deleted.
-    #[error("the pod of this session is gone")]
-    Pod,
-    /// The account was deleted, or made anew under the same name.
-    #[error("the service account of this session was deleted, or made anew since; log in again")]
-    Account,
-    /// The cluster is not in the configuration any more.
-    #[error("the cluster of this session is not configured any more")]
-    Cluster,
-}
+/// The pod was deleted.
+const POD_GONE: Gone = Gone("the pod of this session is gone");
+/// The account was deleted, or made anew under the same name.
+const ACCOUNT_GONE: Gone =
+    Gone("the service account of this session was deleted, or made anew since; log in again");
+/// The cluster is not in the configuration any more.
+const CLUSTER_GONE: Gone = Gone("the cluster of this session is not configured any more");
 
-impl Clusters {
-    /// Those of the configuration. Nothing is asked of them yet.
-    ///
-    /// # Errors
-    /// The first whose CA, token or address is not there, with its name.
-    pub fn connect(
-        configured: &BTreeMap<Box<str>, config::Cluster>,
-        clock: &Arc<dyn Clock>,
-        metrics: &Metrics,
-    ) -> Result<Self, (Box<str>, ConnectError)> {
-        let mut clusters = BTreeMap::new();
-        for (name, settings) in configured {
-            let api = Arc::new(KubeApi::connect(settings).map_err(|error| (name.clone(), error))?);
-            let cluster = Cluster::new(name, settings, api, Arc::clone(clock), metrics.cluster(name));
-            clusters.insert(name.clone(), Arc::new(cluster));
-        }
-        Ok(Self(clusters))
+#[async_trait]
+impl AuthMethod for Clusters {
+    fn name(&self) -> &'static str {
+        NAME
     }
 
-    /// Watches all of them, until `stop`.
-    pub fn start(&self, stop: &CancellationToken) {
+    async fn login(&self, credential: Credential, context: &LoginContext) -> Result<Login, LoginError> {
+        let cluster = credential.seen::<PodToken>().map_or("", |shown| &shown.cluster);
+        self.find(cluster)?.login(credential, context).await
+    }
+
+    /// `sys/auth/kubernetes/NAME`. Nothing for a name that is not configured: it could be anything.
+    fn place(&self, credential: &Credential) -> Option<String> {
+        let shown = credential.seen::<PodToken>()?;
+        self.find(&shown.cluster).ok().map(|cluster| format!("sys/auth/{NAME}/{}", cluster.name()))
+    }
+
+    /// While nothing is known yet, or may not be known, it is taken to be there: such sessions end by their expiry.
+    fn check(&self, principal: &Principal) -> Result<(), Gone> {
+        let Principal::ServiceAccount { cluster, uid, pod, .. } = principal else { return Ok(()) };
+        let cluster = self.0.get(cluster).ok_or(CLUSTER_GONE)?;
+        cluster.check(uid, pod.as_ref())
+    }
+
+    /// Only if its pod's end would be noticed.
+    fn may_renew(&self, principal: &Principal) -> bool {
+        match principal {
+            Principal::ServiceAccount { cluster, .. } => {
+                self.0.get(cluster).is_some_and(|cluster| cluster.is_watched_now())
+            }
+            Principal::Root | Principal::User { .. } => true,
+        }
+    }
+
+    /// Watches all of them.
+    fn start(&self, stop: &CancellationToken) {
         for cluster in self.0.values() {
             cluster.introduce();
             let (cluster, stop) = (Arc::clone(cluster), stop.clone());
@@ -98,12 +121,30 @@ impl Clusters {
             });
         }
     }
+}
+
+impl Clusters {
+    /// Those of the configuration.
+    fn connect(surroundings: &Surroundings<'_>) -> Result<Self, ConnectError> {
+        let mut clusters = BTreeMap::new();
+        for (name, settings) in &surroundings.config.kubernetes {
+            let broken = |cause: api::ConnectError| ConnectError {
+                part: format!("{NAME}.{name}"),
+                cause: cause.into(),
+            };
+            let api = Arc::new(KubeApi::connect(settings).map_err(broken)?);
+            let (clock, metrics) = (Arc::clone(surroundings.clock), surroundings.metrics.cluster(name));
+            let cluster = Cluster::new(name, settings, api, clock, metrics);
+            clusters.insert(name.clone(), Arc::new(cluster));
+        }
+        Ok(Self(clusters))
+    }
 
     /// The cluster of that name; if none is named, [`DEFAULT_CLUSTER`].
     ///
     /// # Errors
     /// There is none. Which ones there are is for the operator, not for strangers.
-    pub fn find(&self, name: &str) -> Result<&Cluster, Invalid> {
+    fn find(&self, name: &str) -> Result<&Cluster, Invalid> {
         let name = if name.is_empty() { DEFAULT_CLUSTER } else { name };
         let problem = match self.0.is_empty() {
             true => "names a cluster, but none is configured",
@@ -113,33 +154,5 @@ impl Clusters {
             .get(name)
             .map(|cluster| &**cluster)
             .ok_or_else(|| Invalid::new("credential.kubernetes.cluster", problem))
-    }
-
-    /// Where a login belongs in the audit log: `sys/auth/kubernetes/NAME`. Nothing for a name that is not configured: it
-    /// could be anything.
-    pub fn place(&self, credential: &Result<Credential, Invalid>) -> Option<String> {
-        let Ok(Credential::Kubernetes { cluster, .. }) = credential else { return None };
-        self.find(cluster).ok().map(|cluster| format!("sys/auth/{NAME}/{}", cluster.name()))
-    }
-
-    /// Whether what a session hangs on is still there. Only of service accounts there is something to say. While nothing
-    /// is known yet, or may not be known, it is taken for there: such sessions end by their expiry.
-    ///
-    /// # Errors
-    /// What is gone.
-    pub fn check(&self, principal: &Principal) -> Result<(), Gone> {
-        let Principal::ServiceAccount { cluster, uid, pod, .. } = principal else { return Ok(()) };
-        let cluster = self.0.get(cluster).ok_or(Gone::Cluster)?;
-        cluster.check(uid, pod.as_ref())
-    }
-
-    /// Whether a session may live longer than it was promised: only if its pod's end would be noticed.
-    pub fn may_renew(&self, principal: &Principal) -> bool {
-        match principal {
-            Principal::ServiceAccount { cluster, .. } => {
-                self.0.get(cluster).is_some_and(|cluster| cluster.is_watched_now())
-            }
-            Principal::Root | Principal::User { .. } => true,
-        }
     }
 }

@@ -14,7 +14,7 @@ pub(super) const LEEWAY_SECONDS: i64 = 30;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub(super) enum Refusal {
     /// Nothing that can be told.
     #[error("the token was not accepted")]
     Token,
@@ -56,7 +56,7 @@ pub(super) struct Expected {
 
 impl Refusal {
     /// For the audit log and for metrics.
-    pub const fn as_str(&self) -> &'static str {
+    pub(super) const fn as_str(&self) -> &'static str {
         match self {
             Self::Token => "token",
             Self::Issuer => "issuer",

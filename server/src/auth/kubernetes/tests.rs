@@ -21,14 +21,12 @@ use super::{
     *,
 };
 use crate::{
-    auth::{
-        AuthMethod, Login, LoginContext, LoginError,
-        conformance::{self, Fixture},
-    },
-    clock::ManualClock,
-    config::{ApiServer, Mode},
+    auth::conformance::{self, Fixture},
+    clock::{Clock, ManualClock},
+    config::{self, ApiServer, Mode},
     crypto::Signer,
     model::{SecretBytes, Timestamp},
+    telemetry::Metrics,
 };
 
 /// A cluster.
@@ -183,7 +181,8 @@ impl Scene {
 }
 
 fn credential(token: &str) -> Credential {
-    Credential::Kubernetes { cluster: String::new(), token: SecretBytes::from(token.as_bytes()) }
+    let token = SecretBytes::from(token.as_bytes());
+    Credential::new(NAME, PodToken { cluster: String::new(), token })
 }
 
 #[tokio::test]
@@ -248,13 +247,13 @@ async fn a_pod_that_the_watch_does_not_know_yet_is_asked_for() {
     let scene = scene(Mode::Local).watched();
     scene.cluster.pods.deleted(Uid::of("p-1"), scene.clock.now());
     let token = scene.token("one");
-    assert!(matches!(scene.login(&token).await, Err(LoginError::Refused(Refusal::PodGone))));
-    assert!(matches!(scene.login(&token).await, Err(LoginError::Refused(Refusal::PodGone))));
+    assert!(matches!(scene.login(&token).await, Err(LoginError::Refused { word: "pod_gone", .. })));
+    assert!(matches!(scene.login(&token).await, Err(LoginError::Refused { word: "pod_gone", .. })));
     assert_eq!(scene.api.questions.load(Ordering::SeqCst), 1, "a no is remembered");
     scene.clock.advance(GONE);
     scene.api.set(What::Pods, "web-0", "p-2");
     assert!(
-        matches!(scene.login(&token).await, Err(LoginError::Refused(Refusal::PodGone))),
+        matches!(scene.login(&token).await, Err(LoginError::Refused { word: "pod_gone", .. })),
         "another of its name"
     );
     scene.clock.advance(GONE);
@@ -275,14 +274,14 @@ async fn sessions_hang_on_pod_account_and_cluster() {
     assert_eq!(clusters.check(&principal), Ok(()));
     assert!(clusters.may_renew(&principal));
     accounts.deleted(Uid::of("a-1"), NOW);
-    assert_eq!(clusters.check(&principal), Err(Gone::Account));
+    assert_eq!(clusters.check(&principal), Err(ACCOUNT_GONE));
     pods.deleted(Uid::of("p-1"), NOW);
-    assert_eq!(clusters.check(&principal), Err(Gone::Pod));
+    assert_eq!(clusters.check(&principal), Err(POD_GONE));
     pods.forget();
     accounts.forget();
     assert_eq!(clusters.check(&principal), Ok(()), "nothing is known, so nothing is gone");
     assert!(!clusters.may_renew(&principal));
-    assert_eq!(Clusters::default().check(&principal), Err(Gone::Cluster));
+    assert_eq!(Clusters::default().check(&principal), Err(CLUSTER_GONE));
     assert_eq!(Clusters::default().check(&Principal::Root), Ok(()));
 }
 

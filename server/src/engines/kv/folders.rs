@@ -15,7 +15,10 @@
 //! that it is the last. Both look again afterwards; should the server crash before that, an empty folder stays in sight
 //! until a name has come and gone there.)
 
-use super::{Record, Shelf};
+use super::{
+    Shelf,
+    record::{FOLDER, SECRET},
+};
 use crate::{
     barrier::{Address, BarrierError, Changes},
     model::SecretBytes,
@@ -78,12 +81,12 @@ impl Shelf {
     pub(super) async fn is_inhabited(&self, folder: &str) -> Result<bool, BarrierError> {
         let mut closing: Vec<String> = vec![folder.to_owned()];
         while let Some(here) = closing.pop() {
-            if !self.view.scan(Record::KvSecret, &here, None, 1).await?.is_empty() {
+            if !self.view.scan(SECRET, &here, None, 1).await?.is_empty() {
                 return Ok(true);
             }
             let mut after = None;
             loop {
-                let page = self.view.scan(Record::KvFolder, &here, after.as_ref(), SCAN).await?;
+                let page = self.view.scan(FOLDER, &here, after.as_ref(), SCAN).await?;
                 if page.iter().any(|found| !is_closing(&found.entry.content)) {
                     return Ok(true);
                 }
@@ -128,11 +131,11 @@ impl Shelf {
 
     /// How many names and folders there are in `folder`; "two" means two or more.
     async fn count_to_two(&self, folder: &str) -> Result<usize, BarrierError> {
-        let secrets = self.view.scan(Record::KvSecret, folder, None, 2).await?.len();
+        let secrets = self.view.scan(SECRET, folder, None, 2).await?.len();
         if secrets > 1 {
             return Ok(secrets);
         }
-        Ok(secrets + self.view.scan(Record::KvFolder, folder, None, 2 - secrets).await?.len())
+        Ok(secrets + self.view.scan(FOLDER, folder, None, 2 - secrets).await?.len())
     }
 }
 
@@ -141,9 +144,9 @@ pub(super) fn is_closing(content: &SecretBytes) -> bool {
     content.expose() == CLOSING
 }
 
-fn address(folder: &str) -> Address {
+pub(super) fn address(folder: &str) -> Address {
     let (parent, name) = folder.rsplit_once('/').unwrap_or(("", folder));
-    Address { kind: Record::KvFolder, folder: parent.into(), name: name.into(), part: 0 }
+    Address { kind: FOLDER, folder: parent.into(), name: name.into(), part: 0 }
 }
 
 fn parent(folder: &str) -> &str {

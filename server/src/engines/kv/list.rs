@@ -12,10 +12,14 @@ use futures_util::stream;
 use strongroom_proto::limits::PAGE_SIZE;
 use tokio::sync::Semaphore;
 
-use super::{Output, Record, Shelf, Sight, Stream, folders::is_closing, within_mount};
+use super::{
+    Error, Output, Record, Shelf, Sight, Stream,
+    folders::is_closing,
+    record::{FOLDER, SECRET},
+    within_mount,
+};
 use crate::{
     barrier::{BarrierError, Changes},
-    engines::EngineError,
     model::{Invalid, Path},
     storage::Revision,
 };
@@ -59,7 +63,7 @@ impl Move {
     pub(super) fn all_of(changes: &Changes) -> Vec<Self> {
         let puts = changes.puts.iter().filter_map(|(address, content)| {
             let label = label(address.kind, &address.name)?;
-            let closing = address.kind == Record::KvFolder && is_closing(content);
+            let closing = address.kind == FOLDER && is_closing(content);
             let state = if closing { State::Closing } else { State::There };
             Some(Self { folder: address.folder.clone(), label, state })
         });
@@ -74,8 +78,8 @@ impl Move {
 /// How a name is shown.
 fn label(kind: Record, name: &str) -> Option<Box<str>> {
     match kind {
-        Record::KvSecret => Some(name.into()),
-        Record::KvFolder => Some(format!("{name}/").into()),
+        SECRET => Some(name.into()),
+        FOLDER => Some(format!("{name}/").into()),
         _ => None,
     }
 }
@@ -224,7 +228,7 @@ impl Shelf {
         page_size: u32,
         page_token: Option<&str>,
         sight: &dyn Sight,
-    ) -> Result<Output, EngineError> {
+    ) -> Result<Output, Error> {
         if !(1..=PAGE_SIZE).contains(&page_size) {
             return Err(
                 Invalid::new("page_size", format!("is {page_size}; expected 1 to {PAGE_SIZE}")).into()
@@ -270,7 +274,7 @@ impl Shelf {
         label: &str,
         state: State,
         sight: &dyn Sight,
-    ) -> Result<Option<Path>, EngineError> {
+    ) -> Result<Option<Path>, Error> {
         let name = label.strip_suffix('/');
         let path =
             folder.join(name.unwrap_or(label)).map_err(|error| Invalid::new("path", error.to_string()))?;
@@ -283,7 +287,7 @@ impl Shelf {
         Ok(there.then_some(path))
     }
 
-    async fn block(&self, folder: &str, after: Option<&str>) -> Result<Vec<(Box<str>, State)>, EngineError> {
+    async fn block(&self, folder: &str, after: Option<&str>) -> Result<Vec<(Box<str>, State)>, Error> {
         for _ in 0..ATTEMPTS {
             if let Some(block) = self.index.block(folder, after) {
                 return Ok(block);
@@ -302,13 +306,13 @@ impl Shelf {
 
     async fn collect(&self, folder: &str) -> Result<Names, BarrierError> {
         let mut names = Names::new();
-        for kind in [Record::KvSecret, Record::KvFolder] {
+        for kind in [SECRET, FOLDER] {
             let mut after = None;
             loop {
                 let page = self.view.scan(kind, folder, after.as_ref(), SCAN).await?;
                 let last = page.len() < SCAN;
                 for found in page {
-                    let closing = kind == Record::KvFolder && is_closing(&found.entry.content);
+                    let closing = kind == FOLDER && is_closing(&found.entry.content);
                     let state = if closing { State::Closing } else { State::There };
                     if let Some(label) = label(kind, &found.name) {
                         names.insert(label, Mark { at: found.entry.revision, state });
@@ -344,7 +348,7 @@ impl Level {
         Self { path, block: VecDeque::new(), after: None, last: false }
     }
 
-    async fn next(&mut self, shelf: &Shelf) -> Result<Option<(Box<str>, State)>, EngineError> {
+    async fn next(&mut self, shelf: &Shelf) -> Result<Option<(Box<str>, State)>, Error> {
         if self.block.is_empty() && !self.last {
             self.block = shelf.block(within_mount(&self.path), self.after.as_deref()).await?.into();
             self.last = self.block.len() < BLOCK;
@@ -356,7 +360,7 @@ impl Level {
 
 impl Walk {
     /// The next paths; empty at the end.
-    async fn page(&mut self) -> Result<Vec<Path>, EngineError> {
+    async fn page(&mut self) -> Result<Vec<Path>, Error> {
         let mut page = Vec::new();
         while let Some(level) = self.levels.last_mut() {
             let Some((label, state)) = level.next(&self.shelf).await? else {

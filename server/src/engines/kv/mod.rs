@@ -4,21 +4,31 @@
 //! Writes take no lock: each reads, builds its changes on condition that what it read is still so, and tries again if it
 //! is not.
 
+mod erase;
+mod error;
 mod folders;
 mod list;
 mod read;
 mod record;
+mod service;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod watch;
 mod write;
 
+pub use error::Error;
+pub use record::{SECRET, VERSION};
+
 use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use strongroom_proto::limits::OPERATION_ID_BYTES;
+use tokio_util::task::TaskTracker;
 
-use super::{Engine, EngineError};
+use self::settings::Beginning;
+use super::{Engine, EngineError, Parts, Settings, own};
 use crate::{
     barrier::{Address, BarrierError, Changes, Kind as Record, View},
     model::{Invalid, KeyName, Path, RequestId, SecretBytes, Timestamp, Verb},
@@ -27,8 +37,13 @@ use crate::{
 };
 
 /// kv, for the mount table.
-pub const KIND: super::Kind =
-    super::Kind { name: "kv", description: "Versioned secrets: maps of keys to bytes under paths.", build };
+pub const KIND: super::Kind = super::Kind {
+    name: "kv",
+    description: "Versioned secrets: maps of keys to bytes under paths.",
+    service: service::SERVICE,
+    check: |settings| Beginning::of(settings).map(drop),
+    build,
+};
 
 /// What kv is asked to do with the permit's path.
 pub enum Operation {
@@ -100,8 +115,56 @@ pub enum Operation {
     },
 }
 
+impl super::Operation for Operation {
+    fn verbs(&self) -> &'static [Verb] {
+        match self {
+            Self::Put { .. } => &[Verb::Update, Verb::Create],
+            Self::Patch { .. } | Self::Undelete { .. } => &[Verb::Update],
+            Self::Get { .. } | Self::GetMetadata | Self::Watch => &[Verb::Read],
+            Self::List { .. } | Self::ListRecursive => &[Verb::List],
+            Self::Delete { .. } => &[Verb::Delete],
+            Self::Destroy { .. } => &[Verb::Destroy],
+            Self::UpdateMetadata { .. } => &[Verb::Manage],
+        }
+    }
+
+    fn is_write(&self) -> bool {
+        match self {
+            Self::Get { .. } | Self::GetMetadata | Self::List { .. } | Self::ListRecursive | Self::Watch => {
+                false
+            }
+            Self::Put { .. }
+            | Self::Patch { .. }
+            | Self::Delete { .. }
+            | Self::Undelete { .. }
+            | Self::Destroy { .. }
+            | Self::UpdateMetadata { .. } => true,
+        }
+    }
+
+    fn version(&self) -> Option<u64> {
+        match self {
+            Self::Get { version } => *version,
+            _ => None,
+        }
+    }
+
+    fn values(&self) -> Vec<(String, &[u8])> {
+        let field = |key: &KeyName| format!("data.{}", key.as_str());
+        match self {
+            Self::Put { data, .. } => data.iter().map(|(key, value)| (field(key), value.expose())).collect(),
+            Self::Patch { changes, .. } => {
+                let set =
+                    changes.iter().filter_map(|(key, value)| Some((field(key), value.as_ref()?.expose())));
+                set.collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// Results that arrive over time.
-pub type Stream<T> = Pin<Box<dyn futures_util::Stream<Item = Result<T, EngineError>> + Send>>;
+type Stream<T> = Pin<Box<dyn futures_util::Stream<Item = Result<T, Error>> + Send>>;
 
 /// What kv answers.
 pub enum Output {
@@ -128,10 +191,6 @@ pub enum Output {
         /// For the next page, if there is one.
         next: Option<String>,
     },
-    /// Pages of whole paths.
-    Paths(Stream<Vec<Path>>),
-    /// Hints of changes.
-    Changes(Stream<Change>),
     /// After a change, or as asked for.
     Metadata(SecretMetadata),
     /// It is gone.
@@ -271,34 +330,57 @@ struct Shelf {
     view: View,
     index: list::Index,
     hub: watch::Hub,
+    /// Writes that go on when their callers are gone.
+    tasks: TaskTracker,
+    /// How new secrets begin.
+    beginning: ArcSwap<Beginning>,
 }
 
-fn build(view: View) -> Box<dyn Engine> {
-    Box::new(Kv(Arc::new(Shelf::new(view))))
+fn build(parts: Parts) -> Result<Box<dyn Engine>, Invalid> {
+    let beginning = Beginning::of(&parts.settings)?;
+    Ok(Box::new(Kv(Arc::new(Shelf::new(parts.view, parts.tasks, beginning)))))
 }
 
 #[async_trait]
 impl Engine for Kv {
-    async fn run(&self, permit: Permit, operation: super::Operation) -> Result<super::Output, EngineError> {
-        let super::Operation::Kv(operation) = operation;
+    async fn run(
+        &self,
+        permit: Permit,
+        operation: Box<dyn super::Operation>,
+    ) -> Result<super::Output, EngineError> {
         let shelf = Arc::clone(&self.0);
-        let output = match operation {
+        let output = match own(operation)? {
             Operation::Get { version } => shelf.get(permit.path(), version, permit.at()).await?,
             Operation::GetMetadata => shelf.metadata(permit.path()).await?,
             Operation::List { page_size, page_token } => {
                 shelf.list(permit.path(), page_size, page_token.as_deref(), &permit).await?
             }
-            Operation::ListRecursive => Output::Paths(shelf.walk(permit.path().clone(), Box::new(permit))),
-            Operation::Watch => Output::Changes(shelf.hub.watch(permit.paths().to_vec(), Box::new(permit))),
+            Operation::ListRecursive => {
+                return Ok(super::Output::many(shelf.walk(permit.path().clone(), Box::new(permit))));
+            }
+            Operation::Watch => {
+                return Ok(super::Output::many(shelf.hub.watch(permit.paths().to_vec(), Box::new(permit))));
+            }
             write => shelf.write(Request::from(&permit), write).await?,
         };
-        Ok(super::Output::Kv(output))
+        Ok(super::Output::one(output))
+    }
+
+    fn tune(&self, settings: &Settings) {
+        if let Ok(beginning) = Beginning::of(settings) {
+            self.0.beginning.store(Arc::new(beginning));
+        }
+    }
+
+    async fn erase(&self) -> Result<(), BarrierError> {
+        self.0.erase().await
     }
 }
 
 impl Shelf {
-    fn new(view: View) -> Self {
-        Self { view, index: list::Index::default(), hub: watch::Hub::new() }
+    fn new(view: View, tasks: TaskTracker, beginning: Beginning) -> Self {
+        let beginning = ArcSwap::from_pointee(beginning);
+        Self { view, index: list::Index::default(), hub: watch::Hub::new(), tasks, beginning }
     }
 
     /// Commits and lets the lists of names know. The only way to the store: what changes a name is read off the changes
@@ -333,11 +415,11 @@ impl Place {
     }
 
     fn secret(&self) -> Address {
-        self.address(Record::KvSecret, 0)
+        self.address(SECRET, 0)
     }
 
     fn chunk(&self, version: u64, chunk: u16) -> Address {
-        self.address(Record::KvVersion, version << 16 | u64::from(chunk))
+        self.address(VERSION, version << 16 | u64::from(chunk))
     }
 
     fn address(&self, kind: Record, part: u64) -> Address {
@@ -350,7 +432,7 @@ fn within_mount(path: &Path) -> &str {
     path.as_str().split_once('/').map_or("", |(_, inner)| inner)
 }
 
-fn corrupt(kind: Record, path: &Path) -> EngineError {
+fn corrupt(kind: Record, path: &Path) -> Error {
     BarrierError::Corrupt { kind, namespace: path.to_string() }.into()
 }
 

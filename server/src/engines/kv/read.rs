@@ -1,11 +1,10 @@
 //! Reading: one get for a small latest version, one more per chunk otherwise.
 
 use super::{
-    Output, Place, Record, Shelf, corrupt,
-    record::{self, Data, Row, Secret},
+    Error, Output, Place, Shelf, corrupt,
+    record::{self, Data, Row, SECRET, Secret, VERSION},
 };
 use crate::{
-    engines::EngineError,
     model::{Invalid, Path, Timestamp},
     storage::Revision,
 };
@@ -25,13 +24,13 @@ impl Shelf {
         path: &Path,
         version: Option<u64>,
         now: Timestamp,
-    ) -> Result<Output, EngineError> {
+    ) -> Result<Output, Error> {
         let place = Place::of(path)?;
         if version == Some(0) {
             return Err(Invalid::new("version", "is 0; versions start at 1").into());
         }
         for _ in 0..ATTEMPTS {
-            let stored = self.stored(path, &place).await?.ok_or(EngineError::NotFound)?;
+            let stored = self.stored(path, &place).await?.ok_or(Error::NotFound)?;
             let row = readable(&stored.secret, version.unwrap_or(stored.secret.current), now)?;
             if let Some(data) = self.data(path, &place, &stored, row).await? {
                 let metadata = row.metadata();
@@ -41,14 +40,14 @@ impl Shelf {
         Err(crate::barrier::BarrierError::Conflict.into())
     }
 
-    pub(super) async fn metadata(&self, path: &Path) -> Result<Output, EngineError> {
-        let stored = self.stored(path, &Place::of(path)?).await?.ok_or(EngineError::NotFound)?;
+    pub(super) async fn metadata(&self, path: &Path) -> Result<Output, Error> {
+        let stored = self.stored(path, &Place::of(path)?).await?.ok_or(Error::NotFound)?;
         Ok(Output::Metadata(stored.secret.metadata(path)))
     }
 
-    pub(super) async fn stored(&self, path: &Path, place: &Place) -> Result<Option<Stored>, EngineError> {
+    pub(super) async fn stored(&self, path: &Path, place: &Place) -> Result<Option<Stored>, Error> {
         let Some(entry) = self.view.get(&place.secret()).await? else { return Ok(None) };
-        let secret = Secret::decode(&entry.content).map_err(|_| corrupt(Record::KvSecret, path))?;
+        let secret = Secret::decode(&entry.content).map_err(|_| corrupt(SECRET, path))?;
         Ok(Some(Stored { secret, revision: entry.revision }))
     }
 
@@ -59,12 +58,10 @@ impl Shelf {
         place: &Place,
         stored: &Stored,
         row: &Row,
-    ) -> Result<Option<Data>, EngineError> {
+    ) -> Result<Option<Data>, Error> {
         if row.chunks == 0 {
-            let inline = stored.secret.inline.as_ref().ok_or_else(|| corrupt(Record::KvSecret, path))?;
-            return record::decode_data(inline.expose())
-                .map(Some)
-                .map_err(|_| corrupt(Record::KvSecret, path));
+            let inline = stored.secret.inline.as_ref().ok_or_else(|| corrupt(SECRET, path))?;
+            return record::decode_data(inline.expose()).map(Some).map_err(|_| corrupt(SECRET, path));
         }
         let mut chunks = Vec::with_capacity(usize::from(row.chunks));
         for chunk in 0..row.chunks {
@@ -75,33 +72,32 @@ impl Shelf {
             if suspicious && !self.unchanged(place, stored.revision).await? {
                 return Ok(None);
             }
-            chunks.push(entry.ok_or_else(|| corrupt(Record::KvVersion, path))?.content);
+            chunks.push(entry.ok_or_else(|| corrupt(VERSION, path))?.content);
         }
-        let data =
-            record::decode_data(&record::join(&chunks)).map_err(|_| corrupt(Record::KvVersion, path))?;
+        let data = record::decode_data(&record::join(&chunks)).map_err(|_| corrupt(VERSION, path))?;
         Ok(Some(data))
     }
 
-    async fn unchanged(&self, place: &Place, revision: Revision) -> Result<bool, EngineError> {
+    async fn unchanged(&self, place: &Place, revision: Revision) -> Result<bool, Error> {
         Ok(self.view.get(&place.secret()).await?.is_some_and(|entry| entry.revision == revision))
     }
 }
 
 /// The version, if it can be read now.
-pub(super) fn readable(secret: &Secret, version: u64, now: Timestamp) -> Result<&Row, EngineError> {
+pub(super) fn readable(secret: &Secret, version: u64, now: Timestamp) -> Result<&Row, Error> {
     let Some(row) = secret.row(version) else {
         // Versions are never skipped: one that is not there but was once has been pruned.
         let pruned = version <= secret.current;
-        return Err(if pruned { EngineError::Destroyed { version } } else { EngineError::NotFound });
+        return Err(if pruned { Error::Destroyed { version } } else { Error::NotFound });
     };
     if row.destroyed {
-        return Err(EngineError::Destroyed { version });
+        return Err(Error::Destroyed { version });
     }
     if let Some(at) = row.deleted {
-        return Err(EngineError::Deleted { version, at });
+        return Err(Error::Deleted { version, at });
     }
     match row.expires {
-        Some(at) if at <= now => Err(EngineError::Expired { version, at }),
+        Some(at) if at <= now => Err(Error::Expired { version, at }),
         _ => Ok(row),
     }
 }

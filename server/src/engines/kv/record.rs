@@ -4,14 +4,21 @@
 use std::collections::BTreeMap;
 
 use prost::Message;
-use strongroom_proto::limits::{DEFAULT_VERSIONS, MAX_VERSIONS, SECRET_BYTES, SECRET_KEYS};
+use strongroom_proto::limits::{MAX_VERSIONS, SECRET_BYTES, SECRET_KEYS};
 use zeroize::Zeroizing;
 
-use super::{SecretMetadata, VersionMetadata};
+use super::{SecretMetadata, VersionMetadata, settings::Beginning};
 use crate::{
-    barrier::MAX_PLAINTEXT,
+    barrier::{Kind, MAX_PLAINTEXT},
     model::{Invalid, KeyName, Path, SecretBytes, Timestamp},
 };
+
+/// Names, versions and metadata of one secret.
+pub const SECRET: Kind = Kind::new(16, "KvSecret");
+/// The bytes of one version, in chunks.
+pub const VERSION: Kind = Kind::new(17, "KvVersion");
+/// A folder within a folder.
+pub(super) const FOLDER: Kind = Kind::new(18, "KvFolder");
 
 /// Data up to this size stands in the secret's own record. More would make listing, which opens these records, slower.
 pub(super) const INLINE_BYTES: usize = 4 << 10;
@@ -66,13 +73,13 @@ pub(super) struct Secret {
 
 impl Secret {
     /// One that has no version yet.
-    pub(super) fn new(created: Stamp) -> Self {
+    pub(super) fn new(created: Stamp, beginning: &Beginning) -> Self {
         Self {
             rows: Vec::new(),
             current: 0,
             custom: BTreeMap::new(),
-            max_versions: DEFAULT_VERSIONS,
-            cas_required: false,
+            max_versions: beginning.max_versions,
+            cas_required: beginning.cas_required,
             updated: created.clone(),
             created,
             operation: Box::default(),
@@ -451,7 +458,7 @@ mod tests {
             custom in proptest::collection::btree_map("[a-z]{1,9}", "\\PC{0,9}", 0..9),
             inline in proptest::option::of(proptest::collection::vec(any::<u8>(), 1..99)),
         ) {
-            let mut secret = Secret::new(stamp(1, "x"));
+            let mut secret = Secret::new(stamp(1, "x"), &Beginning::default());
             for (index, (at, by, deleted, destroyed)) in versions.iter().enumerate() {
                 secret.current = index as u64 + 1;
                 secret.rows.push(Row {
@@ -471,7 +478,7 @@ mod tests {
 
     #[test]
     fn a_history_as_long_as_was_promised_fits() {
-        let mut secret = Secret::new(stamp(i64::MAX, "kubernetes/main/payments/web"));
+        let mut secret = Secret::new(stamp(i64::MAX, "kubernetes/main/payments/web"), &Beginning::default());
         secret.max_versions = MAX_VERSIONS;
         secret.check_room().unwrap();
         for version in 0..u64::from(MAX_VERSIONS) + 64 {

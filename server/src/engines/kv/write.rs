@@ -7,13 +7,12 @@ use strongroom_proto::limits::{
 };
 
 use super::{
-    ChangeKind, Operation, Output, Place, Request, Shelf, check_operation_id,
+    ChangeKind, Error, Operation, Output, Place, Request, Shelf, check_operation_id,
     read::{Stored, readable},
     record::{self, CHUNK_BYTES, Data, INLINE_BYTES, Row, Secret, Stamp},
 };
 use crate::{
     barrier::{BarrierError, Changes},
-    engines::EngineError,
     model::{Invalid, KeyName, SecretBytes, Verb},
     storage::Condition,
 };
@@ -42,12 +41,13 @@ impl Shelf {
         self: Arc<Self>,
         request: Request,
         operation: Operation,
-    ) -> Result<Output, EngineError> {
-        let task = tokio::spawn(async move { self.retry(&request, operation).await });
+    ) -> Result<Output, Error> {
+        let tasks = self.tasks.clone();
+        let task = tasks.spawn(async move { self.retry(&request, operation).await });
         task.await.unwrap_or(Err(BarrierError::Stopped.into()))
     }
 
-    async fn retry(&self, request: &Request, operation: Operation) -> Result<Output, EngineError> {
+    async fn retry(&self, request: &Request, operation: Operation) -> Result<Output, Error> {
         let place = Place::of(&request.path)?;
         let write = Write::checked(operation)?;
         for _ in 0..ATTEMPTS {
@@ -60,7 +60,7 @@ impl Shelf {
                 Write::Settings(settings) => self.settle(request, &place, settings).await,
             };
             match result {
-                Err(EngineError::Barrier(BarrierError::Conflict)) => tokio::task::yield_now().await,
+                Err(Error::Barrier(BarrierError::Conflict)) => tokio::task::yield_now().await,
                 other => return other,
             }
         }
@@ -73,7 +73,7 @@ impl Shelf {
         place: &Place,
         content: &Content,
         terms: &Terms,
-    ) -> Result<Output, EngineError> {
+    ) -> Result<Output, Error> {
         let stored = self.stored(&request.path, place).await?;
         if let Some(stored) = &stored
             && is_repeated(&stored.secret, request, terms)
@@ -89,7 +89,7 @@ impl Shelf {
                 merged = self.merge(request, place, stored, changes).await?;
                 &merged
             }
-            (Content::Changes(_), None) => return Err(EngineError::NotFound),
+            (Content::Changes(_), None) => return Err(Error::NotFound),
         };
 
         let mut changes = Changes::default();
@@ -101,7 +101,7 @@ impl Shelf {
             None => {
                 changes.conditions.push((place.secret(), Condition::Absent));
                 self.enter(&place.folder, &mut changes).await?;
-                Secret::new(request.stamp())
+                Secret::new(request.stamp(), &self.beginning.load())
             }
         };
         secret.append(place, data, request.stamp(), terms, &mut changes)?;
@@ -118,7 +118,7 @@ impl Shelf {
         place: &Place,
         stored: &Stored,
         changes: &BTreeMap<KeyName, Option<SecretBytes>>,
-    ) -> Result<Data, EngineError> {
+    ) -> Result<Data, Error> {
         let row = readable(&stored.secret, stored.secret.current, request.now)?;
         let mut data = self.data(&request.path, place, stored, row).await?.ok_or(BarrierError::Conflict)?;
         for (key, change) in changes {
@@ -131,12 +131,7 @@ impl Shelf {
         Ok(data)
     }
 
-    async fn delete(
-        &self,
-        request: &Request,
-        place: &Place,
-        versions: &[u64],
-    ) -> Result<Output, EngineError> {
+    async fn delete(&self, request: &Request, place: &Place, versions: &[u64]) -> Result<Output, Error> {
         let mut stored = self.existing(request, place).await?;
         let latest = [stored.secret.current];
         let versions = if versions.is_empty() { &latest } else { versions };
@@ -151,30 +146,20 @@ impl Shelf {
         self.replace(request, place, stored, changed, ChangeKind::Deleted).await
     }
 
-    async fn undelete(
-        &self,
-        request: &Request,
-        place: &Place,
-        versions: &[u64],
-    ) -> Result<Output, EngineError> {
+    async fn undelete(&self, request: &Request, place: &Place, versions: &[u64]) -> Result<Output, Error> {
         let mut stored = self.existing(request, place).await?;
         check_known(&stored.secret, versions)?;
         let mut changed = false;
         for row in stored.secret.rows.iter_mut().filter(|row| versions.contains(&row.version)) {
             if row.destroyed {
-                return Err(EngineError::Destroyed { version: row.version });
+                return Err(Error::Destroyed { version: row.version });
             }
             changed |= row.deleted.take().is_some();
         }
         self.replace(request, place, stored, changed, ChangeKind::Undeleted).await
     }
 
-    async fn settle(
-        &self,
-        request: &Request,
-        place: &Place,
-        settings: &Settings,
-    ) -> Result<Output, EngineError> {
+    async fn settle(&self, request: &Request, place: &Place, settings: &Settings) -> Result<Output, Error> {
         let mut stored = self.existing(request, place).await?;
         let secret = &mut stored.secret;
         secret.custom = settings.custom.clone().unwrap_or_else(|| std::mem::take(&mut secret.custom));
@@ -186,12 +171,7 @@ impl Shelf {
 
     /// Erases as many versions as fit into a batch at a time. Each of them goes at once with its bytes; of all of them a
     /// crash may leave some, and asking again does the rest.
-    async fn destroy(
-        &self,
-        request: &Request,
-        place: &Place,
-        versions: &[u64],
-    ) -> Result<Output, EngineError> {
+    async fn destroy(&self, request: &Request, place: &Place, versions: &[u64]) -> Result<Output, Error> {
         check_known(&self.existing(request, place).await?.secret, versions)?;
         loop {
             let mut stored = self.existing(request, place).await?;
@@ -209,7 +189,7 @@ impl Shelf {
     }
 
     /// Bytes first, the record that names them last, so that a crash leaves no bytes that nobody knows of.
-    async fn destroy_all(&self, request: &Request, place: &Place) -> Result<Output, EngineError> {
+    async fn destroy_all(&self, request: &Request, place: &Place) -> Result<Output, Error> {
         loop {
             let mut stored = self.existing(request, place).await?;
             let all: Vec<u64> = stored.secret.rows.iter().map(|row| row.version).collect();
@@ -233,8 +213,8 @@ impl Shelf {
         }
     }
 
-    async fn existing(&self, request: &Request, place: &Place) -> Result<Stored, EngineError> {
-        self.stored(&request.path, place).await?.ok_or(EngineError::NotFound)
+    async fn existing(&self, request: &Request, place: &Place) -> Result<Stored, Error> {
+        self.stored(&request.path, place).await?.ok_or(Error::NotFound)
     }
 
     /// Writes a secret's record back, if it was changed, and answers with its metadata.
@@ -245,7 +225,7 @@ impl Shelf {
         mut stored: Stored,
         changed: bool,
         kind: ChangeKind,
-    ) -> Result<Output, EngineError> {
+    ) -> Result<Output, Error> {
         if !changed {
             return Ok(Output::Metadata(stored.secret.metadata(&request.path)));
         }
@@ -264,7 +244,7 @@ impl Shelf {
         mut changes: Changes,
         kind: ChangeKind,
         answer: impl FnOnce(u64, super::SecretMetadata) -> Output,
-    ) -> Result<Output, EngineError> {
+    ) -> Result<Output, Error> {
         changes.by = Some(request.id);
         changes.puts.push((place.secret(), secret.encode()?));
         self.commit(changes).await?;
@@ -288,7 +268,7 @@ impl Secret {
         stamp: Stamp,
         terms: &Terms,
         changes: &mut Changes,
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), Error> {
         if let Some(inline) = self.inline.take() {
             let current = self.current;
             let row = self.row_mut(current).ok_or(BarrierError::TooLarge("inline data of no version"))?;
@@ -329,22 +309,17 @@ fn is_repeated(secret: &Secret, request: &Request, terms: &Terms) -> bool {
 }
 
 /// Whether the caller may write, and means what is there.
-fn admit(
-    request: &Request,
-    content: &Content,
-    terms: &Terms,
-    secret: Option<&Secret>,
-) -> Result<(), EngineError> {
+fn admit(request: &Request, content: &Content, terms: &Terms, secret: Option<&Secret>) -> Result<(), Error> {
     let whole = matches!(content, Content::Whole(_));
     match secret {
-        None if whole && !request.may_create => return Err(EngineError::Needs(Verb::Create)),
-        Some(_) if !request.may_update => return Err(EngineError::Needs(Verb::Update)),
+        None if whole && !request.may_create => return Err(Error::Needs(Verb::Create)),
+        Some(_) if !request.may_update => return Err(Error::Needs(Verb::Update)),
         _ => {}
     }
     let current = secret.map_or(0, |secret| secret.current);
     match terms.expected {
-        Some(expected) if expected != current => Err(EngineError::VersionMismatch { expected, current }),
-        None if secret.is_some_and(|secret| secret.cas_required) => Err(EngineError::CasRequired { current }),
+        Some(expected) if expected != current => Err(Error::VersionMismatch { expected, current }),
+        None if secret.is_some_and(|secret| secret.cas_required) => Err(Error::CasRequired { current }),
         _ => Ok(()),
     }
 }
@@ -411,7 +386,7 @@ struct Settings {
 }
 
 impl Write {
-    fn checked(operation: Operation) -> Result<Self, EngineError> {
+    fn checked(operation: Operation) -> Result<Self, Error> {
         Ok(match operation {
             Operation::Put { data, expected_version, ttl, operation_id } => {
                 record::check_data(&data)?;
@@ -443,7 +418,7 @@ impl Write {
                 }
                 Self::Settings(Settings { custom, max_versions, cas_required })
             }
-            _ => return Err(EngineError::WrongEngine),
+            _ => return Err(Error::WrongEngine),
         })
     }
 }

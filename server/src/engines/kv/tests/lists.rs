@@ -35,7 +35,7 @@ async fn one_level_sorted_paged_and_only_what_may_be_seen() {
     assert_eq!(page(&shelf, "s", 2, None, Sees(|path| ["s/a-b", "s/b"].contains(&path))).await.1, None);
     assert!(names(&shelf, "s/nothing/here").await.is_empty());
     for (size, token) in [(0, None), (1001, None), (1, Some("?"))] {
-        assert!(matches!(shelf.list(&path("s"), size, token, &ALL).await, Err(EngineError::Invalid(_))));
+        assert!(matches!(shelf.list(&path("s"), size, token, &ALL).await, Err(Error::Invalid(_))));
     }
 }
 
@@ -71,7 +71,7 @@ async fn folders_go_with_their_last_name() {
 
 /// The same after a start anew, when names are collected and not remembered.
 async fn names_anew(shelf: &Shelf, at: &str) -> Vec<String> {
-    names(&Shelf::new(shelf.view.clone()), at).await
+    names(&on(shelf.view.clone()), at).await
 }
 
 #[tokio::test]

@@ -15,10 +15,11 @@ use std::{
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
+use tokio_util::task::TaskTracker;
 
-use super::{KIND, Operation, Output, Request, SecretMetadata, Shelf, Sight};
+use super::{Beginning, Error, KIND, Operation, Output, Request, SecretMetadata, Shelf, Sight};
 use crate::{
-    barrier::View,
+    barrier::{BarrierError, View},
     engines::{EngineError, Kind, conformance},
     model::{KeyName, Path, RequestId, SecretBytes, Timestamp},
     storage::{Batch, Page, Record, Revision, Store, StoreError, memory::MemoryStore},
@@ -52,7 +53,11 @@ impl Store for Counting {
 }
 
 async fn shelf_on(store: Arc<dyn Store>) -> Arc<Shelf> {
-    Arc::new(Shelf::new(conformance::barrier(store).await.view("kv")))
+    Arc::new(on(conformance::barrier(store).await.view("kv")))
+}
+
+fn on(view: View) -> Shelf {
+    Shelf::new(view, TaskTracker::new(), Beginning::default())
 }
 
 async fn shelf() -> Arc<Shelf> {
@@ -84,22 +89,18 @@ fn request(at: &str) -> Request {
     }
 }
 
-async fn write(shelf: &Arc<Shelf>, at: &str, operation: Operation) -> Result<Output, EngineError> {
+async fn write(shelf: &Arc<Shelf>, at: &str, operation: Operation) -> Result<Output, Error> {
     Arc::clone(shelf).write(request(at), operation).await
 }
 
-async fn written(shelf: &Arc<Shelf>, at: &str, operation: Operation) -> Result<u64, EngineError> {
+async fn written(shelf: &Arc<Shelf>, at: &str, operation: Operation) -> Result<u64, Error> {
     match write(shelf, at, operation).await? {
         Output::Written { version, .. } => Ok(version),
         _ => panic!("not a write"),
     }
 }
 
-async fn read(
-    shelf: &Shelf,
-    at: &str,
-    version: Option<u64>,
-) -> Result<BTreeMap<String, Vec<u8>>, EngineError> {
+async fn read(shelf: &Shelf, at: &str, version: Option<u64>) -> Result<BTreeMap<String, Vec<u8>>, Error> {
     match shelf.get(&path(at), version, Timestamp::from_millis(NOW)).await? {
         Output::Secret { data, .. } => {
             Ok(data.iter().map(|(key, value)| (key.as_str().to_owned(), value.expose().to_vec())).collect())
@@ -108,18 +109,18 @@ async fn read(
     }
 }
 
-async fn value(shelf: &Shelf, at: &str, version: Option<u64>) -> Result<Vec<u8>, EngineError> {
+async fn value(shelf: &Shelf, at: &str, version: Option<u64>) -> Result<Vec<u8>, Error> {
     Ok(read(shelf, at, version).await?.remove("k").unwrap())
 }
 
-async fn metadata(shelf: &Shelf, at: &str) -> Result<SecretMetadata, EngineError> {
+async fn metadata(shelf: &Shelf, at: &str) -> Result<SecretMetadata, Error> {
     match shelf.metadata(&path(at)).await? {
         Output::Metadata(metadata) => Ok(metadata),
         _ => panic!("not metadata"),
     }
 }
 
-async fn destroy_all(shelf: &Arc<Shelf>, at: &str) -> Result<(), EngineError> {
+async fn destroy_all(shelf: &Arc<Shelf>, at: &str) -> Result<(), Error> {
     write(shelf, at, Operation::Destroy { versions: Vec::new(), all: true }).await.map(|_| ())
 }
 
@@ -176,11 +177,15 @@ impl conformance::Subject for Mounted {
     const KIND: Kind = KIND;
 
     fn build(view: View) -> Self {
-        Self(Arc::new(Shelf::new(view)))
+        Self(Arc::new(on(view)))
     }
 
     async fn write(&self, path: &Path, value: &str) -> Result<(), EngineError> {
-        write(&self.0, path.as_str(), put(value.as_bytes(), None)).await.map(|_| ())
+        Ok(write(&self.0, path.as_str(), put(value.as_bytes(), None)).await.map(|_| ())?)
+    }
+
+    async fn erase(&self) -> Result<(), BarrierError> {
+        self.0.erase().await
     }
 
     async fn read(&self, path: &Path) -> Result<String, EngineError> {

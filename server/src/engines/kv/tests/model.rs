@@ -122,7 +122,7 @@ async fn really(shelf: &mut Arc<Shelf>, step: &Step, byte: u8) -> bool {
             return true;
         }
         Step::Anew => {
-            *shelf = Arc::new(Shelf::new(shelf.view.clone()));
+            *shelf = Arc::new(on(shelf.view.clone()));
             return true;
         }
     };
@@ -132,7 +132,7 @@ async fn really(shelf: &mut Arc<Shelf>, step: &Step, byte: u8) -> bool {
 async fn compare(shelf: &Arc<Shelf>, world: &World) {
     for at in PATHS {
         let Some(secret) = world.get(at) else {
-            assert!(matches!(metadata(shelf, at).await, Err(EngineError::NotFound)), "{at}");
+            assert!(matches!(metadata(shelf, at).await, Err(Error::NotFound)), "{at}");
             continue;
         };
         let known = metadata(shelf, at).await.unwrap();
@@ -141,8 +141,8 @@ async fn compare(shelf: &Arc<Shelf>, world: &World) {
         for (number, version) in &secret.versions {
             match value(shelf, at, Some(*number)).await {
                 Ok(value) => assert!(!version.deleted && !version.destroyed && value == version.value),
-                Err(EngineError::Destroyed { .. }) => assert!(version.destroyed),
-                Err(EngineError::Deleted { .. }) => assert!(version.deleted && !version.destroyed),
+                Err(Error::Destroyed { .. }) => assert!(version.destroyed),
+                Err(Error::Deleted { .. }) => assert!(version.deleted && !version.destroyed),
                 Err(error) => panic!("{at} {number}: {error}"),
             }
         }

@@ -24,7 +24,7 @@ async fn of_many_who_expect_the_same_version_one_wins() {
                     assert_eq!(got, version + 1);
                     won += 1;
                 }
-                Err(EngineError::VersionMismatch { expected, current }) => {
+                Err(Error::VersionMismatch { expected, current }) => {
                     assert_eq!((expected, current), (version, version + 1));
                 }
                 Err(error) => panic!("{error}"),
@@ -63,7 +63,7 @@ async fn creating_and_destroying_at_once_loses_no_name() {
         let left: Vec<String> =
             (0..6).filter(|writer| (writer + round) % 3 == 0).map(|n| n.to_string()).collect();
         assert_eq!(names(&shelf, "s/x/y").await, left);
-        let anew = Arc::new(Shelf::new(shelf.view.clone()));
+        let anew = Arc::new(on(shelf.view.clone()));
         assert_eq!(names(&anew, "s/x/y").await, left);
         assert_eq!(walked(&anew, "s", ALL).await.len(), 2);
         assert_eq!(names(&shelf, "s").await, ["x/"]);
@@ -76,11 +76,11 @@ async fn creating_and_destroying_at_once_loses_no_name() {
 }
 
 /// A caller who is told of a conflict comes again.
-async fn retried<T, F: Future<Output = Result<T, EngineError>>>(mut write: impl FnMut() -> F) -> T {
+async fn retried<T, F: Future<Output = Result<T, Error>>>(mut write: impl FnMut() -> F) -> T {
     loop {
         match write().await {
             Ok(done) => return done,
-            Err(EngineError::Barrier(BarrierError::Conflict)) => {}
+            Err(Error::Barrier(BarrierError::Conflict)) => {}
             Err(error) => panic!("{error}"),
         }
     }
@@ -105,8 +105,8 @@ async fn readers_never_see_a_mixture() {
     while !writing.is_finished() {
         match value(&shelf, "s/a", None).await {
             Ok(bytes) => assert!(bytes.len() == 150_000 && bytes.iter().all(|byte| *byte == bytes[0])),
-            Err(EngineError::NotFound) => {}
-            Err(EngineError::Barrier(BarrierError::Conflict)) => {}
+            Err(Error::NotFound) => {}
+            Err(Error::Barrier(BarrierError::Conflict)) => {}
             Err(error) => panic!("{error}"),
         }
     }
@@ -144,5 +144,5 @@ async fn a_lost_chunk_is_an_alarm_and_not_nothing() {
     let chunk = Place::of(&path("s/a")).unwrap().chunk(1, 1);
     shelf.commit(Changes { deletes: vec![chunk], ..Changes::default() }).await.unwrap();
     let outcome = value(&shelf, "s/a", None).await;
-    assert!(matches!(outcome, Err(EngineError::Barrier(BarrierError::Corrupt { .. }))));
+    assert!(matches!(outcome, Err(Error::Barrier(BarrierError::Corrupt { .. }))));
 }

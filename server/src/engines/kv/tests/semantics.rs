@@ -50,13 +50,13 @@ async fn too_much_is_refused_with_figures() {
     for ttl in [Duration::ZERO, Duration::MAX] {
         let put =
             Operation::Put { data: data(&[]), expected_version: None, ttl: Some(ttl), operation_id: None };
-        assert!(matches!(write(&shelf, "s/a", put).await, Err(EngineError::Invalid(_))));
+        assert!(matches!(write(&shelf, "s/a", put).await, Err(Error::Invalid(_))));
     }
     let id = Some("i".repeat(65).into());
     let put = Operation::Put { data: data(&[]), expected_version: None, ttl: None, operation_id: id };
-    assert!(matches!(write(&shelf, "s/a", put).await, Err(EngineError::Invalid(_))));
-    assert!(matches!(metadata(&shelf, "s/a").await, Err(EngineError::NotFound)));
-    assert!(matches!(read(&shelf, "s", None).await, Err(EngineError::Invalid(_))));
+    assert!(matches!(write(&shelf, "s/a", put).await, Err(Error::Invalid(_))));
+    assert!(matches!(metadata(&shelf, "s/a").await, Err(Error::NotFound)));
+    assert!(matches!(read(&shelf, "s", None).await, Err(Error::Invalid(_))));
 }
 
 #[tokio::test]
@@ -64,18 +64,18 @@ async fn the_verb_depends_on_whether_it_exists() {
     let shelf = shelf().await;
     let as_one_who = |may_create, may_update| Request { may_create, may_update, ..request("s/a") };
     let outcome = Arc::clone(&shelf).write(as_one_who(false, true), put(b"1", None)).await;
-    assert!(matches!(outcome, Err(EngineError::Needs(Verb::Create))));
+    assert!(matches!(outcome, Err(Error::Needs(Verb::Create))));
     assert!(Arc::clone(&shelf).write(as_one_who(true, false), put(b"1", None)).await.is_ok());
     let outcome = Arc::clone(&shelf).write(as_one_who(true, false), put(b"2", None)).await;
-    assert!(matches!(outcome, Err(EngineError::Needs(Verb::Update))));
+    assert!(matches!(outcome, Err(Error::Needs(Verb::Update))));
     assert!(Arc::clone(&shelf).write(as_one_who(false, true), put(b"2", None)).await.is_ok());
 }
 
 #[tokio::test]
 async fn check_and_set() {
     let shelf = shelf().await;
-    let mismatch = |outcome: Result<u64, EngineError>| match outcome {
-        Err(EngineError::VersionMismatch { expected, current }) => (expected, current),
+    let mismatch = |outcome: Result<u64, Error>| match outcome {
+        Err(Error::VersionMismatch { expected, current }) => (expected, current),
         _ => panic!("no mismatch"),
     };
     assert_eq!(mismatch(written(&shelf, "s/a", put(b"1", Some(1))).await), (1, 0));
@@ -86,7 +86,7 @@ async fn check_and_set() {
     assert_eq!(mismatch(written(&shelf, "s/a", put(b"1", Some(0))).await), (0, 1));
     settle(&shelf, None, None, Some(true)).await.unwrap();
     let outcome = written(&shelf, "s/a", put(b"1", None)).await;
-    assert!(matches!(outcome, Err(EngineError::CasRequired { current: 1 })));
+    assert!(matches!(outcome, Err(Error::CasRequired { current: 1 })));
     assert_eq!(written(&shelf, "s/a", put(b"1", Some(1))).await.unwrap(), 2);
     destroy_all(&shelf, "s/a").await.unwrap();
     assert_eq!(written(&shelf, "s/a", put(b"1", Some(0))).await.unwrap(), 1);
@@ -97,7 +97,7 @@ async fn settle(
     custom: Option<BTreeMap<String, String>>,
     max_versions: Option<u32>,
     cas_required: Option<bool>,
-) -> Result<Output, EngineError> {
+) -> Result<Output, Error> {
     write(shelf, "s/a", Operation::UpdateMetadata { custom, max_versions, cas_required }).await
 }
 
@@ -125,7 +125,7 @@ async fn delete_hides_undelete_brings_back_destroy_is_for_good() {
         written(&shelf, "s/a", put(value, None)).await.unwrap();
     }
     write(&shelf, "s/a", Operation::Delete { versions: vec![] }).await.unwrap();
-    assert!(matches!(value(&shelf, "s/a", None).await, Err(EngineError::Deleted { version: 3, .. })));
+    assert!(matches!(value(&shelf, "s/a", None).await, Err(Error::Deleted { version: 3, .. })));
     assert_eq!(value(&shelf, "s/a", Some(1)).await.unwrap(), b"1");
     write(&shelf, "s/a", Operation::Delete { versions: vec![1, 3] }).await.unwrap();
     write(&shelf, "s/a", Operation::Undelete { versions: vec![3] }).await.unwrap();
@@ -135,20 +135,20 @@ async fn delete_hides_undelete_brings_back_destroy_is_for_good() {
     for version in [2, 3] {
         write(&shelf, "s/a", Operation::Destroy { versions: vec![version], all: false }).await.unwrap();
         let outcome = value(&shelf, "s/a", Some(version)).await;
-        assert!(matches!(outcome, Err(EngineError::Destroyed { .. })));
+        assert!(matches!(outcome, Err(Error::Destroyed { .. })));
         let outcome = write(&shelf, "s/a", Operation::Undelete { versions: vec![1, version] }).await;
-        assert!(matches!(outcome, Err(EngineError::Destroyed { .. })));
+        assert!(matches!(outcome, Err(Error::Destroyed { .. })));
     }
-    assert!(matches!(value(&shelf, "s/a", None).await, Err(EngineError::Destroyed { version: 3 })));
-    assert!(matches!(value(&shelf, "s/a", Some(1)).await, Err(EngineError::Deleted { version: 1, .. })));
-    assert!(matches!(value(&shelf, "s/a", Some(8)).await, Err(EngineError::NotFound)));
-    assert!(matches!(value(&shelf, "s/a", Some(0)).await, Err(EngineError::Invalid(_))));
+    assert!(matches!(value(&shelf, "s/a", None).await, Err(Error::Destroyed { version: 3 })));
+    assert!(matches!(value(&shelf, "s/a", Some(1)).await, Err(Error::Deleted { version: 1, .. })));
+    assert!(matches!(value(&shelf, "s/a", Some(8)).await, Err(Error::NotFound)));
+    assert!(matches!(value(&shelf, "s/a", Some(0)).await, Err(Error::Invalid(_))));
     for wrong in [
         Operation::Undelete { versions: vec![] },
         Operation::Destroy { versions: vec![], all: false },
         Operation::Destroy { versions: vec![1], all: true },
     ] {
-        assert!(matches!(write(&shelf, "s/a", wrong).await, Err(EngineError::Invalid(_))));
+        assert!(matches!(write(&shelf, "s/a", wrong).await, Err(Error::Invalid(_))));
     }
     // Numbers go on.
     assert_eq!(written(&shelf, "s/a", put(b"4", None)).await.unwrap(), 4);
@@ -163,9 +163,9 @@ async fn an_expired_version_is_not_read_and_not_patched() {
     let at = |millis| Timestamp::from_millis(NOW + millis);
     assert!(shelf.get(&path("s/a"), None, at(4_999)).await.is_ok());
     let outcome = shelf.get(&path("s/a"), None, at(5_000)).await;
-    assert!(matches!(outcome, Err(EngineError::Expired { version: 1, .. })));
+    assert!(matches!(outcome, Err(Error::Expired { version: 1, .. })));
     let late = Request { now: at(5_000), ..request("s/a") };
-    assert!(matches!(Arc::clone(&shelf).write(late, patch(&[])).await, Err(EngineError::Expired { .. })));
+    assert!(matches!(Arc::clone(&shelf).write(late, patch(&[])).await, Err(Error::Expired { .. })));
 }
 
 fn patch(changes: &[(&str, Option<&[u8]>)]) -> Operation {
@@ -179,7 +179,7 @@ fn patch(changes: &[(&str, Option<&[u8]>)]) -> Operation {
 #[tokio::test]
 async fn patch_changes_some_keys() {
     let shelf = shelf().await;
-    assert!(matches!(write(&shelf, "s/a", patch(&[("a", Some(b"1"))])).await, Err(EngineError::NotFound)));
+    assert!(matches!(write(&shelf, "s/a", patch(&[("a", Some(b"1"))])).await, Err(Error::NotFound)));
     let whole = data(&[("a", b"1"), ("b", b"2"), ("c", &[3; 70_000])]);
     let put = Operation::Put { data: whole, expected_version: None, ttl: None, operation_id: None };
     write(&shelf, "s/a", put).await.unwrap();
@@ -190,9 +190,9 @@ async fn patch_changes_some_keys() {
     assert_eq!(now.keys().collect::<Vec<_>>(), ["b", "c", "d"]);
     assert_eq!((&now["b"][..], now["c"].len()), (&b"22"[..], 70_000));
     let too_much = write(&shelf, "s/a", patch(&[("e", Some(&vec![0; 1_000_000]))])).await;
-    assert!(matches!(too_much, Err(EngineError::Invalid(_))));
+    assert!(matches!(too_much, Err(Error::Invalid(_))));
     write(&shelf, "s/a", Operation::Delete { versions: vec![] }).await.unwrap();
-    assert!(matches!(write(&shelf, "s/a", patch(&[])).await, Err(EngineError::Deleted { .. })));
+    assert!(matches!(write(&shelf, "s/a", patch(&[])).await, Err(Error::Deleted { .. })));
 }
 
 #[tokio::test]
@@ -211,17 +211,17 @@ async fn settings_are_checked_and_old_versions_go_with_the_next_puts() {
     }
     let after = metadata(&shelf, "s/a").await.unwrap();
     assert_eq!((after.oldest_version, after.versions.len(), after.custom), (12, 2, custom));
-    assert!(matches!(value(&shelf, "s/a", Some(3)).await, Err(EngineError::Destroyed { version: 3 })));
+    assert!(matches!(value(&shelf, "s/a", Some(3)).await, Err(Error::Destroyed { version: 3 })));
     // Keyring's digest, the secret and the chunk of version 12: nothing is left of the others.
     assert_eq!(store.scan(&[], None, 1000).await.unwrap().len(), 3);
 
     let pair = |key: usize, value: usize| Some([("k".repeat(key), "v".repeat(value))].into());
     let many = Some((0..65).map(|n| (n.to_string(), String::new())).collect());
     for custom in [pair(0, 1), pair(129, 1), pair(1, 513), many] {
-        assert!(matches!(settle(&shelf, custom, None, None).await, Err(EngineError::Invalid(_))));
+        assert!(matches!(settle(&shelf, custom, None, None).await, Err(Error::Invalid(_))));
     }
     for versions in [0, 1001] {
-        assert!(matches!(settle(&shelf, None, Some(versions), None).await, Err(EngineError::Invalid(_))));
+        assert!(matches!(settle(&shelf, None, Some(versions), None).await, Err(Error::Invalid(_))));
     }
 }
 
@@ -246,7 +246,7 @@ async fn destroying_everything_leaves_nothing() {
         written(&shelf, "s/a/b/c", put(&vec![version; 1_000_000], None)).await.unwrap();
     }
     destroy_all(&shelf, "s/a/b/c").await.unwrap();
-    assert!(matches!(destroy_all(&shelf, "s/a/b/c").await, Err(EngineError::NotFound)));
+    assert!(matches!(destroy_all(&shelf, "s/a/b/c").await, Err(Error::NotFound)));
     assert_eq!(store.scan(&[], None, 1000).await.unwrap().len(), 1);
 }
 
@@ -265,4 +265,17 @@ async fn every_write_is_told() {
     for kind in [Started, Written, Deleted, Undeleted, Metadata, Destroyed] {
         assert_eq!(watch.next().await.unwrap().unwrap().kind, kind);
     }
+}
+
+#[tokio::test]
+async fn the_mount_says_how_a_secret_begins_and_no_more() {
+    let shelf = shelf().await;
+    written(&shelf, "s/old", put(b"1", None)).await.unwrap();
+    shelf.beginning.store(Arc::new(Beginning { max_versions: 2, cas_required: true }));
+    written(&shelf, "s/new", put(b"1", None)).await.unwrap();
+    let (old, new) = (metadata(&shelf, "s/old").await.unwrap(), metadata(&shelf, "s/new").await.unwrap());
+    assert_eq!((old.max_versions, old.cas_required), (10, false));
+    assert_eq!((new.max_versions, new.cas_required), (2, true));
+    let refused = written(&shelf, "s/new", put(b"2", None)).await;
+    assert!(matches!(refused, Err(Error::CasRequired { current: 1 })));
 }

@@ -1,0 +1,118 @@
+//! `mount`: which engines are where.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use strongroom_client::v1::list_mounts_response::mount::State;
+
+use crate::{context::Context, failure::Failure, output::View};
+
+#[derive(Args)]
+pub(crate) struct Mount {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Put an engine under a name, or what was taken away from there
+    Add {
+        /// The first segment of all its paths
+        name: String,
+        /// What kind of engine: kv, random
+        #[arg(long)]
+        kind: String,
+        /// One line for people
+        #[arg(long, default_value = "")]
+        description: String,
+        /// A setting of the engine, KEY=VALUE; may be repeated
+        #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+        settings: Vec<(String, String)>,
+    },
+    /// Take a mount away; its data stays until it is added again
+    Remove {
+        /// Its name
+        name: String,
+        /// The name again: destroy the data, too, for good
+        #[arg(long, value_name = "NAME")]
+        destroy_data: Option<String>,
+    },
+    /// Change the description or the settings of a mount
+    Tune {
+        /// Its name
+        name: String,
+        /// One line for people
+        #[arg(long)]
+        description: Option<String>,
+        /// A setting of the engine, KEY=VALUE; may be repeated. Those not given return to the engine's own
+        #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+        settings: Vec<(String, String)>,
+        /// Return all settings to the engine's own
+        #[arg(long, conflicts_with = "settings")]
+        reset: bool,
+    },
+    /// List all mounts, also those taken away whose data is still there
+    List,
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let split = text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+    split.ok_or_else(|| "expected KEY=VALUE".to_owned())
+}
+
+pub(crate) async fn run(context: &Context, args: Mount) -> Result<(), Failure> {
+    let client = context.client().await?;
+    let sys = client.sys();
+    match args.command {
+        Command::Add { name, kind, description, settings } => {
+            sys.mount(&name, &kind, &description, settings.into_iter().collect()).await?;
+            context.output.line(&format!("{name}/ is a {kind}"))
+        }
+        Command::Remove { name, destroy_data: None } => {
+            sys.unmount(&name).await?;
+            context.output.line(&format!("{name}/ is taken away; its data is still there"))
+        }
+        Command::Remove { name, destroy_data: Some(again) } if again == name => {
+            sys.destroy_mount(&name).await?;
+            context.output.line(&format!("{name}/ and its data are gone"))
+        }
+        Command::Remove { .. } => {
+            Err(Failure::usage("--destroy-data must repeat the name of the mount; nothing was done"))
+        }
+        Command::Tune { name, description, settings, reset } => {
+            let given: BTreeMap<String, String> = settings.into_iter().collect();
+            let settings = (reset || !given.is_empty()).then_some(given);
+            sys.tune(&name, description, settings).await?;
+            context.output.line(&format!("{name}/ is changed"))
+        }
+        Command::List => {
+            let mounts = sys.mounts().await?;
+            let value: Vec<_> = mounts
+                .iter()
+                .map(|mount| {
+                    json!({
+                        "name": mount.name, "kind": mount.kind, "state": state(mount.state()),
+                        "description": mount.description, "settings": mount.settings,
+                    })
+                })
+                .collect();
+            let rows = mounts.into_iter().map(|mount| {
+                let state = state(mount.state()).to_owned();
+                let settings = mount.settings.iter().map(|(key, value)| format!("{key}={value}"));
+                let settings = settings.collect::<Vec<_>>().join(" ");
+                vec![format!("{}/", mount.name), mount.kind, state, settings, mount.description]
+            });
+            let header = vec!["MOUNT", "KIND", "STATE", "SETTINGS", "DESCRIPTION"];
+            context.output.show(&value, View::Table(header, rows.collect()))
+        }
+    }
+}
+
+fn state(state: State) -> &'static str {
+    match state {
+        State::Mounted => "mounted",
+        State::Away => "away",
+        State::Destroying => "being destroyed",
+    }
+}

@@ -1,0 +1,97 @@
+//! Why kv could not, and what clients are told of it.
+
+use strongroom_proto::Reason;
+
+use crate::{
+    barrier::BarrierError,
+    engines::EngineError,
+    model::{Invalid, Timestamp, Verb},
+};
+
+/// See the module.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A field is wrong.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The permit does not hold the verb that turned out to be needed.
+    #[error("needs {0}")]
+    Needs(Verb),
+    /// Nothing there.
+    #[error("nothing there")]
+    NotFound,
+    /// The version is hidden.
+    #[error("version {version} was deleted at {at}; undelete brings it back")]
+    Deleted {
+        /// Which.
+        version: u64,
+        /// Since when.
+        at: Timestamp,
+    },
+    /// The version's bytes are gone.
+    #[error("version {version} was destroyed")]
+    Destroyed {
+        /// Which.
+        version: u64,
+    },
+    /// The version's time is over.
+    #[error("version {version} expired at {at}")]
+    Expired {
+        /// Which.
+        version: u64,
+        /// Since when.
+        at: Timestamp,
+    },
+    /// Check-and-set failed.
+    #[error("expected version {expected}, but the current version is {current}")]
+    VersionMismatch {
+        /// By the caller.
+        expected: u64,
+        /// In the store.
+        current: u64,
+    },
+    /// The secret wants expected_version.
+    #[error("this secret demands expected_version (cas_required is set); the current version is {current}")]
+    CasRequired {
+        /// In the store.
+        current: u64,
+    },
+    /// Not something that kv does in that way.
+    #[error("this mount cannot do that")]
+    WrongEngine,
+    /// The store or the keys.
+    #[error(transparent)]
+    Barrier(#[from] BarrierError),
+}
+
+impl From<Error> for EngineError {
+    fn from(error: Error) -> Self {
+        let sentence = error.to_string();
+        let millis = |at: Timestamp| at.as_millis().to_string();
+        let (reason, details) = match error {
+            Error::Invalid(invalid) => return Self::Invalid(invalid),
+            Error::Needs(verb) => return Self::Needs(verb),
+            Error::NotFound => return Self::NotFound,
+            Error::WrongEngine => return Self::WrongEngine,
+            Error::Barrier(error) => return Self::Barrier(error),
+            Error::Deleted { version, at } => {
+                let details = vec![("version", version.to_string()), ("deleted_at_ms", millis(at))];
+                (Reason::VersionDeleted, details)
+            }
+            Error::Destroyed { version } => {
+                (Reason::VersionDestroyed, vec![("version", version.to_string())])
+            }
+            Error::Expired { version, at } => {
+                let details = vec![("version", version.to_string()), ("expired_at_ms", millis(at))];
+                (Reason::VersionExpired, details)
+            }
+            Error::VersionMismatch { current, .. } => {
+                (Reason::VersionMismatch, vec![("current_version", current.to_string())])
+            }
+            Error::CasRequired { current } => {
+                (Reason::CasRequired, vec![("current_version", current.to_string())])
+            }
+        };
+        Self::Own { reason, sentence, details }
+    }
+}

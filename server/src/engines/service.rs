@@ -1,0 +1,104 @@
+//! How an engine is reached over the wire: its service, as data. An engine reads its own messages and writes its own
+//! answers; whatever carries them knows neither.
+
+use std::any::Any;
+
+use bytes::{Buf, BufMut};
+use prost::{DecodeError, EncodeError, Message};
+
+use super::{EngineError, Operation};
+use crate::model::{Invalid, Path};
+
+/// The service of one kind of engine. `service!` makes it.
+pub struct Service {
+    /// `strongroom.v1.Secrets`
+    pub name: &'static str,
+    /// Its largest message.
+    pub request_bytes: usize,
+    /// All of it.
+    pub rpcs: &'static [Rpc],
+}
+
+/// One RPC. Whoever calls it must have a session, and the server its keys; nothing an engine does is for strangers.
+pub struct Rpc {
+    /// As on the wire: `/strongroom.v1.Secrets/Get`.
+    pub path: &'static str,
+    /// As in the audit log and in metrics: `Secrets.Get`.
+    pub name: &'static str,
+    /// How many answers there are.
+    pub answers: Answers,
+    /// Reads its message. What is no such message at all is an error; what cannot be parsed is told only to callers who
+    /// are known.
+    pub read: fn(&mut dyn Buf) -> Result<Asked, DecodeError>,
+}
+
+/// How many answers an RPC has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    /// One.
+    One,
+    /// Any number, for as long as the caller wants.
+    Many,
+}
+
+/// What a message asks for: where, and what.
+pub type Asked = Result<(Vec<Path>, Box<dyn Operation>), Invalid>;
+
+/// What an engine answers, in its own words.
+pub trait Reply: Any + Send {
+    /// Writes it as a message of the engine's service.
+    ///
+    /// # Errors
+    /// No room.
+    fn write(self: Box<Self>, into: &mut dyn BufMut) -> Result<(), EncodeError>;
+
+    /// The version that was written, for the audit log.
+    fn version(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// Reads a message and hands it to `parse`.
+///
+/// # Errors
+/// It is no such message.
+pub fn read<M: Message + Default>(
+    bytes: &mut dyn Buf,
+    parse: impl FnOnce(M) -> Asked,
+) -> Result<Asked, DecodeError> {
+    Ok(parse(M::decode(bytes)?))
+}
+
+/// An operation at one path.
+///
+/// # Errors
+/// The path is none.
+pub fn at(path: &str, operation: impl Operation) -> Asked {
+    Ok((vec![Path::parse_field("path", path)?], Box::new(operation)))
+}
+
+/// An engine's own operation, from what the wire brought. The mount may be one of another kind.
+///
+/// # Errors
+/// It is for another kind.
+pub fn own<O: Operation>(operation: Box<dyn Operation>) -> Result<O, EngineError> {
+    let operation: Box<dyn Any> = operation;
+    operation.downcast().map(|operation| *operation).map_err(|_| EngineError::WrongEngine)
+}
+
+/// The table of a service: a row for each RPC, with how many answers it has and what reads its message.
+macro_rules! service {
+    ($service:literal, $bytes:expr; $($method:literal $answers:ident $parse:expr;)*) => {
+        $crate::engines::Service {
+            name: concat!("strongroom.v1.", $service),
+            request_bytes: $bytes,
+            rpcs: &[$($crate::engines::Rpc {
+                path: concat!("/strongroom.v1.", $service, "/", $method),
+                name: concat!($service, ".", $method),
+                answers: $crate::engines::Answers::$answers,
+                read: |bytes| $crate::engines::read(bytes, $parse),
+            },)*],
+        }
+    };
+}
+pub(crate) use service;
