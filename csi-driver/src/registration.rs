@@ -59,13 +59,10 @@ impl Standing {
 /// One line in the log if the kubelet has not taken the driver when it should have.
 pub async fn warn_when_late(mut standing: watch::Receiver<Standing>, socket: PathBuf) {
     let taken = standing.wait_for(|now| *now == Standing::Registered);
-    if tokio::time::timeout(limits::REGISTRATION, taken).await.is_err() {
-        if let Some(trouble) = standing.borrow().trouble(&socket) {
-            tracing::warn!(
-                seconds = limits::REGISTRATION.as_secs(),
-                "no pod gets its secrets yet: {trouble}"
-            );
-        }
+    if tokio::time::timeout(limits::REGISTRATION, taken).await.is_err()
+        && let Some(trouble) = standing.borrow().trouble(&socket)
+    {
+        tracing::warn!(seconds = limits::REGISTRATION.as_secs(), "no pod gets its secrets yet: {trouble}");
     }
 }
 
