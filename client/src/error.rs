@@ -97,6 +97,8 @@ pub enum ErrorKind {
     Overloaded,
     /// Somebody changed the same thing at the same moment.
     Conflict,
+    /// A watch or another stream ended because what it was permitted by has changed; it may be opened again.
+    WatchEnded,
     /// The server cannot serve for now: it is stopping, read-only, or its audit log cannot be written.
     Unavailable,
     /// A record in the store did not open.
@@ -248,6 +250,7 @@ fn kind(reason: Reason, details: &Details, message: &str) -> ErrorKind {
         }
         Reason::Overloaded => ErrorKind::Overloaded,
         Reason::Conflict => ErrorKind::Conflict,
+        Reason::WatchEnded => ErrorKind::WatchEnded,
         Reason::AuditUnavailable | Reason::ClusterUnavailable | Reason::ShuttingDown | Reason::ReadOnly => {
             ErrorKind::Unavailable
         }
@@ -340,6 +343,7 @@ impl fmt::Display for Error {
             }
             ErrorKind::Overloaded
             | ErrorKind::Conflict
+            | ErrorKind::WatchEnded
             | ErrorKind::Unavailable
             | ErrorKind::Corrupt
             | ErrorKind::RolledBack

@@ -12,7 +12,19 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ring::digest", &["volume.rs"]),
     ("clap::", &["config.rs", "main.rs"]),
     ("rustix::mount", &["mount.rs"]),
-    ("use tonic::", &["failure.rs", "identity.rs", "lib.rs", "node.rs", "provider.rs", "registration.rs"]),
+    ("loona_hpack", &["authority.rs"]),
+    (
+        "use tonic::",
+        &[
+            "connection.rs",
+            "failure.rs",
+            "identity.rs",
+            "lib.rs",
+            "node.rs",
+            "provider.rs",
+            "registration.rs",
+        ],
+    ),
     ("strongroom_client::Client", &["strongroom.rs"]),
     // Nothing is deleted by path: handles follow no link.
     ("remove_dir", &[]),

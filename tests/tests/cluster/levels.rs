@@ -73,7 +73,7 @@ pub(crate) fn admission_policies(scene: &Scene<'_>) -> Outcome {
     }
     kubectl.ok(&["label", "namespace", namespace, "strongroom.dev/admission=enforce"])?;
     // From an applied policy to one that is enforced the API server takes a moment.
-    until("the policies are enforced", DEADLINE, || Ok(refusal(scene, &writable)?))?;
+    until("the policies are enforced", DEADLINE, || refusal(scene, &writable))?;
     for (pod, words) in [
         (&writable, "must be readOnly: true"),
         (&unsaid, "must be readOnly: true"),
