@@ -157,7 +157,7 @@ impl Sys<'_> {
     /// Puts an engine of a kind under a name, or what was taken away from there.
     ///
     /// # Errors
-    /// Those of every call; [`ErrorKind::InvalidArgument`](crate::ErrorKind::Invalid) if the name is taken.
+    /// Those of every call; [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if the name is taken.
     pub async fn mount(
         &self,
         name: &str,
