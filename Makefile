@@ -3,7 +3,7 @@
 CARGO ?= cargo
 ARGS ?=
 
-.PHONY: demo test bench faults lint build images cluster cluster-down cluster-test
+.PHONY: demo test bench faults lint build images sbom twice cluster cluster-down cluster-test
 
 demo: ## A server with TLS, a tour of the main job, and commands to try in a second terminal (ARGS=--once: only the tour)
 	$(CARGO) build -q --release --workspace --locked
@@ -25,6 +25,12 @@ faults: ## What must never happen, tried many times (ARGS=--long before a releas
 images: ## Container images of server, driver, command line and example, in target/image
 	./tests/install-needs
 	deploy/images/build
+
+sbom: ## What is in them, crate by crate, as SPDX beside them (needs Go)
+	deploy/images/sbom
+
+twice: ## The images from a second build elsewhere: the same bits, or it fails
+	deploy/images/twice
 
 cluster: images ## A throw-away Kubernetes with our images in it; prints its KUBECONFIG
 	tests/cluster/up target/image/*.tar
