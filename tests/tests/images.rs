@@ -105,7 +105,7 @@ fn linked(package: &str) -> BTreeSet<String> {
     let crates = tree.lines().filter_map(|line| {
         let mut words = line.split(' ');
         let (name, version) = (words.next()?, words.next()?.strip_prefix('v')?);
-        Some(format!("pkg:cargo/{name}@{version}"))
+        Some(format!("pkg:cargo/{name}@{}", version.replace('+', "%2B")))
     });
     crates.collect()
 }
