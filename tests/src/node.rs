@@ -19,6 +19,7 @@ use strongroom_csi::wire::{
         node_client::NodeClient,
         volume_capability::{AccessMode, AccessType, MountVolume, access_mode::Mode},
     },
+    provider::MountRequest,
     registration::{InfoRequest, PluginInfo, RegistrationStatus, registration_client::RegistrationClient},
 };
 use tonic::{
@@ -308,6 +309,25 @@ impl Volume {
     /// The text of a file in it; empty if there is none.
     pub fn read(&self, name: &str) -> String {
         fs::read_to_string(self.target.join(name)).unwrap_or_default()
+    }
+}
+
+/// What the Secrets Store CSI driver asks a provider for a pod; Go writes `null` for no secrets.
+pub fn mount_request(pod: &Pod, secrets: &str, token: &str) -> MountRequest {
+    let attributes = serde_json::json!({
+        "secrets": secrets,
+        "secretProviderClass": "web",
+        "csi.storage.k8s.io/pod.namespace": pod.namespace,
+        "csi.storage.k8s.io/pod.name": pod.name,
+        "csi.storage.k8s.io/pod.uid": pod.uid,
+        "csi.storage.k8s.io/serviceAccount.name": pod.account,
+        "csi.storage.k8s.io/serviceAccount.tokens": tokens(token),
+    });
+    MountRequest {
+        attributes: attributes.to_string(),
+        secrets: "null".into(),
+        permission: "420".into(),
+        ..Default::default()
     }
 }
 

@@ -28,7 +28,7 @@ use strongroom_csi::wire::provider::{
 };
 use strongroom_tests::{
     faults::driver,
-    node::{Node, Volume},
+    node::{Node, Volume, mount_request},
     one_node::{DB, OneNode, SECRETS, may_mount},
     server::{Options, Server, pause},
     world::{World, http_get, until},
@@ -516,23 +516,9 @@ async fn the_secrets_store_driver_gets_the_same_files() {
 
     let pod = cluster.kubernetes.create_pod("shop", "web", "web-0");
     let token = cluster.token(&pod);
-    let request = |secrets: &str, token: &str| {
-        let tokens = serde_json::json!({ "strongroom": { "token": token } }).to_string();
-        let attributes = serde_json::json!({
-            "secrets": secrets,
-            "secretProviderClass": "web",
-            "csi.storage.k8s.io/pod.namespace": pod.namespace,
-            "csi.storage.k8s.io/pod.name": pod.name,
-            "csi.storage.k8s.io/pod.uid": pod.uid,
-            "csi.storage.k8s.io/serviceAccount.name": pod.account,
-            "csi.storage.k8s.io/serviceAccount.tokens": tokens,
-        });
-        MountRequest {
-            attributes: attributes.to_string(),
-            secrets: "{}".into(),
-            permission: "420".into(),
-            ..Default::default()
-        }
+    let request = |secrets: &str, token: &str| MountRequest {
+        secrets: "{}".into(),
+        ..mount_request(&pod, secrets, token)
     };
     let keys = format!("- path: {DB}\n  keys: {{password: db/password}}\n");
     let answer = provider.mount(request(&keys, &token)).await.unwrap().into_inner();

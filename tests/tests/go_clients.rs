@@ -5,12 +5,10 @@
 use std::{fs, io::Write, os::unix::net::UnixStream, path::Path, process::Command, time::Duration};
 
 use prost::Message;
-use strongroom_csi::wire::provider::MountRequest;
 use strongroom_tests::{
     cluster::kubectl,
-    fake_kubernetes::Pod,
     go,
-    node::Node,
+    node::{Node, mount_request},
     one_node::{OneNode, SECRETS, may_mount},
     world::{http_get, until},
 };
@@ -32,7 +30,7 @@ async fn every_socket_takes_every_go_client() {
     // What the Secrets Store CSI driver sends for a pod; Go writes `null` for no secrets.
     let pod = cluster.kubernetes.create_pod("shop", "web", "web-0");
     let mount = cluster.home.path().join("mount-request");
-    fs::write(&mount, mount_request(&pod, &cluster.token(&pod)).encode_to_vec()).unwrap();
+    fs::write(&mount, mount_request(&pod, SECRETS, &cluster.token(&pod)).encode_to_vec()).unwrap();
     let nothing: Option<&Path> = None;
     let sockets = [
         (
@@ -60,25 +58,6 @@ async fn every_socket_takes_every_go_client() {
     let (status, body) = http_get(node.ops(), "/readyz").unwrap();
     assert_eq!(status, 503);
     assert!(body.contains("has asked this driver to register and has not taken it"), "{body}");
-}
-
-fn mount_request(pod: &Pod, token: &str) -> MountRequest {
-    let tokens = serde_json::json!({ "strongroom": { "token": token } }).to_string();
-    let attributes = serde_json::json!({
-        "secrets": SECRETS,
-        "secretProviderClass": "web",
-        "csi.storage.k8s.io/pod.namespace": pod.namespace,
-        "csi.storage.k8s.io/pod.name": pod.name,
-        "csi.storage.k8s.io/pod.uid": pod.uid,
-        "csi.storage.k8s.io/serviceAccount.name": pod.account,
-        "csi.storage.k8s.io/serviceAccount.tokens": tokens,
-    });
-    MountRequest {
-        attributes: attributes.to_string(),
-        secrets: "null".into(),
-        permission: "420".into(),
-        ..Default::default()
-    }
 }
 
 /// The line of an operator at 3 a.m.: the DaemonSet is 0/1, and the log says where to look.

@@ -9,17 +9,13 @@ use strongroom_tests::cluster::{
     store::driver_ready,
 };
 
-use crate::{Outcome, Scene, mounts::role_of, process::pid_of};
+use crate::{Outcome, Scene, process::pid_of};
 
 /// A deleted driver pod is followed by a new one: pods keep their files meanwhile, and get new ones from the new driver.
 pub(crate) fn takes_over(scene: &Scene<'_>) -> Outcome {
     let namespace = &scene.namespace;
     let (world, kubectl) = (scene.world, &scene.world.cluster.kubectl);
-    let path = format!("secret/apps/{namespace}/db");
-    scene.wait(async {
-        world.store.put(&path, &[("password", "1")]).await?;
-        world.store.policy(&role_of(namespace)).await
-    })?;
+    let path = scene.store_password("1")?;
     kubectl.apply(&[Pod::new(namespace, "stays", &format!("- path: {path}\n")).object()])?;
     kubectl.until_ready(namespace, "stays")?;
     let content = || kubectl.exec(namespace, "stays", &["cat", "/secrets/password"]);
@@ -53,11 +49,7 @@ const ABSENCE: Duration = Duration::from_secs(60);
 pub(crate) fn absent(scene: &Scene<'_>) -> Outcome {
     let namespace = &scene.namespace;
     let (world, kubectl) = (scene.world, &scene.world.cluster.kubectl);
-    let path = format!("secret/apps/{namespace}/db");
-    scene.wait(async {
-        world.store.put(&path, &[("password", "1")]).await?;
-        world.store.policy(&role_of(namespace)).await
-    })?;
+    let path = scene.store_password("1")?;
     let secrets = format!("- path: {path}\n");
     kubectl.apply(&[Pod::new(namespace, "old", &secrets).object()])?;
     kubectl.until_ready(namespace, "old")?;
@@ -98,11 +90,7 @@ pub(crate) fn absent(scene: &Scene<'_>) -> Outcome {
 pub(crate) fn kubelet_restarts(scene: &Scene<'_>) -> Outcome {
     let namespace = &scene.namespace;
     let (world, kubectl) = (scene.world, &scene.world.cluster.kubectl);
-    let path = format!("secret/apps/{namespace}/db");
-    scene.wait(async {
-        world.store.put(&path, &[("password", "1")]).await?;
-        world.store.policy(&role_of(namespace)).await
-    })?;
+    let path = scene.store_password("1")?;
     let secrets = format!("- path: {path}\n");
     kubectl.apply(&[Pod::new(namespace, "old", &secrets).object()])?;
     kubectl.until_ready(namespace, "old")?;
@@ -143,11 +131,7 @@ const PODS: usize = 4;
 pub(crate) fn killed(scene: &Scene<'_>) -> Outcome {
     let namespace = &scene.namespace;
     let (world, kubectl) = (scene.world, &scene.world.cluster.kubectl);
-    let path = format!("secret/apps/{namespace}/db");
-    scene.wait(async {
-        world.store.put(&path, &[("password", "1")]).await?;
-        world.store.policy(&role_of(namespace)).await
-    })?;
+    let path = scene.store_password("1")?;
     let secrets = format!("- path: {path}\n");
     let name = |round: usize, n: usize| format!("pod-{round}-{n}");
     for round in 0..ROUNDS {

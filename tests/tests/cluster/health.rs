@@ -4,17 +4,13 @@ use std::time::Duration;
 
 use strongroom_tests::cluster::{kubectl::until, pod::Pod};
 
-use crate::{Outcome, Scene, mounts::role_of};
+use crate::{Outcome, Scene};
 
 /// A secret that is gone leaves its files in the pod; an event says that they are outdated.
 pub(crate) fn a_condition_is_an_event(scene: &Scene<'_>) -> Outcome {
     let namespace = &scene.namespace;
     let (world, kubectl) = (scene.world, &scene.world.cluster.kubectl);
-    let path = format!("secret/apps/{namespace}/db");
-    scene.wait(async {
-        world.store.put(&path, &[("password", "1")]).await?;
-        world.store.policy(&role_of(namespace)).await
-    })?;
+    let path = scene.store_password("1")?;
     kubectl.apply(&[Pod::new(namespace, "keeps", &format!("- path: {path}\n")).object()])?;
     kubectl.until_ready(namespace, "keeps")?;
     scene.wait(async {

@@ -60,6 +60,16 @@ impl Scene<'_> {
     fn wait<T>(&self, future: impl Future<Output = T>) -> T {
         self.world.runtime.block_on(future)
     }
+
+    /// Where most begin: a password of the namespace that its account `app` may read. Gives its path.
+    fn store_password(&self, password: &str) -> std::io::Result<String> {
+        let path = format!("secret/apps/{}/db", self.namespace);
+        self.wait(async {
+            self.world.store.put(&path, &[("password", password)]).await?;
+            self.world.store.policy(&mounts::role_of(&self.namespace)).await
+        })?;
+        Ok(path)
+    }
 }
 
 /// What a scenario does.

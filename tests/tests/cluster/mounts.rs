@@ -74,12 +74,8 @@ pub(crate) fn files_owners_and_modes(scene: &Scene<'_>) -> Outcome {
 /// the files are readable through it and for nobody else.
 pub(crate) fn a_group_of_the_pod(scene: &Scene<'_>) -> Outcome {
     let namespace = &scene.namespace;
-    let (world, kubectl) = (scene.world, &scene.world.cluster.kubectl);
-    let path = format!("secret/apps/{namespace}/db");
-    scene.wait(async {
-        world.store.put(&path, &[("password", "1")]).await?;
-        world.store.policy(&role_of(namespace)).await
-    })?;
+    let kubectl = &scene.world.cluster.kubectl;
+    let path = scene.store_password("1")?;
     let secrets = format!("- path: {path}\n");
     kubectl.apply(&[Pod::new(namespace, "group", &secrets).group(2000).object()])?;
     kubectl.until_ready(namespace, "group")?;
@@ -94,11 +90,7 @@ pub(crate) fn a_group_of_the_pod(scene: &Scene<'_>) -> Outcome {
 pub(crate) fn users_of_its_own(scene: &Scene<'_>) -> Outcome {
     let namespace = &scene.namespace;
     let (world, kubectl) = (scene.world, &scene.world.cluster.kubectl);
-    let path = format!("secret/apps/{namespace}/db");
-    scene.wait(async {
-        world.store.put(&path, &[("password", "1")]).await?;
-        world.store.policy(&role_of(namespace)).await
-    })?;
+    let path = scene.store_password("1")?;
     let secrets = format!("- path: {path}\n");
     let pods = [
         Pod::new(namespace, "by-owner", &secrets).own_users(),

@@ -8,17 +8,13 @@ use strongroom_tests::cluster::{
     pod::Pod,
 };
 
-use crate::{Outcome, Scene, mounts::role_of};
+use crate::{Outcome, Scene};
 
 /// Unset, then on, then off: each time a new pod starts, and those of before go on to get new versions.
 pub(crate) fn in_both_places(scene: &Scene<'_>) -> Outcome {
     let namespace = &scene.namespace;
     let (world, kubectl) = (scene.world, &scene.world.cluster.kubectl);
-    let path = format!("secret/apps/{namespace}/db");
-    scene.wait(async {
-        world.store.put(&path, &[("password", "0")]).await?;
-        world.store.policy(&role_of(namespace)).await
-    })?;
+    let path = scene.store_password("0")?;
     let mut running: Vec<String> = Vec::new();
     for (round, value) in ["null", "true", "false", "null"].into_iter().enumerate() {
         let patch = format!(r#"{{"spec": {{"serviceAccountTokenInSecrets": {value}}}}}"#);
