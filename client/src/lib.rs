@@ -42,6 +42,9 @@
 //! Secret values are [`SecretBytes`]: wiped when dropped, without a way to print them by accident. What the library
 //! cannot reach are the buffers of the TLS and HTTP/2 layers below it.
 
+// Others read these docs; in the other crates an empty comment would be worse than none.
+#![warn(missing_docs)]
+
 mod audit;
 pub mod audit_verify;
 mod auth;

@@ -20,7 +20,6 @@ pub enum Failure {
     /// The volume is mounted in another way.
     #[error("volume {id} is mounted already with another {what}: unpublish it first")]
     Differs {
-        /// Which.
         id: VolumeId,
         /// What is not the same.
         what: &'static str,
@@ -31,7 +30,6 @@ pub enum Failure {
     /// No such volume is mounted.
     #[error("volume {id} is not mounted at {path}")]
     Unknown {
-        /// Which.
         id: String,
         /// Where it was looked for.
         path: String,
@@ -59,7 +57,6 @@ pub enum Failure {
         /// What the server said.
         error: Error,
     },
-    /// Policy.
     #[error(
         "{principal} may not read {path} (decision {decision}): ask for a role with read on it; `strongroom can-i read \
          {path} --as {principal}` explains"
@@ -76,12 +73,7 @@ pub enum Failure {
     #[error(
         "{path}: {error}. Write it, or say `optional: true` in the volume's attributes if the pod can do without"
     )]
-    Missing {
-        /// Which secret.
-        path: String,
-        /// Missing how.
-        error: Error,
-    },
+    Missing { path: String, error: Error },
     /// The secrets do not have what the description wants.
     #[error("{0}")]
     Render(#[from] RenderError),
@@ -100,7 +92,6 @@ pub enum Failure {
     Server {
         /// What was asked for.
         path: String,
-        /// What it said.
         error: Error,
     },
     /// Something of somebody else is mounted at the target.
@@ -108,16 +99,10 @@ pub enum Failure {
     Foreign(PathBuf),
     /// The target folder.
     #[error("the target {path} on this node: {cause}")]
-    Target {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong.
-        cause: io::Error,
-    },
+    Target { path: PathBuf, cause: io::Error },
     /// The mount itself.
     #[error("mounting on this node: {0}")]
     Mount(#[source] io::Error),
-    /// The files.
     #[error("writing the files on this node: {0}")]
     Write(#[from] WriteError),
     /// What is to survive a restart.

@@ -38,24 +38,19 @@ pub trait Session: Send + Sync {
     /// When it ends for good, if that is known.
     fn ends_at(&self) -> Option<Timestamp>;
 
-    /// Ends it.
     async fn log_out(&self);
 }
 
 /// A session, and news of what a volume reads.
 pub struct Touch {
-    /// Reads.
     pub session: Box<dyn Session>,
-    /// Tells.
     pub changes: ResultStream<Change>,
     /// Whether news are complete from before the first read.
     pub is_watching: bool,
 }
 
-/// What was read.
 #[derive(Default)]
 pub struct Answer {
-    /// For rendering.
     pub fetched: Fetched,
     /// Which versions these are, by path.
     pub versions: Vec<(String, u64)>,

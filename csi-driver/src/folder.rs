@@ -25,7 +25,6 @@ pub struct Folder(OwnedFd);
 /// Something in a folder.
 #[derive(Debug)]
 pub struct Entry {
-    /// Its name.
     pub name: CString,
     /// What it is; a symbolic link is a link, wherever it points to.
     pub kind: FileType,

@@ -10,7 +10,6 @@ use crate::{
     },
 };
 
-/// The service.
 pub struct IdentityService;
 
 #[tonic::async_trait]

@@ -72,7 +72,6 @@ pub const DRIVER_NAME: &str = "csi.strongroom.dev";
 /// Why the driver could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// A socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
     /// The plain port.
@@ -83,19 +82,13 @@ pub enum RunError {
     Mount(io::Error),
     /// The state folder.
     #[error("the state folder {path}: {cause}")]
-    State {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong.
-        cause: io::Error,
-    },
+    State { path: PathBuf, cause: io::Error },
     /// What an earlier life left.
     #[error("recovering: {0}")]
     Recover(String),
     /// A fault of ours.
     #[error("metrics: {0}")]
     Metrics(#[from] telemetry::MetricsError),
-    /// While serving.
     #[error("serving: {0}")]
     Serve(#[from] tonic::transport::Error),
     /// The kubelet refused the driver.
@@ -108,7 +101,6 @@ pub enum RunError {
 
 /// Everything the driver listens on.
 pub struct Listeners {
-    /// CSI.
     pub csi: Socket,
     /// The kubelet's registration.
     pub registration: Socket,

@@ -58,7 +58,6 @@ pub enum Found {
 
 /// A tmpfs that is not in the tree yet. Dropped, it is gone.
 pub struct Detached {
-    /// Its root.
     pub root: Folder,
     handle: Handle,
 }

@@ -24,9 +24,7 @@ use crate::{
 const CAPABILITIES: [rpc::Type; 3] =
     [rpc::Type::VolumeMountGroup, rpc::Type::GetVolumeStats, rpc::Type::VolumeCondition];
 
-/// The service.
 pub struct NodeService {
-    /// Does it.
     pub driver: Arc<Driver>,
     /// The node's name.
     pub node_id: String,

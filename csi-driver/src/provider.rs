@@ -25,9 +25,7 @@ const FOREIGN: &str = "secretProviderClass";
 /// Our attribute for files that say no mode of their own.
 const MODE: &str = "mode";
 
-/// The service.
 pub struct ProviderService {
-    /// Does it.
     pub driver: Arc<Driver>,
 }
 

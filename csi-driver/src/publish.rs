@@ -52,24 +52,19 @@ pub struct Parts {
     pub patience: Duration,
     /// Where secrets come from.
     pub server: Arc<dyn Server>,
-    /// Mounts.
     pub mounter: Arc<dyn Mounter>,
-    /// Remembers.
     pub states: States,
-    /// Counts.
     pub metrics: Arc<Metrics>,
 }
 
 /// How full a volume is: what there is in all, and what of it is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// Bytes.
     pub bytes: (u64, u64),
     /// Files, folders and links.
     pub inodes: (u64, u64),
 }
 
-/// The driver.
 pub struct Driver {
     parts: Parts,
     volumes: Arc<Volumes>,

@@ -93,7 +93,6 @@ impl Follower {
     }
 }
 
-/// The task.
 struct Following {
     driver: Arc<Driver>,
     mounted: Arc<Mounted>,

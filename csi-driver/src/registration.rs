@@ -66,7 +66,6 @@ pub async fn warn_when_late(mut standing: watch::Receiver<Standing>, socket: Pat
     }
 }
 
-/// The service.
 pub struct RegistrationService {
     endpoint: String,
     metrics: Arc<Metrics>,

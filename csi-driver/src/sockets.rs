@@ -18,23 +18,13 @@ pub enum SocketError {
         "the socket path {path} has {bytes} bytes, the system allows {}: choose a shorter folder",
         limits::SOCKET_PATH_BYTES
     )]
-    TooLong {
-        /// Which.
-        path: PathBuf,
-        /// Its length.
-        bytes: usize,
-    },
+    TooLong { path: PathBuf, bytes: usize },
     /// Something else is there, which is not deleted.
     #[error("{0} is there and is not a socket: remove it, or choose another path")]
     Occupied(PathBuf),
     /// The system said no.
     #[error("the socket {path}: {cause}")]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        cause: io::Error,
-    },
+    Io { path: PathBuf, cause: io::Error },
 }
 
 /// A listening socket whose file goes away with it.

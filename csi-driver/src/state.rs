@@ -31,7 +31,6 @@ pub struct Record {
     pub volume: VolumeId,
     /// Where it is mounted.
     pub target: PathBuf,
-    /// Whose it is.
     pub pod: Pod,
     /// What was asked for; a second publish that asks for something else is refused.
     pub capability: Capability,

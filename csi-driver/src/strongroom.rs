@@ -17,7 +17,6 @@ use crate::{
     limits,
 };
 
-/// The server.
 pub struct Strongroom {
     config: Config,
     lines: Mutex<Vec<Arc<Line>>>,

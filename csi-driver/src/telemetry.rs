@@ -34,7 +34,6 @@ pub type MetricsError = prometheus::Error;
 /// What the driver was doing when something failed. The label of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doing {
-    /// A first mount.
     Publish,
     /// New content for a mounted volume.
     Refresh,
@@ -45,7 +44,6 @@ pub enum Doing {
 }
 
 impl Doing {
-    /// As a word.
     pub fn as_str(self) -> &'static str {
         match self {
             Doing::Publish => "publish",

@@ -30,9 +30,7 @@ pub struct VolumeId(String);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pod {
-    /// Its namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
     /// Its uid, a part of the target path.
     pub uid: String,
@@ -59,19 +57,14 @@ pub struct Target {
     pub path: PathBuf,
     /// The folder it is in, from the kubelet's root on.
     pub parent: String,
-    /// Its name.
     pub name: String,
 }
 
 /// A publish, or republish, that can be worked on.
 pub struct Request {
-    /// Which volume.
     pub id: VolumeId,
-    /// Where to.
     pub target: Target,
-    /// Whose.
     pub pod: Pod,
-    /// How.
     pub capability: Capability,
     /// What the pod asks for. Wrong, it is a reason not to mount, and none to disturb a volume that is mounted.
     pub wishes: Result<Wishes, Invalid>,

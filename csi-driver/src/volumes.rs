@@ -21,7 +21,6 @@ use crate::{
 pub struct Mounted {
     /// What is known of it beyond a restart.
     pub record: Record,
-    /// Where it is.
     pub target: Target,
     /// Held while its files are touched; `true` once they are to be left alone, because it is being unpublished.
     pub gone: Mutex<bool>,
@@ -85,7 +84,6 @@ impl Mounted {
     }
 }
 
-/// All of them.
 #[derive(Default)]
 pub struct Volumes(Mutex<Inner>);
 

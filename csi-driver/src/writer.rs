@@ -33,9 +33,7 @@ const NEXT_LINK: &str = "..link_tmp";
 /// Who the files belong to; the driver's own user and group where nothing is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Owner {
-    /// The user.
     pub uid: Option<u32>,
-    /// The group.
     pub gid: Option<u32>,
 }
 
@@ -71,15 +69,8 @@ pub enum WriteError {
     /// The folder for the new generation.
     #[error("making the folder of a new generation: {0}")]
     Stage(#[source] io::Error),
-    /// A file of it.
     #[error("writing the file {name:?}: {cause}")]
-    File {
-        /// Which.
-        name: String,
-        /// Why not.
-        cause: io::Error,
-    },
-    /// The swap.
+    File { name: String, cause: io::Error },
     #[error("switching to the new generation: {0}")]
     Swap(#[source] io::Error),
     /// The names that the pod sees.

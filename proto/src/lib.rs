@@ -3,6 +3,9 @@
 //!
 //! It knows neither how the server works nor how a client keeps its connections.
 
+// Others read these docs; in the other crates an empty comment would be worse than none.
+#![warn(missing_docs)]
+
 pub mod limits;
 mod reason;
 mod secret_bytes;

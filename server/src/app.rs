@@ -29,13 +29,10 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Why the server could not start or go on. Each is a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// The store.
     #[error("opening the store: {0}")]
     Storage(#[from] crate::storage::sled::OpenError),
-    /// The audit log.
     #[error("opening the audit log: {0}")]
     Audit(#[from] audit::RecoverError),
-    /// A second sink.
     #[error("opening the audit sink stdout: {0}")]
     Sink(std::io::Error),
     /// The certificate.
@@ -44,18 +41,10 @@ pub enum AppError {
     /// An auth method.
     #[error(transparent)]
     Auth(#[from] auth::ConnectError),
-    /// A port.
     #[error("listening on {address}: {cause}")]
-    Listen {
-        /// Which.
-        address: SocketAddr,
-        /// Why not.
-        cause: std::io::Error,
-    },
-    /// The core.
+    Listen { address: SocketAddr, cause: std::io::Error },
     #[error(transparent)]
     Core(#[from] crate::core::Error),
-    /// The API.
     #[error(transparent)]
     Api(#[from] ApiError),
     /// The plain port.

@@ -35,7 +35,6 @@ impl ManualClock {
         Self(AtomicI64::new(start.as_millis()))
     }
 
-    /// Moves forward.
     pub fn advance(&self, span: Duration) {
         self.0.fetch_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
     }

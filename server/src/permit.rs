@@ -57,7 +57,6 @@ impl Permit {
         self.allowed.verbs().contains(&verb)
     }
 
-    /// Who acts.
     pub fn principal(&self) -> &Principal {
         self.allowed.principal()
     }

@@ -13,7 +13,6 @@ use crate::limits;
 /// Whether memory is kept out of swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryLock {
-    /// It is.
     Locked,
     /// The limit is finite and the capability is missing: locking would make a later allocation fail.
     NotAllowed,

@@ -11,9 +11,7 @@ use tracing_subscriber::EnvFilter;
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For machines.
     Json,
-    /// For people.
     Text,
 }
 
@@ -228,7 +226,6 @@ impl Metrics {
         self.connections.inc();
     }
 
-    /// No longer.
     pub fn connection_closed(&self) {
         self.connections.dec();
     }
@@ -297,7 +294,6 @@ impl KubernetesMetrics {
 }
 
 impl ClusterMetrics {
-    /// Its name.
     pub fn cluster(&self) -> &str {
         &self.cluster
     }

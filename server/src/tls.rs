@@ -50,7 +50,6 @@ pub struct Certificate {
 pub struct TlsConnection {
     /// The encrypted stream.
     io: TlsStream<TcpStream>,
-    /// The other end.
     pub peer: SocketAddr,
     silence: Silence,
     _place: Place,

@@ -5,12 +5,10 @@ use std::{fs, io, path::Path};
 
 use serde::Serialize;
 
-/// One figure.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figure {
     /// What was measured.
     pub name: String,
-    /// How much.
     pub value: f64,
     /// Of what: `requests/s`, `us`, `MiB`, `lost`.
     pub unit: &'static str,
@@ -20,7 +18,6 @@ pub struct Figure {
     pub ratio: Option<f64>,
     /// What is to be reached, in words.
     pub bar: String,
-    /// Whether it is.
     pub reached: bool,
 }
 
@@ -51,9 +48,7 @@ impl Figure {
 /// What is to be reached.
 #[derive(Clone, Copy, Debug)]
 pub enum Bar {
-    /// Not less.
     AtLeast(f64),
-    /// Not more.
     AtMost(f64),
     /// Told, not judged.
     None,

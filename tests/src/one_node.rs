@@ -32,13 +32,9 @@ subjects:
 - serviceAccount: {cluster: main, namespace: shop, name: web}
 "#;
 
-/// All of it.
 pub struct OneNode {
-    /// The API.
     pub kubernetes: FakeKubernetes,
-    /// The server.
     pub world: World,
-    /// The driver.
     pub node: Node,
     /// Somebody who may write.
     pub root: Client,

@@ -23,7 +23,6 @@ pub struct Options {
     pub durability: &'static str,
     /// `sled` or `memory`.
     pub storage: &'static str,
-    /// Log level.
     pub level: &'static str,
     /// Further command line arguments.
     pub arguments: Vec<String>,
@@ -55,7 +54,6 @@ impl Default for Options {
 /// Resident memory of a server.
 #[derive(Clone, Copy, Debug)]
 pub enum Memory {
-    /// At the moment.
     Now,
     /// The most there ever was.
     Peak,

@@ -22,7 +22,6 @@ use crate::server::Server;
 
 /// Kinds of frames.
 pub mod kind {
-    #![expect(missing_docs, reason = "the names of the RFC")]
     pub const DATA: u8 = 0;
     pub const HEADERS: u8 = 1;
     pub const RST_STREAM: u8 = 3;
@@ -54,11 +53,9 @@ pub struct Wire {
 
 /// What the other end sent.
 pub struct Frame {
-    /// See [`kind`].
     pub kind: u8,
     /// Of which stream; 0 is the connection.
     pub stream: u32,
-    /// The rest.
     pub payload: Vec<u8>,
 }
 

@@ -35,7 +35,6 @@ subjects:
 
 /// An unsealed server.
 pub struct World {
-    /// The process.
     pub server: Server,
     /// What init gave out.
     pub keys: Initialized,

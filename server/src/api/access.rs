@@ -28,7 +28,6 @@ pub enum Class {
     Stream,
 }
 
-/// One row.
 #[derive(Clone, Copy, Debug)]
 pub struct Access {
     /// As on the wire.
@@ -39,7 +38,6 @@ pub struct Access {
     pub credential: Credential,
     /// Whether it answers while there are no keys.
     pub while_sealed: bool,
-    /// See [`Class`].
     pub class: Class,
     /// Whether it leaves records in the audit log.
     pub audited: bool,

@@ -40,9 +40,7 @@ use crate::{
 /// What the layers know of a request; handlers find it in the extensions.
 #[derive(Clone)]
 pub(super) struct Context {
-    /// Made here.
     pub id: RequestId,
-    /// The RPC's row.
     pub access: &'static Access,
     /// The other end of the connection.
     pub peer: Option<IpAddr>,

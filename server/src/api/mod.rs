@@ -58,22 +58,18 @@ type Streaming<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// Why the API could not be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// At start.
     #[error(transparent)]
     Crypto(#[from] CryptoError),
     /// At start: our own descriptors.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// While serving.
     #[error("serving: {0}")]
     Transport(#[from] tonic::transport::Error),
 }
 
 /// What the API is made of.
 pub struct Api {
-    /// Answers.
     pub core: Arc<Core>,
-    /// Counts.
     pub metrics: Arc<Metrics>,
     /// Requests at once before shedding.
     pub in_flight: usize,

@@ -60,7 +60,6 @@ impl Config {
 }
 
 impl Recorded {
-    /// Which request.
     pub fn request_id(&self) -> RequestId {
         self.request_id
     }
@@ -179,7 +178,6 @@ impl Broker {
         }
     }
 
-    /// How it is.
     pub fn health(&self) -> Health {
         self.shared.health()
     }

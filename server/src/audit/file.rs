@@ -25,7 +25,6 @@ pub(super) trait Log: Send {
 /// How full a file system is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// Blocks in use.
     pub used: u64,
     /// Blocks that can still be had.
     pub available: u64,
@@ -40,7 +39,6 @@ pub enum FileError {
     /// The system refused.
     #[error("cannot {what} {path}: {source}")]
     Io {
-        /// As a verb.
         what: &'static str,
         /// Which file or directory.
         path: PathBuf,

@@ -45,7 +45,6 @@ pub struct SinkKind {
     pub name: &'static str,
     /// One sentence for people.
     pub description: &'static str,
-    /// Makes one.
     pub build: fn() -> std::io::Result<Box<dyn Sink>>,
 }
 

@@ -57,9 +57,7 @@ pub struct Filter {
     pub request_id: Option<String>,
     /// `ok`, `denied`, `error`, `pending`.
     pub status: Option<String>,
-    /// Not before.
     pub from: Option<Timestamp>,
-    /// Before.
     pub until: Option<Timestamp>,
 }
 

@@ -45,14 +45,11 @@ pub enum Recovery {
     NotApplied,
 }
 
-/// How it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// Done, or about to be answered.
     Ok,
-    /// Refused.
     Denied,
-    /// Failed.
     Error,
     /// About to be tried; an outcome follows.
     Pending,
@@ -72,7 +69,6 @@ pub enum Effect {
 pub struct Decision<'a> {
     /// The caller is told this one.
     pub id: DecisionId,
-    /// What it is.
     pub effect: Effect,
     /// Role of the rule that decided; `None` when no rule spoke.
     pub role: Option<&'a str>,
@@ -85,25 +81,20 @@ pub struct Decision<'a> {
 pub struct Event<'a> {
     /// What the record is about.
     pub kind: Kind,
-    /// The request.
     pub request_id: RequestId,
     /// Who; `None` when nobody proved anything.
     pub principal: Option<&'a Principal>,
     /// By which session.
     pub session: Option<SessionId>,
-    /// From where.
     pub peer: Option<IpAddr>,
     /// RPC: `Secrets.Get`.
     pub operation: &'a str,
-    /// On what.
     pub path: Option<&'a str>,
     /// Whom or what it is about, where the path does not say: the sessions that end, what a user becomes.
     pub target: Option<&'a str>,
-    /// Which version.
     pub version: Option<u64>,
     /// What the policy said.
     pub decision: Option<Decision<'a>>,
-    /// How it stands.
     pub status: Status,
     /// Machine-readable reason or a sentence; empty for none.
     pub reason: &'a str,

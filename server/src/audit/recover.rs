@@ -54,11 +54,8 @@ pub struct Opened {
 pub struct OpenIntent {
     /// Number of its record; of the copy, when it was carried into a new segment.
     pub seq: u64,
-    /// The request.
     pub request_id: RequestId,
-    /// RPC.
     pub operation: String,
-    /// On what.
     pub path: Option<String>,
 }
 
@@ -85,11 +82,9 @@ pub enum RecoverError {
          evidence and start with a restored or an empty one"
     )]
     Damaged {
-        /// Which segment.
         path: PathBuf,
         /// Which line, from 1.
         line: u64,
-        /// What is wrong.
         problem: &'static str,
     },
 }

@@ -16,14 +16,12 @@ const WAITING: usize = 64;
 /// How long a close waits for the collector.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// This kind.
 pub(super) const KIND: SinkKind = SinkKind {
     name: "stdout",
     description: "a copy of each line on standard output; leaves lines out when the reader is too slow",
     build: || Ok(Box::new(StdoutSink::to(io::stdout())?)),
 };
 
-/// The sink.
 pub struct StdoutSink {
     lines: SyncSender<Bytes>,
     finished: Receiver<()>,

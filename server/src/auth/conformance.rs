@@ -15,7 +15,6 @@ use crate::{
 pub(crate) struct Fixture<'a> {
     /// With at least one identity.
     pub(crate) method: &'a dyn AuthMethod,
-    /// Accepted.
     pub(crate) good: &'a (dyn Fn() -> Credential + Sync),
     /// Of somebody known, but wrong.
     pub(crate) wrong: &'a (dyn Fn() -> Credential + Sync),

@@ -47,7 +47,6 @@ pub struct Kind {
     pub description: &'static str,
     /// Reads what somebody shows. What is for another method is given back.
     pub read: fn(Shown) -> Result<Credential, Shown>,
-    /// Makes it.
     pub build: Build,
 }
 
@@ -124,7 +123,6 @@ pub struct Credential {
 }
 
 impl Credential {
-    /// For a method.
     pub fn new(method: &'static str, shown: impl Any + Send + Sync) -> Self {
         Self { method, shown: Box::new(shown) }
     }
@@ -180,7 +178,6 @@ pub struct LoginContext {
 /// A proven identity and for how long it may be believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
-    /// Who.
     pub principal: Principal,
     /// Life of the session, and by how much a renewal extends it.
     pub ttl: Duration,
@@ -191,7 +188,6 @@ pub struct Login {
 }
 
 impl Login {
-    /// A person.
     pub fn person(principal: Principal) -> Self {
         Self { principal, ttl: PERSON_LIFETIME, max_ttl: MAX_LIFETIME, renewable: true }
     }
@@ -213,7 +209,6 @@ pub struct Gone(pub &'static str);
 pub struct ConnectError {
     /// `kubernetes.main`
     pub part: String,
-    /// Why not.
     pub cause: Box<dyn std::error::Error + Send + Sync>,
 }
 
@@ -229,7 +224,6 @@ pub enum LoginError {
     Refused {
         /// For the audit log.
         word: &'static str,
-        /// For its owner.
         sentence: String,
     },
     /// The credential cannot be right, whoever sends it.

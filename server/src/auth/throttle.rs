@@ -18,7 +18,6 @@ const FREE: u32 = 5;
 const FREE_OF_SOURCE: u32 = 50;
 /// The first pause; the next are twice as long each.
 const FIRST: Duration = Duration::from_secs(1);
-/// The longest.
 const LONGEST: Duration = Duration::from_secs(60);
 /// Without a further failure all is forgotten.
 const MEMORY: Duration = Duration::from_secs(15 * 60);

@@ -44,7 +44,6 @@ struct NameAndPassword {
     password: SecretBytes,
 }
 
-/// A user.
 const USER: barrier::Kind = barrier::Kind::new(48, "User");
 
 /// Most users: they are people, not workloads, and all of them are listed in one answer.

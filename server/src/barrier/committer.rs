@@ -38,7 +38,6 @@ pub(super) type Reply = oneshot::Sender<Result<Revision, BarrierError>>;
 
 /// What can be asked of the committer.
 pub(super) enum Message {
-    /// Write this.
     Commit(Member),
     /// Check everything.
     Scrub(scrub::Reply),

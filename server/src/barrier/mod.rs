@@ -79,12 +79,7 @@ pub const MAX_PLAINTEXT: usize = 60 << 10;
 pub enum BarrierError {
     /// A record did not open: changed, moved, cut or of another store. Never "not found".
     #[error("a stored record of kind {kind:?} in {namespace} does not open: it was changed or moved")]
-    Corrupt {
-        /// Of what kind.
-        kind: Kind,
-        /// Whose.
-        namespace: String,
-    },
+    Corrupt { kind: Kind, namespace: String },
     /// A condition did not hold; nothing was written. Read again and retry.
     #[error("changed by somebody else at the same moment")]
     Conflict,

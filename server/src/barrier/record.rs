@@ -100,7 +100,6 @@ impl Opened {
         name.and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default()
     }
 
-    /// What was put.
     pub fn into_content(self) -> SecretBytes {
         SecretBytes::from(self.plaintext.expose().get(2 + self.name..).unwrap_or_default())
     }

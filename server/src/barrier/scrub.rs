@@ -20,7 +20,6 @@ const MAX_PROBLEMS: usize = 100;
 /// What a scrub found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScrubReport {
-    /// Records read.
     pub records: u64,
     /// The batch up to which the report holds.
     pub batch_seq: u64,

@@ -16,7 +16,6 @@ const MAX_CHANGES: usize = 100;
 /// Where a record is, within a view.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Address {
-    /// What it is.
     pub kind: Kind,
     /// The folder to scan to find it: `apps/payments`, or empty.
     pub folder: Box<str>,
@@ -29,7 +28,6 @@ pub struct Address {
 /// An opened record.
 #[derive(Debug)]
 pub struct Entry {
-    /// What was put.
     pub content: SecretBytes,
     /// When it was written, for conditions.
     pub revision: Revision,
@@ -38,11 +36,9 @@ pub struct Entry {
 /// Changes of one view that happen together or not at all. At most 100 puts and deletes.
 #[derive(Debug, Default)]
 pub struct Changes {
-    /// Must hold.
     pub conditions: Vec<(Address, Condition)>,
     /// Written; at most [`super::MAX_PLAINTEXT`] each, the name included.
     pub puts: Vec<(Address, SecretBytes)>,
-    /// Removed.
     pub deletes: Vec<Address>,
     /// The request that asked for them, so that the next start knows that it was applied; none: the server's own upkeep.
     pub by: Option<RequestId>,
@@ -53,11 +49,9 @@ pub struct Changes {
 pub struct Found {
     /// Its name in the folder.
     pub name: Box<str>,
-    /// Its part.
     pub part: u64,
     /// Where the next scan goes on.
     pub cursor: Cursor,
-    /// Its content.
     pub entry: Entry,
 }
 

@@ -21,20 +21,13 @@ use crate::{
 /// See the module.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Before init.
     #[error("not initialised: run `strongroom init`")]
     NotInitialized,
     /// Init a second time.
     #[error("already initialised")]
     AlreadyInitialized,
-    /// No keys.
     #[error("sealed: {given} of {threshold} shares given")]
-    Sealed {
-        /// So far.
-        given: u8,
-        /// Needed.
-        threshold: u8,
-    },
+    Sealed { given: u8, threshold: u8 },
     /// Unseal of an unsealed server.
     #[error("not sealed")]
     NotSealed,
@@ -77,7 +70,6 @@ pub enum Error {
     /// Below the engines.
     #[error(transparent)]
     Barrier(BarrierError),
-    /// Revocations.
     #[error(transparent)]
     Revoke(RevokeError),
     /// The log could not be read.

@@ -76,7 +76,6 @@ enum Phase {
     Uninitialized,
     /// There is data, but no key.
     Sealed(SealRecord),
-    /// Open.
     Unsealed(Arc<Unsealed>),
 }
 
@@ -114,7 +113,6 @@ pub struct Status {
     pub seal: Option<SealSummary>,
     /// Shares given so far.
     pub progress: u8,
-    /// Of this store.
     pub store_id: Option<StoreId>,
     /// Active key term.
     pub key_term: Option<u32>,

@@ -140,7 +140,6 @@ impl Asked {
         Err(error)
     }
 
-    /// How it ended.
     pub(super) async fn outcome(&self, core: &Core, ended: Ended) -> Result<(), AuditError> {
         let event = Event {
             path: self.place.path.as_deref(),

@@ -37,7 +37,6 @@ pub enum Action {
     Engine {
         /// Where. Never empty.
         paths: Vec<Path>,
-        /// What.
         operation: Box<dyn engines::Operation>,
     },
     /// About one's own session.
@@ -50,7 +49,6 @@ pub enum Action {
     Policy(PolicyAction),
     /// The server itself.
     Sys(SysAction),
-    /// The audit log.
     Audit(AuditAction),
 }
 
@@ -58,21 +56,15 @@ pub enum Action {
 pub enum SessionAction {
     /// A later expiry.
     Renew,
-    /// Who am I?
     Whoami,
-    /// No more.
     Logout,
-    /// May I?
     CanI(CanI),
 }
 
 /// A question about rights.
 pub struct CanI {
-    /// To do what.
     pub verb: Verb,
-    /// Where.
     pub path: Path,
-    /// Somebody else.
     pub who: Option<Principal>,
 }
 
@@ -80,19 +72,15 @@ pub struct CanI {
 pub enum UserAction {
     /// Create or change.
     Put {
-        /// Whom.
         name: Box<str>,
         /// `None` = unchanged.
         password: Option<SecretBytes>,
-        /// Replaces all.
         groups: Vec<Group>,
     },
     /// Delete and revoke.
     Delete {
-        /// Whom.
         name: Box<str>,
     },
-    /// All names.
     List,
 }
 
@@ -100,22 +88,16 @@ pub enum UserAction {
 pub enum PolicyAction {
     /// Create, change, remove.
     Apply {
-        /// YAML.
         yaml: String,
         /// Objects to remove.
         remove: Vec<(policy::ObjectKind, String)>,
-        /// Show only.
         dry_run: bool,
     },
-    /// All as YAML.
     Export,
     /// About somebody else.
     CanI(CanI),
-    /// Who may?
     WhoCan {
-        /// Do what.
         verb: Verb,
-        /// Where.
         path: Path,
     },
 }
@@ -124,7 +106,6 @@ pub enum PolicyAction {
 pub enum SysAction {
     /// Forget the keys.
     Seal,
-    /// New term.
     Rotate,
     /// New shares or another seal, to be confirmed.
     Rekey {
@@ -139,32 +120,24 @@ pub enum SysAction {
     Scrub,
     /// Put an engine somewhere.
     Mount {
-        /// Where.
         name: String,
-        /// Which kind.
         kind: String,
-        /// For people.
         description: String,
         /// For the engine.
         settings: engines::Settings,
     },
-    /// Take one away.
     Unmount {
-        /// Which.
         name: String,
-        /// For good.
         destroy_data: bool,
     },
     /// Change a mount.
     Tune {
-        /// Which.
         name: String,
         /// `None` = unchanged.
         description: Option<String>,
         /// Replaces all; `None` = unchanged.
         settings: Option<engines::Settings>,
     },
-    /// All mounts.
     ListMounts,
 }
 
@@ -178,12 +151,7 @@ pub enum AuditAction {
         follow: bool,
     },
     /// Lines that match.
-    Query {
-        /// Which.
-        filter: audit::Filter,
-        /// How many.
-        limit: u32,
-    },
+    Query { filter: audit::Filter, limit: u32 },
     /// The keyed hash of a value.
     Hash(SecretBytes),
 }
@@ -193,37 +161,28 @@ pub type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Error>> + Send>>;
 
 /// What is answered.
 pub enum Answer {
-    /// Of an engine.
     Reply(Box<dyn engines::Reply>),
     /// Of an engine, again and again.
     Replies(Answers<Box<dyn engines::Reply>>),
-    /// A new token.
     Token(SecretBytes, Session),
     /// Who one is, and with what roles.
     Whoami(Session, Vec<String>),
     /// Nothing but success.
     Done,
-    /// Users.
     Users(Vec<UserInfo>),
     /// What an apply did, or would do.
     Applied(Vec<policy::Change>),
-    /// YAML.
     Policy(String),
     /// Whether, and why.
     Decision(policy::Decision),
-    /// Who may.
     WhoCan(Vec<policy::WhoCan>),
-    /// The new term.
     Term(u32),
-    /// New shares.
     Shares(Vec<SecretBytes>),
-    /// Mounts.
     Mounts(Vec<engines::MountInfo>),
     /// What a scrub found.
     Scrub(crate::barrier::ScrubReport),
     /// Lines of the audit log.
     Lines(Answers<Vec<String>>),
-    /// A keyed hash.
     Hash(String),
 }
 

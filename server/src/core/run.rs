@@ -17,7 +17,6 @@ use crate::{
     tokens::{TokenError, Which},
 };
 
-/// Does it.
 pub(super) async fn run(
     core: &Arc<Core>,
     unsealed: &Arc<Unsealed>,

@@ -16,11 +16,8 @@ use crate::{
 /// Where an unauthenticated request comes from.
 #[derive(Clone, Copy)]
 pub struct Unauthenticated {
-    /// Made by us.
     pub id: RequestId,
-    /// `Sys.Init`
     pub name: &'static str,
-    /// The other end.
     pub peer: Option<IpAddr>,
 }
 
@@ -28,11 +25,8 @@ pub struct Unauthenticated {
 pub struct Login {
     /// Its place among the requests at work, held until it is judged.
     pub slot: Option<Arc<OwnedSemaphorePermit>>,
-    /// Made by us.
     pub id: RequestId,
-    /// `Auth.Login`
     pub name: &'static str,
-    /// The other end.
     pub peer: Option<IpAddr>,
     /// What proves it.
     pub credential: Result<Credential, Invalid>,

@@ -41,7 +41,6 @@ impl Sha256 {
         Self(digest::Context::new(&digest::SHA256))
     }
 
-    /// And of these.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }

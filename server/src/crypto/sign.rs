@@ -7,7 +7,6 @@ use super::{CryptoError, Key};
 /// Signs; made from a 32-byte seed.
 pub struct SigningKey(Ed25519KeyPair);
 
-/// Verifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PublicKey(pub [u8; 32]);
 

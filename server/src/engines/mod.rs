@@ -43,7 +43,6 @@ pub struct Kind {
     pub service: Service,
     /// Whether it knows these settings.
     pub check: fn(&Settings) -> Result<(), Invalid>,
-    /// Makes one.
     pub build: fn(Parts) -> Result<Box<dyn Engine>, Invalid>,
 }
 
@@ -102,14 +101,12 @@ pub type Stream<T> = Pin<Box<dyn futures_util::Stream<Item = Result<T, EngineErr
 
 /// What an engine answers.
 pub enum Output {
-    /// Once.
     One(Box<dyn Reply>),
     /// Again and again.
     Many(Stream<Box<dyn Reply>>),
 }
 
 impl Output {
-    /// One answer.
     pub fn one(reply: impl Reply) -> Self {
         Self::One(Box::new(reply))
     }
@@ -135,7 +132,6 @@ pub enum EngineError {
     /// The permit does not hold the verb that turned out to be needed.
     #[error("needs {0}")]
     Needs(Verb),
-    /// Nothing there.
     #[error("nothing there")]
     NotFound,
     /// One of the engine's own.
@@ -143,7 +139,6 @@ pub enum EngineError {
     Own {
         /// What clients decide by.
         reason: Reason,
-        /// For people.
         sentence: String,
         /// What a program can use, as the table of reasons names it.
         details: Vec<(&'static str, String)>,

@@ -15,7 +15,6 @@ pub struct Service {
     pub name: &'static str,
     /// Its largest message.
     pub request_bytes: usize,
-    /// All of it.
     pub rpcs: &'static [Rpc],
 }
 
@@ -35,7 +34,6 @@ pub struct Rpc {
 /// How many answers an RPC has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answers {
-    /// One.
     One,
     /// Any number, for as long as the caller wants.
     Many,

@@ -14,7 +14,6 @@ pub struct Path(Arc<str>);
 /// Why some text is not a path or a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPath {
-    /// Nothing given.
     #[error("is empty; expected mount/segment/...")]
     Empty,
     /// More than 512 bytes.
@@ -76,7 +75,6 @@ impl Path {
         &self.0
     }
 
-    /// First segment.
     pub fn mount(&self) -> &str {
         self.0.split('/').next().unwrap_or_default()
     }
@@ -159,7 +157,6 @@ impl KeyName {
         Ok(Self(Box::from(text)))
     }
 
-    /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }

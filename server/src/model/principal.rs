@@ -25,11 +25,8 @@ pub enum Principal {
     ServiceAccount {
         /// Name of the configured cluster.
         cluster: Box<str>,
-        /// Its namespace.
         namespace: Box<str>,
-        /// Its name.
         name: Box<str>,
-        /// Its uid.
         uid: Box<str>,
         /// The pod the token is bound to.
         pod: Option<Pod>,
@@ -48,9 +45,7 @@ pub struct Group {
 /// The pod behind a service-account token.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pod {
-    /// Its name.
     pub name: Box<str>,
-    /// Its uid.
     pub uid: Box<str>,
     /// The node it runs on, where the cluster tells.
     pub node: Option<Box<str>>,

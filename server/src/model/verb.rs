@@ -7,7 +7,6 @@ use std::fmt;
 pub enum Verb {
     /// See the content.
     Read,
-    /// See names.
     List,
     /// Make what is not there.
     Create,
@@ -50,7 +49,6 @@ impl Verb {
         }
     }
 
-    /// From the word.
     pub fn parse(text: &str) -> Option<Verb> {
         Self::ALL.into_iter().find(|verb| verb.as_str() == text)
     }

@@ -29,11 +29,8 @@ pub struct Context {
 /// May this principal do this there, now?
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
-    /// Who.
     pub principal: &'a Principal,
-    /// What.
     pub verb: Verb,
-    /// Where.
     pub path: &'a Path,
     /// From where and when.
     pub context: &'a Context,
@@ -51,13 +48,11 @@ pub enum Decision {
 /// The rule that decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Its role.
     pub role: Arc<str>,
     /// The binding that made it count.
     pub binding: Arc<str>,
     /// Its place in the role, from 1.
     pub index: u32,
-    /// What it does.
     pub effect: Effect,
 }
 
@@ -79,7 +74,6 @@ pub struct Refused {
     pub decision_id: DecisionId,
     /// What is missing.
     pub verb: Verb,
-    /// Where.
     pub path: Path,
     /// The rule that denies; for the audit log, not for the caller.
     pub rule: Option<Rule>,
@@ -286,7 +280,6 @@ impl Allowed {
         &self.first
     }
 
-    /// All paths.
     pub fn paths(&self) -> &[Path] {
         &self.paths
     }
@@ -296,7 +289,6 @@ impl Allowed {
         &self.verbs
     }
 
-    /// Who.
     pub fn principal(&self) -> &Principal {
         &self.scope.principal
     }

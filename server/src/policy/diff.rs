@@ -28,9 +28,7 @@ pub struct Plan {
 pub struct Change {
     /// Role or binding.
     pub kind: ObjectKind,
-    /// Its name.
     pub name: String,
-    /// What happens.
     pub action: Action,
     /// Unified diff of the canonical YAML; empty when unchanged.
     pub diff: String,
@@ -39,13 +37,11 @@ pub struct Change {
 /// See [`Change`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// It is new.
     Created,
     /// It is there and becomes another.
     Changed,
     /// It is there just so.
     Unchanged,
-    /// It goes.
     Removed,
 }
 

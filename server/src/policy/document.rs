@@ -18,7 +18,6 @@ pub struct Documents {
 /// The two kinds of documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ObjectKind {
-    /// Rules.
     Role,
     /// Who has a role.
     Binding,
@@ -150,7 +149,6 @@ impl ObjectKind {
         }
     }
 
-    /// From the word.
     pub fn parse(text: &str) -> Option<Self> {
         [ObjectKind::Role, ObjectKind::Binding].into_iter().find(|kind| kind.as_str() == text)
     }

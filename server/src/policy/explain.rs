@@ -15,7 +15,6 @@ pub struct WhoCan {
     pub subject: String,
     /// By which binding.
     pub binding: String,
-    /// Of which role.
     pub role: String,
     /// What must hold besides, as text; empty when nothing.
     pub conditions: String,

@@ -19,9 +19,7 @@ use crate::{
     model::{RequestId, SecretBytes},
 };
 
-/// A role.
 pub const ROLE: Kind = Kind::new(32, "Role");
-/// A binding.
 const BINDING: Kind = Kind::new(33, "Binding");
 
 /// Most records of one batch, below the barrier's 100.

@@ -27,7 +27,6 @@ pub struct FileSeal {
 /// Why the key file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileSealError {
-    /// Not there.
     #[error("the key file {0} does not exist")]
     Missing(PathBuf),
     /// Others could have replaced or redirected it.
@@ -36,7 +35,6 @@ pub enum FileSealError {
     /// Others can read it.
     #[error("the key file {path} has mode {mode:04o}: others may have read it; run `chmod 600 {path}`", path = path.display())]
     TooOpen {
-        /// Which.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
@@ -50,14 +48,11 @@ pub enum FileSealError {
     /// The system said no.
     #[error("the key file {path}: cannot {what}", path = path.display())]
     Io {
-        /// Which.
         path: PathBuf,
         /// What was tried.
         what: &'static str,
-        /// Why not.
         source: io::Error,
     },
-    /// No randomness.
     #[error(transparent)]
     Crypto(#[from] CryptoError),
 }
@@ -68,7 +63,6 @@ impl FileSeal {
         Self { path: path.into() }
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }

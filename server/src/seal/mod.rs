@@ -29,7 +29,6 @@ const PROOF_ROUNDS: usize = 3;
 pub struct Kind {
     /// In status, configuration and documentation.
     pub name: &'static str,
-    /// For people.
     pub description: &'static str,
     /// In a stored record; given once and never used again.
     pub number: u32,
@@ -71,7 +70,6 @@ pub enum SealError {
     /// The record names another kind of seal.
     #[error("the store is sealed with {0}, not with a key file")]
     OtherKind(&'static str),
-    /// The key file.
     #[error(transparent)]
     File(#[from] FileSealError),
     /// The seal key is not the one that wrapped the root key.
@@ -80,7 +78,6 @@ pub enum SealError {
     /// The proof before use failed; nothing was changed.
     #[error("the new seal does not open what it sealed; nothing was changed")]
     ProofFailed,
-    /// No randomness.
     #[error(transparent)]
     Crypto(#[from] CryptoError),
 }
@@ -103,7 +100,6 @@ pub enum ShareRejected {
     /// Right set, other threshold: not made by us.
     #[error("the share names another threshold than this store's seal")]
     WrongThreshold,
-    /// Given before.
     #[error("this share was given already; another one is needed")]
     Duplicate,
     /// Enough shares, and they do not open the root key. All were forgotten.
@@ -114,7 +110,6 @@ pub enum ShareRejected {
     TooFew {
         /// In the request.
         given: usize,
-        /// Needed.
         threshold: u8,
     },
     /// The store needs no shares.

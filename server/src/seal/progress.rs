@@ -23,18 +23,12 @@ pub struct Progress {
 /// What a good share led to.
 pub enum Step {
     /// More are needed.
-    More {
-        /// So far.
-        given: u8,
-        /// Needed.
-        threshold: u8,
-    },
+    More { given: u8, threshold: u8 },
     /// The root key. The shares are forgotten.
     Complete(Key),
 }
 
 impl Progress {
-    /// None so far.
     pub fn new() -> Self {
         Self::default()
     }

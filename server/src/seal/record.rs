@@ -11,7 +11,6 @@ const VERSION: u8 = 1;
 /// How the root key of a store is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealRecord {
-    /// By what.
     pub kind: Kind,
     /// How many shares were made; 0 where there are none.
     pub shares: u8,

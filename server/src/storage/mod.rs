@@ -30,7 +30,6 @@ pub struct Revision(pub u64);
 /// A stored value and when it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Sealed bytes.
     pub value: Vec<u8>,
     /// Of the batch that wrote it.
     pub revision: Revision,
@@ -50,7 +49,6 @@ pub enum Condition {
 pub struct Batch {
     /// All must hold, judged before any change of this batch.
     pub conditions: Vec<(StoreKey, Condition)>,
-    /// Written.
     pub puts: Vec<(StoreKey, Vec<u8>)>,
     /// Removed; removing what is not there is fine.
     pub deletes: Vec<StoreKey>,

@@ -11,7 +11,6 @@ use crate::model::{Group, Pod, Principal, SessionId, Timestamp};
 pub struct Session {
     /// Names it in the audit log and to revoke it; stays the same when it is renewed.
     pub id: SessionId,
-    /// Who.
     pub principal: Arc<Principal>,
     /// When the login began; stays the same when it is renewed, so that a revocation reaches renewed tokens as well.
     pub issued: Timestamp,

@@ -42,29 +42,19 @@ pub enum TokenError {
     Invalid,
     /// Issued in the future: the server's clock was set back.
     #[error("the token is not valid before {issued}; the server's clock was set back")]
-    NotYet {
-        /// From then on.
-        issued: Timestamp,
-    },
+    NotYet { issued: Timestamp },
     /// Its time is over.
     #[error("the session expired at {at}; log in again")]
-    Expired {
-        /// Since then.
-        at: Timestamp,
-    },
+    Expired { at: Timestamp },
     /// Revoked by somebody.
     #[error("the session was revoked; log in again")]
     Revoked,
     /// Renewed as far as it can be, or not renewable at all.
     #[error("the session cannot be renewed past {max_expires}; log in again then")]
-    NotRenewable {
-        /// Its end.
-        max_expires: Timestamp,
-    },
+    NotRenewable { max_expires: Timestamp },
     /// The principal does not fit into one.
     #[error("the principal is too large for a token of {MAX_TOKEN_BYTES} bytes; too many groups?")]
     TooLarge,
-    /// No randomness.
     #[error(transparent)]
     Crypto(#[from] CryptoError),
 }

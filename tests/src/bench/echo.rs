@@ -54,7 +54,6 @@ echo! {
 /// Answers every login with the same token.
 struct EchoLogin(v1::TokenResponse);
 
-/// As [`echo`].
 macro_rules! echo_login {
     ($($nothing:ident: $request:ident => $response:ident;)*) => {
         #[tonic::async_trait]

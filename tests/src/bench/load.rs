@@ -28,7 +28,6 @@ impl Measured {
     }
 }
 
-/// How hard.
 #[derive(Clone, Copy)]
 pub struct Shape {
     /// Requests at once on each connection.

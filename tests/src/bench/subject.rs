@@ -29,7 +29,6 @@ pub const VALUE_BYTES: usize = 64;
 const USER: &str = "bench";
 /// Their password; a throw-away server on the loopback address.
 const PASSWORD: &[u8] = b"benchmark password";
-/// What they may.
 const POLICY: &str = "
 kind: Role
 name: bench
@@ -46,7 +45,6 @@ subjects:
 
 /// A server under measurement.
 pub struct Subject {
-    /// The process.
     pub server: Server,
     /// Authorization of an ordinary user.
     pub token: MetadataValue<Ascii>,

@@ -7,7 +7,6 @@ pub const BUSYBOX: &str = "throw-away.local/busybox:1";
 /// Where the secrets are in a pod.
 pub const MOUNT: &str = "/secrets";
 
-/// A pod to be.
 #[derive(Clone, Debug)]
 pub struct Pod {
     namespace: String,

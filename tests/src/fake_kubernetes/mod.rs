@@ -70,13 +70,11 @@ pub struct Mood {
 /// How often it was asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Token reviews.
     pub reviews: u64,
     /// Fetches of the public keys.
     pub keys: u64,
     /// First pages of lists.
     pub lists: u64,
-    /// Watches begun.
     pub watches: u64,
     /// Single objects.
     pub gets: u64,

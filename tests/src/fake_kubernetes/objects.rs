@@ -7,17 +7,13 @@ use serde_json::{Value, json};
 /// A pod with the account it runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
-    /// Its namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
-    /// Its uid.
     pub uid: String,
     /// The name of its account.
     pub account: String,
     /// The uid of its account.
     pub account_uid: String,
-    /// Its node.
     pub node: String,
 }
 
@@ -48,7 +44,6 @@ struct Object {
 
 /// As in URLs.
 pub(super) const PODS: &str = "pods";
-/// See [`PODS`].
 pub(super) const ACCOUNTS: &str = "serviceaccounts";
 
 impl Objects {
@@ -79,7 +74,6 @@ impl Objects {
         alive.get(&(namespace.to_owned(), name.to_owned())).map(|object| object.uid.clone())
     }
 
-    /// Its metadata.
     pub(super) fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
         let alive = &self.kinds.get(kind)?.alive;
         alive.get(&(namespace.to_owned(), name.to_owned())).map(Object::metadata)

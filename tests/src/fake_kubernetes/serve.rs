@@ -25,7 +25,6 @@ use crate::pki::Pki;
 
 type Body = BoxBody<Bytes, Infallible>;
 
-/// Its TLS.
 pub(super) fn acceptor(pki: &Pki) -> io::Result<TlsAcceptor> {
     let chain = CertificateDer::from_pem_file(&pki.certificate).map_err(io::Error::other)?;
     let key = PrivateKeyDer::from_pem_file(&pki.key).map_err(io::Error::other)?;

@@ -52,7 +52,6 @@ pub enum Algorithm {
 pub struct TokenText {
     /// The protected header.
     pub header: Value,
-    /// The claims.
     pub claims: Value,
 }
 
@@ -99,7 +98,6 @@ impl SigningKey {
         Ok(SigningKey { kid: kid.to_owned(), pair: Pair::Rsa(Box::new(pair)) })
     }
 
-    /// Its id.
     pub fn kid(&self) -> &str {
         &self.kid
     }
@@ -141,7 +139,6 @@ impl SigningKey {
         }
     }
 
-    /// Signs.
     pub fn sign(&self, message: &[u8], algorithm: Algorithm) -> Vec<u8> {
         let random = SystemRandom::new();
         match &self.pair {

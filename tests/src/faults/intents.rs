@@ -22,7 +22,6 @@ pub struct Intents {
     applied: BTreeMap<String, u64>,
     /// Ends that came from the store.
     pub recovered_applied: u64,
-    /// Likewise.
     pub recovered_not_applied: u64,
     /// Intents with no end, two, or an end without an intent.
     pub wrong: u64,

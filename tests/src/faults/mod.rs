@@ -26,7 +26,6 @@ pub struct Size {
     pub questions: u64,
     /// Changed audit logs.
     pub tampers: u64,
-    /// Power cuts.
     pub cuts: u64,
     /// Connections that say nothing.
     pub silent: u64,

@@ -11,7 +11,6 @@ use strongroom_tests::cluster::{kubectl::until, pod::Pod};
 use crate::{Outcome, Scene, mounts::role_of, process::pid_of};
 
 const PUTS: usize = 50;
-/// The bar.
 const WITHIN: Duration = Duration::from_secs(1);
 /// Long enough to be half-written if somebody writes in place.
 const PADDING: usize = 32 * 1024;

@@ -59,22 +59,26 @@ pub(super) enum What {
 /// What happens, until the API server ends it.
 pub(super) type Events = Pin<Box<dyn Stream<Item = Result<Event, ApiError>> + Send>>;
 
-/// What happened.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// It is there.
-    Present { uid: String, version: String },
-    /// It is gone.
-    Gone { uid: String, version: String },
+    Present {
+        uid: String,
+        version: String,
+    },
+    Gone {
+        uid: String,
+        version: String,
+    },
     /// Nothing, until here.
-    Bookmark { version: String },
+    Bookmark {
+        version: String,
+    },
 }
 
 /// A page of a list.
 #[derive(Debug, Default)]
 pub(super) struct Page {
     pub(super) uids: Vec<String>,
-    /// To watch from.
     pub(super) version: String,
     /// Of the next page.
     pub(super) more: Option<String>,
@@ -102,14 +106,8 @@ pub(super) enum ApiError {
 /// Why there is no way to a cluster at all. For the operator, at the start.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
-    /// A file.
     #[error("cannot read {file}: {cause}")]
-    File {
-        /// Which.
-        file: String,
-        /// Why not.
-        cause: std::io::Error,
-    },
+    File { file: String, cause: std::io::Error },
     /// Not in a cluster.
     #[error(
         "api_server is not set, and KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not there: \
@@ -302,7 +300,6 @@ impl Api for KubeApi {
 const JSON: &str = "application/json";
 /// Only the metadata of an object: a pod's environment is nobody's business here.
 const ONE: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
-/// And of many.
 const MANY: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 
 fn request(method: Method, path: &str, accept: &str, body: Vec<u8>) -> Result<Request<Body>, ApiError> {

@@ -43,9 +43,7 @@ struct Seen {
 /// What is known of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
-    /// It is there.
     Here,
-    /// It is not.
     Gone,
     /// There was no complete list yet.
     Nothing,

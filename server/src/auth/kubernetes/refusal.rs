@@ -27,10 +27,7 @@ pub(super) enum Refusal {
     #[error(
         "the token was not accepted: it is for another audience; request one for the audience {expected:?}"
     )]
-    Audience {
-        /// The right one.
-        expected: Box<str>,
-    },
+    Audience { expected: Box<str> },
     /// By its own claims its time is over.
     #[error("the token was not accepted: it has expired; the kubelet renews its file, read it again")]
     Expired,

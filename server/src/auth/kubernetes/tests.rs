@@ -29,7 +29,6 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// A cluster.
 #[derive(Default)]
 pub(super) struct FakeApi {
     keys: Mutex<Vec<Value>>,

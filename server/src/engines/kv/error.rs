@@ -17,35 +17,20 @@ pub enum Error {
     /// The permit does not hold the verb that turned out to be needed.
     #[error("needs {0}")]
     Needs(Verb),
-    /// Nothing there.
     #[error("nothing there")]
     NotFound,
     /// The version is hidden.
     #[error("version {version} was deleted at {at}; undelete brings it back")]
-    Deleted {
-        /// Which.
-        version: u64,
-        /// Since when.
-        at: Timestamp,
-    },
+    Deleted { version: u64, at: Timestamp },
     /// The version's bytes are gone.
     #[error("version {version} was destroyed")]
-    Destroyed {
-        /// Which.
-        version: u64,
-    },
+    Destroyed { version: u64 },
     /// The version's time is over.
     #[error("version {version} expired at {at}")]
-    Expired {
-        /// Which.
-        version: u64,
-        /// Since when.
-        at: Timestamp,
-    },
+    Expired { version: u64, at: Timestamp },
     /// Check-and-set failed.
     #[error("expected version {expected}, but the current version is {current}")]
     VersionMismatch {
-        /// By the caller.
         expected: u64,
         /// In the store.
         current: u64,

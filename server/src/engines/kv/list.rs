@@ -43,7 +43,6 @@ const ATTEMPTS: usize = 8;
 /// What stands behind a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Something.
     There,
     /// A folder that may be empty.
     Closing,

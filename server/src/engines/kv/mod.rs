@@ -49,7 +49,6 @@ pub const KIND: super::Kind = super::Kind {
 pub enum Operation {
     /// Writes a new version.
     Put {
-        /// All of it.
         data: BTreeMap<KeyName, SecretBytes>,
         /// The version that must be the latest; 0 = there must be no such secret.
         expected_version: Option<u64>,
@@ -62,18 +61,13 @@ pub enum Operation {
     Patch {
         /// Keys to set, and keys to remove.
         changes: BTreeMap<KeyName, Option<SecretBytes>>,
-        /// As for a put.
         expected_version: Option<u64>,
         /// As for a put; the former version's life is not inherited.
         ttl: Option<Duration>,
-        /// As for a put.
         operation_id: Option<Box<str>>,
     },
     /// Reads a version, or the latest.
-    Get {
-        /// Which.
-        version: Option<u64>,
-    },
+    Get { version: Option<u64> },
     /// One page of one level.
     List {
         /// 1 to 1000.
@@ -86,10 +80,7 @@ pub enum Operation {
     /// Changes of the permit's paths and below them.
     Watch,
     /// Hides versions; the latest if none is given.
-    Delete {
-        /// Which.
-        versions: Vec<u64>,
-    },
+    Delete { versions: Vec<u64> },
     /// Brings hidden versions back.
     Undelete {
         /// Which; at least one.
@@ -170,7 +161,6 @@ type Stream<T> = Pin<Box<dyn futures_util::Stream<Item = Result<T, Error>> + Sen
 pub enum Output {
     /// A version was written, or had been by the same operation id.
     Written {
-        /// Its number.
         version: u64,
         /// Of the secret after it.
         metadata: SecretMetadata,
@@ -193,14 +183,12 @@ pub enum Output {
     },
     /// After a change, or as asked for.
     Metadata(SecretMetadata),
-    /// It is gone.
     Destroyed,
 }
 
 /// What there is to know about a secret, but for its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretMetadata {
-    /// Where.
     pub path: Path,
     /// The latest version.
     pub current_version: u64,
@@ -210,28 +198,23 @@ pub struct SecretMetadata {
     pub versions: Vec<VersionMetadata>,
     /// The owner's own pairs.
     pub custom: BTreeMap<String, String>,
-    /// Versions kept.
     pub max_versions: u32,
     /// Whether each put must give expected_version.
     pub cas_required: bool,
     /// Of the first version.
     pub created_at: Timestamp,
-    /// By whom.
     pub created_by: Box<str>,
     /// Of the last change of any kind.
     pub updated_at: Timestamp,
-    /// By whom.
     pub updated_by: Box<str>,
 }
 
 /// What there is to know about a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VersionMetadata {
-    /// Its number.
     pub version: u64,
     /// When it was written.
     pub created_at: Timestamp,
-    /// By whom.
     pub created_by: Box<str>,
     /// Since when it is hidden.
     pub deleted_at: Option<Timestamp>,
@@ -246,7 +229,6 @@ pub struct VersionMetadata {
 /// That something changed, never to what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// What happened.
     pub kind: ChangeKind,
     /// To which secret; none for `Started` and `Resync`.
     pub path: Option<Path>,
@@ -254,12 +236,10 @@ pub struct Change {
     pub version: u64,
 }
 
-/// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
     /// The watch stands.
     Started,
-    /// A new version.
     Written,
     /// Versions were hidden.
     Deleted,

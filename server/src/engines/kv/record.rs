@@ -42,7 +42,6 @@ pub(super) struct Stamp {
     pub(super) by: Box<str>,
 }
 
-/// One version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) version: u64,

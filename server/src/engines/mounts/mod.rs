@@ -29,7 +29,6 @@ use crate::{
 
 /// Name of the mount a store is born with.
 const FIRST_MOUNT: &str = "secret";
-/// Its kind.
 const FIRST_KIND: &str = "kv";
 /// Most mounts, those taken away included; the table is read as one page.
 const MAX_MOUNTS: usize = 1000;
@@ -77,7 +76,6 @@ pub struct Entered {
 pub struct MountInfo {
     /// First segment of its paths.
     pub name: Box<str>,
-    /// The rest.
     pub record: Record,
 }
 
@@ -335,7 +333,6 @@ impl Mounts {
 }
 
 impl Entered {
-    /// It.
     pub fn engine(&self) -> &dyn Engine {
         &*self.mounted.engine
     }

@@ -9,7 +9,6 @@ use crate::{
     model::{SecretBytes, Timestamp},
 };
 
-/// A mount.
 pub(super) const MOUNT: Kind = Kind::new(64, "Mount");
 
 /// Before a record that is more than a name. No kind begins with it.
@@ -18,11 +17,9 @@ const FORMAT: u8 = 2;
 /// What is known of a mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Of its engine.
     pub kind: Box<str>,
     /// Whether it is there.
     pub state: State,
-    /// For people.
     pub description: Box<str>,
     /// For its engine.
     pub settings: Settings,
@@ -34,7 +31,6 @@ pub struct Record {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
 #[repr(i32)]
 pub enum State {
-    /// It is.
     Mounted = 0,
     /// Taken away; its data is still there.
     Away = 1,

@@ -34,7 +34,6 @@ pub struct Generate {
     pub length: Option<u32>,
 }
 
-/// What was made.
 pub struct Generated(pub SecretBytes);
 
 struct Random(Arc<dyn Entropy>);

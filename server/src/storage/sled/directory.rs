@@ -29,9 +29,7 @@ pub enum OpenError {
     Io {
         /// What was tried.
         action: &'static str,
-        /// With what.
         path: PathBuf,
-        /// Why it failed.
         source: io::Error,
     },
     /// Another process has it.
@@ -42,7 +40,6 @@ pub enum OpenError {
     Permissions {
         /// What is too open.
         path: PathBuf,
-        /// Its mode.
         mode: u32,
         /// What it should be.
         wanted: u32,
@@ -50,7 +47,6 @@ pub enum OpenError {
     /// A file system that may lose what it has acknowledged.
     #[error("{} is on a network or user-space file system (type {kind:#x}), which may lose acknowledged writes: use a local disk, or allow it explicitly", path.display())]
     Filesystem {
-        /// The directory.
         path: PathBuf,
         /// `f_type` of statfs.
         kind: u32,
@@ -61,7 +57,6 @@ pub enum OpenError {
     /// sled does not open it, with or without its snapshots.
     #[error("the database in {} does not open ({reason}): nothing was deleted; restore the latest backup into an empty directory", path.display())]
     Damaged {
-        /// The directory.
         path: PathBuf,
         /// What sled said.
         reason: String,

@@ -84,7 +84,6 @@ fn complain(what: &str) {
 struct Cast {
     pod: Pod,
     other: Pod,
-    /// Deleted.
     gone: Pod,
     /// Deleted, and made anew under the same name.
     anew: Pod,

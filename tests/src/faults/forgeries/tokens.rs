@@ -29,7 +29,6 @@ pub(super) fn all(kubernetes: &FakeKubernetes, cast: &Cast, dice: &mut Dice) -> 
     Ok(forge.rows)
 }
 
-/// Makes rows.
 struct Forge<'a> {
     kubernetes: &'a FakeKubernetes,
     key: &'a SigningKey,

@@ -117,7 +117,6 @@ impl Disk {
         self.open.clear();
     }
 
-    /// One more call.
     pub(super) fn play(&mut self, call: &Call) {
         let path = || PathBuf::from(String::from_utf8_lossy(&call.bytes).trim_end_matches('/'));
         let place = usize::try_from(call.number).unwrap_or(usize::MAX);
