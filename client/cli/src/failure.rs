@@ -1,10 +1,8 @@
 //! Why a command failed: a sentence, a hint where one helps, and an exit code that scripts can tell apart.
 
-use std::{fmt, process::ExitCode};
+use std::fmt;
 
 use strongroom_client::{Error, ErrorKind, Reason};
-
-use crate::output;
 
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -31,18 +29,12 @@ impl Failure {
         Self::Local(format!("{what}: {error}"))
     }
 
-    /// Says it on standard error and gives the exit code.
-    pub(crate) fn report(&self) -> ExitCode {
-        if !matches!(self, Self::No | Self::ReaderGone) {
-            output::complain(&format!("error: {self}"));
-            if let Some(hint) = self.hint() {
-                output::complain(&format!("hint: {hint}"));
-            }
-        }
-        ExitCode::from(self.code())
+    /// Whether nothing is left to be said: the answer was printed, or nobody reads any more.
+    pub(crate) fn is_silent(&self) -> bool {
+        matches!(self, Self::No | Self::ReaderGone)
     }
 
-    fn code(&self) -> u8 {
+    pub(crate) fn code(&self) -> u8 {
         match self {
             Self::ReaderGone => 0,
             Self::Local(_) | Self::No => 1,
@@ -63,7 +55,7 @@ impl Failure {
         }
     }
 
-    fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self) -> Option<String> {
         let error = match self {
             Self::NotLoggedIn => return Some("strongroom login -u NAME".into()),
             Self::Client(error) => error,
