@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use strongroom_proto::{SecretBytes, v1, v1::sys_client::SysClient};
 
-use crate::{Client, Error, connect::Mode};
+use crate::{client::Client, error::Error, transport::Mode};
 
 /// How the root key is kept while the server is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +50,8 @@ impl Sys<'_> {
     pub async fn status(&self) -> Result<v1::StatusResponse, Error> {
         let message = v1::StatusRequest {};
         self.0
-            .inner
-            .call(Mode::ANONYMOUS_READ, message, |ch, rq| async move { SysClient::new(ch).status(rq).await })
+            .anonymous()
+            .call(Mode::READ, message, |ch, rq| async move { SysClient::new(ch).status(rq).await })
             .await
     }
 
@@ -63,8 +63,8 @@ impl Sys<'_> {
         let message = v1::InitRequest { seal: Some(seal.into()) };
         let answer = self
             .0
-            .inner
-            .call(Mode::ANONYMOUS_WRITE, message, |ch, rq| async move { SysClient::new(ch).init(rq).await })
+            .anonymous()
+            .call(Mode::WRITE, message, |ch, rq| async move { SysClient::new(ch).init(rq).await })
             .await?;
         Ok(Initialized {
             shares: answer.shares.into_iter().map(SecretBytes::from).collect(),
@@ -81,8 +81,8 @@ impl Sys<'_> {
     pub async fn unseal(&self, share: &SecretBytes) -> Result<v1::StatusResponse, Error> {
         let message = v1::UnsealRequest { share: Some(share.into()) };
         self.0
-            .inner
-            .call(Mode::ANONYMOUS_WRITE, message, |ch, rq| async move { SysClient::new(ch).unseal(rq).await })
+            .anonymous()
+            .call(Mode::WRITE, message, |ch, rq| async move { SysClient::new(ch).unseal(rq).await })
             .await
     }
 
@@ -93,7 +93,7 @@ impl Sys<'_> {
     pub async fn seal(&self) -> Result<(), Error> {
         let message = v1::SealRequest {};
         self.0
-            .inner
+            .session()
             .call(Mode::WRITE, message, |ch, rq| async move { SysClient::new(ch).seal(rq).await })
             .await?;
         Ok(())
@@ -107,7 +107,7 @@ impl Sys<'_> {
         let message = v1::RotateRequest {};
         let answer = self
             .0
-            .inner
+            .session()
             .call(Mode::WRITE, message, |ch, rq| async move { SysClient::new(ch).rotate(rq).await })
             .await?;
         Ok(answer.term)
@@ -123,7 +123,7 @@ impl Sys<'_> {
         let message = v1::RekeyRequest { seal: Some(seal.into()), current_shares };
         let answer = self
             .0
-            .inner
+            .session()
             .call(Mode::WRITE, message, |ch, rq| async move { SysClient::new(ch).rekey(rq).await })
             .await?;
         Ok(answer.shares.into_iter().map(SecretBytes::from).collect())
@@ -136,7 +136,7 @@ impl Sys<'_> {
     pub async fn confirm_rekey(&self, new: &[SecretBytes]) -> Result<(), Error> {
         let message = v1::ConfirmRekeyRequest { new_shares: new.iter().map(v1::Sensitive::from).collect() };
         self.0
-            .inner
+            .session()
             .call(Mode::WRITE, message, |ch, rq| async move { SysClient::new(ch).confirm_rekey(rq).await })
             .await
             .map(drop)
@@ -149,7 +149,7 @@ impl Sys<'_> {
     pub async fn scrub(&self) -> Result<v1::ScrubResponse, Error> {
         let message = v1::ScrubRequest {};
         self.0
-            .inner
+            .session()
             .call(Mode::READ, message, |ch, rq| async move { SysClient::new(ch).scrub(rq).await })
             .await
     }
@@ -168,7 +168,7 @@ impl Sys<'_> {
         let (name, kind, description) = (name.to_owned(), kind.to_owned(), description.to_owned());
         let message = v1::MountRequest { name, kind, description, settings };
         self.0
-            .inner
+            .session()
             .call(Mode::WRITE, message, |ch, rq| async move { SysClient::new(ch).mount(rq).await })
             .await
             .map(drop)
@@ -192,7 +192,7 @@ impl Sys<'_> {
 
     async fn take_away(&self, message: v1::UnmountRequest) -> Result<(), Error> {
         self.0
-            .inner
+            .session()
             .call(Mode::WRITE, message, |ch, rq| async move { SysClient::new(ch).unmount(rq).await })
             .await
             .map(drop)
@@ -211,7 +211,7 @@ impl Sys<'_> {
         let settings = settings.map(|values| v1::tune_request::Settings { values });
         let message = v1::TuneRequest { name: name.to_owned(), description, settings };
         self.0
-            .inner
+            .session()
             .call(Mode::WRITE, message, |ch, rq| async move { SysClient::new(ch).tune(rq).await })
             .await
             .map(drop)
@@ -225,7 +225,7 @@ impl Sys<'_> {
         let message = v1::ListMountsRequest {};
         let answer = self
             .0
-            .inner
+            .session()
             .call(Mode::READ, message, |ch, rq| async move { SysClient::new(ch).list_mounts(rq).await })
             .await?;
         Ok(answer.mounts)

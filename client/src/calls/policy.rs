@@ -2,7 +2,7 @@
 
 use strongroom_proto::{v1, v1::policy_client::PolicyClient};
 
-use crate::{Client, Error, connect::Mode};
+use crate::{client::Client, error::Error, transport::Mode};
 
 /// Calls about roles and bindings; see [`Client::policy`].
 pub struct Policy<'a>(&'a Client);
@@ -30,7 +30,7 @@ impl Policy<'_> {
         // The same text applied twice is the same policy.
         let answer = self
             .0
-            .inner
+            .session()
             .call(Mode::READ, message, |ch, rq| async move { PolicyClient::new(ch).apply(rq).await })
             .await?;
         Ok(answer.changes)
@@ -44,7 +44,7 @@ impl Policy<'_> {
         let message = v1::ExportRequest {};
         let answer = self
             .0
-            .inner
+            .session()
             .call(Mode::READ, message, |ch, rq| async move { PolicyClient::new(ch).export(rq).await })
             .await?;
         Ok(answer.yaml)
@@ -68,7 +68,7 @@ impl Policy<'_> {
             groups,
         };
         self.0
-            .inner
+            .session()
             .call(Mode::READ, message, |ch, rq| async move { PolicyClient::new(ch).can_i(rq).await })
             .await
     }
@@ -81,7 +81,7 @@ impl Policy<'_> {
         let message = v1::WhoCanRequest { verb: verb.to_owned(), path: path.to_owned() };
         let answer = self
             .0
-            .inner
+            .session()
             .call(Mode::READ, message, |ch, rq| async move { PolicyClient::new(ch).who_can(rq).await })
             .await?;
         Ok(answer.entries)

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use strongroom_proto::{SecretBytes, v1, v1::audit_client::AuditClient};
 use tonic::Streaming;
 
-use crate::{Client, Error, ResultStream, connect::Mode};
+use crate::{answer::ResultStream, client::Client, error::Error, transport::Mode};
 
 /// What to look for; what is empty or absent matches everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Audit<'_> {
         let message = v1::TailRequest { last, follow };
         let answer = self
             .0
-            .inner
+            .session()
             .call(Mode::STREAM, message, |ch, rq| async move { AuditClient::new(ch).tail(rq).await })
             .await?;
         Ok(lines(answer))
@@ -71,7 +71,7 @@ impl Audit<'_> {
         };
         let answer = self
             .0
-            .inner
+            .session()
             .call(Mode::STREAM, message, |ch, rq| async move { AuditClient::new(ch).query(rq).await })
             .await?;
         Ok(lines(answer))
@@ -85,7 +85,7 @@ impl Audit<'_> {
         let message = v1::HashRequest { value: Some(value.into()) };
         let answer = self
             .0
-            .inner
+            .session()
             .call(Mode::READ, message, |ch, rq| async move { AuditClient::new(ch).hash(rq).await })
             .await?;
         Ok(answer.hash)

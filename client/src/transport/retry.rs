@@ -9,7 +9,7 @@ use std::{
 
 use strongroom_proto::Reason;
 
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// Whether a request may be sent again when it is not known if the server has acted on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,11 +6,12 @@ use strongroom_proto::{v1, v1::watch_response::Kind};
 use tokio::time::sleep;
 use tonic::Streaming;
 
+use super::secrets::{Secret, service};
 use crate::{
-    Client, Error, ResultStream, Secret,
-    connect::{Mode, wants_login},
-    retry,
-    secrets::service,
+    answer::ResultStream,
+    client::Client,
+    error::Error,
+    transport::{Mode, bearer::wants_login, retry},
 };
 
 /// Something happened to a secret.
@@ -126,7 +127,7 @@ impl Watch {
     async fn open(&self) -> Result<Streaming<v1::WatchResponse>, Error> {
         let message = v1::WatchRequest { paths: self.paths.clone() };
         self.client
-            .inner
+            .session()
             .call(Mode::STREAM, message, |ch, rq| async move { service(ch).watch(rq).await })
             .await
     }

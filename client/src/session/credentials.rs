@@ -12,7 +12,7 @@ use strongroom_proto::{
 };
 use tokio::io::AsyncReadExt;
 
-use crate::Error;
+use crate::error::Error;
 
 /// Where a pod finds its token when nothing else is said. Not the token for the API server: that one is for another
 /// audience, and the server refuses it.

@@ -10,7 +10,12 @@ use strongroom_proto::{
 };
 use tonic::transport::Channel;
 
-use crate::{Client, Error, ResultStream, connect::Mode, optional_timestamp, retry, timestamp};
+use crate::{
+    answer::{ResultStream, optional_timestamp, timestamp},
+    client::Client,
+    error::Error,
+    transport::{Mode, retry},
+};
 
 /// One version of a secret.
 #[derive(Debug)]
@@ -119,7 +124,7 @@ impl Secret {
     }
 }
 
-pub(crate) fn service(channel: Channel) -> SecretsClient<Channel> {
+pub(super) fn service(channel: Channel) -> SecretsClient<Channel> {
     SecretsClient::new(channel).max_decoding_message_size(limits::RESPONSE_BYTES)
 }
 
@@ -142,8 +147,10 @@ impl Client {
 
     async fn read(&self, path: &str, version: Option<u64>) -> Result<Secret, Error> {
         let message = v1::GetRequest { path: path.to_owned(), version };
-        let answer =
-            self.inner.call(Mode::READ, message, |ch, rq| async move { service(ch).get(rq).await }).await?;
+        let answer = self
+            .session()
+            .call(Mode::READ, message, |ch, rq| async move { service(ch).get(rq).await })
+            .await?;
         Ok(secret(path, answer))
     }
 
@@ -173,8 +180,10 @@ impl Client {
     ) -> Result<ListPage, Error> {
         let message =
             v1::ListRequest { path: folder.to_owned(), page_size, page_token: token.unwrap_or_default() };
-        let answer =
-            self.inner.call(Mode::READ, message, |ch, rq| async move { service(ch).list(rq).await }).await?;
+        let answer = self
+            .session()
+            .call(Mode::READ, message, |ch, rq| async move { service(ch).list(rq).await })
+            .await?;
         let next = Some(answer.next_page_token).filter(|token| !token.is_empty());
         Ok(ListPage { names: answer.names, next })
     }
@@ -204,7 +213,7 @@ impl Client {
     pub async fn list_recursive(&self, folder: &str) -> Result<ResultStream<String>, Error> {
         let message = v1::ListRecursiveRequest { path: folder.to_owned() };
         let answer = self
-            .inner
+            .session()
             .call(Mode::STREAM, message, |ch, rq| async move { service(ch).list_recursive(rq).await })
             .await?;
         Ok(answer
@@ -223,7 +232,7 @@ impl Client {
         let mode = if versions.is_empty() { Mode::WRITE } else { Mode::READ };
         let message = v1::DeleteRequest { path: path.to_owned(), versions };
         let answer =
-            self.inner.call(mode, message, |ch, rq| async move { service(ch).delete(rq).await }).await?;
+            self.session().call(mode, message, |ch, rq| async move { service(ch).delete(rq).await }).await?;
         Ok(answer.into())
     }
 
@@ -234,7 +243,7 @@ impl Client {
     pub async fn undelete(&self, path: &str, versions: Vec<u64>) -> Result<Metadata, Error> {
         let message = v1::UndeleteRequest { path: path.to_owned(), versions };
         let answer = self
-            .inner
+            .session()
             .call(Mode::WRITE, message, |ch, rq| async move { service(ch).undelete(rq).await })
             .await?;
         Ok(answer.into())
@@ -257,7 +266,9 @@ impl Client {
     }
 
     async fn erase(&self, message: v1::DestroyRequest) -> Result<(), Error> {
-        self.inner.call(Mode::WRITE, message, |ch, rq| async move { service(ch).destroy(rq).await }).await?;
+        self.session()
+            .call(Mode::WRITE, message, |ch, rq| async move { service(ch).destroy(rq).await })
+            .await?;
         Ok(())
     }
 
@@ -268,7 +279,7 @@ impl Client {
     pub async fn metadata(&self, path: &str) -> Result<Metadata, Error> {
         let message = v1::GetMetadataRequest { path: path.to_owned() };
         let answer = self
-            .inner
+            .session()
             .call(Mode::READ, message, |ch, rq| async move { service(ch).get_metadata(rq).await })
             .await?;
         Ok(answer.into())
@@ -342,7 +353,7 @@ macro_rules! version_write {
             pub async fn send(self) -> Result<Metadata, Error> {
                 let answer = self
                     .client
-                    .inner
+                    .session()
                     .call(Mode::READ, self.message, |ch, rq| async move { service(ch).$rpc(rq).await })
                     .await?;
                 written(answer)
@@ -380,7 +391,7 @@ impl UpdateMetadata<'_> {
     pub async fn send(self) -> Result<Metadata, Error> {
         let answer = self
             .client
-            .inner
+            .session()
             .call(Mode::WRITE, self.message, |ch, rq| async move { service(ch).update_metadata(rq).await })
             .await?;
         Ok(answer.into())
