@@ -63,6 +63,7 @@ pub use calls::{
     audit::{Audit, AuditQuery},
     auth::{Auth, Sessions, User},
     policy::Policy,
+    random::Random,
     secrets::{ListPage, Metadata, Patch, Put, Secret, UpdateMetadata, VersionInfo},
     sys::{Initialized, SealKind, Sys},
     watch::{Change, ChangeKind},

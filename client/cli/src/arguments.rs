@@ -10,6 +10,7 @@ use crate::{
         kubernetes,
         kv::{list, meta, read, remove, watch, write},
         policy::{apply, ask},
+        random,
         server::{init, mount, operator, unseal},
     },
     context::options::Global,
@@ -68,6 +69,8 @@ pub(crate) enum Command {
     Meta(meta::Meta),
     /// Tell of changes as they happen
     Watch(watch::Watch),
+    /// Have a password or a key made by the server, which keeps nothing of it
+    Random(random::Random),
     /// Create, change and remove roles and bindings, all or nothing
     Apply(apply::Apply),
     /// Whether you, or another, may do something, and which rule says so

@@ -14,6 +14,8 @@ pub(crate) enum Failure {
     Local(String),
     /// Nobody is logged in.
     NotLoggedIn,
+    /// The engine that the command needs is not there.
+    NotMounted { name: String, kind: &'static str },
     /// The answer is "no"; it is printed already.
     No,
     /// The reader of standard output has gone, as `head` does.
@@ -40,6 +42,7 @@ impl Failure {
             Self::Local(_) | Self::No => 1,
             Self::Usage(_) => 2,
             Self::NotLoggedIn => 3,
+            Self::NotMounted { .. } => 4,
             Self::Client(error) => match error.kind() {
                 ErrorKind::Config => 2,
                 ErrorKind::Unauthenticated(_) | ErrorKind::Denied { .. } => 3,
@@ -58,6 +61,9 @@ impl Failure {
     pub(crate) fn hint(&self) -> Option<String> {
         let error = match self {
             Self::NotLoggedIn => return Some("strongroom login -u NAME".into()),
+            Self::NotMounted { name, kind } => {
+                return Some(format!("an administrator can: strongroom mount add {name} --kind {kind}"));
+            }
             Self::Client(error) => error,
             _ => return None,
         };
@@ -95,6 +101,9 @@ impl fmt::Display for Failure {
             Self::Usage(sentence) | Self::Local(sentence) => f.write_str(sentence),
             Self::Client(error) => error.fmt(f),
             Self::NotLoggedIn => f.write_str("not logged in"),
+            Self::NotMounted { name, kind } => {
+                write!(f, "nothing is mounted at {name}/; the engine {kind} is needed there")
+            }
             Self::No => f.write_str("no"),
             Self::ReaderGone => f.write_str("nobody reads the output"),
         }

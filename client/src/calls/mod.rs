@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod auth;
 pub(crate) mod policy;
+pub(crate) mod random;
 pub(crate) mod secrets;
 pub(crate) mod sys;
 pub(crate) mod watch;

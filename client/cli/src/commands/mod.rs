@@ -6,4 +6,5 @@ pub(crate) mod identity;
 pub(crate) mod kubernetes;
 pub(crate) mod kv;
 pub(crate) mod policy;
+pub(crate) mod random;
 pub(crate) mod server;

@@ -17,10 +17,16 @@ pub(crate) struct ValueArgs {
     /// Take keys and values from a JSON object: @FILE or - ; binary values as {"base64": "..."}
     #[arg(long, value_name = "@FILE|-")]
     json: Option<String>,
+    /// Have the server make the value and show it to nobody: a password, or what PATH names, such as random/hex
+    #[arg(long, value_name = "KEY[=PATH]")]
+    generate: Vec<String>,
     /// Put the value on the command line all the same, for what is not secret
     #[arg(long, value_name = "KEY=VALUE")]
     insecure_literal: Vec<String>,
 }
+
+/// What is made when nothing else is said.
+const PASSWORD: &str = "random/password";
 
 /// Where a value comes from.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,10 +38,18 @@ enum Source<'a> {
 
 impl ValueArgs {
     pub(crate) fn is_empty(&self) -> bool {
-        self.assignments.is_empty() && self.json.is_none() && self.insecure_literal.is_empty()
+        self.assignments.is_empty()
+            && self.json.is_none()
+            && self.generate.is_empty()
+            && self.insecure_literal.is_empty()
     }
 
-    /// Reads all of them.
+    /// Keys whose values the server makes, and where it makes them.
+    pub(crate) fn generated(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.generate.iter().map(|text| text.split_once('=').unwrap_or((text, PASSWORD)))
+    }
+
+    /// Reads all that are given.
     pub(crate) fn read(&self) -> Result<BTreeMap<String, SecretBytes>, Failure> {
         let assignments =
             self.assignments.iter().map(|text| parse(text)).collect::<Result<Vec<_>, Failure>>()?;
@@ -71,7 +85,12 @@ impl ValueArgs {
     }
 }
 
-fn insert(values: &mut BTreeMap<String, SecretBytes>, key: &str, value: SecretBytes) -> Result<(), Failure> {
+/// Adds one, which must not be there.
+pub(crate) fn insert(
+    values: &mut BTreeMap<String, SecretBytes>,
+    key: &str,
+    value: SecretBytes,
+) -> Result<(), Failure> {
     match values.insert(key.to_owned(), value) {
         None => Ok(()),
         Some(_) => Err(Failure::usage(format!("key {key:?} is given twice"))),
@@ -146,10 +165,13 @@ mod tests {
         let mut arguments = ValueArgs {
             assignments: vec![format!("user=@{}", path.display())],
             json: None,
+            generate: vec!["password".into(), "key=other/hex".into()],
             insecure_literal: vec!["region=eu".into()],
         };
         let values = arguments.read().unwrap();
         assert_eq!((values["user"].expose(), values["region"].expose()), (&b"alice"[..], &b"eu"[..]));
+        let generated: Vec<_> = arguments.generated().collect();
+        assert_eq!(generated, [("password", "random/password"), ("key", "other/hex")]);
         arguments.insecure_literal.push("user=again".into());
         assert!(arguments.read().unwrap_err().to_string().contains("twice"));
     }

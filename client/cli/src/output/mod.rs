@@ -43,6 +43,16 @@ impl Output {
         self.terminal
     }
 
+    /// A value is shown to a person only if that was asked for.
+    pub(crate) fn check_consent(&self, show: bool) -> Result<(), Failure> {
+        match self.terminal && !show {
+            true => Err(Failure::usage(
+                "standard output is a terminal: add --show to see the value, or --out-file FILE",
+            )),
+            false => Ok(()),
+        }
+    }
+
     pub(crate) fn format(&self) -> Format {
         self.format.unwrap_or(Format::Table)
     }

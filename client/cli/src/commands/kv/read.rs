@@ -82,9 +82,7 @@ fn check_destination(args: &Get, output: &Output) -> Result<(), Failure> {
         return Ok(());
     }
     match (output.is_terminal(), &args.key, output.format()) {
-        (true, Some(_), _) => Err(Failure::usage(
-            "standard output is a terminal: add --show to see the value, or --out-file FILE",
-        )),
+        (true, Some(_), _) => output.check_consent(args.show),
         (false, None, Format::Table) => Err(Failure::usage(
             "standard output is not a terminal: name one key with --key, or choose -o json or -o yaml",
         )),

@@ -1,15 +1,19 @@
 //! `put`, `patch`, `rollback`: new versions of a secret.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use clap::Args;
-use strongroom_client::Metadata;
+use strongroom_client::{Client, Metadata, SecretBytes};
 
 use super::meta;
 use crate::{
+    commands::random,
     context::Context,
     failure::Failure,
-    input::{span, values::ValueArgs},
+    input::{
+        span,
+        values::{self, ValueArgs},
+    },
     output::View,
 };
 
@@ -57,10 +61,10 @@ pub(crate) struct Rollback {
 
 pub(crate) async fn put(context: &Context, args: Put) -> Result<(), Failure> {
     if args.values.is_empty() {
-        return Err(Failure::usage("nothing to write: KEY=@FILE, KEY=-, KEY= or --json"));
+        return Err(Failure::usage("nothing to write: KEY=@FILE, KEY=-, KEY=, --json or --generate KEY"));
     }
     let client = context.client().await?;
-    let mut put = client.put(&args.path).values(args.values.read()?);
+    let mut put = client.put(&args.path).values(all(&client, &args.values).await?);
     if let Some(version) = args.conditions.expected_version {
         put = put.expected_version(version);
     }
@@ -72,11 +76,13 @@ pub(crate) async fn put(context: &Context, args: Put) -> Result<(), Failure> {
 
 pub(crate) async fn patch(context: &Context, args: Patch) -> Result<(), Failure> {
     if args.values.is_empty() && args.remove.is_empty() {
-        return Err(Failure::usage("nothing to change: KEY=@FILE, KEY=-, KEY=, --json or --remove KEY"));
+        return Err(Failure::usage(
+            "nothing to change: KEY=@FILE, KEY=-, KEY=, --json, --generate KEY or --remove KEY",
+        ));
     }
     let client = context.client().await?;
     let mut patch = client.patch(&args.path);
-    for (key, value) in args.values.read()? {
+    for (key, value) in all(&client, &args.values).await? {
         if args.remove.contains(&key) {
             return Err(Failure::usage(format!("key {key:?} is both set and removed")));
         }
@@ -101,6 +107,15 @@ pub(crate) async fn rollback(context: &Context, args: Rollback) -> Result<(), Fa
     let old = client.get_version(&args.path, args.to).await?;
     let put = client.put(&args.path).values(old.values).expected_version(current);
     written(context, &args.path, &put.send().await?)
+}
+
+/// The values that are given, and those that the server makes.
+async fn all(client: &Client, args: &ValueArgs) -> Result<BTreeMap<String, SecretBytes>, Failure> {
+    let mut all = args.read()?;
+    for (key, path) in args.generated() {
+        values::insert(&mut all, key, random::generate(client, path, None).await?)?;
+    }
+    Ok(all)
 }
 
 fn written(context: &Context, path: &str, metadata: &Metadata) -> Result<(), Failure> {
