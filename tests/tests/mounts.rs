@@ -13,10 +13,7 @@ use strongroom_client::{
     AuditQuery, ChangeKind, Client, Error, ErrorKind, SealKind, SecretBytes, StreamExt,
     v1::list_mounts_response::mount::State,
 };
-use strongroom_tests::{
-    cli::Cli,
-    world::{DEADLINE, World},
-};
+use strongroom_tests::{cli::Cli, wait::DEADLINE, world::World};
 
 async fn put(client: &Client, path: &str) -> Result<(), Error> {
     client.put(path).value("k", SecretBytes::from(path.as_bytes())).send().await.map(drop)

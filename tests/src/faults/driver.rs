@@ -52,7 +52,7 @@ pub async fn rounds(kills: u64, seed: u64) -> io::Result<Seen> {
     let (mut cluster, mut dice, mut seen) = (OneNode::start(false).await?, Dice::new(seed), Seen::default());
     for round in 0..kills {
         let (pod, volume) = cluster.pod(&format!("web-{round}"))?;
-        let token = cluster.token(&pod);
+        let token = cluster.shop.token(&pod);
         let kubelet = cluster.kubelet().await?;
         let unpublish = round % 2 == 1;
         if unpublish {

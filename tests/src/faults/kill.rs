@@ -20,7 +20,8 @@ use super::{dice::Dice, intents::Intents};
 use crate::{
     bench::subject::{Subject, channel, login, with},
     figures::{Bar, Figure},
-    server::{Options, Server, pause},
+    server::{Options, Server},
+    wait::nothing_for,
 };
 
 /// Tasks that write at the same time.
@@ -134,10 +135,7 @@ fn kill_while_starting(directory: &Path, options: &Options, after_ms: u64) -> io
         .args(&options.arguments)
         .stderr(std::process::Stdio::null())
         .spawn()?;
-    let until = Instant::now() + Duration::from_millis(after_ms);
-    while Instant::now() < until {
-        pause();
-    }
+    nothing_for(Duration::from_millis(after_ms));
     child.kill()?;
     child.wait().map(drop)
 }
