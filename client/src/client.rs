@@ -112,7 +112,7 @@ impl Client {
     }
 
     /// The same session, renewed in the background from now on.
-    pub(crate) fn renewed_from(self, session: crate::Session) -> (Self, tokio::task::AbortHandle) {
+    pub(crate) fn renewed_from(self, session: crate::session::Session) -> (Self, tokio::task::AbortHandle) {
         let keeper = Arc::clone(&self.inner.keeper);
         let renewal = Renewal::start(Arc::clone(&keeper), Some(session));
         let task = renewal.task();

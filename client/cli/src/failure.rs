@@ -62,7 +62,9 @@ impl Failure {
         let error = match self {
             Self::NotLoggedIn => return Some("strongroom login -u NAME".into()),
             Self::NotMounted { name, kind } => {
-                return Some(format!("an administrator can: strongroom mount add {name} --kind {kind}"));
+                return Some(format!(
+                    "an administrator can mount it: strongroom mount add {name} --kind {kind}"
+                ));
             }
             Self::Client(error) => error,
             _ => return None,
@@ -101,9 +103,7 @@ impl fmt::Display for Failure {
             Self::Usage(sentence) | Self::Local(sentence) => f.write_str(sentence),
             Self::Client(error) => error.fmt(f),
             Self::NotLoggedIn => f.write_str("not logged in"),
-            Self::NotMounted { name, kind } => {
-                write!(f, "nothing is mounted at {name}/; the engine {kind} is needed there")
-            }
+            Self::NotMounted { name, kind } => write!(f, "the engine {kind} is not mounted at {name}/"),
             Self::No => f.write_str("no"),
             Self::ReaderGone => f.write_str("nobody reads the output"),
         }

@@ -1,9 +1,9 @@
 //! `strongroom`: the command line. This file starts it: hardens the process, parses the arguments, runs one command and
-//! turns its failure into a sentence, a hint and an exit code. What the commands do stands in a file per noun.
+//! turns its failure into a sentence, a hint and an exit code. What the commands do stands in `commands/`.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a command line speaks there; all of it through output.rs"
+    reason = "a command line speaks there; all of it through output/"
 )]
 
 mod arguments;
