@@ -243,9 +243,9 @@ async fn kills_in_the_middle_leave_nothing() {
     if !may_mount() {
         return;
     }
-    let seen = driver::rounds(20, 1).await.unwrap();
-    assert_eq!((seen.left, seen.partial), (0, 0));
-    assert!(seen.cut_off > 0, "no kill hit a call");
+    let tally = driver::rounds(20, 1).await.unwrap();
+    assert_eq!((tally.left, tally.partial), (0, 0));
+    assert!(tally.cut_off > 0, "no kill hit a call");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,19 +24,19 @@ use strongroom_tests::{
 };
 
 /// A pod of the shop, and a file with its token.
-struct Place {
+struct ShopPod {
     shop: Shop,
     pod: Pod,
     token_file: PathBuf,
 }
 
-impl Place {
-    async fn open() -> Place {
+impl ShopPod {
+    async fn open() -> ShopPod {
         let shop = Shop::open(false).await.unwrap();
         let (pod, token_file) = (shop.pod("web-0"), shop.world.home.path().join("token"));
-        let place = Place { shop, pod, token_file };
-        place.project(&place.shop.token(&place.pod));
-        place
+        let shop_pod = ShopPod { shop, pod, token_file };
+        shop_pod.project(&shop_pod.shop.token(&shop_pod.pod));
+        shop_pod
     }
 
     /// As the kubelet does it: the new file takes the place of the old one.
@@ -74,23 +74,23 @@ async fn session_of(client: &Client) -> (String, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_follows_its_projected_token() {
-    let place = Place::open().await;
-    let client = place.client().await;
+    let shop_pod = ShopPod::open().await;
+    let client = shop_pod.client().await;
     assert_eq!(client.get(DB).await.unwrap().text("password"), Some("one"));
     let (principal, first) = session_of(&client).await;
     assert_eq!(principal, "kubernetes/main/shop/web");
     assert_eq!(client.auth().renew().await.unwrap().session.id, first, "renewed without another login");
 
     // A new session is made of what is in the file now, not of what was in it at the start.
-    place.project("not.a.token");
+    shop_pod.project("not.a.token");
     client.auth().logout().await.unwrap();
     let refused = client.get(DB).await.unwrap_err();
     assert_eq!(refused.kind(), &ErrorKind::Unauthenticated(Reason::LoginRejected), "{refused}");
-    place.project(&place.shop.token(&place.pod));
+    shop_pod.project(&shop_pod.shop.token(&shop_pod.pod));
     assert_eq!(client.get(DB).await.unwrap().version, 1);
     assert_ne!(session_of(&client).await.1, first);
 
-    fs::remove_file(&place.token_file).unwrap();
+    fs::remove_file(&shop_pod.token_file).unwrap();
     client.auth().logout().await.unwrap();
     let missing = client.get(DB).await.unwrap_err();
     assert_eq!(missing.kind(), &ErrorKind::Config);
@@ -99,13 +99,13 @@ async fn a_pod_follows_its_projected_token() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_connection_carries_a_session_for_each_pod() {
-    let place = Place::open().await;
-    let other = place.shop.kubernetes.create_pod("pay", "api", "api-0");
-    let driver = anonymous(&place.shop.world.server).await.unwrap();
+    let shop_pod = ShopPod::open().await;
+    let other = shop_pod.shop.kubernetes.create_pod("pay", "api", "api-0");
+    let driver = anonymous(&shop_pod.shop.world.server).await.unwrap();
     let log_in = async |pod: &Pod| {
-        soon(|| driver.log_in_as_pod("main", SecretBytes::from(place.shop.token(pod)))).await
+        soon(|| driver.log_in_as_pod("main", SecretBytes::from(shop_pod.shop.token(pod)))).await
     };
-    let (web, api) = (log_in(&place.pod).await, log_in(&other).await);
+    let (web, api) = (log_in(&shop_pod.pod).await, log_in(&other).await);
     assert_eq!(session_of(&web).await.0, "kubernetes/main/shop/web");
     assert_eq!(session_of(&api).await.0, "kubernetes/main/pay/api");
     assert_eq!(web.get(DB).await.unwrap().version, 1);
@@ -113,8 +113,8 @@ async fn one_connection_carries_a_session_for_each_pod() {
     let nobody = driver.get(DB).await.unwrap_err();
     assert_eq!(nobody.kind(), &ErrorKind::Unauthenticated(Reason::TokenMissing));
 
-    let stolen = place.shop.token(&place.pod);
-    place.shop.kubernetes.delete_pod(&place.pod);
+    let stolen = shop_pod.shop.token(&shop_pod.pod);
+    shop_pod.shop.kubernetes.delete_pod(&shop_pod.pod);
     let gone = tokio::time::timeout(DEADLINE, async {
         loop {
             match web.get(DB).await {
@@ -132,8 +132,8 @@ async fn one_connection_carries_a_session_for_each_pod() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_stream_tells_of_all_secrets_of_a_pod() {
-    let place = Place::open().await;
-    let (client, root) = (place.client().await, place.shop.world.root().await.unwrap());
+    let shop_pod = ShopPod::open().await;
+    let (client, root) = (shop_pod.client().await, shop_pod.shop.world.root().await.unwrap());
     let paths = [DB, "secret/apps/shop/stripe"];
     let mut changes = client.watch(paths);
     let mut next = async || tokio::time::timeout(DEADLINE, changes.next()).await.unwrap().unwrap();
@@ -145,17 +145,17 @@ async fn one_stream_tells_of_all_secrets_of_a_pod() {
     assert_eq!(told, [(paths[1].to_owned(), 1), (paths[0].to_owned(), 2)]);
 
     // A watch does not outlive its pod, and says so.
-    place.shop.kubernetes.delete_pod(&place.pod);
+    shop_pod.shop.kubernetes.delete_pod(&shop_pod.pod);
     let ended = next().await.unwrap_err();
     assert_eq!(ended.kind(), &ErrorKind::Unauthenticated(Reason::PodGone), "{ended}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_logs_in_as_a_pod() {
-    let place = Place::open().await;
-    place.client().await;
-    let cli = Cli::new(&place.shop.world.home.path().join("pod"), &place.shop.world.server).unwrap();
-    let file = place.token_file.display().to_string();
+    let shop_pod = ShopPod::open().await;
+    shop_pod.client().await;
+    let cli = Cli::new(&shop_pod.shop.world.home.path().join("pod"), &shop_pod.shop.world.server).unwrap();
+    let file = shop_pod.token_file.display().to_string();
     tokio::task::block_in_place(|| {
         let said = cli.ok(&["login", "--kubernetes", "--token-file", &file], b"").unwrap();
         assert!(said.contains("logged in as kubernetes/main/shop/web"), "{said}");
@@ -172,13 +172,13 @@ async fn the_command_line_logs_in_as_a_pod() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_example_follows_its_secret_and_ends_when_told() {
-    let place = Place::open().await;
-    place.client().await;
-    let mut child = example(&place.shop.world, &place.token_file);
+    let shop_pod = ShopPod::open().await;
+    shop_pod.client().await;
+    let mut child = example(&shop_pod.shop.world, &shop_pod.token_file);
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let mut next = || tokio::task::block_in_place(|| lines.next().unwrap());
     assert_eq!(next(), "secret/apps/shop/db version 1: password 3 bytes, user 4 bytes");
-    place.shop.put("rotated").await.unwrap();
+    shop_pod.shop.put("rotated").await.unwrap();
     assert_eq!(next(), "secret/apps/shop/db version 2: password 7 bytes, user 4 bytes");
 
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
