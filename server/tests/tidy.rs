@@ -44,7 +44,6 @@ const ROOMS: &[(&str, &str)] = &[
     ("prometheus", "telemetry.rs"),
     ("argon2", "auth/password.rs"),
     ("kube", "auth/kubernetes/api.rs"),
-    ("serde_saphyr", "policy/"),
     ("toml", "config"),
     ("sd_notify", "process.rs"),
 ];

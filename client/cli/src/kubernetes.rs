@@ -166,7 +166,9 @@ mod tests {
     }
 
     fn documents(mode: Mode) -> Vec<Value> {
-        serde_saphyr::from_multiple(&manifest(&enable(mode))).unwrap()
+        let limits = strongroom_yaml::Limits { documents: 2, depth: 8 };
+        let documents = strongroom_yaml::read_all(&manifest(&enable(mode)), limits).unwrap();
+        documents.iter().map(strongroom_yaml::Node::to_json).collect()
     }
 
     fn rights(role: &Value) -> BTreeMap<String, String> {
