@@ -18,12 +18,10 @@ pub mod limits;
 pub mod mount;
 pub mod node;
 pub mod ops;
-pub mod process;
 pub mod provider;
 pub mod publish;
 pub mod refresh;
 pub mod registration;
-pub mod sockets;
 pub mod state;
 pub mod strongroom;
 pub mod telemetry;
@@ -35,26 +33,29 @@ pub mod writer;
 use std::{io, path::PathBuf, sync::Arc};
 
 use futures_util::TryStreamExt;
+use strongroom_daemon::{
+    metrics::MetricsError,
+    ops::serve as serve_ops,
+    parts::Parts,
+    socket::{Socket, SocketError},
+};
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::watch,
-    task::JoinSet,
 };
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::Router};
 
-pub use config::{Config, LogFormat};
-pub use sockets::{Socket, SocketError};
+pub use config::Config;
 
 use crate::{
     connection::Connection,
     identity::IdentityService,
     mount::Linux,
     node::NodeService,
-    ops::Ops,
     provider::ProviderService,
-    publish::{Driver, Parts},
+    publish::Driver,
     registration::{RegistrationService, Standing},
     state::States,
     strongroom::Strongroom,
@@ -65,9 +66,6 @@ use crate::{
         registration::registration_server::RegistrationServer,
     },
 };
-
-/// The driver's name: in pods, in the CSIDriver object, in the kubelet's folders.
-pub const DRIVER_NAME: &str = "csi.strongroom.dev";
 
 /// Why the driver could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +86,7 @@ pub enum RunError {
     Recover(String),
     /// A fault of ours.
     #[error("metrics: {0}")]
-    Metrics(#[from] telemetry::MetricsError),
+    Metrics(#[from] MetricsError),
     #[error("serving: {0}")]
     Serve(#[from] tonic::transport::Error),
     /// The kubelet refused the driver.
@@ -142,54 +140,44 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
     let (csi, _csi_file) = listeners.csi.into_parts();
     let (registration_socket, registration_file) = listeners.registration.into_parts();
 
-    let mut tasks: JoinSet<Result<(), RunError>> = JoinSet::new();
+    let mut parts = Parts::default();
     let services = Server::builder()
         .add_service(IdentityServer::new(IdentityService))
         .add_service(NodeServer::new(node).max_decoding_message_size(limits::REQUEST_BYTES));
-    tasks.spawn(serve(services, csi, stop.clone()));
+    parts.start(serve(services, csi, stop.clone()));
     let services = Server::builder().add_service(RegistrationServer::new(registration));
-    tasks.spawn(serve(services, registration_socket, stop.clone()));
+    parts.start(serve(services, registration_socket, stop.clone()));
     let ops = listeners.ops.local_addr().map(|address| address.to_string()).ok();
-    let answers = Ops {
+    let answers = ops::Ops {
         driver: Arc::clone(&driver),
         standing: kubelet.clone(),
         registration_socket: config.registration_socket(),
     };
-    let serving = ops::serve(listeners.ops, answers, stop.clone());
-    tasks.spawn(async move { serving.await.map_err(RunError::Ops) });
+    let serving = serve_ops(listeners.ops, Arc::new(answers), stop.clone());
+    parts.start(async move { serving.await.map_err(RunError::Ops) });
     let _provider_file = listeners.provider.map(|socket| {
         let (provider, file) = socket.into_parts();
         let service = CsiDriverProviderServer::new(ProviderService { driver: Arc::clone(&driver) })
             .max_decoding_message_size(limits::REQUEST_BYTES)
             .max_encoding_message_size(limits::PROVIDER_RESPONSE_BYTES);
-        tasks.spawn(serve(Server::builder().add_service(service), provider, stop.clone()));
+        parts.start(serve(Server::builder().add_service(service), provider, stop.clone()));
         file
     });
 
     tracing::info!(node = config.node_name, server = config.server, ops, "serving");
-    let mut outcome = Ok(());
-    tokio::select! {
-        () = stop.cancelled() => {}
+    let outcome = tokio::select! {
+        () = stop.cancelled() => Ok(()),
         Ok(standing) = kubelet.wait_for(|now| matches!(now, Standing::Refused(_))) => {
             let trouble = standing.trouble(&config.registration_socket()).unwrap_or_default();
-            outcome = Err(RunError::Registration(trouble));
+            Err(RunError::Registration(trouble))
         }
-        Some(ended) = tasks.join_next() => outcome = ended.map_err(RunError::from).and_then(|result| result),
-    }
+        outcome = parts.ended() => outcome,
+    };
     late.abort();
     // The kubelet takes the driver off its list before the driver stops to answer.
     drop(registration_file);
     stop.cancel();
-    let drained = tokio::time::timeout(limits::DRAIN, async {
-        while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended.map_err(RunError::from).and_then(|result| result) {
-                tracing::error!(%error, "a part of the driver failed");
-            }
-        }
-    });
-    if drained.await.is_err() {
-        tracing::warn!(seconds = limits::DRAIN.as_secs(), "some calls did not finish in time");
-    }
+    let outcome = outcome.and(parts.drain(limits::DRAIN).await);
     driver.stop().await;
     outcome
 }
@@ -197,7 +185,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
 fn build(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Driver>, RunError> {
     let path = config.state_dir();
     let states = States::open(&path).map_err(|cause| RunError::State { path, cause })?;
-    Ok(Driver::new(Parts {
+    Ok(Driver::new(publish::Parts {
         kubelet_root: config.kubelet_root.clone(),
         cluster: config.cluster.clone(),
         audience: config.audience.clone(),
