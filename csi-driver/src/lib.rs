@@ -2,17 +2,19 @@
 //! own; each pod's secrets are read with that pod's service-account token.
 //!
 //! [`run`] is the whole driver; the binary only parses arguments and opens sockets. Modules, from the kubelet to the disk:
-//! `node` (thin), `volume` (the request, parsed), `publish` (what is done), `fetch` (from the server), `writer` (to the
-//! files), `mount` (to the tree), `refresh` (what happens to a mounted volume), `state` (beyond a restart).
+//! `node` (thin), `volume` (the request, parsed), `publish` (what is done), `refresh` (what happens to a mounted volume),
+//! `fetch` (from the server), `disk` (to the node: `state` beyond a restart, `writer` to the files, `mount` to the tree).
 
 pub mod authority;
 pub mod config;
 pub mod connection;
+pub mod disk;
 pub mod failure;
 #[cfg(test)]
 mod fake_server;
 pub mod fetch;
 pub mod folder;
+pub mod follower;
 pub mod identity;
 pub mod limits;
 pub mod mount;
@@ -20,6 +22,7 @@ pub mod node;
 pub mod ops;
 pub mod provider;
 pub mod publish;
+pub mod recover;
 pub mod refresh;
 pub mod registration;
 pub mod state;
