@@ -14,7 +14,8 @@ use strongroom_tests::{
     bench::subject::{bearer, channel},
     raw,
     server::{Options, Server},
-    world::{World, anonymous, builder, copy, http_get, unseal, until},
+    wait::until,
+    world::{World, anonymous, builder, copy, http_get, unseal},
 };
 
 const TWO_OF_THREE: SealKind = SealKind::Shamir { shares: 3, threshold: 2 };

@@ -16,7 +16,8 @@ use strongroom_client::{
 use strongroom_proto::v1::{self, random_client::RandomClient};
 use strongroom_tests::{
     bench::subject::{bearer, channel, with},
-    world::{DEADLINE, World},
+    wait::DEADLINE,
+    world::World,
 };
 use tonic::Code;
 
