@@ -39,8 +39,8 @@ use futures_util::TryStreamExt;
 use strongroom_daemon::{
     metrics::MetricsError,
     ops::serve as serve_ops,
-    parts::Parts,
     socket::{Socket, SocketError},
+    tasks::Tasks,
 };
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -143,13 +143,13 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
     let (csi, _csi_file) = listeners.csi.into_parts();
     let (registration_socket, registration_file) = listeners.registration.into_parts();
 
-    let mut parts = Parts::default();
+    let mut tasks = Tasks::default();
     let services = Server::builder()
         .add_service(IdentityServer::new(IdentityService))
         .add_service(NodeServer::new(node).max_decoding_message_size(limits::REQUEST_BYTES));
-    parts.start(serve(services, csi, stop.clone()));
+    tasks.spawn(serve(services, csi, stop.clone()));
     let services = Server::builder().add_service(RegistrationServer::new(registration));
-    parts.start(serve(services, registration_socket, stop.clone()));
+    tasks.spawn(serve(services, registration_socket, stop.clone()));
     let ops = listeners.ops.local_addr().map(|address| address.to_string()).ok();
     let answers = ops::Ops {
         driver: Arc::clone(&driver),
@@ -157,13 +157,13 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
         registration_socket: config.registration_socket(),
     };
     let serving = serve_ops(listeners.ops, Arc::new(answers), stop.clone());
-    parts.start(async move { serving.await.map_err(RunError::Ops) });
+    tasks.spawn(async move { serving.await.map_err(RunError::Ops) });
     let _provider_file = listeners.provider.map(|socket| {
         let (provider, file) = socket.into_parts();
         let service = CsiDriverProviderServer::new(ProviderService { driver: Arc::clone(&driver) })
             .max_decoding_message_size(limits::REQUEST_BYTES)
             .max_encoding_message_size(limits::PROVIDER_RESPONSE_BYTES);
-        parts.start(serve(Server::builder().add_service(service), provider, stop.clone()));
+        tasks.spawn(serve(Server::builder().add_service(service), provider, stop.clone()));
         file
     });
 
@@ -174,13 +174,13 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
             let trouble = standing.trouble(&config.registration_socket()).unwrap_or_default();
             Err(RunError::Registration(trouble))
         }
-        outcome = parts.ended() => outcome,
+        outcome = tasks.ended() => outcome,
     };
     late.abort();
     // The kubelet takes the driver off its list before the driver stops to answer.
     drop(registration_file);
     stop.cancel();
-    let outcome = outcome.and(parts.drain(limits::DRAIN).await);
+    let outcome = outcome.and(tasks.drain(limits::DRAIN).await);
     driver.stop().await;
     outcome
 }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use strongroom_daemon::{metrics::MetricsError, ops, parts::Parts, systemd};
+use strongroom_daemon::{metrics::MetricsError, ops, systemd, tasks::Tasks};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -116,9 +116,9 @@ impl App {
         let answers = Ops { core: Arc::clone(&core), metrics: Arc::clone(&metrics) };
         let ops = ops::serve(ops, Arc::new(answers), stop.clone());
         let api_stop = stop.clone();
-        let mut parts = Parts::default();
-        parts.start(async move { Ok(api.serve(connections, &*entropy, api_stop).await?) });
-        parts.start(async move { ops.await.map_err(AppError::Ops) });
+        let mut tasks = Tasks::default();
+        tasks.spawn(async move { Ok(api.serve(connections, &*entropy, api_stop).await?) });
+        tasks.spawn(async move { ops.await.map_err(AppError::Ops) });
         tokio::spawn(certificate.watch(metrics, stop.clone()));
         core.start_methods(&stop);
         tokio::spawn(chores(Arc::clone(&core), stop.clone()));
@@ -126,12 +126,12 @@ impl App {
         systemd::ready();
         let outcome = tokio::select! {
             () = stop.cancelled() => Ok(()),
-            outcome = parts.ended() => outcome,
+            outcome = tasks.ended() => outcome,
         };
         systemd::stopping();
         stop.cancel();
         core.drain();
-        let outcome = outcome.and(parts.drain(limits::DRAIN).await);
+        let outcome = outcome.and(tasks.drain(limits::DRAIN).await);
         core.stop().await;
         outcome
     }

@@ -7,6 +7,6 @@ pub mod life;
 pub mod log;
 pub mod metrics;
 pub mod ops;
-pub mod parts;
 pub mod socket;
 pub mod systemd;
+pub mod tasks;

@@ -1,25 +1,25 @@
-//! The parts of a running process, such as its ports: each goes on until it is told to stop, so the end of one is the end of
-//! all.
+//! The tasks a process consists of, such as those that serve its ports: each goes on until it is told to stop, so the end of
+//! one is the end of all.
 
 use std::{fmt::Display, future::Future, time::Duration};
 
 use tokio::task::{JoinError, JoinSet};
 
 /// Tasks that end together.
-pub struct Parts<E>(JoinSet<Result<(), E>>);
+pub struct Tasks<E>(JoinSet<Result<(), E>>);
 
-impl<E> Default for Parts<E> {
+impl<E> Default for Tasks<E> {
     fn default() -> Self {
         Self(JoinSet::new())
     }
 }
 
-impl<E: From<JoinError> + Display + Send + 'static> Parts<E> {
-    pub fn start(&mut self, part: impl Future<Output = Result<(), E>> + Send + 'static) {
-        self.0.spawn(part);
+impl<E: From<JoinError> + Display + Send + 'static> Tasks<E> {
+    pub fn spawn(&mut self, task: impl Future<Output = Result<(), E>> + Send + 'static) {
+        self.0.spawn(task);
     }
 
-    /// Until a part has ended, told to or not.
+    /// Until a task has ended, told to or not.
     ///
     /// # Errors
     /// What it ended with.
@@ -39,7 +39,7 @@ impl<E: From<JoinError> + Display + Send + 'static> Parts<E> {
         let draining = async {
             while !self.0.is_empty() {
                 if let Err(error) = self.ended().await {
-                    tracing::error!(%error, "a part of this process failed");
+                    tracing::error!(%error, "a task of this process failed");
                     if outcome.is_ok() {
                         outcome = Err(error);
                     }
@@ -62,34 +62,34 @@ mod tests {
         #[error("broken")]
         Broken,
         #[error("{0}")]
-        Task(String),
+        Join(String),
     }
 
     impl From<JoinError> for Fault {
         fn from(error: JoinError) -> Self {
-            Fault::Task(error.to_string())
+            Fault::Join(error.to_string())
         }
     }
 
     #[tokio::test]
     async fn the_first_failure_is_told_and_the_rest_is_waited_for() {
         let (stop, stopped) = tokio::sync::watch::channel(false);
-        let mut parts = Parts::default();
-        parts.start(async { Err(Fault::Broken) });
+        let mut tasks = Tasks::default();
+        tasks.spawn(async { Err(Fault::Broken) });
         let mut own = stopped.clone();
-        parts.start(async move {
-            own.wait_for(|stop| *stop).await.map(drop).map_err(|error| Fault::Task(error.to_string()))
+        tasks.spawn(async move {
+            own.wait_for(|stop| *stop).await.map(drop).map_err(|error| Fault::Join(error.to_string()))
         });
-        assert_eq!(parts.ended().await, Err(Fault::Broken));
+        assert_eq!(tasks.ended().await, Err(Fault::Broken));
         stop.send(true).unwrap();
-        assert_eq!(parts.drain(Duration::from_secs(60)).await, Ok(()));
+        assert_eq!(tasks.drain(Duration::from_secs(60)).await, Ok(()));
     }
 
     #[tokio::test]
-    async fn a_part_that_does_not_end_is_left_behind() {
-        let mut parts: Parts<Fault> = Parts::default();
-        parts.start(std::future::pending());
-        parts.start(async { Err(Fault::Broken) });
-        assert_eq!(parts.drain(Duration::from_millis(20)).await, Err(Fault::Broken));
+    async fn a_task_that_does_not_end_is_left_behind() {
+        let mut tasks: Tasks<Fault> = Tasks::default();
+        tasks.spawn(std::future::pending());
+        tasks.spawn(async { Err(Fault::Broken) });
+        assert_eq!(tasks.drain(Duration::from_millis(20)).await, Err(Fault::Broken));
     }
 }
