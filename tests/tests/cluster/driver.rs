@@ -114,6 +114,8 @@ pub(crate) fn kubelet_restarts(scene: &Scene<'_>) -> Outcome {
 
     kubectl.apply(&[Pod::new(namespace, "new", &secrets).object()])?;
     kubectl.until_ready(namespace, "new")?;
+    // A kubelet that has just started calls every pod unready until it has probed it, and the service leads nowhere.
+    world.store.until_ready(&world.cluster)?;
     scene.wait(world.store.put(&path, &[("password", "2")]))?;
     for pod in ["old", "new"] {
         let content = || kubectl.exec(namespace, pod, &["cat", "/secrets/password"]);
