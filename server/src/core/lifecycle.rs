@@ -4,7 +4,11 @@ use std::sync::{Arc, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use super::{Core, Error, Held, Phase, Unsealed, record};
+use super::{
+    error::Error,
+    record,
+    state::{Core, Held, Options, Phase, Unsealed},
+};
 use crate::{
     audit::{Broker, Opened, Recovery, Redactor, StoreState},
     auth::Methods,
@@ -15,19 +19,11 @@ use crate::{
     limits,
     model::{Invalid, RequestId, SecretBytes, StoreId},
     policy::store::PolicyStore,
-    seal::{self, FileSeal, Progress, SealConfig, SealRecord, Step},
+    seal::{self, Progress, SealConfig, SealRecord, Step},
     storage::{Batch, Condition, Store},
     telemetry::Metrics,
     tokens::{Revocations, Tokens},
 };
-
-/// What the configuration decides about keys.
-pub struct Options {
-    /// Where a file seal keeps its key.
-    pub key_file: Option<FileSeal>,
-    /// Break-glass: start although the data is older than the audit log.
-    pub accept_rollback: bool,
-}
 
 /// What init gives out, once.
 pub struct Initialized {
