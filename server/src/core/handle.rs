@@ -8,6 +8,7 @@ use super::{
     context::{Origin, Place, RequestContext},
     error::Error,
     record,
+    remember::remember,
     request::{Action, Answer, Needs, Request},
     run,
     state::{Core, Unsealed},
@@ -100,12 +101,14 @@ async fn carry_out(
     let permitted =
         granted.map(join).transpose().map_err(|mismatch| Error::Internal(mismatch.to_string()))?;
 
-    // 6. Do it. A panic is an error like any other: it has an outcome too.
+    // 6. Do it, and 7. remember what follows from it. A panic is an error like any other: it has an outcome too.
     let is_write = action.is_write();
-    let doing = AssertUnwindSafe(run::run(core, unsealed, request, permitted, action)).catch_unwind();
+    let doing = async {
+        let done = run::run(core, unsealed, request, permitted, action).await?;
+        remember(core, unsealed, request, done).await
+    };
+    let doing = AssertUnwindSafe(doing).catch_unwind();
     let result = doing.await.unwrap_or_else(|_| Err(Error::Internal("a handler panicked".to_owned())));
-
-    // 7. Remember what has to be undone one day: kv leases nothing.
 
     // 8. Write the outcome down: of a write always, of a read when it did not give what the record promised.
     if is_write || result.is_err() {

@@ -6,12 +6,14 @@ mod handle;
 mod lifecycle;
 mod long_stream;
 mod record;
+mod remember;
 mod request;
 mod run;
 mod state;
 #[cfg(test)]
 pub(crate) mod tests;
 mod unauthenticated;
+mod upkeep;
 
 pub use context::Origin;
 pub use error::Error;

@@ -13,6 +13,8 @@ use crate::{
         AuditError, Decision, Effect, Event, Hashed, Kind, OpenIntent, Recorded, Recovery, Redactor, Status,
     },
     auth::LoginError,
+    model::Timestamp,
+    permit::Errand,
     policy::Allowed,
     tokens::Session,
 };
@@ -132,6 +134,26 @@ pub(super) async fn stranger_intent(core: &Core, from: Origin) -> Result<(), Aud
 /// After init and unseal.
 pub(super) async fn stranger_outcome(core: &Core, from: Origin, ended: Ended) -> Result<(), AuditError> {
     let event = Event { reason: ended.reason, ..from.event(Kind::Outcome, ended.status) };
+    core.audit.record(&event).await.map(drop)
+}
+
+/// Before something that no caller asked for. It has no principal and no peer: it is the server's own.
+pub(super) async fn errand_intent(core: &Core, errand: &Errand) -> Result<Recorded, AuditError> {
+    core.audit.record(&Event::new(Kind::Request, errand.id(), errand.name(), Status::Pending)).await
+}
+
+/// After it.
+pub(super) async fn errand_outcome(
+    core: &Core,
+    errand: &Errand,
+    began: Timestamp,
+    ended: Ended,
+) -> Result<(), AuditError> {
+    let event = Event {
+        reason: ended.reason,
+        duration: Some(core.clock.now().since(began)),
+        ..Event::new(Kind::Outcome, errand.id(), errand.name(), ended.status)
+    };
     core.audit.record(&event).await.map(drop)
 }
 

@@ -8,13 +8,13 @@ use super::{
     context::RequestContext,
     error::Error,
     long_stream,
+    remember::{Done, Memo},
     request::{Action, Answer, AuditAction, CanI, Needs, PolicyAction, SessionAction, SysAction, UserAction},
     state::{Core, Unsealed},
 };
 use crate::{
     auth::users,
     engines::{EngineError, Operation, Output},
-    model::RequestId,
     permit::Permit,
     policy::{Context, Documents, Question, plan},
     tokens::{TokenError, Which},
@@ -26,8 +26,8 @@ pub(super) async fn run(
     request: &RequestContext,
     permitted: Option<(Permit, Needs)>,
     action: Action,
-) -> Result<Answer, Error> {
-    match (action, permitted) {
+) -> Result<Done, Error> {
+    let answer = match (action, permitted) {
         (Action::Engine { operation, .. }, Some((permit, needs))) => {
             engine(core, unsealed, request, permit, operation, needs).await
         }
@@ -36,12 +36,13 @@ pub(super) async fn run(
             unsealed.tokens.revoke(which, core.clock.now(), Some(request.id())).await?;
             Ok(Answer::Done)
         }
-        (Action::User(action), Some(_)) => user(core, unsealed, request, action).await,
+        (Action::User(action), Some(_)) => return user(core, unsealed, request, action).await,
         (Action::Policy(action), Some(_)) => policy(unsealed, request, action).await,
         (Action::Sys(action), Some(_)) => sys(core, unsealed, request, action).await,
         (Action::Audit(action), Some((_, needs))) => audit(core, unsealed, request, action, needs),
         (_, None) => Err(Error::Internal("an action came without its permit".to_owned())),
-    }
+    };
+    answer.map(Done::from)
 }
 
 async fn engine(
@@ -114,29 +115,29 @@ async fn user(
     unsealed: &Unsealed,
     request: &RequestContext,
     action: UserAction,
-) -> Result<Answer, Error> {
+) -> Result<Done, Error> {
     let users = unsealed.methods.users();
     let users = users.ok_or_else(|| Error::Internal("no method keeps users".to_owned()))?;
     match action {
         UserAction::Put { name, password, groups } => {
             // Whoever has the old password, or was in the old groups, has to log in anew.
             users.put_user(&name, password, groups, core.clock.now(), Some(request.id())).await?;
-            revoke_user(core, unsealed, &name, request.id()).await?;
-            Ok(Answer::Done)
+            Ok(Done::and(Ok(Answer::Done), sessions_end(&name)))
         }
         UserAction::Delete { name } => {
-            let existed = users.delete_user(&name, Some(request.id())).await?;
             // Also if there is no such user: an earlier attempt may have stopped between the two steps.
-            revoke_user(core, unsealed, &name, request.id()).await?;
-            if existed { Ok(Answer::Done) } else { Err(Error::NoSuch(format!("the user {name}"))) }
+            let answer = match users.delete_user(&name, Some(request.id())).await? {
+                true => Ok(Answer::Done),
+                false => Err(Error::NoSuch(format!("the user {name}"))),
+            };
+            Ok(Done::and(answer, sessions_end(&name)))
         }
-        UserAction::List => Ok(Answer::Users(users.list_users().await?)),
+        UserAction::List => Ok(Answer::Users(users.list_users().await?).into()),
     }
 }
 
-async fn revoke_user(core: &Core, unsealed: &Unsealed, name: &str, by: RequestId) -> Result<(), Error> {
-    let which = Which::Principal(users::principal(name).into());
-    Ok(unsealed.tokens.revoke(which, core.clock.now(), Some(by)).await?)
+fn sessions_end(user: &str) -> Memo {
+    Memo::SessionsEnd(Which::Principal(users::principal(user).into()))
 }
 
 async fn policy(
@@ -170,7 +171,7 @@ async fn sys(
 ) -> Result<Answer, Error> {
     match action {
         SysAction::Seal => core.seal().await.map(|()| Answer::Done),
-        SysAction::Rotate => core.rotate(Some(request.id())).await.map(Answer::Term),
+        SysAction::Rotate => core.rotate(request.id()).await.map(Answer::Term),
         SysAction::Rekey { seal, current_shares } => {
             core.rekey(seal, &current_shares, request.id()).await.map(Answer::Shares)
         }
