@@ -146,7 +146,7 @@ pub(crate) fn complain(text: &str) {
 pub(crate) fn structured(value: &impl Serialize, format: Format) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let mut text = Zeroizing::new(match format {
         Format::Yaml => {
-            serde_saphyr::to_string(value).map_err(|error| Failure::local("YAML", error))?.into_bytes()
+            strongroom_yaml::write(value).map_err(|error| Failure::local("YAML", error))?.into_bytes()
         }
         _ => serde_json::to_vec_pretty(value).map_err(|error| Failure::local("JSON", error))?,
     });

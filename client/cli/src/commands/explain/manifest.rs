@@ -6,8 +6,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use strongroom_client::volume::{DRIVER, PodRef};
+use strongroom_yaml::{Limits, Node};
 
 use crate::failure::Failure;
+
+/// What a person, or a template, writes into one file; the deepest of Kubernetes' own objects, an affinity of a CronJob in a
+/// List, has 16 levels, and custom resources beside it may have some more.
+const LIMITS: Limits = Limits { documents: 10_000, depth: 64 };
 
 /// Something that makes pods.
 #[derive(Debug)]
@@ -110,11 +115,10 @@ fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(field: D
 
 /// What makes pods in any number of YAML documents. `namespace` is for objects that name none.
 pub(super) fn read(yaml: &str, namespace: &str) -> Result<Vec<Workload>, Failure> {
-    let options = serde_saphyr::options! { with_snippet: false };
-    let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(yaml, options)
-        .map_err(|error| Failure::local("not YAML", error.without_snippet()))?;
+    let documents =
+        strongroom_yaml::read_all(yaml, LIMITS).map_err(|error| Failure::local("the manifest", error))?;
     let mut found = Vec::new();
-    for document in documents.into_iter().filter(|document| !document.is_null()) {
+    for document in documents.iter().map(Node::to_json).filter(|document| !document.is_null()) {
         let object: Object = serde_json::from_value(document)
             .map_err(|error| Failure::local("not a Kubernetes object", error))?;
         for item in object.items.iter().cloned() {
@@ -250,7 +254,7 @@ mod tests {
     #[test]
     fn what_is_no_manifest_is_told() {
         let problem = |yaml: &str| read(yaml, "default").unwrap_err().to_string();
-        assert!(problem("a: [").starts_with("not YAML"));
+        assert!(problem("a: [").starts_with("the manifest: is not YAML (line "));
         assert!(problem("just text").starts_with("not a Kubernetes object"));
         assert_eq!(
             problem("kind: Deployment\nmetadata: {name: x}\nspec: {}"),

@@ -1,8 +1,9 @@
-//! Who may call what: one row per RPC. An RPC without a row is refused, and a test that walks the descriptors turns red.
+//! Who may call what: one row per RPC, which `Visit` keeps. An RPC without a row is refused, and a test that walks the
+//! descriptors turns red.
 //! What the caller then needs in terms of verbs and paths stands in `core/request.rs`, beside the actions, or with the
 //! engine, which has its rows from its service.
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
 use crate::engines::{Answers, KINDS};
 
@@ -30,9 +31,7 @@ pub enum Class {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Access {
-    /// As on the wire.
-    pub rpc: &'static str,
-    /// As in the audit log and in metrics.
+    /// As in the audit log and in metrics. A wire has its own address for it.
     pub name: &'static str,
     /// See [`Credential`].
     pub credential: Credential,
@@ -43,11 +42,21 @@ pub struct Access {
     pub audited: bool,
 }
 
+/// A way in. Each row has one at most, by what its caller shows and whether it leaves records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    /// To the pipeline.
+    Session,
+    /// To what strangers may do: log in, init, unseal.
+    Stranger,
+    /// To nothing that does anything: what leaves no record may only look at what anybody may know.
+    Idle,
+}
+
 macro_rules! table {
     ($($service:literal { $($method:literal $credential:ident $sealed:ident $class:ident $audited:ident;)* })*) => {
         &[$($(Access {
-            rpc: concat!("/", $service, "/", $method),
-            name: name(concat!($service, ".", $method)),
+            name: concat!($service, ".", $method),
             credential: Credential::$credential,
             while_sealed: is!($sealed),
             class: Class::$class,
@@ -71,22 +80,6 @@ macro_rules! is {
     };
 }
 
-/// Without our package's name.
-const fn name(full: &'static str) -> &'static str {
-    const PACKAGE: &[u8] = b"strongroom.v1.";
-    let (mut rest, mut package) = (full.as_bytes(), PACKAGE);
-    while let ([a, tail @ ..], [b, package_tail @ ..]) = (rest, package) {
-        if *a != *b {
-            return full;
-        }
-        (rest, package) = (tail, package_tail);
-    }
-    match std::str::from_utf8(rest) {
-        Ok(short) => short,
-        Err(_) => full,
-    }
-}
-
 /// Every RPC there is: the engines' and the server's own.
 pub static TABLE: LazyLock<Vec<Access>> = LazyLock::new(|| engines().chain(OWN.iter().copied()).collect());
 
@@ -94,7 +87,6 @@ pub static TABLE: LazyLock<Vec<Access>> = LazyLock::new(|| engines().chain(OWN.i
 fn engines() -> impl Iterator<Item = Access> {
     let rpcs = KINDS.iter().flat_map(|kind| kind.service.rpcs);
     rpcs.map(|rpc| Access {
-        rpc: rpc.path,
         name: rpc.name,
         credential: Credential::Token,
         while_sealed: false,
@@ -107,7 +99,7 @@ fn engines() -> impl Iterator<Item = Access> {
 }
 
 const OWN: &[Access] = table! {
-    "strongroom.v1.Auth" {
+    "Auth" {
         "Login"          None  unsealed Unary  audited;
         "Renew"          Token unsealed Unary  audited;
         "Whoami"         Token unsealed Unary  audited;
@@ -117,13 +109,13 @@ const OWN: &[Access] = table! {
         "DeleteUser"     Token unsealed Unary  audited;
         "ListUsers"      Token unsealed Unary  audited;
     }
-    "strongroom.v1.Policy" {
+    "Policy" {
         "Apply"          Token unsealed Unary  audited;
         "Export"         Token unsealed Unary  audited;
         "CanI"           Token unsealed Unary  audited;
         "WhoCan"         Token unsealed Unary  audited;
     }
-    "strongroom.v1.Sys" {
+    "Sys" {
         "Status"         None  sealed_too Vital silent;
         "Init"           None  sealed_too Vital audited;
         "Unseal"         None  sealed_too Vital audited;
@@ -137,7 +129,7 @@ const OWN: &[Access] = table! {
         "Tune"           Token unsealed Unary  audited;
         "ListMounts"     Token unsealed Unary  audited;
     }
-    "strongroom.v1.Audit" {
+    "Audit" {
         "Tail"           Token unsealed Stream audited;
         "Query"          Token unsealed Stream audited;
         "Hash"           Token unsealed Unary  audited;
@@ -152,11 +144,30 @@ const OWN: &[Access] = table! {
     }
 };
 
-/// The row of an RPC.
-pub fn row(rpc: &str) -> Option<&'static Access> {
-    static BY_RPC: LazyLock<HashMap<&'static str, &'static Access>> =
-        LazyLock::new(|| TABLE.iter().map(|access| (access.rpc, access)).collect());
-    BY_RPC.get(rpc).copied()
+impl Access {
+    pub(super) fn admits(&self, door: Door) -> bool {
+        match door {
+            Door::Session => self.credential == Credential::Token && self.audited,
+            Door::Stranger => self.credential == Credential::None && self.audited,
+            Door::Idle => self.credential == Credential::None && !self.audited,
+        }
+    }
+
+    /// How long it may take, where the caller asked for so much and nobody gets more than `longest`. None: as long as the
+    /// caller wants.
+    pub(super) fn deadline(&self, asked: Option<Duration>, longest: Duration) -> Option<Duration> {
+        match self.class {
+            Class::Stream | Class::Public => None,
+            Class::Unary | Class::Vital => Some(asked.unwrap_or(longest).min(longest)),
+        }
+    }
+}
+
+/// The row of an RPC, by its name.
+pub fn row(name: &str) -> Option<&'static Access> {
+    static BY_NAME: LazyLock<HashMap<&'static str, &'static Access>> =
+        LazyLock::new(|| TABLE.iter().map(|access| (access.name, access)).collect());
+    BY_NAME.get(name).copied()
 }
 
 #[cfg(test)]
@@ -198,13 +209,14 @@ mod tests {
         for file in &set.files {
             for service in &file.services {
                 for method in &service.methods {
-                    let rpc = format!("/{}.{}/{}", file.package, service.name, method.name);
-                    assert!(row(&rpc).is_some(), "{rpc} has no row in api/access.rs");
+                    assert_eq!(file.package, "strongroom.v1");
+                    let name = format!("{}.{}", service.name, method.name);
+                    assert!(row(&name).is_some(), "{name} has no row in admission/access.rs");
                     known += 1;
                 }
             }
         }
-        let ours = TABLE.iter().filter(|access| access.rpc.starts_with("/strongroom.")).count();
+        let ours = TABLE.iter().filter(|access| !access.name.starts_with("grpc.")).count();
         assert_eq!(ours, known, "a row without an RPC");
     }
 
@@ -212,15 +224,30 @@ mod tests {
     fn only_four_of_ours_need_no_token() {
         let open: Vec<_> = TABLE
             .iter()
-            .filter(|access| access.credential == Credential::None && access.rpc.starts_with("/strongroom."))
+            .filter(|access| access.credential == Credential::None && !access.name.starts_with("grpc."))
             .map(|access| access.name)
             .collect();
         assert_eq!(open, ["Auth.Login", "Sys.Status", "Sys.Init", "Sys.Unseal"]);
     }
 
     #[test]
-    fn names_are_short() {
-        assert_eq!(row("/strongroom.v1.Secrets/Get").unwrap().name, "Secrets.Get");
-        assert_eq!(row("/grpc.health.v1.Health/Check").unwrap().name, "grpc.health.v1.Health.Check");
+    fn every_row_has_one_door_and_no_name_stands_twice() {
+        for access in TABLE.iter() {
+            let doors = [Door::Session, Door::Stranger, Door::Idle];
+            assert_eq!(doors.into_iter().filter(|door| access.admits(*door)).count(), 1, "{access:?}");
+            let rows = TABLE.iter().filter(|other| other.name == access.name).count();
+            assert_eq!(rows, 1, "{}", access.name);
+        }
+    }
+
+    #[test]
+    fn nobody_gets_more_time_than_we_give() {
+        let (longest, more) = (Duration::from_secs(30), Some(Duration::from_secs(99 * 3600)));
+        let deadline = |name: &str, asked| row(name).unwrap().deadline(asked, longest);
+        let little = Some(Duration::from_millis(1));
+        assert_eq!(deadline("Secrets.Get", more), Some(longest));
+        assert_eq!(deadline("Secrets.Get", None), Some(longest));
+        assert_eq!(deadline("Sys.Seal", little), little);
+        assert_eq!(deadline("Secrets.Watch", little), None);
     }
 }

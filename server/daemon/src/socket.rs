@@ -8,7 +8,8 @@ use std::{
 
 use tokio::net::UnixListener;
 
-use crate::limits;
+/// Longest path of a Unix socket: the kernel's `sun_path` has 108 bytes, one of them for the end.
+const PATH_BYTES: usize = 107;
 
 /// Why a socket could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +17,7 @@ pub enum SocketError {
     /// The kernel cuts longer paths off or refuses them.
     #[error(
         "the socket path {path} has {bytes} bytes, the system allows {}: choose a shorter folder",
-        limits::SOCKET_PATH_BYTES
+        PATH_BYTES
     )]
     TooLong { path: PathBuf, bytes: usize },
     /// Something else is there, which is not deleted.
@@ -44,7 +45,7 @@ impl Socket {
     pub fn bind(path: &Path) -> Result<Self, SocketError> {
         let failed = |cause| SocketError::Io { path: path.into(), cause };
         let bytes = path.as_os_str().len();
-        if bytes > limits::SOCKET_PATH_BYTES {
+        if bytes > PATH_BYTES {
             return Err(SocketError::TooLong { path: path.into(), bytes });
         }
         if let Some(folder) = path.parent() {

@@ -1,5 +1,5 @@
-//! What the process tells the system about itself at start: no core dumps, no swapping of keys where allowed, no files
-//! that others can read, enough open files; and what it tells systemd. It knows nothing of secrets or of serving.
+//! What a process tells the system about itself at its start: no core dumps, nothing for other processes to read, no
+//! swapping of secrets where that is allowed, no files that others can read, enough open files.
 
 use rustix::{
     fs::Mode,
@@ -8,7 +8,15 @@ use rustix::{
     thread::{CapabilitySet, capabilities},
 };
 
-use crate::limits;
+/// What one process needs otherwise than another.
+#[derive(Clone, Copy, Debug)]
+pub struct Needs {
+    /// How many files and connections are open when all of its limits are reached. `None` for a process that stays far
+    /// below the usual limit, which is then left as it is.
+    pub open_files: Option<u64>,
+    /// What can be done about swap where it runs, as the end of a sentence: `switch swap off`.
+    pub against_swap: &'static str,
+}
 
 /// Whether memory is kept out of swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +30,7 @@ pub enum MemoryLock {
 
 /// Hardens the process. Call it first, before any secret is in memory and before other threads exist; what does not
 /// work is logged with what to do about it, and is no reason not to start.
-pub fn harden() -> MemoryLock {
+pub fn harden(needs: Needs) -> MemoryLock {
     umask(Mode::RWXG | Mode::RWXO);
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
         tracing::warn!(%error, "other processes of this user may read this one's memory: PR_SET_DUMPABLE failed");
@@ -30,37 +38,39 @@ pub fn harden() -> MemoryLock {
     if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
         tracing::warn!(%error, "a crash may write secrets to a core dump: set LimitCORE=0");
     }
-    allow_connections();
+    if let Some(needed) = needs.open_files {
+        allow_open_files(needed);
+    }
     let lock = lock_memory();
     match lock {
-        MemoryLock::Locked => tracing::info!("memory is locked: keys are never swapped out"),
+        MemoryLock::Locked => tracing::info!("memory is locked: secrets are never swapped out"),
         MemoryLock::NotAllowed | MemoryLock::Refused(_) if !has_swap() => {
             tracing::info!("memory is not locked and need not be: this machine has no swap");
         }
-        // No word of IPC_LOCK: the Pod Security level that the server's own namespace enforces does not allow to add it.
         MemoryLock::NotAllowed => tracing::warn!(
-            "memory is not locked and this machine swaps, so keys may be written to its disk: switch swap off, as is the \
-             rule on Kubernetes nodes, or set LimitMEMLOCK=infinity (systemd)"
+            "memory is not locked and this machine swaps, so secrets may be written to its disk: {}",
+            needs.against_swap
         ),
-        MemoryLock::Refused(error) => {
-            tracing::warn!(%error, "memory is not locked and this machine swaps, so keys may be written to its disk: switch swap off");
-        }
+        MemoryLock::Refused(error) => tracing::warn!(
+            %error,
+            "memory is not locked and this machine swaps, so secrets may be written to its disk: switch swap off"
+        ),
     }
     lock
 }
 
 /// Raises the soft limit of open files, 1,024 in most shells, to the hard one: each connection is one.
-fn allow_connections() {
+fn allow_open_files(needed: u64) {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
     {
         tracing::warn!(%error, "the limit of open files could not be raised");
     }
-    if limit.maximum.is_some_and(|files| files < limits::OPEN_FILES) {
+    if limit.maximum.is_some_and(|files| files < needed) {
         tracing::warn!(
             files = limit.maximum,
-            needed = limits::OPEN_FILES,
-            "too few open files for as many connections as the server allows: set LimitNOFILE="
+            needed,
+            "too few open files for as many connections as are allowed: set LimitNOFILE="
         );
     }
 }
@@ -88,22 +98,6 @@ fn has_swap() -> bool {
     std::fs::read_to_string("/proc/swaps").map_or(true, |table| table.lines().count() > 1)
 }
 
-/// Tells systemd that requests are served; nothing where there is no systemd.
-pub fn notify_ready() {
-    notify(sd_notify::NotifyState::Ready);
-}
-
-/// Tells systemd that the server is draining.
-pub fn notify_stopping() {
-    notify(sd_notify::NotifyState::Stopping);
-}
-
-fn notify(state: sd_notify::NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "cannot tell systemd the state of the server");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,7 +105,7 @@ mod tests {
     /// The process is shared with other tests: all of this is harmless to them.
     #[test]
     fn no_dumps_and_no_open_files() {
-        let lock = harden();
+        let lock = harden(Needs { open_files: Some(1), against_swap: "switch swap off" });
         assert_eq!(lock == MemoryLock::NotAllowed, !may_lock());
         assert_eq!(getrlimit(Resource::Core).current, Some(0));
         let files = getrlimit(Resource::Nofile);
