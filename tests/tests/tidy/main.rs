@@ -32,7 +32,7 @@ const CIRCLES: &[(&str, &str)] =
 /// Code that stands in two crates on purpose.
 const TWINS: &[(&str, &str, &str)] = &[(
     "server/src/engines/kv/mod.rs",
-    "client/src/watch.rs",
+    "client/src/calls/watch.rs",
     "the contract's changes: each end has a type of its own for them",
 )];
 
