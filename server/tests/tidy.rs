@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -115,50 +115,6 @@ fn modules_use_only_what_is_below_them() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-/// Files that need each other in a circle can be read only all at once. Two or three may; a room may not be one.
-#[test]
-fn no_room_of_the_request_is_one_circle() {
-    let texts = texts();
-    for room in ["api", "admission", "core"] {
-        let files: BTreeMap<&str, &str> = texts
-            .iter()
-            .filter_map(|(file, text)| Some((file.strip_prefix(room)?.strip_prefix('/')?, text.as_str())))
-            .filter(|(file, _)| *file != "tests.rs")
-            .collect();
-        assert!(files.len() > 4, "found only {:?} in {room}", files.keys());
-        // A file names its siblings by `super::`; what is none comes from the room's mod.rs, which names all it uses.
-        let named = |file: &str| -> BTreeSet<String> {
-            let text = files[file];
-            if file == "mod.rs" {
-                let used =
-                    |stem: &str| text.match_indices(&format!("{stem}::")).any(|(at, _)| boundary(text, at));
-                return files
-                    .keys()
-                    .filter(|file| used(&file[..file.len() - 3]))
-                    .map(ToString::to_string)
-                    .collect();
-            }
-            let words = used_modules(text, "super::").into_iter().filter(|word| !word.is_empty());
-            let siblings = words.map(|word| format!("{word}.rs"));
-            siblings.map(|name| if files.contains_key(&*name) { name } else { "mod.rs".to_owned() }).collect()
-        };
-        let reached = |from: &str| {
-            let (mut seen, mut next) = (BTreeSet::new(), named(from));
-            while let Some(file) = next.pop_first() {
-                if seen.insert(file.clone()) {
-                    next.extend(named(&file));
-                }
-            }
-            seen
-        };
-        for file in files.keys() {
-            let circle: Vec<_> =
-                reached(file).into_iter().filter(|other| reached(other).contains(*file)).collect();
-            assert!(circle.len() <= 3, "{room}: {} need each other", circle.join(", "));
-        }
-    }
 }
 
 #[test]
