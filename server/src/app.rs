@@ -8,13 +8,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::storage::sled::{SledOptions, SledStore};
 use crate::{
-    api::{Api, ApiError, ops_http::Ops},
+    admission::Admission,
+    api::{self, Api, ApiError, ops_http::Ops},
     audit::{self, Broker, Opened},
     auth::{self, Methods},
     clock::{Clock, SystemClock},
     config::{self, Config, StorageKind},
     core::{Core, Options},
-    crypto::{Entropy, SystemEntropy},
+    crypto::{CryptoError, Entropy, SystemEntropy},
     limits,
     seal::FileSeal,
     storage::{Store, memory::MemoryStore},
@@ -46,6 +47,8 @@ pub enum AppError {
     Listen { address: SocketAddr, cause: std::io::Error },
     #[error(transparent)]
     Core(#[from] crate::core::Error),
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
     #[error(transparent)]
     Api(#[from] ApiError),
     /// The plain port.
@@ -105,19 +108,17 @@ impl App {
     /// Something that must go on did not.
     pub async fn run(self, stop: CancellationToken) -> Result<(), AppError> {
         let App { core, metrics, certificate, listener, ops, limits, entropy } = self;
-        let api = Api {
-            core: Arc::clone(&core),
-            metrics: Arc::clone(&metrics),
-            in_flight: usize::try_from(limits.in_flight).unwrap_or(usize::MAX),
-            deadline: Duration::from_secs(limits.request_seconds),
-        };
-        let connections =
-            tls::accept(listener, certificate.server_config()?, Arc::clone(&metrics), stop.clone());
+        let in_flight = usize::try_from(limits.in_flight).unwrap_or(usize::MAX);
+        let longest = Duration::from_secs(limits.request_seconds);
+        let (core_too, metrics_too) = (Arc::clone(&core), Arc::clone(&metrics));
+        let admission = Admission::new(core_too, in_flight, longest, &*entropy, metrics_too)?;
+        let tls = certificate.server_config(api::ALPN)?;
+        let connections = tls::accept(listener, tls, Arc::clone(&metrics), stop.clone());
         let answers = Ops { core: Arc::clone(&core), metrics: Arc::clone(&metrics) };
         let ops = ops::serve(ops, Arc::new(answers), stop.clone());
         let api_stop = stop.clone();
         let mut tasks = Tasks::default();
-        tasks.spawn(async move { Ok(api.serve(connections, &*entropy, api_stop).await?) });
+        tasks.spawn(async move { Ok(Api { admission }.serve(connections, api_stop).await?) });
         tasks.spawn(async move { ops.await.map_err(AppError::Ops) });
         tokio::spawn(certificate.watch(metrics, stop.clone()));
         core.start_methods(&stop);

@@ -5,6 +5,8 @@ pub mod app;
 
 pub mod api;
 
+pub mod admission;
+
 pub mod core;
 
 pub mod tokens;

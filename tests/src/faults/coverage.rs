@@ -10,7 +10,8 @@ use std::{
 use prost::Message;
 use strongroom_proto::v1::{self, auth_client::AuthClient, policy_client::PolicyClient};
 use strongroom_server::{
-    api::access::{Access, Credential, TABLE},
+    admission::access::{Access, Credential, TABLE},
+    api,
     engines::KINDS,
 };
 use tonic::{
@@ -69,7 +70,8 @@ pub async fn run(work: &Path) -> io::Result<Vec<Figure>> {
     let mut findings = Findings::default();
     let mut log = AuditLog::new(directory.join("audit"));
     log.news()?;
-    for access in TABLE.iter().filter(|access| access.rpc.starts_with("/strongroom.")) {
+    for access in TABLE.iter().filter(|access| !access.name.starts_with("grpc.")) {
+        let rpc = &*api::path(access.name);
         let sample = sample(access.name)?;
         // A session of its own for each, because one of them is a logout.
         let known = login(&subject.server).await?;
@@ -80,22 +82,22 @@ pub async fn run(work: &Path) -> io::Result<Vec<Figure>> {
                 ("a foreign token", Some(&stranger)),
                 ("a forged token", Some(&forged)),
             ] {
-                let told = raw::call(&channel, access.rpc, token, sample.clone()).await;
+                let told = raw::call(&channel, rpc, token, sample.clone()).await;
                 findings.expect(access, who, &told, &[Code::Unauthenticated]);
                 findings.records(access, who, &log.news()?, Expect::Refusal);
             }
             if !ANY_SESSION.contains(&access.name) {
-                let told = raw::call(&channel, access.rpc, Some(&nobody), sample.clone()).await;
+                let told = raw::call(&channel, rpc, Some(&nobody), sample.clone()).await;
                 findings.expect(access, "a session without a role", &told, &[Code::PermissionDenied]);
                 findings.records(access, "a session without a role", &log.news()?, Expect::Refusal);
             }
         }
         // Bytes that are no message of any kind: field 1 as a string that ends too early, with a canary in it.
-        let told = raw::call(&channel, access.rpc, Some(&known), malformed()).await;
+        let told = raw::call(&channel, rpc, Some(&known), malformed()).await;
         findings.expect(access, "a malformed message", &told, &[Code::Internal, Code::InvalidArgument]);
         log.news()?;
         // And as one who may, or at least is known.
-        let told = raw::call(&channel, access.rpc, Some(&known), sample).await;
+        let told = raw::call(&channel, rpc, Some(&known), sample).await;
         findings.tell(&told);
         findings.calls += 1;
         findings.records(
