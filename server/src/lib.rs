@@ -33,8 +33,6 @@ pub mod tls;
 
 pub mod telemetry;
 
-pub mod process;
-
 pub mod crypto;
 
 pub mod clock;
