@@ -69,7 +69,7 @@ pub(crate) enum Command {
     Meta(meta::Meta),
     /// Tell of changes as they happen
     Watch(watch::Watch),
-    /// Have a password or a key made by the server, which keeps nothing of it
+    /// Make a password or a key; the server does not keep it
     Random(random::Random),
     /// Create, change and remove roles and bindings, all or nothing
     Apply(apply::Apply),
