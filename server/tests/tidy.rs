@@ -73,10 +73,10 @@ fn texts() -> Vec<(String, String)> {
     files.iter().map(|file| (file.strip_prefix(&source).unwrap().display().to_string(), text(file))).collect()
 }
 
-/// Modules named by `crate::x` or within `use crate::{...}`; or after another beginning of a path.
-fn used_modules(text: &str, beginning: &str) -> Vec<String> {
+/// Modules named by `crate::x` or within `use crate::{...}`.
+fn used_modules(text: &str) -> Vec<String> {
     let mut used = Vec::new();
-    for part in text.split(beginning).skip(1) {
+    for part in text.split("crate::").skip(1) {
         if let Some(group) = part.strip_prefix('{') {
             let (mut depth, mut word) = (0, String::new());
             for c in group.chars() {
@@ -108,7 +108,7 @@ fn modules_use_only_what_is_below_them() {
             continue;
         }
         let own = rank(&module).unwrap_or_else(|| panic!("{module} has no place in the order"));
-        for used in used_modules(&text, "crate::") {
+        for used in used_modules(&text) {
             if rank(&used).is_some_and(|other| other < own) {
                 wrong.push(format!("{file} uses {used}, which is above it"));
             }
