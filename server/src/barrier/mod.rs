@@ -3,12 +3,16 @@
 
 mod applied;
 mod committer;
+#[cfg(test)]
+pub(crate) mod conformance;
+mod derived;
 mod digest;
 mod group;
 mod keyring;
 mod ledger;
 pub mod record;
 mod scrub;
+mod stored_keyring;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -19,9 +23,11 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 pub use applied::Applied;
+pub use derived::Derived;
 pub use keyring::{Keyring, Purpose};
 pub use ledger::DigestState;
 pub use scrub::ScrubReport;
+pub use stored_keyring::StoredKeyring;
 pub use view::{Address, Changes, Cursor, Entry, Found, View};
 
 use crate::{
