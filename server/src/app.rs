@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::storage::sled::{SledOptions, SledStore};
 use crate::{
     api::{Api, ApiError, ops_http},
-    audit::{self, Broker, Opened},
+    audit,
     auth::{self, Methods},
     clock::{Clock, SystemClock},
     config::{self, Config, StorageKind},
@@ -31,10 +31,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub enum AppError {
     #[error("opening the store: {0}")]
     Storage(#[from] crate::storage::sled::OpenError),
-    #[error("opening the audit log: {0}")]
-    Audit(#[from] audit::RecoverError),
-    #[error("opening the audit sink stdout: {0}")]
-    Sink(std::io::Error),
+    #[error(transparent)]
+    Audit(#[from] audit::OpenError),
     /// The certificate.
     #[error("TLS: {0}")]
     Tls(#[from] tls::TlsError),
@@ -83,7 +81,7 @@ impl App {
             StorageKind::Memory => Arc::new(MemoryStore::new()),
             StorageKind::Sled => Arc::new(SledStore::open(sled_options(&config.storage))?),
         };
-        let audit = open_audit(config, &clock)?;
+        let audit = audit::open(&config.audit, Arc::clone(&clock))?;
         let options = Options { key_file: config.seal.key_file.clone().map(FileSeal::new), accept_rollback };
         let methods = Methods::connect(&auth::Surroundings { config, clock: &clock, metrics: &metrics })?;
         let (entropy_too, metrics_too) = (Arc::clone(&entropy), Arc::clone(&metrics));
@@ -138,17 +136,6 @@ impl App {
         core.stop().await;
         outcome
     }
-}
-
-fn open_audit(config: &Config, clock: &Arc<dyn Clock>) -> Result<(Broker, Opened), AppError> {
-    let settings = audit::Config {
-        directory: config.audit.directory.clone(),
-        durability: config.audit.durability,
-        segment_bytes: config.audit.segment_mib << 20,
-    };
-    let kinds = audit::KINDS.iter().filter(|kind| config.audit.stdout && kind.name == "stdout");
-    let sinks = kinds.map(|kind| (kind.build)()).collect::<Result<_, _>>().map_err(AppError::Sink)?;
-    Ok(Broker::open(&settings, Arc::clone(clock), sinks)?)
 }
 
 /// Waits for all tasks; the end of one is the end of all. The last error is told, the others are logged.
