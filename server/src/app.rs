@@ -15,7 +15,7 @@ use crate::{
     core::{Core, Options},
     crypto::{Entropy, SystemEntropy},
     limits, process,
-    seal::FileSeal,
+    seal::Seals,
     storage::{Store, memory::MemoryStore},
     telemetry::{self, Metrics},
     tls,
@@ -82,7 +82,7 @@ impl App {
             StorageKind::Sled => Arc::new(SledStore::open(sled_options(&config.storage))?),
         };
         let audit = audit::open(&config.audit, Arc::clone(&clock))?;
-        let options = Options { key_file: config.seal.key_file.clone().map(FileSeal::new), accept_rollback };
+        let options = Options { seals: Seals::build(&config.seal), accept_rollback };
         let methods = Methods::connect(&auth::Surroundings { config, clock: &clock, metrics: &metrics })?;
         let (entropy_too, metrics_too) = (Arc::clone(&entropy), Arc::clone(&metrics));
         let core = Core::start(store, audit, clock, entropy_too, metrics_too, methods, options).await?;

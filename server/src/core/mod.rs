@@ -6,6 +6,7 @@ mod error;
 mod handle;
 mod lifecycle;
 mod long_stream;
+mod phase;
 mod record;
 mod request;
 mod run;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub use error::Error;
 pub use handle::{handle, vouch};
 pub use lifecycle::{Initialized, Options};
+use phase::Phase;
 pub use request::{
     Action, Answer, Answers, AuditAction, CanI, PolicyAction, Request, SessionAction, SysAction, UserAction,
 };
@@ -31,7 +33,7 @@ pub use unauthenticated::{Login, Unauthenticated, init, login, unseal};
 use crate::{
     audit::{AuditError, Broker, LastCheckpoint, OpenIntent, Redactor},
     auth::Methods,
-    barrier::{Applied, Barrier},
+    barrier::{Applied, Barrier, Derived, StoredKeyring},
     clock::Clock,
     crypto::{Entropy, Key},
     engines::Mounts,
@@ -62,7 +64,7 @@ pub struct Core {
     draining: AtomicBool,
     /// Shares given so far. Held for microseconds, never across an await.
     progress: Mutex<Progress>,
-    /// One init, unseal, seal, rotate or rekey at a time; holds the root key while there is one.
+    /// One init, unseal, seal, rotate or rekey at a time.
     lifecycle: tokio::sync::Mutex<Held>,
     /// How far the store was, by the audit log as it was found at the start.
     last_checkpoint: Option<LastCheckpoint>,
@@ -70,19 +72,12 @@ pub struct Core {
     log_missing: bool,
 }
 
-/// The three states of a server.
-enum Phase {
-    /// The store is empty.
-    Uninitialized,
-    /// There is data, but no key.
-    Sealed(SealRecord),
-    Unsealed(Arc<Unsealed>),
-}
-
 /// What exists only while the server has its keys. Dropped as a whole at seal.
 pub struct Unsealed {
     seal: ArcSwap<SealRecord>,
     barrier: Arc<Barrier>,
+    /// Has the root key.
+    keyring: StoredKeyring,
     tokens: Tokens,
     redactor: Redactor,
     methods: Methods,
@@ -90,11 +85,26 @@ pub struct Unsealed {
     mounts: Mounts,
 }
 
+impl Unsealed {
+    /// All that is held in memory and derived from the store.
+    fn derived(&self) -> [&dyn Derived; 4] {
+        [&self.keyring, self.tokens.revocations(), &self.policy, &self.mounts]
+    }
+}
+
+/// The last request that had the keys is done. Who still holds a part of it, a stream for example, holds nothing derived
+/// from the store.
+impl Drop for Unsealed {
+    fn drop(&mut self) {
+        for part in self.derived() {
+            part.forget();
+        }
+    }
+}
+
 /// What the lifecycle lock guards.
 #[derive(Default)]
 struct Held {
-    /// The root key, while there is one.
-    root: Option<Key>,
     /// A new seal that waits for the proof that its shares have arrived.
     pending: Option<(Key, SealRecord)>,
     /// Intents that the last run left without an outcome; none any more once the store was asked.
@@ -132,16 +142,10 @@ impl Core {
     /// What anybody may know.
     pub fn status(&self) -> Status {
         let phase = self.phase.load();
-        let (record, key_term) = match &**phase {
-            Phase::Uninitialized => (None, None),
-            Phase::Sealed(record) => (Some(Arc::new(record.clone())), None),
-            Phase::Unsealed(unsealed) => {
-                (Some(unsealed.seal.load_full()), Some(unsealed.barrier.active_term()))
-            }
-        };
+        let (record, unsealed) = (phase.seal(), phase.unsealed());
         Status {
             initialized: record.is_some(),
-            sealed: !matches!(**phase, Phase::Unsealed(_)),
+            sealed: unsealed.is_none(),
             progress: self.shares_given(),
             store_id: record.as_ref().map(|record| record.store),
             seal: record.map(|record| SealSummary {
@@ -149,7 +153,7 @@ impl Core {
                 shares: record.shares,
                 threshold: record.threshold,
             }),
-            key_term,
+            key_term: unsealed.map(|unsealed| unsealed.barrier.active_term()),
         }
     }
 
@@ -174,7 +178,7 @@ impl Core {
         let health = self.audit.health();
         let writable = health.failed.is_none() && !health.full;
         metrics.set_audit(health.records, health.groups, health.suppressed, writable);
-        if let Phase::Unsealed(unsealed) = &**self.phase.load() {
+        if let Some(unsealed) = self.phase.load().unsealed() {
             metrics.set_store_batches(unsealed.barrier.state().batch_seq);
         }
     }
@@ -200,13 +204,7 @@ impl Core {
 
     /// The keys, or why there are none.
     fn unsealed(&self) -> Result<Arc<Unsealed>, Error> {
-        match &**self.phase.load() {
-            Phase::Unsealed(unsealed) => Ok(Arc::clone(unsealed)),
-            Phase::Uninitialized => Err(Error::NotInitialized),
-            Phase::Sealed(record) => {
-                Err(Error::Sealed { given: self.shares_given(), threshold: record.threshold })
-            }
-        }
+        self.phase.load().keys(|| self.shares_given())
     }
 
     fn shares_given(&self) -> u8 {
@@ -216,7 +214,7 @@ impl Core {
     }
 
     fn enter(&self, phase: Phase) {
-        self.metrics.set_sealed(!matches!(phase, Phase::Unsealed(_)));
+        self.metrics.set_sealed(phase.unsealed().is_none());
         self.phase.store(Arc::new(phase));
         self.phase_changes.send_replace(());
     }
