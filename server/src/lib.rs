@@ -5,6 +5,8 @@ pub mod app;
 
 pub mod api;
 
+pub mod admission;
+
 pub mod core;
 
 pub mod tokens;
@@ -30,8 +32,6 @@ pub mod config;
 pub mod tls;
 
 pub mod telemetry;
-
-pub mod process;
 
 pub mod crypto;
 

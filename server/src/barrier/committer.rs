@@ -15,19 +15,14 @@ use super::{
     BarrierError, DIGEST_KEY, Records,
     applied::{self, Applied},
     digest::{SetDigest, SetMac},
-    group::{Change, Group, Member, Slot},
+    group::{Change, GROUP_BYTES, GROUP_CHANGES, Group, Member, Slot, cost, size},
     ledger::{Delta, Ledger},
     scrub::{self, Scrub},
 };
 use crate::{
     model::RequestId,
-    storage::{Batch, Condition, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, Revision, StoreError, StoreKey},
+    storage::{Batch, Condition, Revision, StoreError, StoreKey},
 };
-
-/// Most changes of a group; one operation is left for the digest's record.
-const GROUP_CHANGES: usize = MAX_BATCH_OPERATIONS - 1;
-/// Most bytes of values of a group, with room for the digest's record.
-pub(super) const GROUP_BYTES: usize = MAX_BATCH_BYTES - (64 << 10);
 
 /// What can be asked of the committer.
 pub(super) enum Message {
@@ -233,13 +228,4 @@ impl Committer {
             }
         }
     }
-}
-
-/// What a member takes of [`GROUP_CHANGES`]. At least one, so that members that only check do not make an endless group.
-fn cost(batch: &Batch) -> usize {
-    (batch.puts.len() + batch.deletes.len()).max(1)
-}
-
-fn size(batch: &Batch) -> usize {
-    batch.puts.iter().map(|(_, value)| value.len()).sum()
 }

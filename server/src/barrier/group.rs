@@ -9,8 +9,13 @@ use super::{BarrierError, Records};
 use crate::{
     crypto::{Digest, sha256},
     model::RequestId,
-    storage::{Batch, Condition, Record, Revision, StoreKey},
+    storage::{Batch, Condition, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, Record, Revision, StoreKey},
 };
+
+/// Most changes of a group; one operation is left for the digest's record.
+pub(super) const GROUP_CHANGES: usize = MAX_BATCH_OPERATIONS - 1;
+/// Most bytes of values of a group, with room for the digest's record.
+pub(super) const GROUP_BYTES: usize = MAX_BATCH_BYTES - (64 << 10);
 
 pub(super) type Reply = oneshot::Sender<Result<Revision, BarrierError>>;
 
@@ -110,4 +115,13 @@ impl Slot {
             (Change::Put(_), _) | (Change::Delete, Condition::At(_)) => false,
         }
     }
+}
+
+/// What a member takes of [`GROUP_CHANGES`]. At least one, so that members that only check do not make an endless group.
+pub(super) fn cost(batch: &Batch) -> usize {
+    (batch.puts.len() + batch.deletes.len()).max(1)
+}
+
+pub(super) fn size(batch: &Batch) -> usize {
+    batch.puts.iter().map(|(_, value)| value.len()).sum()
 }

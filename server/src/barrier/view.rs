@@ -3,7 +3,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Barrier, BarrierError, Kind, MAX_PLAINTEXT, committer::GROUP_BYTES, record};
+use super::{Barrier, BarrierError, Kind, MAX_PLAINTEXT, group::GROUP_BYTES, record};
 use crate::{
     model::{RequestId, SecretBytes},
     storage::{Batch, Condition, Record, Revision, StoreKey},

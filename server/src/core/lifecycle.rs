@@ -4,7 +4,12 @@ use std::sync::{Arc, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use super::{Core, Error, Held, Phase, Unsealed, record};
+use super::{
+    error::Error,
+    phase::Phase,
+    record,
+    state::{Core, Held, Options, Unsealed},
+};
 use crate::{
     audit::{Broker, Opened, Recovery, Redactor, StoreState},
     auth::Methods,
@@ -17,19 +22,11 @@ use crate::{
     limits,
     model::{Invalid, RequestId, SecretBytes, StoreId},
     policy::store::PolicyStore,
-    seal::{Progress, SealConfig, SealRecord, Seals, Step},
+    seal::{Progress, SealConfig, SealRecord, Step},
     storage::{Batch, Condition, Store},
     telemetry::Metrics,
     tokens::{Revocations, Tokens},
 };
-
-/// What the configuration decides about keys.
-pub struct Options {
-    /// The ways to keep the root key.
-    pub seals: Seals,
-    /// Break-glass: start although the data is older than the audit log.
-    pub accept_rollback: bool,
-}
 
 /// What init gives out, once.
 pub struct Initialized {
@@ -151,10 +148,10 @@ impl Core {
         Ok(())
     }
 
-    /// `by`: whose request it is; none when the term is over.
-    pub(super) async fn rotate(&self, by: Option<RequestId>) -> Result<u32, Error> {
+    /// A new key term. `by`: the request, or the act of the server's own, that it is part of.
+    pub(super) async fn rotate(&self, by: RequestId) -> Result<u32, Error> {
         let _one = self.lifecycle.lock().await;
-        Ok(self.unsealed()?.keyring.rotate(by).await?)
+        Ok(self.unsealed()?.keyring.rotate(Some(by)).await?)
     }
 
     /// Prepares another seal with another root key. Nothing is switched before [`Core::confirm_rekey`] has seen that the
@@ -322,22 +319,6 @@ impl Core {
                 })
             }
             Some(error) => Err(error),
-        }
-    }
-
-    /// Forgets revocations that cover nothing any more, and starts a new key term when the present one is over.
-    pub async fn hourly(&self) {
-        let Ok(unsealed) = self.unsealed() else { return };
-        if let Err(error) = unsealed.tokens.revocations().prune(self.clock.now()).await {
-            tracing::warn!(%error, "old revocations could not be forgotten; tried again in an hour");
-        }
-        if unsealed.barrier.rotation_due() {
-            match self.rotate(None).await {
-                Ok(term) => tracing::info!(term, "a new key term was started: the last one was over"),
-                Err(error) => {
-                    tracing::error!(%error, "no new key term could be started; tried again in an hour")
-                }
-            }
         }
     }
 

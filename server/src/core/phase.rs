@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Error, Unsealed};
+use super::{error::Error, state::Unsealed};
 use crate::seal::SealRecord;
 
 /// See the module.
