@@ -10,14 +10,14 @@ use crate::storage::sled::{SledOptions, SledStore};
 use crate::{
     admission::Admission,
     api::{self, Api, ApiError, ops_http::Ops},
-    audit::{self, Broker, Opened},
+    audit,
     auth::{self, Methods},
     clock::{Clock, SystemClock},
     config::{self, Config, StorageKind},
     core::{Core, Options},
     crypto::{CryptoError, Entropy, SystemEntropy},
     limits,
-    seal::FileSeal,
+    seal::Seals,
     storage::{Store, memory::MemoryStore},
     telemetry::Metrics,
     tls,
@@ -33,10 +33,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub enum AppError {
     #[error("opening the store: {0}")]
     Storage(#[from] crate::storage::sled::OpenError),
-    #[error("opening the audit log: {0}")]
-    Audit(#[from] audit::RecoverError),
-    #[error("opening the audit sink stdout: {0}")]
-    Sink(std::io::Error),
+    #[error(transparent)]
+    Audit(#[from] audit::OpenError),
     /// The certificate.
     #[error("TLS: {0}")]
     Tls(#[from] tls::TlsError),
@@ -87,8 +85,8 @@ impl App {
             StorageKind::Memory => Arc::new(MemoryStore::new()),
             StorageKind::Sled => Arc::new(SledStore::open(sled_options(&config.storage))?),
         };
-        let audit = open_audit(config, &clock)?;
-        let options = Options { key_file: config.seal.key_file.clone().map(FileSeal::new), accept_rollback };
+        let audit = audit::open(&config.audit, Arc::clone(&clock))?;
+        let options = Options { seals: Seals::build(&config.seal), accept_rollback };
         let methods = Methods::connect(&auth::Surroundings { config, clock: &clock, metrics: &metrics })?;
         let (entropy_too, metrics_too) = (Arc::clone(&entropy), Arc::clone(&metrics));
         let core = Core::start(store, audit, clock, entropy_too, metrics_too, methods, options).await?;
@@ -136,17 +134,6 @@ impl App {
         core.stop().await;
         outcome
     }
-}
-
-fn open_audit(config: &Config, clock: &Arc<dyn Clock>) -> Result<(Broker, Opened), AppError> {
-    let settings = audit::Config {
-        directory: config.audit.directory.clone(),
-        durability: config.audit.durability,
-        segment_bytes: config.audit.segment_mib << 20,
-    };
-    let kinds = audit::KINDS.iter().filter(|kind| config.audit.stdout && kind.name == "stdout");
-    let sinks = kinds.map(|kind| (kind.build)()).collect::<Result<_, _>>().map_err(AppError::Sink)?;
-    Ok(Broker::open(&settings, Arc::clone(clock), sinks)?)
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, AppError> {

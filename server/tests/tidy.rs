@@ -188,6 +188,20 @@ fn no_number_of_a_record_kind_is_given_twice() {
     assert!(twice.is_empty(), "{}", twice.join("\n"));
 }
 
+/// Whatever is derived from the store must follow it and forget: each has tried the conformance suite.
+#[test]
+fn all_that_is_derived_from_the_store_is_tried() {
+    let texts: String = texts().into_iter().map(|(_, text)| text).collect();
+    let named = |what: &str| -> BTreeSet<&str> {
+        let after = texts.split(what).skip(1).filter_map(|rest| rest.split(" {").next());
+        after.map(|name| name.trim_start_matches("Arc<").trim_end_matches('>')).collect()
+    };
+    let derived = named("impl Derived for ");
+    assert!(derived.len() > 4, "found only {derived:?}: are they still declared in the same way?");
+    let tried = named("conformance::Subject for ");
+    assert!(derived.is_subset(&tried), "{derived:?}, but only {tried:?} are tried");
+}
+
 /// Whether a file only hands on what engines and auth methods do.
 fn forwards(file: &str) -> bool {
     ["core/", "admission/", "api/"].iter().any(|folder| file.starts_with(folder))
