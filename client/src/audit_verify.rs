@@ -80,12 +80,12 @@ pub struct Finding {
     /// Line in that file, from 1.
     pub line: u64,
     /// What is wrong there.
-    pub what: What,
+    pub what: Damage,
 }
 
 /// What can be wrong.
 #[derive(Debug, thiserror::Error)]
-pub enum What {
+pub enum Damage {
     /// Not what was written: the hash does not fit, or it is not a record at all.
     #[error("this line was changed")]
     Changed,
@@ -173,21 +173,21 @@ struct State<'a> {
 }
 
 impl State<'_> {
-    fn take(&mut self, line: &[u8]) -> Result<(), What> {
-        let line = std::str::from_utf8(line).map_err(|_| What::Changed)?;
-        let parts = Parts::of(line).ok_or(What::Changed)?;
+    fn take(&mut self, line: &[u8]) -> Result<(), Damage> {
+        let line = std::str::from_utf8(line).map_err(|_| Damage::Changed)?;
+        let parts = LineParts::of(line).ok_or(Damage::Changed)?;
         if chain(&parts.prev, parts.canonical) != parts.hash {
-            return Err(What::Changed);
+            return Err(Damage::Changed);
         }
         let (seq, expected) = (parts.seq, self.end.size + 1);
         if seq < expected {
-            return Err(What::Added { seq, expected });
+            return Err(Damage::Added { seq, expected });
         }
         if seq > expected {
-            return Err(What::Dropped { from: expected, to: seq - 1 });
+            return Err(Damage::Dropped { from: expected, to: seq - 1 });
         }
         if parts.prev != self.end.head {
-            return Err(What::Replaced);
+            return Err(Damage::Replaced);
         }
         if parts.body.starts_with("\"kind\":\"checkpoint\",") {
             self.signed = Some(self.checkpoint(&parts)?);
@@ -195,23 +195,23 @@ impl State<'_> {
         }
         self.end = Anchor { size: seq, head: parts.hash };
         match self.options.expected {
-            Some(anchor) if anchor.size == seq && anchor.head != parts.hash => Err(What::OtherHistory(seq)),
+            Some(anchor) if anchor.size == seq && anchor.head != parts.hash => Err(Damage::OtherHistory(seq)),
             _ => Ok(()),
         }
     }
 
-    fn checkpoint(&self, parts: &Parts<'_>) -> Result<Signed, What> {
-        let (signed, signature) = parts.canonical.rsplit_once(",\"signature\":\"").ok_or(What::Forged)?;
-        let signature: [u8; 64] = signature.strip_suffix('"').and_then(unhex).ok_or(What::Forged)?;
+    fn checkpoint(&self, parts: &LineParts<'_>) -> Result<Signed, Damage> {
+        let (signed, signature) = parts.canonical.rsplit_once(",\"signature\":\"").ok_or(Damage::Forged)?;
+        let signature: [u8; 64] = signature.strip_suffix('"').and_then(unhex).ok_or(Damage::Forged)?;
         let message = [DOMAIN, signed.as_bytes()].concat();
         let by = |key: &[u8; 32]| UnparsedPublicKey::new(&ED25519, key).verify(&message, &signature).is_ok();
         if !self.options.public_keys.iter().any(by) {
-            return Err(What::Forged);
+            return Err(Damage::Forged);
         }
-        let size = number(parts.body, "size").ok_or(What::Forged)?;
-        let batch_seq = number(parts.body, "batch_seq").ok_or(What::Forged)?;
+        let size = number(parts.body, "size").ok_or(Damage::Forged)?;
+        let batch_seq = number(parts.body, "batch_seq").ok_or(Damage::Forged)?;
         if size + 1 != parts.seq {
-            return Err(What::Forged);
+            return Err(Damage::Forged);
         }
         Ok(Signed { seq: parts.seq, time: parts.time.to_owned(), batch_seq })
     }
@@ -219,11 +219,11 @@ impl State<'_> {
     /// Tells lines that moved from lines that are gone.
     fn refine<R: BufRead>(
         &self,
-        what: What,
+        what: Damage,
         reader: &mut R,
         files: &mut impl Iterator<Item = (String, R)>,
-    ) -> What {
-        let What::Dropped { from, to } = what else { return what };
+    ) -> Damage {
+        let Damage::Dropped { from, to } = what else { return what };
         let mut line = Vec::new();
         for _ in 0..LOOK_AHEAD {
             match next_line(reader, &mut line) {
@@ -234,19 +234,19 @@ impl State<'_> {
                 },
                 Err(_) => break,
             }
-            let seq = std::str::from_utf8(&line).ok().and_then(Parts::of).map(|parts| parts.seq);
+            let seq = std::str::from_utf8(&line).ok().and_then(LineParts::of).map(|parts| parts.seq);
             if seq == Some(from) {
-                return What::Reordered { seq: to + 1, expected: from };
+                return Damage::Reordered { seq: to + 1, expected: from };
             }
         }
-        What::Dropped { from, to }
+        Damage::Dropped { from, to }
     }
 
-    fn finish(self) -> Result<Summary, What> {
+    fn finish(self) -> Result<Summary, Damage> {
         if let Some(anchor) = self.options.expected
             && self.end.size < anchor.size
         {
-            return Err(What::Truncated(anchor.size));
+            return Err(Damage::Truncated(anchor.size));
         }
         Ok(Summary {
             records: self.end.size - self.start.size,
@@ -258,19 +258,19 @@ impl State<'_> {
 }
 
 /// Reads a line without its line break; false at the end.
-fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> Result<bool, What> {
+fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> Result<bool, Damage> {
     line.clear();
     let read = reader.take(LINE_BYTES).read_until(b'\n', line)?;
     match line.pop() {
         None => Ok(false),
         Some(b'\n') => Ok(true),
-        Some(_) if (read as u64) == LINE_BYTES => Err(What::Changed),
-        Some(_) => Err(What::Torn),
+        Some(_) if (read as u64) == LINE_BYTES => Err(Damage::Changed),
+        Some(_) => Err(Damage::Torn),
     }
 }
 
 /// A line taken apart by its fixed ends.
-struct Parts<'a> {
+struct LineParts<'a> {
     seq: u64,
     time: &'a str,
     prev: Hash,
@@ -279,7 +279,7 @@ struct Parts<'a> {
     hash: Hash,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> LineParts<'a> {
     fn of(line: &'a str) -> Option<Self> {
         // `,"hash":"` + 64 digits + `"}`
         let (canonical, end) = line.split_at_checked(line.len().checked_sub(75)?)?;
@@ -352,7 +352,7 @@ mod tests {
         let mut other = Options { public_keys: vec![[1; 32]], ..Options::default() };
         assert!(matches!(
             verify([("x".to_owned(), VECTOR.as_bytes())], &other).unwrap_err().what,
-            What::Forged
+            Damage::Forged
         ));
         // The second half alone, behind a known point.
         let lines: Vec<_> = VECTOR.split_inclusive('\n').collect();
@@ -368,7 +368,7 @@ mod tests {
         let summary = check(RECOVERED.as_bytes(), None).unwrap();
         assert_eq!((summary.records, summary.unsigned), (7, 0));
         let forged = RECOVERED.replace("not_applied", "applied");
-        assert!(matches!(check(forged.as_bytes(), None).unwrap_err().what, What::Changed));
+        assert!(matches!(check(forged.as_bytes(), None).unwrap_err().what, Damage::Changed));
     }
 
     #[test]
@@ -379,9 +379,9 @@ mod tests {
             let finding = check(log.as_bytes(), None).unwrap_err();
             (finding.line, finding.what)
         };
-        assert!(matches!(find(&[0, 1, 3, 4, 5, 6]), (3, What::Dropped { from: 3, to: 3 })));
-        assert!(matches!(find(&[0, 1, 3, 2, 4, 5, 6]), (3, What::Reordered { seq: 4, expected: 3 })));
-        assert!(matches!(find(&[0, 1, 2, 2, 3, 4, 5]), (4, What::Added { seq: 3, expected: 4 })));
+        assert!(matches!(find(&[0, 1, 3, 4, 5, 6]), (3, Damage::Dropped { from: 3, to: 3 })));
+        assert!(matches!(find(&[0, 1, 3, 2, 4, 5, 6]), (3, Damage::Reordered { seq: 4, expected: 3 })));
+        assert!(matches!(find(&[0, 1, 2, 2, 3, 4, 5]), (4, Damage::Added { seq: 3, expected: 4 })));
     }
 
     proptest! {

@@ -60,7 +60,7 @@ use crate::{
     provider::ProviderService,
     publish::Driver,
     registration::{RegistrationService, Standing},
-    state::States,
+    state::StateFolder,
     strongroom::Strongroom,
     telemetry::Metrics,
     wire::{
@@ -187,7 +187,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
 
 fn build(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Driver>, RunError> {
     let path = config.state_dir();
-    let states = States::open(&path).map_err(|cause| RunError::State { path, cause })?;
+    let states = StateFolder::open(&path).map_err(|cause| RunError::State { path, cause })?;
     Ok(Driver::new(publish::Parts {
         kubelet_root: config.kubelet_root.clone(),
         cluster: config.cluster.clone(),

@@ -18,10 +18,10 @@ use crate::{
     mount::{Found, Mounter},
     recover::recover,
     refresh::Refresh,
-    state::{Record, States},
+    state::{StateFolder, VolumeState},
     telemetry::Metrics,
     volume::{Invalid, Pod, Request, Target, VolumeId, Wishes},
-    volumes::{Claim, Health, Mounted, Volumes},
+    volumes::{Claim, Health, MountedVolume, Volumes},
     writer::Owner,
 };
 
@@ -38,7 +38,7 @@ pub struct Parts {
     /// Where secrets come from.
     pub server: Arc<dyn Server>,
     pub mounter: Arc<dyn Mounter>,
-    pub states: States,
+    pub states: StateFolder,
     pub metrics: Arc<Metrics>,
 }
 
@@ -97,14 +97,14 @@ impl Driver {
         let files = volume.render(&answer.fetched)?;
         drop(answer);
         let Request { id, target, pod, capability, .. } = request;
-        let record = Record::new(id, target.path.clone(), pod, capability, Timestamp::now());
+        let state = VolumeState::new(id, target.path.clone(), pod, capability, Timestamp::now());
         let (disk, refresh, metrics) =
             (Arc::clone(&self.disk), self.refresh.clone(), Arc::clone(&self.metrics));
         // All of it in one closure: a kubelet that hangs up now finds the volume mounted when it asks again.
         spawn_blocking(move || {
-            disk.mount(&record, &target, &files, Owner::of(&volume))?;
-            let (volume_id, pod) = (record.volume.to_string(), record.pod.to_string());
-            let mounted = Arc::new(Mounted::new(record, target));
+            disk.mount(&state, &target, &files, Owner::of(&volume))?;
+            let (volume_id, pod) = (state.volume.to_string(), state.pod.to_string());
+            let mounted = Arc::new(MountedVolume::new(state, target));
             let follower = refresh.follow(&mounted, volume, Some(touch));
             *mounted.follower() = Some(follower);
             claim.mounted(mounted);
@@ -126,20 +126,20 @@ impl Driver {
     fn adopt(&self, claim: &Claim, request: Request) -> Result<(), Failure> {
         let Request { id, target, pod, capability, wishes } = request;
         tracing::warn!(volume = %id, "mounted, but its state file was lost: it is looked after again");
-        let record = Record::new(id, target.path.clone(), pod, capability, Timestamp::now());
-        self.disk.remember(&record)?;
-        let mounted = Arc::new(Mounted::new(record, target));
+        let state = VolumeState::new(id, target.path.clone(), pod, capability, Timestamp::now());
+        self.disk.remember(&state)?;
+        let mounted = Arc::new(MountedVolume::new(state, target));
         claim.mounted(Arc::clone(&mounted));
         self.look_after(&mounted, wishes);
         Ok(())
     }
 
-    fn look_after(&self, mounted: &Arc<Mounted>, wishes: Result<Wishes, Invalid>) {
+    fn look_after(&self, mounted: &Arc<MountedVolume>, wishes: Result<Wishes, Invalid>) {
         self.metrics.republished();
         let Wishes { volume, token } = match wishes {
             Ok(wishes) => wishes,
             Err(invalid) => {
-                tracing::warn!(volume = %mounted.record.volume, %invalid, "cannot be looked after");
+                tracing::warn!(volume = %mounted.state.volume, %invalid, "cannot be looked after");
                 mounted.mark_troubled(invalid.to_string());
                 return;
             }
@@ -180,7 +180,7 @@ impl Driver {
             disk.forget(&id)?;
             tracing::info!(
                 volume = %id,
-                pod = mounted.as_ref().map(|mounted| mounted.record.pod.to_string()),
+                pod = mounted.as_ref().map(|mounted| mounted.state.pod.to_string()),
                 "unpublished"
             );
             metrics.unpublished();

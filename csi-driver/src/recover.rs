@@ -6,9 +6,9 @@ use crate::{
     disk::Disk,
     failure::Failure,
     mount::Found,
-    state::Record,
+    state::VolumeState,
     volume::Target,
-    volumes::{Mounted, Volumes},
+    volumes::{MountedVolume, Volumes},
 };
 
 /// Puts in order what is on the disk, and fills `volumes` with what is mounted.
@@ -17,10 +17,10 @@ use crate::{
 /// The state folder or the mount table cannot be read.
 pub fn recover(disk: &Disk, volumes: &Arc<Volumes>) -> Result<(), Failure> {
     let mut known = Vec::new();
-    for record in disk.known()? {
-        let volume = record.volume.clone();
-        known.push(record.target.clone());
-        if let Err(failure) = recover_one(disk, volumes, record) {
+    for state in disk.known()? {
+        let volume = state.volume.clone();
+        known.push(state.target.clone());
+        if let Err(failure) = recover_one(disk, volumes, state) {
             tracing::warn!(%volume, %failure, "what an earlier start left cannot be put in order");
         }
     }
@@ -34,20 +34,20 @@ pub fn recover(disk: &Disk, volumes: &Arc<Volumes>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn recover_one(disk: &Disk, volumes: &Arc<Volumes>, record: Record) -> Result<(), Failure> {
-    let target = Target::parse(disk.kubelet_root(), &record.target.to_string_lossy())?;
+fn recover_one(disk: &Disk, volumes: &Arc<Volumes>, state: VolumeState) -> Result<(), Failure> {
+    let target = Target::parse(disk.kubelet_root(), &state.target.to_string_lossy())?;
     let found = disk.look(&target)?;
     if found == Found::Ours {
-        let claim = volumes.claim(&record.volume, &record.target)?;
-        let mounted = Mounted::new(record, target);
+        let claim = volumes.claim(&state.volume, &state.target)?;
+        let mounted = MountedVolume::new(state, target);
         disk.sweep(&mounted)?;
         mounted.mark_troubled("the driver was restarted: the kubelet's next call brings the pod's token");
         claim.mounted(Arc::new(mounted));
         return Ok(());
     }
-    tracing::info!(volume = %record.volume, "was not mounted when the driver ended: cleaned up");
+    tracing::info!(volume = %state.volume, "was not mounted when the driver ended: cleaned up");
     if found == Found::Nothing {
         disk.remove_folder(&target)?;
     }
-    disk.forget(&record.volume)
+    disk.forget(&state.volume)
 }

@@ -19,8 +19,8 @@ use crate::{
     follower::{Follower, Inbox},
     limits,
     telemetry::{Doing, Metrics},
-    volumes::Mounted,
-    writer::Outcome,
+    volumes::MountedVolume,
+    writer::WriteResult,
 };
 
 /// All tasks, and what they share: who reads, what is written to, what is counted.
@@ -38,7 +38,7 @@ impl Refresh {
     }
 
     /// Starts to look after `mounted`; without a touch, as after a restart, it waits for a token first.
-    pub fn follow(&self, mounted: &Arc<Mounted>, volume: Volume, touch: Option<Touch>) -> Follower {
+    pub fn follow(&self, mounted: &Arc<MountedVolume>, volume: Volume, touch: Option<Touch>) -> Follower {
         let following = Following {
             shared: self.clone(),
             mounted: Arc::clone(mounted),
@@ -60,7 +60,7 @@ impl Refresh {
 
 struct Following {
     shared: Refresh,
-    mounted: Arc<Mounted>,
+    mounted: Arc<MountedVolume>,
     volume: Volume,
     /// When the files of the last generation are to go.
     sweep_at: Option<Instant>,
@@ -157,7 +157,7 @@ impl Following {
     }
 
     fn question(&self) -> Question<'_> {
-        self.shared.reader.question(&self.mounted.record.pod, &self.volume)
+        self.shared.reader.question(&self.mounted.state.pod, &self.volume)
     }
 
     /// A new session, and whatever changed while there was none.
@@ -248,7 +248,7 @@ impl Following {
     async fn refresh(&mut self, session: &dyn Session, heard: Option<Instant>) -> Result<(), Failure> {
         let answer = self.question().read(session).await?;
         let outcome = self.shared.disk.rewrite(&self.mounted, &self.volume, &answer.fetched).await?;
-        let changed = outcome == Outcome::Written;
+        let changed = outcome == WriteResult::Written;
         self.shared.metrics.refreshed(changed);
         if self.lost_since.is_none() {
             self.mounted.mark_current();
@@ -260,8 +260,8 @@ impl Following {
                 self.shared.metrics.change_on_disk(took);
             }
             tracing::info!(
-                volume = %self.mounted.record.volume,
-                pod = %self.mounted.record.pod,
+                volume = %self.mounted.state.volume,
+                pod = %self.mounted.state.pod,
                 milliseconds = took.map(|took| took.as_millis()),
                 "refreshed"
             );
@@ -275,7 +275,7 @@ impl Following {
         let swept = spawn_blocking(move || disk.sweep(&mounted)).await.map_err(Failure::from);
         if let Err(failure) = swept.and_then(|swept| swept) {
             self.shared.metrics.failed(Doing::Refresh, failure.reason());
-            tracing::warn!(volume = %self.mounted.record.volume, %failure, "old files could not be removed");
+            tracing::warn!(volume = %self.mounted.state.volume, %failure, "old files could not be removed");
         }
     }
 
@@ -284,8 +284,8 @@ impl Following {
         self.shared.metrics.failed(Doing::Refresh, reason);
         if self.mounted.mark_troubled(why) {
             tracing::warn!(
-                volume = %self.mounted.record.volume,
-                pod = %self.mounted.record.pod,
+                volume = %self.mounted.state.volume,
+                pod = %self.mounted.state.pod,
                 reason,
                 why,
                 "the volume keeps its last content"

@@ -13,14 +13,14 @@ use crate::{
     failure::Failure,
     follower::Follower,
     limits,
-    state::Record,
+    state::VolumeState,
     volume::{Request, Target, VolumeId},
 };
 
 /// A mounted volume.
-pub struct Mounted {
+pub struct MountedVolume {
     /// What is known of it beyond a restart.
-    pub record: Record,
+    pub state: VolumeState,
     pub target: Target,
     /// Held while its files are touched; `true` once they are to be left alone, because it is being unpublished.
     pub gone: Mutex<bool>,
@@ -37,10 +37,10 @@ pub struct Health {
     pub stale_since: Option<Instant>,
 }
 
-impl Mounted {
+impl MountedVolume {
     /// Just mounted, and current.
-    pub fn new(record: Record, target: Target) -> Self {
-        Self { record, target, gone: Mutex::new(false), health: Mutex::default(), follower: Mutex::new(None) }
+    pub fn new(state: VolumeState, target: Target) -> Self {
+        Self { state, target, gone: Mutex::new(false), health: Mutex::default(), follower: Mutex::new(None) }
     }
 
     /// Whether a publish that asks for it again asks for the same.
@@ -52,7 +52,7 @@ impl Mounted {
         if self.target != request.target {
             return differs("target");
         }
-        if self.record.capability != request.capability {
+        if self.state.capability != request.capability {
             return differs("capability");
         }
         Ok(())
@@ -89,7 +89,7 @@ pub struct Volumes(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    mounted: HashMap<VolumeId, Arc<Mounted>>,
+    mounted: HashMap<VolumeId, Arc<MountedVolume>>,
     busy: HashSet<VolumeId>,
     busy_targets: HashSet<PathBuf>,
 }
@@ -103,7 +103,7 @@ pub struct Claim {
 
 impl Volumes {
     /// A mounted volume.
-    pub fn get(&self, id: &VolumeId) -> Option<Arc<Mounted>> {
+    pub fn get(&self, id: &VolumeId) -> Option<Arc<MountedVolume>> {
         lock(&self.0).mounted.get(id).cloned()
     }
 
@@ -151,12 +151,12 @@ impl Volumes {
 
 impl Claim {
     /// From now on it is mounted.
-    pub fn mounted(&self, mounted: Arc<Mounted>) {
+    pub fn mounted(&self, mounted: Arc<MountedVolume>) {
         lock(&self.volumes.0).mounted.insert(self.id.clone(), mounted);
     }
 
     /// From now on it is not; what it was.
-    pub fn forget(&self) -> Option<Arc<Mounted>> {
+    pub fn forget(&self) -> Option<Arc<MountedVolume>> {
         lock(&self.volumes.0).mounted.remove(&self.id)
     }
 }

@@ -58,7 +58,7 @@ impl Owner {
 
 /// What a write came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum WriteResult {
     /// Everything was there already; nothing was touched, so that nobody who waits for changes is woken.
     Unchanged,
     /// A new generation is served; the last one is still there for readers on their way, until [`sweep`].
@@ -96,13 +96,13 @@ pub fn write(
     files: &[VolumeFile],
     owner: Owner,
     now: Timestamp,
-) -> Result<Outcome, WriteError> {
+) -> Result<WriteResult, WriteError> {
     let current = generation(root).map_err(WriteError::Look)?;
     if let Some(current) = &current
         && is_same(root, current, files, owner).map_err(WriteError::Look)?
     {
         link_names(root, files).map_err(WriteError::Links)?;
-        return Ok(Outcome::Unchanged);
+        return Ok(WriteResult::Unchanged);
     }
     let stage = stage_name(now);
     root.make(&stage, owner.folder_mode()).map_err(WriteError::Stage)?;
@@ -118,7 +118,7 @@ pub fn write(
     swap(root, &stage).map_err(WriteError::Swap)?;
     link_names(root, files).map_err(WriteError::Links)?;
     remove_others(root, &[Some(stage), current]).map_err(WriteError::Sweep)?;
-    Ok(Outcome::Written)
+    Ok(WriteResult::Written)
 }
 
 /// Removes the generations that are no longer served, and what a crash may have left.

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    process::{Command, Stdio},
+    process::{self, Stdio},
 };
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -11,17 +11,17 @@ use serde_json::json;
 use crate::{
     context::Context,
     failure::Failure,
-    output::{Format, View},
+    output::{Format, Presentation},
 };
 
 #[derive(Args)]
 pub(crate) struct Kubernetes {
     #[command(subcommand)]
-    what: What,
+    command: Command,
 }
 
 #[derive(Subcommand)]
-enum What {
+enum Command {
     /// Print, or apply, what a cluster needs so that its pods can log in
     Enable(Enable),
 }
@@ -54,13 +54,13 @@ enum Mode {
 }
 
 pub(crate) fn run(context: &Context, args: Kubernetes) -> Result<(), Failure> {
-    let What::Enable(args) = args.what;
+    let Command::Enable(args) = args.command;
     let yaml = manifest(&args);
     if args.apply {
         return apply(&yaml);
     }
     match context.output.format() {
-        Format::Json => context.output.show(&json!({ "yaml": yaml }), View::Text(String::new())),
+        Format::Json => context.output.show(&json!({ "yaml": yaml }), Presentation::Text(String::new())),
         // As it is, so that `kubectl apply -f -` takes it.
         _ => context.output.raw(yaml.as_bytes()),
     }
@@ -134,7 +134,7 @@ const WATCH: &str = "\
 /// What kubectl says goes to the terminal as it is.
 fn apply(yaml: &str) -> Result<(), Failure> {
     let mut child =
-        Command::new("kubectl").args(["apply", "-f", "-"]).stdin(Stdio::piped()).spawn().map_err(
+        process::Command::new("kubectl").args(["apply", "-f", "-"]).stdin(Stdio::piped()).spawn().map_err(
             |error| match error.kind() {
                 io::ErrorKind::NotFound => Failure::local(
                     "kubectl",

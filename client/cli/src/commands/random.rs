@@ -9,7 +9,7 @@ use strongroom_client::{Client, ErrorKind, SecretBytes};
 use crate::{
     context::Context,
     failure::Failure,
-    output::{Format, Output, View, structured},
+    output::{Format, Output, Presentation, structured},
     private_file,
     secret_json::JsonValue,
 };
@@ -77,7 +77,7 @@ pub(crate) async fn run(context: &Context, args: Random) -> Result<(), Failure> 
             // For people; a program gets the bytes alone.
             if context.output.is_terminal() { context.output.raw(b"\n") } else { Ok(()) }
         }
-        (None, _) => context.output.show(&made, View::Text(String::new())),
+        (None, _) => context.output.show(&made, Presentation::Text(String::new())),
     }
 }
 

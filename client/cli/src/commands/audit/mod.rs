@@ -14,7 +14,7 @@ use crate::{
     context::Context,
     failure::Failure,
     input::{content, prompt, span},
-    output::{Format, Output, View},
+    output::{Format, Output, Presentation},
 };
 
 #[derive(Args)]
@@ -98,7 +98,7 @@ pub(crate) async fn run(context: &Context, args: Audit) -> Result<(), Failure> {
                 },
             };
             let hash = context.client().await?.audit().hash(&value).await?;
-            context.output.show(&json!({ "hash": hash }), View::Text(hash))
+            context.output.show(&json!({ "hash": hash }), Presentation::Text(hash))
         }
     }
 }

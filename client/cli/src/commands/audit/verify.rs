@@ -15,7 +15,7 @@ use crate::{
     context::Context,
     failure::Failure,
     input::content,
-    output::{View, plural},
+    output::{Presentation, plural},
 };
 
 /// Large reads: a log is read once, from end to end.
@@ -61,7 +61,7 @@ fn show(context: &Context, summary: &Summary) -> Result<(), Failure> {
     };
     let records = usize::try_from(summary.records).unwrap_or(usize::MAX);
     let pairs = vec![("whole", plural(records, "record")), ("signed", signed), ("end", end)];
-    context.output.show(&value, View::Pairs(pairs))?;
+    context.output.show(&value, Presentation::Pairs(pairs))?;
     if summary.unsigned > 0 {
         let sentence = format!("note: the last {} are chained but not signed yet", summary.unsigned);
         context.output.note(&sentence);

@@ -17,11 +17,11 @@ use super::manifest::{Csi, Workload};
 pub(super) struct Answers {
     /// For each path: whether the pod may read it, and why.
     pub(super) may: BTreeMap<String, (bool, String)>,
-    pub(super) seen: BTreeMap<Source, Seen>,
+    pub(super) lookups: BTreeMap<Source, Lookup>,
 }
 
 /// What the caller sees of a secret.
-pub(super) enum Seen {
+pub(super) enum Lookup {
     Values(BTreeMap<String, SecretBytes>),
     /// Nothing readable is there.
     Missing(String),
@@ -115,8 +115,8 @@ pub(super) fn files(volume: &Volume, answers: &Answers) -> Vec<Row> {
 
 fn fetched(answers: &Answers) -> Fetched {
     let mut fetched = Fetched::default();
-    for (source, seen) in &answers.seen {
-        if let Seen::Values(values) = seen {
+    for (source, lookup) in &answers.lookups {
+        if let Lookup::Values(values) = lookup {
             let copy = values.iter().map(|(key, value)| (key.clone(), SecretBytes::from(value.expose())));
             fetched.insert(source.clone(), copy.collect());
         }
@@ -133,8 +133,8 @@ fn entry_files(entry: &Entry, answers: &Answers) -> Vec<Row> {
     match &entry.layout {
         Layout::Whole { source, dir, .. } => {
             let within = dir.as_ref().map(|dir| format!("{dir}/")).unwrap_or_default();
-            match answers.seen.get(source) {
-                Some(Seen::Values(values)) => values
+            match answers.lookups.get(source) {
+                Some(Lookup::Values(values)) => values
                     .keys()
                     .map(|key| row(format!("{within}{key}"), &[(source, key.as_str())]))
                     .collect(),
@@ -170,11 +170,11 @@ fn judge(entry: &Entry, needs: &[(&Source, &str)], answers: &Answers) -> (Verdic
     let missing = if entry.optional { Verdict::Skipped } else { Verdict::No };
     let mut hidden = None;
     for (source, key) in needs {
-        match answers.seen.get(*source) {
-            Some(Seen::Values(values)) if *key == "*" || values.contains_key(*key) => {}
-            Some(Seen::Values(_)) => return (missing, format!("{} has no key {key}", shown(source))),
-            Some(Seen::Missing(why)) => return (missing, format!("{}: {why}", shown(source))),
-            Some(Seen::Hidden) | None => hidden = Some(source),
+        match answers.lookups.get(*source) {
+            Some(Lookup::Values(values)) if *key == "*" || values.contains_key(*key) => {}
+            Some(Lookup::Values(_)) => return (missing, format!("{} has no key {key}", shown(source))),
+            Some(Lookup::Missing(why)) => return (missing, format!("{}: {why}", shown(source))),
+            Some(Lookup::Hidden) | None => hidden = Some(source),
         }
     }
     if let Some(source) = hidden {
@@ -284,9 +284,9 @@ mod tests {
             answers.may.insert(path.into(), (allowed, why.into()));
         }
         let values = ["password", "user"].map(|key| (key.to_owned(), SecretBytes::from(b"v!".as_slice())));
-        answers.seen.insert(source("secret/db"), Seen::Values(values.into()));
-        answers.seen.insert(source("secret/none"), Seen::Missing("not found".into()));
-        answers.seen.insert(source("secret/dark"), Seen::Hidden);
+        answers.lookups.insert(source("secret/db"), Lookup::Values(values.into()));
+        answers.lookups.insert(source("secret/none"), Lookup::Missing("not found".into()));
+        answers.lookups.insert(source("secret/dark"), Lookup::Hidden);
         answers
     }
 

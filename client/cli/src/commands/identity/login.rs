@@ -15,7 +15,7 @@ use crate::{
     context::{Context, profile::Server},
     failure::Failure,
     input::{content, prompt},
-    output::View,
+    output::Presentation,
 };
 
 #[derive(Args)]
@@ -55,7 +55,7 @@ pub(crate) async fn login(context: &Context, args: LoginArgs) -> Result<(), Fail
     }
     let text =
         format!("logged in as {} until {}", session.principal, until(session.expires_at, Timestamp::now()));
-    context.output.show(&structured(&session), View::Text(text))
+    context.output.show(&structured(&session), Presentation::Text(text))
 }
 
 async fn as_user(
@@ -121,5 +121,5 @@ pub(crate) async fn whoami(context: &Context) -> Result<(), Failure> {
         ("expires", until(who.session.expires_at, now)),
         ("renewable until", until(who.session.max_expires_at, now)),
     ]);
-    context.output.show(&value, View::Pairs(pairs))
+    context.output.show(&value, Presentation::Pairs(pairs))
 }

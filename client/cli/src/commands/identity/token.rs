@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use strongroom_client::Sessions;
 
 use super::session::{structured, until};
-use crate::{context::Context, failure::Failure, output::View};
+use crate::{context::Context, failure::Failure, output::Presentation};
 
 #[derive(Args)]
 pub(crate) struct Token {
@@ -51,7 +51,7 @@ pub(crate) async fn run(context: &Context, args: Token) -> Result<(), Failure> {
             let login = context.client().await?.auth().renew().await?;
             context.profile.save_token(&login.token)?;
             let text = format!("renewed until {}", until(login.session.expires_at, Timestamp::now()));
-            context.output.show(&structured(&login.session), View::Text(text))
+            context.output.show(&structured(&login.session), Presentation::Text(text))
         }
         Command::Revoke(which) => {
             context.client().await?.auth().revoke_sessions(which.sessions()?).await?;

@@ -12,7 +12,7 @@ use crate::{
     context::Context,
     failure::Failure,
     input::{content, prompt},
-    output::View,
+    output::Presentation,
 };
 
 #[derive(Args)]
@@ -80,7 +80,7 @@ pub(crate) async fn run(context: &Context, args: User) -> Result<(), Failure> {
                 .into_iter()
                 .map(|user| vec![user.name, user.groups.join(", "), format!("{:.0}", user.created_at)])
                 .collect();
-            context.output.show(&value, View::Table(vec!["NAME", "GROUPS", "CREATED"], rows))
+            context.output.show(&value, Presentation::Table(vec!["NAME", "GROUPS", "CREATED"], rows))
         }
     }
 }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use strongroom_client::{Metadata, VersionInfo};
 
-use crate::{context::Context, failure::Failure, output::View};
+use crate::{context::Context, failure::Failure, output::Presentation};
 
 #[derive(Args)]
 pub(crate) struct History {
@@ -49,7 +49,7 @@ pub(crate) async fn history(context: &Context, args: History) -> Result<(), Fail
         })
         .collect();
     let header = vec!["VERSION", "STATE", "CREATED", "BY", "BYTES"];
-    context.output.show(&structured(&metadata), View::Table(header, rows))
+    context.output.show(&structured(&metadata), Presentation::Table(header, rows))
 }
 
 pub(crate) async fn run(context: &Context, args: Meta) -> Result<(), Failure> {
@@ -92,7 +92,7 @@ fn show(context: &Context, metadata: &Metadata) -> Result<(), Failure> {
         ("created", format!("{:.0} by {}", metadata.created_at, metadata.created_by)),
         ("updated", format!("{:.0} by {}", metadata.updated_at, metadata.updated_by)),
     ];
-    context.output.show(&structured(metadata), View::Pairs(pairs))
+    context.output.show(&structured(metadata), Presentation::Pairs(pairs))
 }
 
 fn state(version: &VersionInfo, now: Timestamp) -> String {

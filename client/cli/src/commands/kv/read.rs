@@ -9,7 +9,7 @@ use strongroom_client::{Secret, SecretBytes};
 use crate::{
     context::Context,
     failure::Failure,
-    output::{Format, MASK, Output, View, structured},
+    output::{Format, MASK, Output, Presentation, structured},
     private_file,
     secret_json::JsonValue,
 };
@@ -110,14 +110,14 @@ fn shown(secret: &Secret, open: bool) -> Shown<'_> {
     }
 }
 
-fn table(secret: &Secret, open: bool) -> View {
+fn table(secret: &Secret, open: bool) -> Presentation {
     let value = |value: &SecretBytes| match (open, value.expose_str()) {
         (false, _) => MASK.to_owned(),
         (true, Ok(text)) => text.to_owned(),
         (true, Err(_)) => format!("({} bytes, not text: use --key)", value.len()),
     };
     let rows = secret.values.iter().map(|(key, v)| vec![key.clone(), value(v)]).collect();
-    View::Table(vec!["KEY", "VALUE"], rows)
+    Presentation::Table(vec!["KEY", "VALUE"], rows)
 }
 
 #[cfg(test)]
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn masks_hide_the_length_too() {
-        let View::Table(_, rows) = table(&secret(), false) else { panic!("a table") };
+        let Presentation::Table(_, rows) = table(&secret(), false) else { panic!("a table") };
         assert!(rows.iter().all(|row| row[1] == MASK));
         let json = serde_json::to_string(&shown(&secret(), false)).unwrap();
         assert!(!json.contains("hunter2") && json.matches(MASK).count() == 3, "{json}");

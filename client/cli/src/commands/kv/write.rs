@@ -14,7 +14,7 @@ use crate::{
         span,
         values::{self, ValueArgs},
     },
-    output::View,
+    output::Presentation,
 };
 
 #[derive(Args)]
@@ -120,5 +120,5 @@ async fn all(client: &Client, args: &ValueArgs) -> Result<BTreeMap<String, Secre
 
 fn written(context: &Context, path: &str, metadata: &Metadata) -> Result<(), Failure> {
     let text = format!("{path} is at version {}", metadata.current_version);
-    context.output.show(&meta::structured(metadata), View::Text(text))
+    context.output.show(&meta::structured(metadata), Presentation::Text(text))
 }

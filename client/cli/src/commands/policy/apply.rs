@@ -19,7 +19,7 @@ use crate::{
     context::Context,
     failure::Failure,
     input::{content, prompt},
-    output::{Format, Output, View, plural},
+    output::{Format, Output, Presentation, plural},
 };
 
 #[derive(Args)]
@@ -66,7 +66,7 @@ fn show(output: &Output, changes: &[Change], changing: usize, planned: bool) -> 
         .map(|change| json!({ "object": name(change), "action": word(change.action()), "diff": change.diff }))
         .collect();
     if output.format() != Format::Table {
-        return output.show(&value, View::Text(String::new()));
+        return output.show(&value, Presentation::Text(String::new()));
     }
     for change in changes.iter().filter(|change| change.action() != Action::Unchanged) {
         output.line(&format!("{} {}", name(change), word(change.action())))?;

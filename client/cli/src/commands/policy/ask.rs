@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::{
     context::Context,
     failure::Failure,
-    output::{Format, View},
+    output::{Format, Presentation},
 };
 
 #[derive(Args)]
@@ -43,7 +43,7 @@ pub(crate) async fn can_i(context: &Context, args: CanI) -> Result<(), Failure> 
         "rule": answer.rule,
     });
     let text = format!("{}: {}", if answer.allowed { "yes" } else { "no" }, answer.reason);
-    context.output.show(&value, View::Text(text))?;
+    context.output.show(&value, Presentation::Text(text))?;
     if answer.allowed { Ok(()) } else { Err(Failure::No) }
 }
 
@@ -54,13 +54,13 @@ pub(crate) async fn who_can(context: &Context, args: WhoCan) -> Result<(), Failu
         .map(|e| json!({ "subject": e.subject, "role": e.role, "binding": e.binding, "conditions": e.conditions }))
         .collect();
     let rows = entries.into_iter().map(|e| vec![e.subject, e.role, e.binding, e.conditions]).collect();
-    context.output.show(&value, View::Table(vec!["SUBJECT", "ROLE", "BINDING", "CONDITIONS"], rows))
+    context.output.show(&value, Presentation::Table(vec!["SUBJECT", "ROLE", "BINDING", "CONDITIONS"], rows))
 }
 
 pub(crate) async fn export(context: &Context) -> Result<(), Failure> {
     let yaml = context.client().await?.policy().export().await?;
     match context.output.format() {
-        Format::Json => context.output.show(&json!({ "yaml": yaml }), View::Text(String::new())),
+        Format::Json => context.output.show(&json!({ "yaml": yaml }), Presentation::Text(String::new())),
         // As it is, so that `apply -f -` takes it.
         _ => context.output.raw(yaml.as_bytes()),
     }

@@ -10,7 +10,7 @@ use super::keys::{SealArgs, prepare, text, write_shares};
 use crate::{
     context::Context,
     failure::Failure,
-    output::{Output, View, plural},
+    output::{Output, Presentation, plural},
     private_file,
     secret_json::JsonValue,
 };
@@ -72,7 +72,7 @@ fn print(output: &Output, keys: &Initialized) -> Result<(), Failure> {
         ("audit key", keys.audit_public_key.clone()),
         ("store", keys.store_id.clone()),
     ]);
-    output.show(&value, View::Pairs(pairs))
+    output.show(&value, Presentation::Pairs(pairs))
 }
 
 fn advise(output: &Output, keys: &Initialized) {

@@ -7,7 +7,7 @@ use strongroom_client::{SealKind, SecretBytes};
 
 use crate::{
     failure::Failure,
-    output::{Output, View, plural},
+    output::{Output, Presentation, plural},
     private_file,
     secret_json::JsonValue,
 };
@@ -84,7 +84,7 @@ pub(super) fn deliver_shares(
     }
     let value: Vec<_> = shares.iter().map(JsonValue).collect();
     let pairs = shares.iter().map(|share| ("share", text(share))).collect();
-    output.show(&value, View::Pairs(pairs))
+    output.show(&value, Presentation::Pairs(pairs))
 }
 
 pub(super) fn text(secret: &SecretBytes) -> String {

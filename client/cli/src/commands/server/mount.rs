@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use strongroom_client::v1::list_mounts_response::mount::State;
 
-use crate::{context::Context, failure::Failure, output::View};
+use crate::{context::Context, failure::Failure, output::Presentation};
 
 #[derive(Args)]
 pub(crate) struct Mount {
@@ -104,7 +104,7 @@ pub(crate) async fn run(context: &Context, args: Mount) -> Result<(), Failure> {
                 vec![format!("{}/", mount.name), mount.kind, state, settings, mount.description]
             });
             let header = vec!["MOUNT", "KIND", "STATE", "SETTINGS", "DESCRIPTION"];
-            context.output.show(&value, View::Table(header, rows.collect()))
+            context.output.show(&value, Presentation::Table(header, rows.collect()))
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     context::Context,
     failure::Failure,
     input::{content, content::trimmed, prompt},
-    output::{View, plural},
+    output::{Presentation, plural},
 };
 
 #[derive(Args)]
@@ -49,7 +49,7 @@ pub(crate) async fn run(context: &Context, args: Operator) -> Result<(), Failure
     match args.command {
         Command::Rotate => {
             let term = context.client().await?.sys().rotate().await?;
-            context.output.show(&json!({ "term": term }), View::Text(format!("key term {term}")))
+            context.output.show(&json!({ "term": term }), Presentation::Text(format!("key term {term}")))
         }
         Command::Rekey(rekey) => run_rekey(context, rekey).await,
         Command::Scrub => scrub(context).await,
@@ -104,6 +104,6 @@ async fn scrub(context: &Context) -> Result<(), Failure> {
             found.problems.join("\n")
         ),
     };
-    context.output.show(&value, View::Text(text))?;
+    context.output.show(&value, Presentation::Text(text))?;
     if found.problems.is_empty() { Ok(()) } else { Err(Failure::No) }
 }

@@ -9,7 +9,7 @@ use crate::{
     context::Context,
     failure::Failure,
     input::content,
-    output::{Format, View},
+    output::{Format, Presentation},
 };
 
 #[derive(Args)]
@@ -36,7 +36,7 @@ pub(crate) async fn run(context: &Context, args: Unseal) -> Result<(), Failure> 
         (true, progress, threshold) => format!("{progress} of {threshold} shares given"),
     };
     match context.output.format() {
-        Format::Table => context.output.view(View::Text(progress)),
+        Format::Table => context.output.present(Presentation::Text(progress)),
         _ => status::show(&context.output, &status),
     }
 }
