@@ -93,7 +93,7 @@ pub enum Damage {
     #[error("this line or the one before it was replaced: they do not name the same hash")]
     Replaced,
     /// Records are missing before this line.
-    #[error("record {from} to {to} were dropped before this line")]
+    #[error("records {from} to {to} were dropped before this line")]
     Dropped {
         /// First missing one.
         from: u64,
@@ -120,16 +120,16 @@ pub enum Damage {
     #[error("the checkpoint is not signed by the server's key: it or the lines before it were replaced")]
     Forged,
     /// The point known from elsewhere is not in the log.
-    #[error("record {0} is not the one that is known: the log before it was replaced")]
+    #[error("record {0} is not the one that was expected: the log before it was replaced")]
     OtherHistory(u64),
     /// The log ends too early.
     #[error("the log ends here, but it had at least {0} records: its end was cut off")]
     Truncated(u64),
     /// The last line has no end: a crash, or a cut.
-    #[error("the last line is not whole")]
+    #[error("the last line is incomplete")]
     Torn,
     /// The file.
-    #[error("cannot read: {0}")]
+    #[error("the file cannot be read: {0}")]
     Io(#[from] io::Error),
 }
 

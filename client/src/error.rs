@@ -300,20 +300,20 @@ impl fmt::Display for Error {
                 f.write_str("the server did not answer in time; a write may have happened")
             }
             ErrorKind::NotInitialized => f.write_str("the server is not initialised"),
-            ErrorKind::AlreadyInitialized => f.write_str("the server is initialised already"),
-            ErrorKind::Sealed { threshold: 0, .. } => f.write_str("sealed"),
+            ErrorKind::AlreadyInitialized => f.write_str("the server is already initialised"),
+            ErrorKind::Sealed { threshold: 0, .. } => f.write_str("the server is sealed"),
             ErrorKind::Sealed { progress, threshold } => {
-                write!(f, "sealed: {progress} of {threshold} shares given")
+                write!(f, "the server is sealed: {progress} of {threshold} shares given")
             }
             ErrorKind::NotSealed => f.write_str("the server is not sealed"),
-            ErrorKind::ShareRejected => write!(f, "share rejected: {message}"),
+            ErrorKind::ShareRejected => write!(f, "the share was rejected: {message}"),
             ErrorKind::Unauthenticated(reason) => match reason {
                 Reason::TokenMissing => f.write_str("not logged in"),
                 Reason::TokenExpired => f.write_str("the session has expired"),
                 Reason::TokenRevoked => f.write_str("the session was revoked"),
                 Reason::PodGone => f.write_str(message),
-                Reason::LoginRejected => write!(f, "login rejected: {message}"),
-                _ => f.write_str("the token is not one of this server"),
+                Reason::LoginRejected => write!(f, "the login was rejected: {message}"),
+                _ => f.write_str("the token was not issued by this server"),
             },
             ErrorKind::Denied { decision_id, verb, path } => {
                 write!(f, "denied: needs {verb} on {path} (decision {decision_id})")
@@ -331,14 +331,14 @@ impl fmt::Display for Error {
             ErrorKind::VersionMismatch { current } => {
                 write!(f, "version mismatch: the latest version is {current}")
             }
-            ErrorKind::CasRequired => f.write_str("this secret demands an expected version with each write"),
+            ErrorKind::CasRequired => f.write_str("this secret requires an expected version with each write"),
             ErrorKind::InvalidArgument { field, problem } if problem.contains(field.as_str()) => {
                 write!(f, "invalid argument: {problem}")
             }
             ErrorKind::InvalidArgument { field, problem } => write!(f, "invalid {field}: {problem}"),
             ErrorKind::Internal => {
                 // What only an operator can mend (data older than the audit log) is told as such.
-                let sentence = if message.is_empty() { "internal error of the server" } else { message };
+                let sentence = if message.is_empty() { "the server had an internal error" } else { message };
                 write!(f, "{sentence} (request {})", self.request_id().unwrap_or("unknown"))
             }
             ErrorKind::Overloaded
@@ -381,7 +381,7 @@ pub(crate) mod tests {
     #[test]
     fn sentences_help() {
         let sealed = sentence(Reason::Sealed, "", &[("progress", "1"), ("threshold", "3")]);
-        assert_eq!(sealed, "sealed: 1 of 3 shares given");
+        assert_eq!(sealed, "the server is sealed: 1 of 3 shares given");
         let denied = [("decision_id", "01ab"), ("verb", "read"), ("path", "secret/x")];
         assert_eq!(
             sentence(Reason::PermissionDenied, "", &denied),

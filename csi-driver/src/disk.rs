@@ -144,7 +144,7 @@ impl Disk {
                 Found::Ours => {
                     let emptied = place.open().and_then(|root| writer::empty(&root));
                     if let Err(error) = emptied {
-                        tracing::warn!(path = %place.path.display(), %error, "could not be emptied");
+                        tracing::warn!(path = %place.path.display(), %error, "a volume could not be emptied before it was unmounted");
                     }
                     self.mounter.detach(&place).map_err(Failure::Mount)?;
                 }

@@ -197,7 +197,7 @@ impl Question<'_> {
             if failures == 1 {
                 // Once a call: the pod's events have it only when the patience is over.
                 let seconds = patience.as_secs();
-                tracing::warn!(principal = self.principal, error = %failure, seconds, "the server is away, trying on");
+                tracing::warn!(principal = self.principal, error = %failure, seconds, "the server cannot be reached; retrying");
             }
             sleep(pause).await;
         }

@@ -76,21 +76,21 @@ pub enum RunError {
     #[error(transparent)]
     Socket(#[from] SocketError),
     /// The plain port.
-    #[error("the ops port: {0}")]
+    #[error("cannot open or serve the ops port: {0}")]
     Ops(io::Error),
     /// The system cannot do what is needed.
-    #[error("mounting a tmpfs: {0}")]
+    #[error("cannot mount a tmpfs: {0}")]
     Mount(io::Error),
     /// The state folder.
-    #[error("the state folder {path}: {cause}")]
+    #[error("cannot open the state folder {path}: {cause}")]
     State { path: PathBuf, cause: io::Error },
     /// What an earlier life left.
-    #[error("recovering: {0}")]
+    #[error("cannot recover the volumes of an earlier run: {0}")]
     Recover(String),
     /// A fault of ours.
-    #[error("metrics: {0}")]
+    #[error("cannot set up the metrics: {0}")]
     Metrics(#[from] MetricsError),
-    #[error("serving: {0}")]
+    #[error("cannot serve a socket: {0}")]
     Serve(#[from] tonic::transport::Error),
     /// The kubelet refused the driver.
     #[error("{0}")]

@@ -137,7 +137,9 @@ impl Linux {
         }
         let plain = Self { noswap: false };
         plain.create(&Options::default()).map_err(explain)?;
-        tracing::warn!("this system has no tmpfs without swap (Linux 6.4): secrets may be swapped out");
+        tracing::warn!(
+            "this system cannot keep a tmpfs out of swap (Linux 6.4 or later can); secrets may be swapped out"
+        );
         Ok(plain)
     }
 }

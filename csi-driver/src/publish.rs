@@ -74,7 +74,7 @@ impl Driver {
                 self.look_after(&mounted, request.wishes);
                 return Ok(());
             }
-            tracing::warn!(volume = %request.id, "its mount is gone: mounting it again");
+            tracing::warn!(volume = %request.id, "the mount of a volume is gone; mounting it again");
         }
         let claim = self.volumes.claim(&request.id, &request.target.path)?;
         drop(claim.forget());
@@ -125,7 +125,7 @@ impl Driver {
     /// A volume that is mounted without our knowing: its state file is lost. It is looked after again.
     fn adopt(&self, claim: &Claim, request: Request) -> Result<(), Failure> {
         let Request { id, target, pod, capability, wishes } = request;
-        tracing::warn!(volume = %id, "mounted, but its state file was lost: it is looked after again");
+        tracing::warn!(volume = %id, "a mounted volume had lost its state file; it is kept up to date again");
         let state = VolumeState::new(id, target.path.clone(), pod, capability, Timestamp::now());
         self.disk.remember(&state)?;
         let mounted = Arc::new(MountedVolume::new(state, target));
@@ -139,7 +139,7 @@ impl Driver {
         let Wishes { volume, token } = match wishes {
             Ok(wishes) => wishes,
             Err(invalid) => {
-                tracing::warn!(volume = %mounted.state.volume, %invalid, "cannot be looked after");
+                tracing::warn!(volume = %mounted.state.volume, %invalid, "the volume cannot be kept up to date because its attributes are invalid");
                 mounted.mark_troubled(invalid.to_string());
                 return;
             }

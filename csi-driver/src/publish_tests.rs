@@ -204,7 +204,7 @@ async fn a_refusal_says_what_to_do_and_leaves_nothing() {
     node.server.delete(DB);
     node.server.deny(DB, false);
     let text = node.publish().await.unwrap_err().to_string();
-    assert!(text.starts_with("secret/app/db: not found. Write it, or say `optional: true`"), "{text}");
+    assert!(text.starts_with("secret/app/db: not found. Write it, or set `optional: true`"), "{text}");
     node.is_clean();
     // What was missing is there: the kubelet's next call mounts.
     node.server.put(DB, "later");

@@ -21,16 +21,16 @@ pub fn recover(disk: &Disk, volumes: &Arc<Volumes>) -> Result<(), Failure> {
         let volume = state.volume.clone();
         known.push(state.target.clone());
         if let Err(failure) = recover_one(disk, volumes, state) {
-            tracing::warn!(%volume, %failure, "what an earlier start left cannot be put in order");
+            tracing::warn!(%volume, %failure, "a volume of an earlier run could not be recovered");
         }
     }
     for path in disk.mounts()? {
         if !known.contains(&path) {
-            tracing::warn!(path = %path.display(), "mounted, but its state file is lost: waiting for the kubelet");
+            tracing::warn!(path = %path.display(), "a mounted volume has lost its state file; waiting for the kubelet's next call");
         }
     }
     let (mounted, ..) = volumes.summary();
-    tracing::info!(mounted, "recovered");
+    tracing::info!(mounted, "recovered the mounted volumes");
     Ok(())
 }
 
@@ -41,11 +41,11 @@ fn recover_one(disk: &Disk, volumes: &Arc<Volumes>, state: VolumeState) -> Resul
         let claim = volumes.claim(&state.volume, &state.target)?;
         let mounted = MountedVolume::new(state, target);
         disk.sweep(&mounted)?;
-        mounted.mark_troubled("the driver was restarted: the kubelet's next call brings the pod's token");
+        mounted.mark_troubled("the driver was restarted; the kubelet's next call brings the pod's token");
         claim.mounted(Arc::new(mounted));
         return Ok(());
     }
-    tracing::info!(volume = %state.volume, "was not mounted when the driver ended: cleaned up");
+    tracing::info!(volume = %state.volume, "a volume was not mounted when the driver stopped; cleaning up");
     if found == Found::Nothing {
         disk.remove_folder(&target)?;
     }

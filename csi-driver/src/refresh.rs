@@ -180,7 +180,7 @@ impl Following {
             ChangeKind::Metadata | ChangeKind::Other => true,
             ChangeKind::Interrupted => {
                 self.lost_since.get_or_insert_with(Instant::now);
-                self.trouble("the connection to the server is lost, its content may be outdated", "watch");
+                self.trouble("the connection to the server is lost; the content may be outdated", "watch");
                 true
             }
             // Everybody on this node, and on all others, may have had the same gap.

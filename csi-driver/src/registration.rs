@@ -43,12 +43,12 @@ impl Standing {
             Standing::Registered => None,
             Standing::Unasked => Some(format!(
                 "the kubelet has not asked this driver to register. It looks for sockets in the folder plugins_registry of its \
-                 root (--root-dir, mostly /var/lib/kubelet): is {} in there, on the node and in this container under the same \
-                 path? The kubelet's log has lines with \"plugin\" for each socket that it finds",
+                 root (--root-dir, usually /var/lib/kubelet). Check that {} is in that folder, under the same path on the \
+                 node and in this container. The kubelet's log has lines with \"plugin\" for each socket that it finds",
                 socket.display()
             )),
             Standing::Asked => Some(
-                "the kubelet has asked this driver to register and has not taken it: its log says why in a line with \
+                "the kubelet has asked this driver to register but has not accepted it. Its log says why in a line with \
                  \"RegisterPlugin\""
                     .to_owned(),
             ),

@@ -105,10 +105,10 @@ impl StateFolder {
                 match read(&path) {
                     Ok(state) if self.path(&state.volume) == path => states.push(state),
                     Ok(_) => {
-                        tracing::warn!(file = %path.display(), "a state file of another name: left alone")
+                        tracing::warn!(file = %path.display(), "a state file does not have the name of its volume; leaving it alone")
                     }
                     Err(error) => {
-                        tracing::warn!(file = %path.display(), %error, "a state file cannot be read: removed");
+                        tracing::warn!(file = %path.display(), %error, "a state file cannot be read; removing it");
                         fs::remove_file(&path)?;
                     }
                 }
@@ -124,11 +124,11 @@ impl StateFolder {
 
 fn read(path: &Path) -> io::Result<VolumeState> {
     if fs::metadata(path)?.len() > limits::STATE_BYTES {
-        return Err(io::Error::other("too large"));
+        return Err(io::Error::other("it is too large"));
     }
     let state: VolumeState = serde_json::from_slice(&fs::read(path)?)?;
     if state.version != VERSION {
-        return Err(io::Error::other(format!("of version {}, expected {VERSION}", state.version)));
+        return Err(io::Error::other(format!("it has version {}; expected {VERSION}", state.version)));
     }
     Ok(state)
 }

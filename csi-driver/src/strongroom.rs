@@ -124,7 +124,7 @@ impl Session for PodSession {
 
     async fn log_out(&self) {
         if let Err(error) = self.client.auth().logout().await {
-            tracing::debug!(%error, "a session could not be ended, it ends by itself");
+            tracing::debug!(%error, "a session could not be ended; it expires by itself");
         }
     }
 }

@@ -72,7 +72,7 @@ pub enum WriteError {
     #[error("reading the volume: {0}")]
     Look(#[source] io::Error),
     /// The folder for the new generation.
-    #[error("making the folder of a new generation: {0}")]
+    #[error("creating the folder of a new generation: {0}")]
     Stage(#[source] io::Error),
     #[error("writing the file {name:?}: {cause}")]
     File { name: String, cause: io::Error },
@@ -253,7 +253,7 @@ fn is_same(root: &Folder, current: &str, files: &[VolumeFile], owner: Owner) -> 
 
 /// All files below `folder`, by their names from the generation on.
 fn walk(folder: &Folder, above: &str, depth: usize, found: &mut BTreeMap<String, OwnedFd>) -> io::Result<()> {
-    let deeper = depth.checked_sub(1).ok_or_else(|| io::Error::other("folders too deep"))?;
+    let deeper = depth.checked_sub(1).ok_or_else(|| io::Error::other("folders are nested too deeply"))?;
     for Entry { name, kind } in folder.entries()? {
         let Ok(name) = name.into_string() else { continue };
         let path = if above.is_empty() { name.clone() } else { format!("{above}/{name}") };

@@ -140,7 +140,7 @@ impl Watch {
         }
         self.failures = self.failures.saturating_add(1);
         if let Some(error) = &error {
-            tracing::debug!(%error, "the watch broke, opening it again");
+            tracing::debug!(%error, "the watch broke; opening it again");
         }
         sleep(retry::watch_pause(self.failures, error.as_ref())).await;
         Ok(())

@@ -48,16 +48,16 @@ async fn keep_alive(keeper: Arc<Keeper>, mut session: Option<Session>) {
             Ok(Some(next)) => (session, failures) = (Some(next), 0),
             Ok(None) => {
                 tracing::warn!(
-                    "the session token cannot be renewed any further and no credentials are at hand"
+                    "the session cannot be renewed any further, and there are no credentials to log in again"
                 );
                 return;
             }
             Err(error) if error.is_transient() || keeper.may_be_better_later() => {
-                tracing::debug!(%error, "renewing the session token failed, trying again");
+                tracing::debug!(%error, "renewing the session failed; retrying");
                 failures = failures.saturating_add(1);
             }
             Err(error) => {
-                tracing::warn!(%error, "the session token is no longer renewed");
+                tracing::warn!(%error, "the session is no longer renewed");
                 return;
             }
         }

@@ -48,7 +48,7 @@ impl Ca {
             Self::File(path) => tokio::fs::read(&path)
                 .await
                 .map_err(|error| Error::config(format!("CA file {}: {error}", path.display())))?,
-            Self::None => return Err(Error::config("no CA certificate given to know the server by")),
+            Self::None => return Err(Error::config("no CA certificate was given to verify the server with")),
         };
         if !pem.windows(BEGIN_CERTIFICATE.len()).any(|window| window == BEGIN_CERTIFICATE) {
             return Err(Error::config("the CA certificate is not in PEM"));

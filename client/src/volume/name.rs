@@ -22,7 +22,7 @@ pub enum InvalidFileName {
     #[error("is {0:?}; a part '.' or one that starts with '..' is not allowed")]
     Dots(String),
     /// Anything else.
-    #[error("is {0:?}; allowed are A-Z a-z 0-9 . _ - and / between parts")]
+    #[error("is {0:?}; allowed characters are A-Z a-z 0-9 . _ - and / between parts")]
     Character(String),
     /// More than 253 bytes in a segment.
     #[error("has a part of {0} bytes; at most {SEGMENT_BYTES} are allowed")]

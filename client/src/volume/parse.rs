@@ -187,7 +187,7 @@ impl Reader<'_> {
         ];
         for (one, other, why) in apart {
             if has(one) && has(other) {
-                self.problem(fields.at(other), format!("cannot stand beside {one}; {why}"));
+                self.problem(fields.at(other), format!("cannot be combined with {one}; {why}"));
             }
         }
     }
@@ -234,7 +234,7 @@ impl Reader<'_> {
         let alias = |(alias, node): &(String, Node)| {
             let place = format!("{place}.{}", shown(alias));
             if !is_key(alias) || alias.contains('.') {
-                self.problem(&place, "is no alias; expected A-Z a-z 0-9 _ -");
+                self.problem(&place, "is not an alias; expected A-Z a-z 0-9 _ -");
             }
             let source = self.path(&place, node).map(|path| Source::new(path, None));
             (alias.clone(), source)

@@ -34,7 +34,7 @@ pub struct File {
 #[non_exhaustive]
 pub enum RenderError {
     /// A secret that is not optional does not exist.
-    #[error("there is no secret {path}{}", at_version(*version))]
+    #[error("there is no {}secret {path}", version_of(*version))]
     NoSecret {
         /// Where it should be.
         path: String,
@@ -86,7 +86,7 @@ pub enum RenderError {
         bytes: usize,
     },
     /// All files together are too large.
-    #[error("the files would have more than {VOLUME_BYTES} bytes together")]
+    #[error("the files would have more than {VOLUME_BYTES} bytes in total")]
     VolumeTooLarge,
     /// There are too many files.
     #[error("there would be more than {FILES} files")]
@@ -270,8 +270,8 @@ fn filled(
     Ok(SecretBytes::new(content))
 }
 
-fn at_version(version: Option<u64>) -> String {
-    version.map(|version| format!(" with a version {version}")).unwrap_or_default()
+fn version_of(version: Option<u64>) -> String {
+    version.map(|version| format!("version {version} of the ")).unwrap_or_default()
 }
 
 /// Keys are names, not secrets, but there may be a thousand.

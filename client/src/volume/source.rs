@@ -93,7 +93,9 @@ fn check(path: &str) -> Result<(), String> {
             ));
         }
         if let Some(c) = segment.chars().find(|c| !allowed(*c)) {
-            return Err(format!("has {c:?}; allowed are A-Z a-z 0-9 . _ ~ @ : + = - and / between parts"));
+            return Err(format!(
+                "contains {c:?}; allowed characters are A-Z a-z 0-9 . _ ~ @ : + = - and / between parts"
+            ));
         }
     }
     Ok(())

@@ -30,7 +30,9 @@ pub enum InvalidTemplate {
     #[error("has a {{{{ without }}}}")]
     Unclosed,
     /// What stands in it is no key.
-    #[error("has the placeholder {0:?}, which is no key: expected A-Z a-z 0-9 . _ - between {{{{ and }}}}")]
+    #[error(
+        "has the placeholder {0:?}, which is not a key; expected A-Z a-z 0-9 . _ - between {{{{ and }}}}"
+    )]
     NoKey(String),
     /// There are several secrets and none is named.
     #[error("has the placeholder {0:?}; expected {{{{alias.key}}}} with an alias of `from`")]

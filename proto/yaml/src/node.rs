@@ -176,7 +176,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
             if !seen.insert(name.clone()) {
                 let line = value.line;
                 return Err(de::Error::custom(format!(
-                    "the field {name:?} is there twice, again in line {line}"
+                    "the field {name:?} appears twice, the second time in line {line}"
                 )));
             }
             map.push((name, value));

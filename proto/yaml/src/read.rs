@@ -81,7 +81,7 @@ fn too_much(breach: &BudgetBreach) -> &'static str {
         BudgetBreach::Anchors { .. } | BudgetBreach::Aliases { .. } | BudgetBreach::MergeKeys { .. } => {
             "anchors and aliases are not allowed"
         }
-        _ => "there is more in it than its length allows",
+        _ => "it has more content than its length allows",
     }
 }
 
@@ -128,7 +128,7 @@ mod tests {
         let told = |yaml: &str| read(yaml, 3).unwrap_err().to_string();
         assert_eq!(
             told("a: 1\nb: 2\na: 3\n"),
-            "is not YAML: the field \"a\" is there twice, again in line 3"
+            "is not YAML: the field \"a\" appears twice, the second time in line 3"
         );
         assert_eq!(told("a: &x 1\nb: *x\n"), "is not YAML (line 1): anchors and aliases are not allowed");
         assert_eq!(

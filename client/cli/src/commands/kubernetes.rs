@@ -28,28 +28,28 @@ enum Command {
 
 #[derive(Args)]
 struct Enable {
-    /// What the server shall call the cluster
+    /// The name of the cluster at the server
     #[arg(long, default_value = "main", value_parser = name)]
     cluster: String,
-    /// Where the server's service account is
+    /// The namespace of the server's service account
     #[arg(long, default_value = "strongroom", value_parser = name)]
     namespace: String,
     /// The server's service account
     #[arg(long, default_value = "strongroom", value_parser = name)]
     service_account: String,
-    /// How the server proves tokens
+    /// How the server verifies tokens
     #[arg(long, value_enum, default_value_t = Mode::Review)]
     mode: Mode,
-    /// Hand it to kubectl, as whoever is logged in there, instead of printing it
+    /// Apply it with kubectl and its current user instead of printing it
     #[arg(long)]
     apply: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Mode {
-    /// Ask the cluster about each token
+    /// The server asks the cluster about each token
     Review,
-    /// Check signatures with the cluster's public keys; the server asks nobody at a login
+    /// The server checks signatures with the cluster's public keys and asks nobody at a login
     Local,
 }
 
@@ -72,7 +72,7 @@ fn name(text: &str) -> Result<String, String> {
     if (1..=63).contains(&text.len()) && text.bytes().all(good) && !text.starts_with('-') {
         return Ok(text.to_owned());
     }
-    Err("expected 1 to 63 of a-z 0-9 -".to_owned())
+    Err("expected 1 to 63 characters of a-z 0-9 -".to_owned())
 }
 
 fn manifest(args: &Enable) -> String {
@@ -133,16 +133,17 @@ const WATCH: &str = "\
 
 /// What kubectl says goes to the terminal as it is.
 fn apply(yaml: &str) -> Result<(), Failure> {
-    let mut child =
-        process::Command::new("kubectl").args(["apply", "-f", "-"]).stdin(Stdio::piped()).spawn().map_err(
-            |error| match error.kind() {
-                io::ErrorKind::NotFound => Failure::local(
-                    "kubectl",
-                    "not found in PATH; without --apply this is printed, for kubectl apply -f - elsewhere",
-                ),
-                _ => Failure::local("kubectl", error),
-            },
-        )?;
+    let mut child = process::Command::new("kubectl")
+        .args(["apply", "-f", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Failure::local(
+                "kubectl",
+                "is not in PATH; without --apply the objects are printed, for kubectl apply -f - elsewhere",
+            ),
+            _ => Failure::local("kubectl", error),
+        })?;
     let written = child.stdin.take().map(|mut stdin| stdin.write_all(yaml.as_bytes()));
     let status = child.wait()?;
     if !status.success() {

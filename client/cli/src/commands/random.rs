@@ -16,15 +16,15 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct Random {
-    /// What to make
+    /// What to generate
     kind: Kind,
-    /// Characters of a password, bytes of everything else: 16 to 1024 [default: 32]
+    /// The length, in characters for a password and in bytes for everything else: 16 to 1024 [default: 32]
     #[arg(short, long, value_name = "N")]
     length: Option<u32>,
-    /// Where the engine is mounted
+    /// The mount of the engine
     #[arg(long, value_name = "NAME", default_value = "random")]
     mount: String,
-    /// Show it on a terminal
+    /// Show the result on a terminal
     #[arg(long)]
     show: bool,
     /// Write to this file, which only you may read, instead of standard output
@@ -34,9 +34,9 @@ pub(crate) struct Random {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {
-    /// Letters and digits
+    /// A password of letters and digits
     Password,
-    /// Bytes as they are
+    /// Raw bytes
     Bytes,
     /// Bytes as hex digits
     Hex,

@@ -27,7 +27,7 @@ pub(crate) fn whole(file: &Path) -> Result<SecretBytes, Failure> {
     let secret = SecretBytes::new(bytes);
     read.map_err(|error| Failure::local(name(), error))?;
     if secret.len() as u64 == LARGEST {
-        return Err(Failure::usage(format!("{}: larger than any secret may be", name())));
+        return Err(Failure::usage(format!("{}: is larger than any secret may be", name())));
     }
     Ok(secret)
 }
@@ -50,7 +50,7 @@ pub(crate) fn shares(files: &[impl AsRef<Path>]) -> Result<Vec<SecretBytes>, Fai
         shares.extend(lines(&whole(file)?));
     }
     if shares.is_empty() {
-        return Err(Failure::usage("no share given"));
+        return Err(Failure::usage("no share was given"));
     }
     Ok(shares)
 }

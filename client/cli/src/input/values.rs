@@ -11,16 +11,16 @@ use crate::{failure::Failure, output, secret_json};
 
 #[derive(Args)]
 pub(crate) struct ValueArgs {
-    /// key=@FILE (from a file), key=- (from standard input), key= or key (asked without echo)
+    /// KEY=@FILE takes the value from a file, KEY=- from standard input; for KEY= or KEY you are asked, without echo
     #[arg(value_name = "KEY=SOURCE")]
     assignments: Vec<String>,
     /// Take keys and values from a JSON object: @FILE or - ; binary values as {"base64": "..."}
     #[arg(long, value_name = "@FILE|-")]
     json: Option<String>,
-    /// Have the server make the value and show it to nobody: a password, or what PATH names, such as random/hex
+    /// Let the server generate the value without showing it: a password, or what PATH names, such as random/hex
     #[arg(long, value_name = "KEY[=PATH]")]
     generate: Vec<String>,
-    /// Put the value on the command line all the same, for what is not secret
+    /// Give a value on the command line all the same; only for what is not secret
     #[arg(long, value_name = "KEY=VALUE")]
     insecure_literal: Vec<String>,
 }
@@ -75,7 +75,7 @@ impl ValueArgs {
         for literal in &self.insecure_literal {
             let (key, value) = literal
                 .split_once('=')
-                .ok_or_else(|| Failure::usage("--insecure-literal wants KEY=VALUE"))?;
+                .ok_or_else(|| Failure::usage("--insecure-literal expects KEY=VALUE"))?;
             output::complain(&format!(
                 "warning: the value of {key} was visible to every process on this machine"
             ));
@@ -131,7 +131,7 @@ fn json_source(text: &str) -> Result<&Path, Failure> {
     match text.strip_prefix('@') {
         Some(path) if !path.is_empty() => Ok(Path::new(path)),
         _ if text == "-" => Ok(Path::new("-")),
-        _ => Err(Failure::usage("--json wants @FILE, or - for standard input")),
+        _ => Err(Failure::usage("--json expects @FILE, or - for standard input")),
     }
 }
 

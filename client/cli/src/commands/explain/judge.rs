@@ -75,7 +75,7 @@ fn mistake(field: impl Into<String>, why: impl Into<String>) -> Row {
 pub(super) fn parse(csi: &Csi, pod: &PodRef) -> Result<Volume, Vec<Row>> {
     let (mut attributes, mut mistakes) = (BTreeMap::new(), Vec::new());
     if !csi.read_only {
-        mistakes.push(mistake("csi.readOnly", "is not true; the driver mounts nothing else"));
+        mistakes.push(mistake("csi.readOnly", "is not true; the driver mounts only read-only volumes"));
     }
     for (name, value) in &csi.volume_attributes {
         let problem = match value {
@@ -164,7 +164,7 @@ fn judge(entry: &Entry, needs: &[(&Source, &str)], answers: &Answers) -> (Verdic
         match answers.may.get(source.path()) {
             Some((true, _)) => {}
             Some((false, why)) => return (Verdict::No, format!("{}: {why}", source.path())),
-            None => return (Verdict::Unknown, format!("{}: nobody was asked", source.path())),
+            None => return (Verdict::Unknown, format!("{}: the server was not asked", source.path())),
         }
     }
     let missing = if entry.optional { Verdict::Skipped } else { Verdict::No };
@@ -178,7 +178,10 @@ fn judge(entry: &Entry, needs: &[(&Source, &str)], answers: &Answers) -> (Verdic
         }
     }
     if let Some(source) = hidden {
-        return (Verdict::Unknown, format!("may read {}, but it is not visible to you", source.path()));
+        return (
+            Verdict::Unknown,
+            format!("the pod may read {}, but you may not, so it may be missing", source.path()),
+        );
     }
     let why = entry.sources().first().and_then(|source| answers.may.get(source.path()));
     (Verdict::Yes, why.map(|(_, why)| why.clone()).unwrap_or_default())
@@ -195,7 +198,7 @@ pub(super) fn warnings(workload: &Workload, name: &str, csi: &Csi, volume: Optio
     let spec = &workload.spec;
     if spec.account().is_none() {
         warnings.push(format!(
-            "no serviceAccountName: the pod is {}/default, as is every other pod that names none",
+            "there is no serviceAccountName, so the pod is {}/default, as is every other pod that names none",
             workload.pod.namespace
         ));
     }
@@ -210,7 +213,7 @@ pub(super) fn warnings(workload: &Workload, name: &str, csi: &Csi, volume: Optio
     let names_pod = text.split("{{").skip(1).any(|rest| rest.trim_start().starts_with("pod"));
     if names_pod && !workload.has_pod_name {
         warnings.push(format!(
-            "{{{{pod}}}} is not known before the pod is there; this is the answer for {}",
+            "{{{{pod}}}} is not known before the pod exists; this is the answer for {}",
             workload.pod.pod
         ));
     }
@@ -234,11 +237,11 @@ fn unreadable(workload: &Workload, name: &str, volume: &Volume) -> Option<String
     let readable = |mode: Mode| mode.bits() & 0o004 != 0 || (grouped.gid.is_some() && mode.lets_group_read());
     let mode = modes.find(|mode| !readable(*mode))?;
     let help = match grouped.gid {
-        Some(gid) => format!("the group {gid} may not read them: use 0440, or leave the mode away"),
+        Some(gid) => format!("the group {gid} may not read them: use 0440, or leave the mode out"),
         None => "set securityContext.fsGroup, or uid or gid in the attributes".to_owned(),
     };
     Some(format!(
-        "files of the volume {name} are root's with mode {mode}, but the pod does not run as root; {help}"
+        "the files of the volume {name} belong to root with mode {mode}, but the pod does not run as root; {help}"
     ))
 }
 
@@ -309,7 +312,7 @@ mod tests {
                 "f <- secret/no#k: no (secret/no: no rule allows it)",
                 "e/* <- secret/none#*: no (secret/none: not found)",
                 "g/* <- secret/none#*: skipped (secret/none: not found)",
-                "h <- secret/dark#k: unknown (may read secret/dark, but it is not visible to you)",
+                "h <- secret/dark#k: unknown (the pod may read secret/dark, but you may not, so it may be missing)",
                 "p <- secret/db#port: no (secret/db has no key port)",
                 "t <- secret/db#user, secret/none#x: no (secret/none: not found)",
             ]

@@ -28,23 +28,23 @@ pub(crate) struct Explain {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Whether a pod would get its volume, file by file, and if not why
+    /// Show, file by file, whether a pod would get its volume, and if not, why
     ///
-    /// Reads a Pod, or whatever makes pods (Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob, List), and asks the
-    /// server as whom those pods would log in. Nothing is changed. Exit code 0 only if every volume would mount.
-    /// Needs read on sys/policy; secrets that you may not read yourself are "unknown".
+    /// Reads a Pod or an object that creates pods (Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob, List), and asks
+    /// the server what those pods may read. Nothing is changed. The exit code is 0 only if every volume would mount.
+    /// You need read on sys/policy; files of secrets that you may not read yourself are "unknown".
     Volume(VolumeArgs),
 }
 
 #[derive(Args)]
 struct VolumeArgs {
-    /// The manifest, - for standard input
+    /// The manifest, or - for standard input
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
-    /// The namespace of objects that name none
+    /// The namespace of objects that do not name one
     #[arg(short, long, default_value = "default")]
     namespace: String,
-    /// What the server calls the cluster
+    /// The server's name for the cluster
     #[arg(long, default_value = "main")]
     cluster: String,
 }

@@ -15,11 +15,11 @@ pub(crate) struct Token {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Print the token: whoever has it is you
+    /// Print the token; whoever has it can act as you
     Show,
-    /// Give the session more time
+    /// Extend the session
     Renew,
-    /// Revoke sessions: of a session id, a principal, a method, or a pod
+    /// Revoke sessions by session id, principal, auth method or pod
     Revoke(Revoke),
 }
 
@@ -67,7 +67,7 @@ impl Revoke {
             (_, Some(principal), ..) => Ok(Sessions::Principal(principal)),
             (_, _, Some(method), _) => Ok(Sessions::Method(method)),
             (.., Some(uid)) => Ok(Sessions::Pod(uid)),
-            _ => Err(Failure::usage("which sessions? --session, --principal, --method or --pod")),
+            _ => Err(Failure::usage("say which sessions with --session, --principal, --method or --pod")),
         }
     }
 }

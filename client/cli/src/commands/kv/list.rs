@@ -14,7 +14,7 @@ pub(crate) struct List {
     /// The folder, such as secret/app
     #[arg(default_value = "secret")]
     folder: String,
-    /// All secrets below it, with their whole paths
+    /// List all secrets below the folder, with their full paths
     #[arg(short, long)]
     recursive: bool,
 }

@@ -9,18 +9,18 @@ use crate::{context::Context, failure::Failure, output::Presentation};
 
 #[derive(Args)]
 pub(crate) struct History {
-    /// Where
+    /// The path of the secret
     path: String,
 }
 
 #[derive(Args)]
 pub(crate) struct Meta {
-    /// Where
+    /// The path of the secret
     path: String,
-    /// Set a custom pair; may be repeated. Not for secrets: metadata is readable with the secret
+    /// Set a pair of custom metadata; may be repeated. Metadata is printed openly, so never put a secret value in it
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Remove a custom pair; may be repeated
+    /// Remove a pair of custom metadata; may be repeated
     #[arg(long, value_name = "KEY")]
     remove: Vec<String>,
     /// How many versions to keep
@@ -66,7 +66,8 @@ pub(crate) async fn run(context: &Context, args: Meta) -> Result<(), Failure> {
             custom.remove(key);
         }
         for pair in &args.set {
-            let (key, value) = pair.split_once('=').ok_or_else(|| Failure::usage("--set wants KEY=VALUE"))?;
+            let (key, value) =
+                pair.split_once('=').ok_or_else(|| Failure::usage("--set expects KEY=VALUE"))?;
             custom.insert(key.to_owned(), value.to_owned());
         }
         update = update.custom(custom);

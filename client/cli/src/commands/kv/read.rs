@@ -16,12 +16,12 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct Get {
-    /// Where, such as secret/app/db
+    /// The path of the secret, such as secret/app/db
     path: String,
-    /// A version other than the latest
+    /// Read this version instead of the latest
     #[arg(long, value_name = "N")]
     version: Option<u64>,
-    /// Only this key, its bytes as they are
+    /// Print only the value of this key, byte for byte
     #[arg(short, long)]
     key: Option<String>,
     /// Show values on a terminal
@@ -93,7 +93,7 @@ fn check_destination(args: &Get, output: &Output) -> Result<(), Failure> {
 fn find<'a>(secret: &'a Secret, key: &str) -> Result<&'a SecretBytes, Failure> {
     secret.get(key).ok_or_else(|| {
         let keys: Vec<_> = secret.values.keys().map(String::as_str).collect();
-        Failure::Local(format!("{} has no key {key:?}, it has: {}", secret.path, keys.join(", ")))
+        Failure::Local(format!("{} has no key {key:?}; its keys are: {}", secret.path, keys.join(", ")))
     })
 }
 

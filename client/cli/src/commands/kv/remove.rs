@@ -7,27 +7,27 @@ use crate::{context::Context, failure::Failure, input::prompt, output::Presentat
 
 #[derive(Args)]
 pub(crate) struct Delete {
-    /// Where
+    /// The path of the secret
     path: String,
-    /// Which versions, such as 1,2; the latest if none is given
+    /// The versions, such as 1,2; the latest if none is given
     #[arg(long, value_delimiter = ',', value_name = "N,N")]
     versions: Vec<u64>,
 }
 
 #[derive(Args)]
 pub(crate) struct Undelete {
-    /// Where
+    /// The path of the secret
     path: String,
-    /// Which versions, such as 1,2; the latest if none is given
+    /// The versions, such as 1,2; the latest if none is given
     #[arg(long, value_delimiter = ',', value_name = "N,N")]
     versions: Vec<u64>,
 }
 
 #[derive(Args)]
 pub(crate) struct Destroy {
-    /// Where
+    /// The path of the secret
     path: String,
-    /// Which versions, such as 1,2
+    /// The versions, such as 1,2
     #[arg(
         long,
         value_delimiter = ',',
@@ -36,10 +36,10 @@ pub(crate) struct Destroy {
         conflicts_with = "all"
     )]
     versions: Vec<u64>,
-    /// The whole secret with its metadata
+    /// Erase the whole secret with its metadata
     #[arg(long)]
     all: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
 }

@@ -11,23 +11,23 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct CanI {
-    /// read list create update delete destroy use manage
+    /// The verb: read, list, create, update, delete, destroy, use or manage
     verb: String,
-    /// Where
+    /// The path
     path: String,
-    /// Somebody else, such as userpass/alice or kubernetes/main/payments/web
+    /// Ask for this principal, such as userpass/alice or kubernetes/main/payments/web
     #[arg(long = "as", value_name = "PRINCIPAL")]
     principal: Option<String>,
-    /// A group of that principal, such as userpass/platform; may be repeated
+    /// A group of the principal, such as userpass/platform; may be repeated
     #[arg(long = "group", value_name = "METHOD/NAME", requires = "principal")]
     groups: Vec<String>,
 }
 
 #[derive(Args)]
 pub(crate) struct WhoCan {
-    /// read list create update delete destroy use manage
+    /// The verb: read, list, create, update, delete, destroy, use or manage
     verb: String,
-    /// Where
+    /// The path
     path: String,
 }
 
