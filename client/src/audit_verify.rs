@@ -1,6 +1,6 @@
 //! Proves offline, with the public key alone, that an audit log is whole: nothing changed, dropped, added or reordered.
 //!
-//! Written from the format's description and not from the writer, with which it shares only the vectors:
+//! It was written from the description of the format and not from the code that writes it; the two share only test vectors:
 //!
 //! ```text
 //! {"seq":N,"time":"...","prev":"<hex>","kind":"...",...,"hash":"<hex>"}
@@ -8,7 +8,7 @@
 //! signature = Ed25519("strongroom audit checkpoint v1\n" || the line's bytes before ,"signature":")
 //! ```
 //!
-//! Lines behind the last checkpoint are chained but not signed yet: who can write the file can replace them, and can cut
+//! Lines after the last checkpoint are chained but not signed yet: whoever can write the file can replace them, and can cut
 //! the log at any checkpoint. [`Options::expected`] finds that, given a size and a head kept elsewhere.
 
 use std::io::{self, BufRead, Read};
@@ -21,13 +21,13 @@ use ring::{
 const DOMAIN: &[u8] = b"strongroom audit checkpoint v1\n";
 /// Longest line read; the longest one ever written has a few thousand bytes.
 const LINE_BYTES: u64 = 256 << 10;
-/// Lines looked at behind a gap, to tell lines that moved from lines that are gone.
+/// Lines read after a gap, to tell lines that moved from lines that are gone.
 const LOOK_AHEAD: usize = 4096;
 
 /// 32 bytes of a hash.
 pub type Hash = [u8; 32];
 
-/// A point of the log that is known from elsewhere: an earlier [`Summary`], a checkpoint that was noted down.
+/// A point of the log that is known from elsewhere, such as an earlier [`Summary`] or a checkpoint that was noted down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Anchor {
     /// Number of records up to it.
@@ -36,18 +36,18 @@ pub struct Anchor {
     pub head: Hash,
 }
 
-/// What to verify against.
+/// What a log is verified against.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The server's audit public key, and earlier ones.
     pub public_keys: Vec<[u8; 32]>,
-    /// The log goes on behind this point; without it, it must start with record 1.
+    /// The log continues after this point; without it, it must start with record 1.
     pub from: Option<Anchor>,
     /// The log must reach and contain this point.
     pub expected: Option<Anchor>,
 }
 
-/// What is proved.
+/// What was proved about a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// Lines read.
@@ -56,7 +56,7 @@ pub struct Summary {
     pub end: Anchor,
     /// The last checkpoint; everything up to it is signed.
     pub signed: Option<Signed>,
-    /// Lines behind the last checkpoint: chained, not signed yet.
+    /// Lines after the last checkpoint, which are chained but not signed yet.
     pub unsigned: u64,
 }
 
@@ -65,13 +65,13 @@ pub struct Summary {
 pub struct Signed {
     /// Number of its record.
     pub seq: u64,
-    /// RFC 3339.
+    /// When it was signed, in RFC 3339.
     pub time: String,
-    /// Last durable batch of the store then.
+    /// The last durable batch of the store at that time.
     pub batch_seq: u64,
 }
 
-/// The first thing that is wrong.
+/// The first damage that was found, and where.
 #[derive(Debug, thiserror::Error)]
 #[error("{file}, line {line}: {what}")]
 pub struct Finding {
@@ -79,44 +79,44 @@ pub struct Finding {
     pub file: String,
     /// Line in that file, from 1.
     pub line: u64,
-    /// What is wrong there.
+    /// What is wrong there, as a kind of damage.
     pub what: Damage,
 }
 
-/// What can be wrong.
+/// What can be wrong with a log.
 #[derive(Debug, thiserror::Error)]
 pub enum Damage {
-    /// Not what was written: the hash does not fit, or it is not a record at all.
+    /// The line is not what was written: its hash does not match, or it is not a record at all.
     #[error("this line was changed")]
     Changed,
-    /// Its hash fits but the line behind it names another one, or the other way round.
+    /// The line is whole, but it does not name the hash of the line before it.
     #[error("this line or the one before it was replaced: they do not name the same hash")]
     Replaced,
     /// Records are missing before this line.
     #[error("records {from} to {to} were dropped before this line")]
     Dropped {
-        /// First missing one.
+        /// The first missing record.
         from: u64,
-        /// Last missing one.
+        /// The last missing record.
         to: u64,
     },
-    /// The record that belongs here stands further on.
+    /// The record that belongs here comes later.
     #[error("record {seq} stands here, but {expected} belongs here and comes later: lines were reordered")]
     Reordered {
-        /// Which is here.
+        /// The record that is here.
         seq: u64,
-        /// Which should be.
+        /// The record that should be here.
         expected: u64,
     },
-    /// A record that was there already.
+    /// The record was in the log before.
     #[error("record {seq} was added: {expected} belongs here")]
     Added {
-        /// Which is here.
+        /// The record that is here.
         seq: u64,
-        /// Which should be.
+        /// The record that should be here.
         expected: u64,
     },
-    /// The signature is not right, or by another key.
+    /// The signature is wrong, or it was made with another key.
     #[error("the checkpoint is not signed by the server's key: it or the lines before it were replaced")]
     Forged,
     /// The point known from elsewhere is not in the log.
@@ -125,10 +125,10 @@ pub enum Damage {
     /// The log ends too early.
     #[error("the log ends here, but it had at least {0} records: its end was cut off")]
     Truncated(u64),
-    /// The last line has no end: a crash, or a cut.
+    /// The last line has no end, because of a crash or because the file was cut.
     #[error("the last line is incomplete")]
     Torn,
-    /// The file.
+    /// The file cannot be read.
     #[error("the file cannot be read: {0}")]
     Io(#[from] io::Error),
 }

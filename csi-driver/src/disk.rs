@@ -23,7 +23,7 @@ use crate::{
     writer::{self, Owner, WriteError, WriteResult},
 };
 
-/// Of the folder that is mounted over; nobody sees it.
+/// The mode of the folder that is mounted over; nobody sees it.
 const TARGET_MODE: Mode = Mode::RWXU;
 /// Mounts over each other at one target; there is one, and more only by accident.
 const STACKED: usize = 8;
@@ -86,7 +86,7 @@ impl Disk {
     /// What is mounted at `target`.
     ///
     /// # Errors
-    /// It cannot be told.
+    /// It cannot be found out.
     pub fn look(&self, target: &Target) -> Result<Found, Failure> {
         match self.place(target)? {
             Some(place) => self.mounter.look(&place).map_err(|cause| at(target, cause)),
@@ -190,7 +190,7 @@ impl Disk {
     /// How full a mounted volume is; `None` if it is on its way out.
     ///
     /// # Errors
-    /// It cannot be told.
+    /// It cannot be found out.
     pub fn usage(&self, mounted: &MountedVolume) -> Result<Option<Usage>, Failure> {
         self.with_files(mounted, usage)
     }

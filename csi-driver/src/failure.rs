@@ -43,7 +43,7 @@ pub enum Failure {
          `audience: {0}`"
     )]
     NoToken(String),
-    /// The server did not take the pod's token.
+    /// The server did not accept the pod's token.
     #[error(
         "the server refused the login of {principal}: {}. The server's configuration must name this \
          cluster, with the audience that this driver uses ({audience})",
@@ -87,20 +87,18 @@ pub enum Failure {
         /// What happened last.
         error: Error,
     },
-    /// What else a server may say.
+    /// Anything else that the server may answer.
     #[error("{path}: {error}")]
     Server {
         /// What was asked for.
         path: String,
         error: Error,
     },
-    /// Something of somebody else is mounted at the target.
+    /// Something that this driver did not mount is at the target.
     #[error("something that this driver did not mount is at {0}; unmount it")]
     Foreign(PathBuf),
-    /// The target folder.
     #[error("cannot use the target {path} on this node: {cause}")]
     Target { path: PathBuf, cause: io::Error },
-    /// The mount itself.
     #[error("cannot mount on this node: {0}")]
     Mount(#[source] io::Error),
     #[error("cannot write the files on this node: {0}")]
@@ -128,7 +126,7 @@ impl Failure {
         }
     }
 
-    /// Whether it is a matter of time: the server is away, starting, sealed or busy.
+    /// Whether it may pass by itself: the server cannot be reached, or it is starting, sealed or busy.
     pub fn is_transient(&self) -> bool {
         match self {
             Failure::Login { error, .. } | Failure::Server { error, .. } => {

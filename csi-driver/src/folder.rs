@@ -66,7 +66,7 @@ impl Folder {
     /// Makes a folder in this one, whatever the umask says; `false` if it was there.
     ///
     /// # Errors
-    /// It cannot be made, or is something else than a folder.
+    /// It cannot be made, or is something other than a folder.
     pub fn make(&self, name: &str, mode: Mode) -> io::Result<bool> {
         match mkdirat(&self.0, name, Mode::RWXU) {
             Ok(()) => {

@@ -70,7 +70,7 @@ use crate::{
     },
 };
 
-/// Why the driver could not start or go on.
+/// Why the driver could not start or continue.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error(transparent)]
@@ -81,10 +81,8 @@ pub enum RunError {
     /// The system cannot do what is needed.
     #[error("cannot mount a tmpfs: {0}")]
     Mount(io::Error),
-    /// The state folder.
     #[error("cannot open the state folder {path}: {cause}")]
     State { path: PathBuf, cause: io::Error },
-    /// What an earlier life left.
     #[error("cannot recover the volumes of an earlier run: {0}")]
     Recover(String),
     /// A fault of ours.
@@ -130,7 +128,7 @@ impl Listeners {
 /// Serves until `stop`; mounted volumes stay mounted.
 ///
 /// # Errors
-/// It could not start, or something that must go on did not.
+/// It could not start, or something that must keep running ended.
 pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) -> Result<(), RunError> {
     let metrics = Arc::new(Metrics::new()?);
     let driver = build(&config, Arc::clone(&metrics))?;
@@ -177,7 +175,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
         outcome = tasks.ended() => outcome,
     };
     late.abort();
-    // The kubelet takes the driver off its list before the driver stops to answer.
+    // The kubelet takes the driver off its list before the driver stops answering.
     drop(registration_file);
     stop.cancel();
     let outcome = outcome.and(tasks.drain(limits::DRAIN).await);

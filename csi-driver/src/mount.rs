@@ -45,7 +45,7 @@ pub struct MountPoint {
     pub path: PathBuf,
 }
 
-/// What is mounted at a place.
+/// What is mounted at a mount point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     /// Nothing: an ordinary folder, or no folder at all.
@@ -56,7 +56,7 @@ pub enum Found {
     Foreign,
 }
 
-/// A tmpfs that is not in the tree yet. Dropped, it is gone.
+/// A tmpfs that is not in the tree yet. It is gone when dropped.
 pub struct Detached {
     pub root: Folder,
     handle: Handle,
@@ -83,10 +83,10 @@ pub trait Mounter: Send + Sync {
     /// The system refuses; then it is gone.
     fn attach(&self, tmpfs: Detached, place: &MountPoint) -> io::Result<()>;
 
-    /// What is there now, uppermost.
+    /// What is uppermost there now.
     ///
     /// # Errors
-    /// It cannot be told.
+    /// It cannot be found out.
     fn look(&self, place: &MountPoint) -> io::Result<Found>;
 
     /// Takes the uppermost mount away from `place`.
@@ -112,7 +112,7 @@ impl MountPoint {
     }
 }
 
-/// The real thing.
+/// Real mounts.
 pub struct Linux {
     noswap: bool,
 }

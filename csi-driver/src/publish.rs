@@ -52,7 +52,7 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Nothing mounted yet; [`recover`](Self::recover) finds what an earlier life left.
+    /// A driver with nothing mounted yet; [`recover`](Self::recover) finds what an earlier run left.
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { kubelet_root, cluster, audience, patience, server, mounter, states, metrics } = parts;
         let reader = Arc::new(Reader::new(server, cluster, audience));
@@ -61,7 +61,7 @@ impl Driver {
         Arc::new(Self { patience, reader, disk, volumes: Arc::default(), refresh, metrics })
     }
 
-    /// Mounts a volume; or, if it is mounted, sees to it that it is looked after. For a mounted volume this never fails
+    /// Mounts a volume or, if it is mounted, makes sure that it is kept up to date. For a mounted volume this never fails
     /// for anything that the pod asked for or that the server does: a kubelet before 1.37 takes the mount of a running
     /// pod away when a republish fails.
     ///
@@ -122,7 +122,7 @@ impl Driver {
         .await?
     }
 
-    /// A volume that is mounted without our knowing: its state file is lost. It is looked after again.
+    /// Takes over a volume that is mounted although its state file is lost.
     fn adopt(&self, claim: &Claim, request: Request) -> Result<(), Failure> {
         let Request { id, target, pod, capability, wishes } = request;
         tracing::warn!(volume = %id, "a mounted volume had lost its state file; it is kept up to date again");
@@ -189,7 +189,7 @@ impl Driver {
         .await?
     }
 
-    /// Finds what an earlier life left.
+    /// Finds what an earlier run left.
     ///
     /// # Errors
     /// The state folder or the mount table cannot be read.
@@ -221,7 +221,7 @@ impl Driver {
     /// What a volume reads, once: for another driver, which writes it.
     ///
     /// # Errors
-    /// As the first publish.
+    /// Those of a first publish.
     pub(crate) async fn fetch_once(
         &self,
         pod: &Pod,

@@ -1,4 +1,4 @@
-//! What an earlier life of the driver left: volumes that are mounted go on, everything else is cleaned up.
+//! What an earlier run of the driver left: mounted volumes are taken over, everything else is cleaned up.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
     volumes::{MountedVolume, Volumes},
 };
 
-/// Puts in order what is on the disk, and fills `volumes` with what is mounted.
+/// Cleans up what is on the disk, and fills `volumes` with what is mounted.
 ///
 /// # Errors
 /// The state folder or the mount table cannot be read.

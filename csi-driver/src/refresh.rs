@@ -23,7 +23,7 @@ use crate::{
     writer::WriteResult,
 };
 
-/// All tasks, and what they share: who reads, what is written to, what is counted.
+/// The tasks of all volumes, and what they share.
 #[derive(Clone)]
 pub struct Refresh {
     reader: Arc<Reader>,
@@ -115,7 +115,7 @@ impl Following {
             && inbox.is_to_log_out()
         {
             drop(changes);
-            // It ends by itself where nobody listens.
+            // The session ends by itself if the server does not answer.
             let _: Result<(), _> = timeout(limits::LOGOUT, session.log_out()).await;
         }
     }
@@ -201,7 +201,7 @@ impl Following {
         }
     }
 
-    /// One look covers all changes that were told by now. What ends or interrupts the watch is told again later.
+    /// One read covers all changes reported so far. What ends or interrupts the watch is reported again later.
     fn skip_ready(&mut self, touch: &mut Touch) {
         let Touch { changes, .. } = touch;
         for _ in 0..limits::FETCHES {
@@ -279,7 +279,7 @@ impl Following {
         }
     }
 
-    /// Content stays; who asks is told. The log says it once: an outage is many attempts of many volumes.
+    /// Keeps the content and notes the trouble. The log says it once, because an outage is many attempts of many volumes.
     fn trouble(&self, why: &str, reason: &'static str) {
         self.shared.metrics.failed(Doing::Refresh, reason);
         if self.mounted.mark_troubled(why) {

@@ -20,7 +20,7 @@ use crate::{
 
 /// The kubelet's word for a CSI driver.
 const KIND: &str = "CSIPlugin";
-/// Of CSI; the kubelet looks only at the first number.
+/// The version of CSI; the kubelet looks only at the first number.
 const VERSION: &str = "1.0.0";
 
 /// How far the kubelet is with the driver.
@@ -32,7 +32,7 @@ pub enum Standing {
     Asked,
     /// It has taken the driver.
     Registered,
-    /// It has not, for this reason.
+    /// It has refused the driver, for this reason.
     Refused(String),
 }
 
@@ -109,7 +109,7 @@ impl Registration for RegistrationService {
             tracing::info!("registered with the kubelet");
             self.standing.send_replace(Standing::Registered);
         } else {
-            // The kubelet does not ask twice: the process ends and its next life is asked again.
+            // The kubelet does not ask twice: the process ends, and the next one is asked again.
             self.standing.send_replace(Standing::Refused(error));
         }
         Ok(Response::new(RegistrationStatusResponse {}))

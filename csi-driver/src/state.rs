@@ -18,11 +18,11 @@ use crate::{
 };
 
 const SUFFIX: &str = ".json";
-/// A file that was not finished.
+/// The suffix of a file that was not finished.
 const UNFINISHED: &str = ".tmp";
 const VERSION: u32 = 1;
 
-/// A volume, as its file says it.
+/// What the file of a volume says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VolumeState {
@@ -39,7 +39,7 @@ pub struct VolumeState {
 }
 
 impl VolumeState {
-    /// Of a volume that is about to be mounted.
+    /// The state of a volume that is about to be mounted.
     pub fn new(
         volume: VolumeId,
         target: PathBuf,
@@ -51,7 +51,7 @@ impl VolumeState {
     }
 }
 
-/// The folder of the files.
+/// The folder of the state files.
 #[derive(Debug)]
 pub struct StateFolder(PathBuf);
 
@@ -90,7 +90,7 @@ impl StateFolder {
         }
     }
 
-    /// All volumes that have a file. What cannot be read (a power cut in the middle of writing) is removed and told.
+    /// All volumes that have a file. A file that cannot be read (a power cut in the middle of writing) is removed and logged.
     ///
     /// # Errors
     /// The folder cannot be read.

@@ -1,5 +1,5 @@
-//! The real server, by the client library. Sessions of many pods share a connection; a connection takes so many that the
-//! server's limit of streams is not met, and a connection that broke is not given out again.
+//! The real server, through the client library. Sessions of many pods share a connection. A connection takes only so many
+//! that the server's limit of streams is not reached, and a connection that broke is not given out again.
 
 use std::sync::{
     Arc,
@@ -35,7 +35,7 @@ impl Strongroom {
         Self { config, connections: Mutex::default() }
     }
 
-    /// A connection with room. Made by one for all who wait, with the CA file as it is now.
+    /// A slot on a connection with room. One caller opens a new connection for all who wait, with the CA file as it is now.
     async fn connection(&self) -> Result<SessionSlot, Error> {
         let mut connections = self.connections.lock().await;
         connections.retain(|connection| !connection.broken.load(Ordering::Relaxed));

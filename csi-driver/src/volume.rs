@@ -60,13 +60,13 @@ pub struct Target {
     pub name: String,
 }
 
-/// A publish, or republish, that can be worked on.
+/// A publish or republish, parsed.
 pub struct Request {
     pub id: VolumeId,
     pub target: Target,
     pub pod: Pod,
     pub capability: Capability,
-    /// What the pod asks for. Wrong, it is a reason not to mount, and none to disturb a volume that is mounted.
+    /// What the pod asks for. If that is wrong, nothing new is mounted, but a mounted volume is left alone.
     pub wishes: Result<Wishes, Invalid>,
 }
 
@@ -95,7 +95,7 @@ impl fmt::Display for Invalid {
 }
 
 impl VolumeId {
-    /// From the wire.
+    /// Parses an id from the wire.
     ///
     /// # Errors
     /// It is empty or too long.

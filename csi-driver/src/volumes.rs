@@ -1,4 +1,4 @@
-//! The volumes of this node: which are mounted, how they are doing, and that two calls for one volume do not meet.
+//! The volumes of this node: which are mounted and in what health. Two calls for one volume never run at the same time.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,7 +19,7 @@ use crate::{
 
 /// A mounted volume.
 pub struct MountedVolume {
-    /// What is known of it beyond a restart.
+    /// What is still known of it after a restart.
     pub state: VolumeState,
     pub target: Target,
     /// Held while its files are touched; `true` once they are to be left alone, because it is being unpublished.
@@ -38,15 +38,15 @@ pub struct Health {
 }
 
 impl MountedVolume {
-    /// Just mounted, and current.
+    /// A volume that was just mounted and is current.
     pub fn new(state: VolumeState, target: Target) -> Self {
         Self { state, target, gone: Mutex::new(false), health: Mutex::default(), follower: Mutex::new(None) }
     }
 
-    /// Whether a publish that asks for it again asks for the same.
+    /// Checks that a repeated publish asks for the same volume.
     ///
     /// # Errors
-    /// What is not the same.
+    /// Something is not the same.
     pub fn check(&self, request: &Request) -> Result<(), Failure> {
         let differs = |what| Err(Failure::Differs { id: request.id.clone(), what });
         if self.target != request.target {
@@ -58,17 +58,16 @@ impl MountedVolume {
         Ok(())
     }
 
-    /// How it is doing.
     pub fn health(&self) -> Health {
         lock(&self.health).clone()
     }
 
-    /// Its content is what the server has.
+    /// Notes that its content is what the server has.
     pub fn mark_current(&self) {
         *lock(&self.health) = Health::default();
     }
 
-    /// Its content may be outdated, or cannot be renewed. Whether that is news.
+    /// Notes that its content may be outdated, or cannot be renewed. Returns whether that is news.
     pub fn mark_troubled(&self, why: impl Into<String>) -> bool {
         let mut health = lock(&self.health);
         health.stale_since.get_or_insert_with(Instant::now);
@@ -78,7 +77,7 @@ impl MountedVolume {
         is_news
     }
 
-    /// Who looks after it.
+    /// The task that keeps it up to date.
     pub fn follower(&self) -> MutexGuard<'_, Option<Follower>> {
         lock(&self.follower)
     }
@@ -110,7 +109,7 @@ impl Volumes {
     /// Claims a volume, known or not, and the place it is or is to be mounted at.
     ///
     /// # Errors
-    /// Somebody is at work with one of them, or another volume is mounted there.
+    /// Another call has claimed one of them, or another volume is mounted there.
     pub fn claim(self: &Arc<Self>, id: &VolumeId, target: &Path) -> Result<Claim, Failure> {
         let mut inner = lock(&self.0);
         if inner.mounted.iter().any(|(other, mounted)| other != id && mounted.target.path == target) {
@@ -133,7 +132,7 @@ impl Volumes {
         if mounted < limits::VOLUMES { Ok(()) } else { Err(Failure::Full(mounted)) }
     }
 
-    /// Nobody looks after any of them from now on.
+    /// Stops the tasks that keep the volumes up to date.
     pub fn release(&self) {
         let mounted: Vec<_> = lock(&self.0).mounted.values().cloned().collect();
         mounted.iter().for_each(|mounted| drop(mounted.follower().take()));
@@ -150,12 +149,12 @@ impl Volumes {
 }
 
 impl Claim {
-    /// From now on it is mounted.
+    /// Notes that the volume is mounted.
     pub fn mounted(&self, mounted: Arc<MountedVolume>) {
         lock(&self.volumes.0).mounted.insert(self.id.clone(), mounted);
     }
 
-    /// From now on it is not; what it was.
+    /// Notes that the volume is not mounted, and returns what it was.
     pub fn forget(&self) -> Option<Arc<MountedVolume>> {
         lock(&self.volumes.0).mounted.remove(&self.id)
     }

@@ -26,11 +26,11 @@ use crate::{
 
 /// Points to the generation that is served.
 const DATA: &str = "..data";
-/// `..data` to be, and a visible link to be: renamed over the old one.
+/// The next `..data` and the next visible link, which are renamed over the old ones.
 const NEXT: &str = "..data_tmp";
 const NEXT_LINK: &str = "..link_tmp";
 
-/// Who the files belong to; the driver's own user and group where nothing is said.
+/// Who the files belong to; the driver's own user and group where none is named.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Owner {
     pub uid: Option<u32>,
@@ -38,7 +38,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Who a volume's description says.
+    /// The owner that a volume's description names.
     pub fn of(volume: &Volume) -> Self {
         Self { uid: volume.uid, gid: volume.gid }
     }
@@ -56,7 +56,7 @@ impl Owner {
     }
 }
 
-/// What a write came to.
+/// The result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteResult {
     /// Everything was there already; nothing was touched, so that nobody who waits for changes is woken.
@@ -173,12 +173,12 @@ fn make_below(staged: &Folder, path: &str, owner: Owner) -> io::Result<()> {
 }
 
 fn swap(root: &Folder, stage: &str) -> io::Result<()> {
-    symlink_anew(root, stage, NEXT)?;
+    replace_symlink(root, stage, NEXT)?;
     Ok(renameat(root, NEXT, root, DATA)?)
 }
 
-/// A link, in the place of one that a crash left.
-fn symlink_anew(root: &Folder, target: &str, name: &str) -> io::Result<()> {
+/// Makes a link, in place of one that a crash may have left.
+fn replace_symlink(root: &Folder, target: &str, name: &str) -> io::Result<()> {
     match symlinkat(target, root, name) {
         Err(Errno::EXIST) => {
             unlinkat(root, name, AtFlags::empty())?;
@@ -188,7 +188,7 @@ fn symlink_anew(root: &Folder, target: &str, name: &str) -> io::Result<()> {
     }
 }
 
-/// What the pod sees on top is a link for each first segment, and nothing else.
+/// Makes the pod see a link for each first segment, and nothing else.
 fn link_names(root: &Folder, files: &[VolumeFile]) -> io::Result<()> {
     let wanted: BTreeSet<&str> =
         files.iter().filter_map(|file| file.name.as_str().split('/').next()).collect();
@@ -198,7 +198,7 @@ fn link_names(root: &Folder, files: &[VolumeFile]) -> io::Result<()> {
         if linked.is_some_and(|found| found.to_bytes() == target.as_bytes()) {
             continue;
         }
-        symlink_anew(root, &target, NEXT_LINK)?;
+        replace_symlink(root, &target, NEXT_LINK)?;
         renameat(root, NEXT_LINK, root, *name)?;
     }
     for entry in root.entries()? {

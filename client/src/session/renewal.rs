@@ -1,4 +1,4 @@
-//! The task that renews a session before it ends, and logs in anew when it cannot be renewed any further.
+//! The task that renews a session before it ends, and logs in again when it cannot be renewed any further.
 
 use std::{sync::Arc, time::Duration};
 
@@ -64,7 +64,7 @@ async fn keep_alive(keeper: Arc<Keeper>, mut session: Option<Session>) {
     }
 }
 
-/// Renews while the session allows it, logs in anew when it does not; `None` if neither is possible.
+/// Renews while the session allows it, logs in again when it does not; `None` if neither is possible.
 async fn next_session(keeper: &Keeper, session: Option<&Session>) -> Result<Option<Session>, Error> {
     let Some(session) = session else {
         // A token from outside: ask how long it lives before touching it.
@@ -77,7 +77,7 @@ async fn next_session(keeper: &Keeper, session: Option<&Session>) -> Result<Opti
             Err(error) => return Err(error),
         }
     }
-    keeper.log_in_anew().await
+    keeper.log_in_with_credentials().await
 }
 
 fn is_token_gone(error: &Error) -> bool {

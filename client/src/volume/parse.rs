@@ -10,11 +10,11 @@ use super::{
     Volume, name::Claims, source, template::is_key,
 };
 
-/// What the kubelet adds about the pod; not the author's.
+/// The prefix of what the kubelet adds about the pod; the author of the pod does not write it.
 const KUBELET: &str = "csi.storage.k8s.io/";
 /// Deepest nesting: the fields of `keys`, `from` or `template` of an entry of the list are the third level.
 const DEPTH: usize = 8;
-/// Most problems told at once: more of them nobody reads.
+/// Most problems reported at once: nobody reads more of them.
 const PROBLEMS: usize = 100;
 /// Most secrets of one `from`.
 const ALIASES: usize = 16;
@@ -47,7 +47,7 @@ impl Volume {
     }
 }
 
-/// What makes an entry, before it is known whether it fits together.
+/// The fields of an entry, before it is known whether they go together.
 struct Fields<'a> {
     place: &'a str,
     all: strongroom_yaml::Fields<'a>,

@@ -1,10 +1,10 @@
-//! From text to nodes, within a budget.
+//! Reads a text into nodes, within a budget.
 
 use serde_saphyr::budget::BudgetBreach;
 
 use crate::node::Node;
 
-/// What a reader expects at most. Everything else is bounded by the length of the text, which is the reader's to check.
+/// What a reader expects at most. Everything else is bounded by the length of the text, which the reader checks.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub documents: usize,
@@ -20,7 +20,7 @@ pub struct NotYaml {
     pub problem: String,
 }
 
-/// Reads one document. No text at all is one that is empty.
+/// Reads one document. An empty text is an empty document.
 ///
 /// # Errors
 /// It is not YAML, more than one document, or deeper than `depth`.
@@ -65,7 +65,7 @@ impl From<serde_saphyr::Error> for NotYaml {
             serde_saphyr::Error::Budget { breach, .. } => too_much(breach).to_owned(),
             other => {
                 let told = other.to_string();
-                // Lines are told in the same way everywhere.
+                // Lines are reported in the same way everywhere.
                 let place = location.map(|at| format!(" at line {}, column {}", at.line(), at.column()));
                 place.and_then(|place| told.strip_suffix(&place).map(str::to_owned)).unwrap_or(told)
             }

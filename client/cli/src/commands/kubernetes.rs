@@ -61,12 +61,13 @@ pub(crate) fn run(context: &Context, args: Kubernetes) -> Result<(), Failure> {
     }
     match context.output.format() {
         Format::Json => context.output.show(&json!({ "yaml": yaml }), Presentation::Text(String::new())),
-        // As it is, so that `kubectl apply -f -` takes it.
+        // Printed unchanged, so that `kubectl apply -f -` accepts it.
         _ => context.output.raw(yaml.as_bytes()),
     }
 }
 
-/// Of a Kubernetes object, and of a cluster at the server: `[a-z0-9-]`, 63 at most. Nothing in it can change the YAML.
+/// Parses the name of a Kubernetes object or of a cluster at the server: at most 63 of `[a-z0-9-]`. Nothing in it can
+/// change the YAML.
 fn name(text: &str) -> Result<String, String> {
     let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     if (1..=63).contains(&text.len()) && text.bytes().all(good) && !text.starts_with('-') {
@@ -131,7 +132,7 @@ const WATCH: &str = "\
   verbs: [get, list, watch]
 ";
 
-/// What kubectl says goes to the terminal as it is.
+/// kubectl writes to the terminal itself.
 fn apply(yaml: &str) -> Result<(), Failure> {
     let mut child = process::Command::new("kubectl")
         .args(["apply", "-f", "-"])

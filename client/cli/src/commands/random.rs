@@ -45,7 +45,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// As the engine calls it.
+    /// The engine's name for it.
     fn word(self) -> &'static str {
         match self {
             Self::Password => "password",
@@ -56,7 +56,7 @@ impl Kind {
     }
 }
 
-/// What was made, as programs see it.
+/// The result, as programs see it.
 #[derive(Serialize)]
 struct Made<'a> {
     path: &'a str,
@@ -94,14 +94,14 @@ fn check_destination(args: &Random, output: &Output) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Has one made.
+/// Has the server generate one.
 pub(crate) async fn generate(
     client: &Client,
     path: &str,
     length: Option<u32>,
 ) -> Result<SecretBytes, Failure> {
     client.random().generate(path, length).await.map_err(|error| match error.kind() {
-        // The engine keeps nothing that could be missing: it is the engine itself that is not there.
+        // The engine keeps nothing that could be missing, so the engine itself is not mounted.
         ErrorKind::NotFound => Failure::NotMounted {
             name: path.split('/').next().unwrap_or_default().to_owned(),
             kind: "random",

@@ -9,7 +9,7 @@ use strongroom_client::SecretBytes;
 
 use crate::{failure::Failure, input::content::trimmed, private_file};
 
-/// The profile when nothing else is said.
+/// The default profile.
 const DEFAULT: &str = "default";
 
 /// `config.toml`.

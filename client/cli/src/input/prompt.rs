@@ -1,4 +1,4 @@
-//! What only a person can say: secrets typed without echo, and whether to go on.
+//! What only a person can say: secrets typed without echo, and whether to continue.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 

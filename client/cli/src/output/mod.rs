@@ -15,7 +15,7 @@ use crate::failure::Failure;
 
 pub(crate) use self::format::Format;
 
-/// What stands in place of a value; the same for all, so that not even the length shows.
+/// What is printed in place of a value; it is the same for all, so that not even the length shows.
 pub(crate) const MASK: &str = "********";
 
 pub(crate) struct Output {

@@ -92,7 +92,7 @@ pub(super) fn parse(csi: &Csi, pod: &PodRef) -> Result<Volume, Vec<Row>> {
         Ok(volume) if mistakes.is_empty() => Ok(volume),
         Ok(_) => Err(mistakes),
         Err(problems) => {
-            // Of what is no text it was said already.
+            // A field that is not text was reported above.
             let is_new = |field: &str| csi.volume_attributes.get(field).is_none_or(Value::is_string);
             let new = problems.into_iter().filter(|problem| is_new(&problem.field));
             let new: Vec<_> = new.map(|problem| mistake(problem.field, problem.problem)).collect();
@@ -192,7 +192,7 @@ fn shown(source: &Source) -> String {
     source.version().map_or_else(|| source.path().to_owned(), |v| format!("{}@{v}", source.path()))
 }
 
-/// What mounts, but perhaps not as it is meant.
+/// What would mount, but perhaps not as intended.
 pub(super) fn warnings(workload: &Workload, name: &str, csi: &Csi, volume: Option<&Volume>) -> Vec<String> {
     let mut warnings = Vec::new();
     let spec = &workload.spec;

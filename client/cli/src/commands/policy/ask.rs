@@ -61,7 +61,7 @@ pub(crate) async fn export(context: &Context) -> Result<(), Failure> {
     let yaml = context.client().await?.policy().export().await?;
     match context.output.format() {
         Format::Json => context.output.show(&json!({ "yaml": yaml }), Presentation::Text(String::new())),
-        // As it is, so that `apply -f -` takes it.
+        // Printed unchanged, so that `apply -f -` accepts it.
         _ => context.output.raw(yaml.as_bytes()),
     }
 }

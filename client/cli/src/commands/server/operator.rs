@@ -75,7 +75,7 @@ async fn run_rekey(context: &Context, args: Rekey) -> Result<(), Failure> {
             .line("the key is in the server's key file now; older shares open only older backups");
     }
     deliver_shares(&context.output, args.out_dir.as_deref(), &shares)?;
-    // Only now that they are in a file or on the screen: until here the older shares still open the store.
+    // This comes after the new shares are in a file or on the screen: until now the older ones still open the store.
     client.sys().confirm_rekey(&shares).await?;
     context
         .output
