@@ -1,4 +1,4 @@
-//! What answers are made of, whatever was asked: points in time, and streams.
+//! Types that the answers of all calls share: points in time, and streams.
 
 use std::pin::Pin;
 

@@ -1,6 +1,6 @@
 //! Proves offline, with the public key alone, that an audit log is whole: nothing changed, dropped, added or reordered.
 //!
-//! Written from the format's description and not from the writer, with which it shares only the vectors:
+//! It was written from the description of the format and not from the code that writes it; the two share only test vectors:
 //!
 //! ```text
 //! {"seq":N,"time":"...","prev":"<hex>","kind":"...",...,"hash":"<hex>"}
@@ -8,7 +8,7 @@
 //! signature = Ed25519("strongroom audit checkpoint v1\n" || the line's bytes before ,"signature":")
 //! ```
 //!
-//! Lines behind the last checkpoint are chained but not signed yet: who can write the file can replace them, and can cut
+//! Lines after the last checkpoint are chained but not signed yet: whoever can write the file can replace them, and can cut
 //! the log at any checkpoint. [`Options::expected`] finds that, given a size and a head kept elsewhere.
 
 use std::io::{self, BufRead, Read};
@@ -21,13 +21,13 @@ use ring::{
 const DOMAIN: &[u8] = b"strongroom audit checkpoint v1\n";
 /// Longest line read; the longest one ever written has a few thousand bytes.
 const LINE_BYTES: u64 = 256 << 10;
-/// Lines looked at behind a gap, to tell lines that moved from lines that are gone.
+/// Lines read after a gap, to tell lines that moved from lines that are gone.
 const LOOK_AHEAD: usize = 4096;
 
 /// 32 bytes of a hash.
 pub type Hash = [u8; 32];
 
-/// A point of the log that is known from elsewhere: an earlier [`Summary`], a checkpoint that was noted down.
+/// A point of the log that is known from elsewhere, such as an earlier [`Summary`] or a checkpoint that was noted down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Anchor {
     /// Number of records up to it.
@@ -36,18 +36,18 @@ pub struct Anchor {
     pub head: Hash,
 }
 
-/// What to verify against.
+/// What a log is verified against.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The server's audit public key, and earlier ones.
     pub public_keys: Vec<[u8; 32]>,
-    /// The log goes on behind this point; without it, it must start with record 1.
+    /// The log continues after this point; without it, it must start with record 1.
     pub from: Option<Anchor>,
     /// The log must reach and contain this point.
     pub expected: Option<Anchor>,
 }
 
-/// What is proved.
+/// What was proved about a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// Lines read.
@@ -56,7 +56,7 @@ pub struct Summary {
     pub end: Anchor,
     /// The last checkpoint; everything up to it is signed.
     pub signed: Option<Signed>,
-    /// Lines behind the last checkpoint: chained, not signed yet.
+    /// Lines after the last checkpoint, which are chained but not signed yet.
     pub unsigned: u64,
 }
 
@@ -65,13 +65,13 @@ pub struct Summary {
 pub struct Signed {
     /// Number of its record.
     pub seq: u64,
-    /// RFC 3339.
+    /// When it was signed, in RFC 3339.
     pub time: String,
-    /// Last durable batch of the store then.
+    /// The last durable batch of the store at that time.
     pub batch_seq: u64,
 }
 
-/// The first thing that is wrong.
+/// The first damage that was found, and where.
 #[derive(Debug, thiserror::Error)]
 #[error("{file}, line {line}: {what}")]
 pub struct Finding {
@@ -79,57 +79,57 @@ pub struct Finding {
     pub file: String,
     /// Line in that file, from 1.
     pub line: u64,
-    /// What is wrong there.
-    pub what: What,
+    /// What is wrong there, as a kind of damage.
+    pub what: Damage,
 }
 
-/// What can be wrong.
+/// What can be wrong with a log.
 #[derive(Debug, thiserror::Error)]
-pub enum What {
-    /// Not what was written: the hash does not fit, or it is not a record at all.
+pub enum Damage {
+    /// The line is not what was written: its hash does not match, or it is not a record at all.
     #[error("this line was changed")]
     Changed,
-    /// Its hash fits but the line behind it names another one, or the other way round.
+    /// The line is whole, but it does not name the hash of the line before it.
     #[error("this line or the one before it was replaced: they do not name the same hash")]
     Replaced,
     /// Records are missing before this line.
-    #[error("record {from} to {to} were dropped before this line")]
+    #[error("records {from} to {to} were dropped before this line")]
     Dropped {
-        /// First missing one.
+        /// The first missing record.
         from: u64,
-        /// Last missing one.
+        /// The last missing record.
         to: u64,
     },
-    /// The record that belongs here stands further on.
+    /// The record that belongs here comes later.
     #[error("record {seq} stands here, but {expected} belongs here and comes later: lines were reordered")]
     Reordered {
-        /// Which is here.
+        /// The record that is here.
         seq: u64,
-        /// Which should be.
+        /// The record that should be here.
         expected: u64,
     },
-    /// A record that was there already.
+    /// The record was in the log before.
     #[error("record {seq} was added: {expected} belongs here")]
     Added {
-        /// Which is here.
+        /// The record that is here.
         seq: u64,
-        /// Which should be.
+        /// The record that should be here.
         expected: u64,
     },
-    /// The signature is not right, or by another key.
+    /// The signature is wrong, or it was made with another key.
     #[error("the checkpoint is not signed by the server's key: it or the lines before it were replaced")]
     Forged,
     /// The point known from elsewhere is not in the log.
-    #[error("record {0} is not the one that is known: the log before it was replaced")]
+    #[error("record {0} is not the one that was expected: the log before it was replaced")]
     OtherHistory(u64),
     /// The log ends too early.
     #[error("the log ends here, but it had at least {0} records: its end was cut off")]
     Truncated(u64),
-    /// The last line has no end: a crash, or a cut.
-    #[error("the last line is not whole")]
+    /// The last line has no end, because of a crash or because the file was cut.
+    #[error("the last line is incomplete")]
     Torn,
-    /// The file.
-    #[error("cannot read: {0}")]
+    /// The file cannot be read.
+    #[error("the file cannot be read: {0}")]
     Io(#[from] io::Error),
 }
 
@@ -173,21 +173,21 @@ struct State<'a> {
 }
 
 impl State<'_> {
-    fn take(&mut self, line: &[u8]) -> Result<(), What> {
-        let line = std::str::from_utf8(line).map_err(|_| What::Changed)?;
-        let parts = Parts::of(line).ok_or(What::Changed)?;
+    fn take(&mut self, line: &[u8]) -> Result<(), Damage> {
+        let line = std::str::from_utf8(line).map_err(|_| Damage::Changed)?;
+        let parts = LineParts::of(line).ok_or(Damage::Changed)?;
         if chain(&parts.prev, parts.canonical) != parts.hash {
-            return Err(What::Changed);
+            return Err(Damage::Changed);
         }
         let (seq, expected) = (parts.seq, self.end.size + 1);
         if seq < expected {
-            return Err(What::Added { seq, expected });
+            return Err(Damage::Added { seq, expected });
         }
         if seq > expected {
-            return Err(What::Dropped { from: expected, to: seq - 1 });
+            return Err(Damage::Dropped { from: expected, to: seq - 1 });
         }
         if parts.prev != self.end.head {
-            return Err(What::Replaced);
+            return Err(Damage::Replaced);
         }
         if parts.body.starts_with("\"kind\":\"checkpoint\",") {
             self.signed = Some(self.checkpoint(&parts)?);
@@ -195,23 +195,23 @@ impl State<'_> {
         }
         self.end = Anchor { size: seq, head: parts.hash };
         match self.options.expected {
-            Some(anchor) if anchor.size == seq && anchor.head != parts.hash => Err(What::OtherHistory(seq)),
+            Some(anchor) if anchor.size == seq && anchor.head != parts.hash => Err(Damage::OtherHistory(seq)),
             _ => Ok(()),
         }
     }
 
-    fn checkpoint(&self, parts: &Parts<'_>) -> Result<Signed, What> {
-        let (signed, signature) = parts.canonical.rsplit_once(",\"signature\":\"").ok_or(What::Forged)?;
-        let signature: [u8; 64] = signature.strip_suffix('"').and_then(unhex).ok_or(What::Forged)?;
+    fn checkpoint(&self, parts: &LineParts<'_>) -> Result<Signed, Damage> {
+        let (signed, signature) = parts.canonical.rsplit_once(",\"signature\":\"").ok_or(Damage::Forged)?;
+        let signature: [u8; 64] = signature.strip_suffix('"').and_then(unhex).ok_or(Damage::Forged)?;
         let message = [DOMAIN, signed.as_bytes()].concat();
         let by = |key: &[u8; 32]| UnparsedPublicKey::new(&ED25519, key).verify(&message, &signature).is_ok();
         if !self.options.public_keys.iter().any(by) {
-            return Err(What::Forged);
+            return Err(Damage::Forged);
         }
-        let size = number(parts.body, "size").ok_or(What::Forged)?;
-        let batch_seq = number(parts.body, "batch_seq").ok_or(What::Forged)?;
+        let size = number(parts.body, "size").ok_or(Damage::Forged)?;
+        let batch_seq = number(parts.body, "batch_seq").ok_or(Damage::Forged)?;
         if size + 1 != parts.seq {
-            return Err(What::Forged);
+            return Err(Damage::Forged);
         }
         Ok(Signed { seq: parts.seq, time: parts.time.to_owned(), batch_seq })
     }
@@ -219,11 +219,11 @@ impl State<'_> {
     /// Tells lines that moved from lines that are gone.
     fn refine<R: BufRead>(
         &self,
-        what: What,
+        what: Damage,
         reader: &mut R,
         files: &mut impl Iterator<Item = (String, R)>,
-    ) -> What {
-        let What::Dropped { from, to } = what else { return what };
+    ) -> Damage {
+        let Damage::Dropped { from, to } = what else { return what };
         let mut line = Vec::new();
         for _ in 0..LOOK_AHEAD {
             match next_line(reader, &mut line) {
@@ -234,19 +234,19 @@ impl State<'_> {
                 },
                 Err(_) => break,
             }
-            let seq = std::str::from_utf8(&line).ok().and_then(Parts::of).map(|parts| parts.seq);
+            let seq = std::str::from_utf8(&line).ok().and_then(LineParts::of).map(|parts| parts.seq);
             if seq == Some(from) {
-                return What::Reordered { seq: to + 1, expected: from };
+                return Damage::Reordered { seq: to + 1, expected: from };
             }
         }
-        What::Dropped { from, to }
+        Damage::Dropped { from, to }
     }
 
-    fn finish(self) -> Result<Summary, What> {
+    fn finish(self) -> Result<Summary, Damage> {
         if let Some(anchor) = self.options.expected
             && self.end.size < anchor.size
         {
-            return Err(What::Truncated(anchor.size));
+            return Err(Damage::Truncated(anchor.size));
         }
         Ok(Summary {
             records: self.end.size - self.start.size,
@@ -258,19 +258,19 @@ impl State<'_> {
 }
 
 /// Reads a line without its line break; false at the end.
-fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> Result<bool, What> {
+fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> Result<bool, Damage> {
     line.clear();
     let read = reader.take(LINE_BYTES).read_until(b'\n', line)?;
     match line.pop() {
         None => Ok(false),
         Some(b'\n') => Ok(true),
-        Some(_) if (read as u64) == LINE_BYTES => Err(What::Changed),
-        Some(_) => Err(What::Torn),
+        Some(_) if (read as u64) == LINE_BYTES => Err(Damage::Changed),
+        Some(_) => Err(Damage::Torn),
     }
 }
 
 /// A line taken apart by its fixed ends.
-struct Parts<'a> {
+struct LineParts<'a> {
     seq: u64,
     time: &'a str,
     prev: Hash,
@@ -279,7 +279,7 @@ struct Parts<'a> {
     hash: Hash,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> LineParts<'a> {
     fn of(line: &'a str) -> Option<Self> {
         // `,"hash":"` + 64 digits + `"}`
         let (canonical, end) = line.split_at_checked(line.len().checked_sub(75)?)?;
@@ -352,7 +352,7 @@ mod tests {
         let mut other = Options { public_keys: vec![[1; 32]], ..Options::default() };
         assert!(matches!(
             verify([("x".to_owned(), VECTOR.as_bytes())], &other).unwrap_err().what,
-            What::Forged
+            Damage::Forged
         ));
         // The second half alone, behind a known point.
         let lines: Vec<_> = VECTOR.split_inclusive('\n').collect();
@@ -368,7 +368,7 @@ mod tests {
         let summary = check(RECOVERED.as_bytes(), None).unwrap();
         assert_eq!((summary.records, summary.unsigned), (7, 0));
         let forged = RECOVERED.replace("not_applied", "applied");
-        assert!(matches!(check(forged.as_bytes(), None).unwrap_err().what, What::Changed));
+        assert!(matches!(check(forged.as_bytes(), None).unwrap_err().what, Damage::Changed));
     }
 
     #[test]
@@ -379,9 +379,9 @@ mod tests {
             let finding = check(log.as_bytes(), None).unwrap_err();
             (finding.line, finding.what)
         };
-        assert!(matches!(find(&[0, 1, 3, 4, 5, 6]), (3, What::Dropped { from: 3, to: 3 })));
-        assert!(matches!(find(&[0, 1, 3, 2, 4, 5, 6]), (3, What::Reordered { seq: 4, expected: 3 })));
-        assert!(matches!(find(&[0, 1, 2, 2, 3, 4, 5]), (4, What::Added { seq: 3, expected: 4 })));
+        assert!(matches!(find(&[0, 1, 3, 4, 5, 6]), (3, Damage::Dropped { from: 3, to: 3 })));
+        assert!(matches!(find(&[0, 1, 3, 2, 4, 5, 6]), (3, Damage::Reordered { seq: 4, expected: 3 })));
+        assert!(matches!(find(&[0, 1, 2, 2, 3, 4, 5]), (4, Damage::Added { seq: 3, expected: 4 })));
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! The client itself: how it is built, and what its clones share. What it can be asked stands in `calls/`.
+//! The client itself: how it is built, and what its clones share. The calls are in `calls/`.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// How long a call may take, its retries included, when nothing else is said.
+/// How long a call may take by default, its retries included.
 const TIMEOUT: Duration = Duration::from_secs(15);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -32,9 +32,9 @@ pub struct Client {
 /// What all clones share.
 struct Inner {
     keeper: Arc<Keeper>,
-    /// Ends with the last clone.
+    /// The renewal task, which ends with the last clone.
     _renewal: Option<Renewal>,
-    /// Of a pod's session: its end, beyond which it is not renewed.
+    /// The end of a pod's session, beyond which it is not renewed.
     ends_at: Option<Timestamp>,
 }
 
@@ -51,7 +51,7 @@ pub struct Builder {
 }
 
 impl Client {
-    /// For a server at `https://host:port`.
+    /// Begins to build a client for the server at `https://host:port`.
     pub fn builder(address: impl Into<String>) -> Builder {
         Builder {
             server: Server { address: address.into(), name: None, ca: Ca::None },
@@ -64,18 +64,19 @@ impl Client {
         }
     }
 
-    /// The session token now in use. It is a credential: whoever has it is you.
+    /// Returns the session token in use now. It is a credential: whoever has it can act as you.
     pub fn expose_token(&self) -> Option<SecretBytes> {
         self.inner.keeper.expose()
     }
 
-    /// Another session over the same connection: that of the pod whose service-account token this is, in a cluster as the
-    /// server calls it (empty = main). The session is renewed in the background until its last clone is dropped; the pod's
-    /// token is not kept, so nobody logs in again when it has ended.
+    /// Logs in as the pod whose service-account token this is, and returns a client with that session over the same
+    /// connection. `cluster` is the server's name for the pod's cluster; empty means `main`. The session is renewed in the
+    /// background until its last clone is dropped. The pod's token is not kept, so nobody logs in again when the session
+    /// has ended.
     ///
     /// # Errors
     /// [`ErrorKind::Unauthenticated`](crate::ErrorKind::Unauthenticated) for a token that the cluster does not vouch for;
-    /// it has to be projected for the server's audience, and its pod has to be there still.
+    /// the token must be projected for the server's audience, and its pod must still exist.
     pub async fn log_in_as_pod(&self, cluster: &str, token: SecretBytes) -> Result<Client, Error> {
         let keeper = Arc::new(Keeper::new(self.inner.keeper.transport().clone(), None, None));
         let session = keeper.log_in(credentials::kubernetes(cluster, &token)).await?.session;
@@ -84,7 +85,8 @@ impl Client {
         Ok(Self { inner: Arc::new(Inner { keeper, _renewal: Some(renewal), ends_at }) })
     }
 
-    /// When a session of [`log_in_as_pod`](Self::log_in_as_pod) ends for good, renewed or not: time for another login.
+    /// Returns when a session of [`log_in_as_pod`](Self::log_in_as_pod) ends for good, even if it is renewed. After that,
+    /// another login is needed.
     pub fn session_ends_at(&self) -> Option<Timestamp> {
         self.inner.ends_at
     }
@@ -106,7 +108,7 @@ impl Client {
 
 #[cfg(test)]
 impl Client {
-    /// With nothing in the background.
+    /// Builds a client without a background task.
     pub(crate) fn over(keeper: Keeper) -> Self {
         Self { inner: Arc::new(Inner { keeper: Arc::new(keeper), _renewal: None, ends_at: None }) }
     }
@@ -127,25 +129,25 @@ impl Client {
 }
 
 impl Builder {
-    /// Certificates, in PEM, of the authorities that may have signed the server's.
+    /// Sets the CA certificates, in PEM, to verify the server with.
     pub fn ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.server.ca = Ca::Pem(pem.into());
         self
     }
 
-    /// The same from a file, read when connecting.
+    /// Sets a PEM file with the CA certificates to verify the server with. It is read by [`connect`](Self::connect).
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.server.ca = Ca::File(path.into());
         self
     }
 
-    /// The name to expect in the server's certificate, if it is not the host of the address (port-forwarding).
+    /// Sets the name to expect in the server's certificate if it is not the host of the address, as with port-forwarding.
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.server.name = Some(name.into());
         self
     }
 
-    /// A session token made elsewhere.
+    /// Uses a session token that was obtained elsewhere.
     pub fn token(mut self, token: SecretBytes) -> Self {
         self.token = Some(token);
         self
@@ -157,8 +159,9 @@ impl Builder {
         self
     }
 
-    /// Logs in as the pod this runs in, and again whenever the session has ended. `cluster` is what the server calls the
-    /// cluster: `main` unless it knows several. The pod needs a projected service-account token for the server's audience:
+    /// Logs in as the pod that this program runs in, and again whenever the session has ended. `cluster` is the server's name
+    /// for the cluster: `main` unless it knows several. The pod needs a projected service-account token for the server's
+    /// audience:
     ///
     /// ```yaml
     /// volumes:
@@ -168,44 +171,45 @@ impl Builder {
     ///     - serviceAccountToken: {audience: strongroom, expirationSeconds: 3600, path: token}
     /// ```
     ///
-    /// mounted at `/var/run/secrets/strongroom`. The file is read anew for each login, because the kubelet replaces it.
+    /// The volume must be mounted at `/var/run/secrets/strongroom`. The file is read again for each login, because the kubelet
+    /// replaces it.
     pub fn kubernetes(mut self, cluster: impl Into<String>) -> Self {
         self.credentials =
             Some(Credentials::Kubernetes { cluster: cluster.into(), token_file: PathBuf::new() });
         self
     }
 
-    /// Where [`kubernetes`](Self::kubernetes) finds the token, if not in [`KUBERNETES_TOKEN_FILE`].
+    /// Sets where [`kubernetes`](Self::kubernetes) finds the token if it is not in [`KUBERNETES_TOKEN_FILE`].
     pub fn kubernetes_token_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.token_file = path.into();
         self
     }
 
-    /// Whether the session is renewed in the background; it is unless told otherwise.
+    /// Sets whether the session is renewed in the background. It is by default.
     pub fn renew_in_background(mut self, renew: bool) -> Self {
         self.renew = renew;
         self
     }
 
-    /// How long a call may take, its retries included; 15 seconds unless told otherwise. Streams are not limited, only
-    /// their beginning is.
+    /// Sets how long a call may take, its retries included; 15 seconds by default. A stream may last as long as it likes,
+    /// but its beginning has this limit.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// How long a connection may take to stand; 5 seconds unless told otherwise.
+    /// Sets how long connecting may take; 5 seconds by default.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// Connects, and logs in if there are credentials and no token. Later interruptions heal by themselves.
+    /// Connects, and logs in if there are credentials and no token. The client reconnects by itself after an interruption.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for what cannot work,
-    /// [`ErrorKind::Connection`](crate::ErrorKind::Connection) if the server is not there or is not who it should be, and
-    /// what a login may answer.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for settings that cannot work,
+    /// [`ErrorKind::Connection`](crate::ErrorKind::Connection) if the server cannot be reached or verified, and the errors
+    /// of a login.
     pub async fn connect(self) -> Result<Client, Error> {
         let token = self.token.as_ref().map(Token::new).transpose()?;
         let channel = self.server.connect(self.connect_timeout).await?;
@@ -216,7 +220,7 @@ impl Builder {
         }
         let has_token = token.is_some();
         let keeper = Arc::new(Keeper::new(Transport::new(channel, self.timeout), token, credentials));
-        let session = if has_token { None } else { keeper.log_in_anew().await? };
+        let session = if has_token { None } else { keeper.log_in_with_credentials().await? };
         let has_session = has_token || session.is_some();
         let renewal = (self.renew && has_session).then(|| Renewal::start(Arc::clone(&keeper), session));
         Ok(Client { inner: Arc::new(Inner { keeper, _renewal: renewal, ends_at: None }) })

@@ -1,5 +1,5 @@
-//! What can go wrong, as a type to match on. Made from a gRPC status and the `ErrorInfo` in its details; decisions are
-//! taken by [`Reason`] alone, never by the sentence beside it. It knows nothing of retries.
+//! Errors, as a type to match on. They are made from a gRPC status and the `ErrorInfo` in its details. Only the [`Reason`]
+//! decides what kind an error is, never the message beside it. This file knows nothing of retries.
 
 use std::{collections::HashMap, error::Error as StdError, fmt, time::Duration};
 
@@ -28,21 +28,21 @@ struct Inner {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The builder was given something that cannot work: no CA, a plain-text address, a token that is none.
+    /// The builder was given something that cannot work: no CA, an address without TLS, a malformed token.
     Config,
-    /// The server was not reached, or the connection broke before the answer was there.
+    /// The server was not reached, or the connection broke before the answer arrived.
     Connection,
-    /// The answer did not come in time. A write may have happened.
+    /// The answer did not arrive in time. A write may have happened.
     DeadlineExceeded,
     /// The server's store has not been initialised.
     NotInitialized,
-    /// The server's store is initialised already.
+    /// The server's store is already initialised.
     AlreadyInitialized,
-    /// The server has no keys; it wants `threshold` shares and has `progress`.
+    /// The server is sealed: it has no keys until it is given `threshold` shares.
     Sealed {
         /// Shares given so far.
         progress: u32,
-        /// Shares wanted; 0 if the server did not say.
+        /// Shares needed; 0 if the server did not say.
         threshold: u32,
     },
     /// The server is not sealed.
@@ -53,68 +53,68 @@ pub enum ErrorKind {
     Unauthenticated(Reason),
     /// Policy does not allow it.
     Denied {
-        /// Names the decision in the audit log.
+        /// The id of the decision in the audit log.
         decision_id: String,
         /// The verb that is missing.
         verb: String,
-        /// Where it is missing.
+        /// The path on which it is missing.
         path: String,
     },
-    /// Nothing is there.
+    /// There is nothing at the path.
     NotFound,
-    /// The version was deleted; undelete brings it back.
+    /// The version was deleted; an undelete brings it back.
     VersionDeleted {
-        /// Which version.
+        /// The number of the version.
         version: u64,
-        /// When, if the server said so.
+        /// When it was deleted, if the server said so.
         deleted_at: Option<Timestamp>,
     },
     /// The version's bytes are gone for good.
     VersionDestroyed {
-        /// Which version.
+        /// The number of the version.
         version: u64,
     },
     /// The version's time to live is over.
     VersionExpired {
-        /// Which version.
+        /// The number of the version.
         version: u64,
     },
     /// The expected version is not the latest.
     VersionMismatch {
-        /// The latest version; 0 = the secret does not exist.
+        /// The latest version; 0 means that the secret does not exist.
         current: u64,
     },
-    /// The secret demands an expected version with each write.
+    /// The secret requires an expected version with each write.
     CasRequired,
     /// A field of the request is wrong.
     InvalidArgument {
-        /// Which field.
+        /// The name of the field.
         field: String,
         /// What is wrong with it.
         problem: String,
     },
-    /// Too much work at once.
+    /// The server has too much work at the moment.
     Overloaded,
     /// Somebody changed the same thing at the same moment.
     Conflict,
-    /// A watch or another stream ended because what it was permitted by has changed; it may be opened again.
+    /// A watch or another stream ended because what permitted it has changed; it may be opened again.
     WatchEnded,
     /// The server cannot serve for now: it is stopping, read-only, or its audit log cannot be written.
     Unavailable,
-    /// A record in the store did not open.
+    /// A record in the store could not be opened.
     Corrupt,
-    /// The data is an old copy, by what the audit log says.
+    /// The data is an old copy, according to the audit log.
     RolledBack,
-    /// The audit log is that of another store.
+    /// The audit log belongs to another store.
     ForeignAuditLog,
-    /// A fault of the server.
+    /// The server is at fault.
     Internal,
-    /// A reason or a code this library does not know.
+    /// The server sent a reason or a code that this library does not know.
     Other(Code),
 }
 
 impl Error {
-    /// What to match on.
+    /// The kind of failure, which is the part to match on.
     pub fn kind(&self) -> &ErrorKind {
         &self.0.kind
     }
@@ -129,7 +129,7 @@ impl Error {
         self.0.request_id.as_deref()
     }
 
-    /// The server's own sentence.
+    /// The message of the server.
     pub fn message(&self) -> &str {
         &self.0.message
     }
@@ -150,7 +150,7 @@ impl Error {
         )
     }
 
-    /// Whether it is a matter of time: the server is not there, starting, sealed, stopping or busy.
+    /// Whether the call may succeed later: the server cannot be reached, or it is starting, sealed, stopping or busy.
     pub fn is_transient(&self) -> bool {
         self.0.reason.is_some_and(Reason::is_retryable)
             || matches!(
@@ -300,20 +300,20 @@ impl fmt::Display for Error {
                 f.write_str("the server did not answer in time; a write may have happened")
             }
             ErrorKind::NotInitialized => f.write_str("the server is not initialised"),
-            ErrorKind::AlreadyInitialized => f.write_str("the server is initialised already"),
-            ErrorKind::Sealed { threshold: 0, .. } => f.write_str("sealed"),
+            ErrorKind::AlreadyInitialized => f.write_str("the server is already initialised"),
+            ErrorKind::Sealed { threshold: 0, .. } => f.write_str("the server is sealed"),
             ErrorKind::Sealed { progress, threshold } => {
-                write!(f, "sealed: {progress} of {threshold} shares given")
+                write!(f, "the server is sealed: {progress} of {threshold} shares given")
             }
             ErrorKind::NotSealed => f.write_str("the server is not sealed"),
-            ErrorKind::ShareRejected => write!(f, "share rejected: {message}"),
+            ErrorKind::ShareRejected => write!(f, "the share was rejected: {message}"),
             ErrorKind::Unauthenticated(reason) => match reason {
                 Reason::TokenMissing => f.write_str("not logged in"),
                 Reason::TokenExpired => f.write_str("the session has expired"),
                 Reason::TokenRevoked => f.write_str("the session was revoked"),
                 Reason::PodGone => f.write_str(message),
-                Reason::LoginRejected => write!(f, "login rejected: {message}"),
-                _ => f.write_str("the token is not one of this server"),
+                Reason::LoginRejected => write!(f, "the login was rejected: {message}"),
+                _ => f.write_str("the token was not issued by this server"),
             },
             ErrorKind::Denied { decision_id, verb, path } => {
                 write!(f, "denied: needs {verb} on {path} (decision {decision_id})")
@@ -331,14 +331,14 @@ impl fmt::Display for Error {
             ErrorKind::VersionMismatch { current } => {
                 write!(f, "version mismatch: the latest version is {current}")
             }
-            ErrorKind::CasRequired => f.write_str("this secret demands an expected version with each write"),
+            ErrorKind::CasRequired => f.write_str("this secret requires an expected version with each write"),
             ErrorKind::InvalidArgument { field, problem } if problem.contains(field.as_str()) => {
                 write!(f, "invalid argument: {problem}")
             }
             ErrorKind::InvalidArgument { field, problem } => write!(f, "invalid {field}: {problem}"),
             ErrorKind::Internal => {
-                // What only an operator can mend (data older than the audit log) is told as such.
-                let sentence = if message.is_empty() { "internal error of the server" } else { message };
+                // The server has a message where only an operator can help (data older than the audit log).
+                let sentence = if message.is_empty() { "the server had an internal error" } else { message };
                 write!(f, "{sentence} (request {})", self.request_id().unwrap_or("unknown"))
             }
             ErrorKind::Overloaded
@@ -381,7 +381,7 @@ pub(crate) mod tests {
     #[test]
     fn sentences_help() {
         let sealed = sentence(Reason::Sealed, "", &[("progress", "1"), ("threshold", "3")]);
-        assert_eq!(sealed, "sealed: 1 of 3 shares given");
+        assert_eq!(sealed, "the server is sealed: 1 of 3 shares given");
         let denied = [("decision_id", "01ab"), ("verb", "read"), ("path", "secret/x")];
         assert_eq!(
             sentence(Reason::PermissionDenied, "", &denied),

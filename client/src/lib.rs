@@ -37,10 +37,10 @@
 //! ```
 //!
 //! A [`Client`] is cheap to clone and shares one connection and one session. The session is renewed in the background
-//! until the last clone is dropped. Reads and puts are repeated when that is safe, within the call's time-out.
+//! until the last clone is dropped. Reads and puts are repeated when that is safe, within the timeout of the call.
 //!
-//! Secret values are [`SecretBytes`]: wiped when dropped, without a way to print them by accident. What the library
-//! cannot reach are the buffers of the TLS and HTTP/2 layers below it.
+//! Secret values are [`SecretBytes`], which are wiped when dropped and cannot be printed by accident. The library
+//! cannot wipe the buffers of the TLS and HTTP/2 layers below it.
 
 // Others read these docs; in the other crates an empty comment would be worse than none.
 #![warn(missing_docs)]
@@ -57,7 +57,7 @@ pub mod volume;
 #[cfg(test)]
 mod fake;
 
-// What is public, and the only place that says so: inside, files name each other and not what stands here.
+// The public API. Files inside the crate import from each other and not from here.
 pub use answer::ResultStream;
 pub use calls::{
     audit::{Audit, AuditQuery},

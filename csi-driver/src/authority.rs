@@ -6,7 +6,7 @@
 //! the value means nothing, so it becomes `localhost`, which is what grpc-go itself sends where `unix:` was dialled.
 //!
 //! Header blocks are compressed with a table that both ends share (HPACK, RFC 7541). So every block is opened and packed
-//! anew, not only those with a wrong authority; all other frames pass as they are. Without IO: bytes in, bytes out.
+//! again, not only those with a wrong authority; all other frames pass unchanged. It does no IO: bytes in, bytes out.
 
 use bytes::{Buf, BufMut, BytesMut};
 use loona_hpack::{Decoder, Encoder};
@@ -34,7 +34,7 @@ const PRIORITY: u8 = 0x20;
 const AUTHORITY: &[u8] = b":authority";
 const LAWFUL: &[u8] = b"localhost";
 
-/// Why a connection cannot go on.
+/// Why a connection cannot continue.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum Refused {
     /// A header block that is longer than any of ours.

@@ -16,13 +16,13 @@ use crate::limits;
 #[derive(Parser, Clone, Debug)]
 #[command(name = "strongroom-csi", version)]
 pub struct Config {
-    /// Where to serve CSI: unix:///path
+    /// The socket on which to serve CSI: unix:///path
     #[arg(long, env = "CSI_ENDPOINT", default_value = "unix:///csi/csi.sock", value_parser = unix_path)]
     pub endpoint: PathBuf,
-    /// The kubelet's folder, at the same path in this container as on the node
+    /// The kubelet's root folder, at the same path in this container as on the node
     #[arg(long, env = "STRONGROOM_KUBELET_ROOT", default_value = "/var/lib/kubelet")]
     pub kubelet_root: PathBuf,
-    /// Where to register with the kubelet [default: KUBELET_ROOT/plugins_registry/csi.strongroom.dev-reg.sock]
+    /// The socket on which to register with the kubelet [default: KUBELET_ROOT/plugins_registry/csi.strongroom.dev-reg.sock]
     #[arg(long, env = "STRONGROOM_REGISTRATION_SOCKET")]
     pub registration_socket: Option<PathBuf>,
     /// The CSI socket as the kubelet sees it [default: KUBELET_ROOT/plugins/csi.strongroom.dev/csi.sock]
@@ -31,39 +31,39 @@ pub struct Config {
     /// The name of this node, as in its Node object
     #[arg(long, env = "NODE_NAME", value_parser = node_name)]
     pub node_name: String,
-    /// The server: https://host:port
+    /// The address of the server: https://host:port
     #[arg(long, env = "STRONGROOM_ADDRESS")]
     pub server: String,
-    /// Certificates, in PEM, of the authorities that may have signed the server's
+    /// A PEM file with the CA certificates to verify the server with
     #[arg(long, env = "STRONGROOM_CA_FILE")]
     pub server_ca: PathBuf,
     /// The name to expect in the server's certificate, if it is not the host of the address
     #[arg(long, env = "STRONGROOM_SERVER_NAME")]
     pub server_name: Option<String>,
-    /// The name the server's configuration has for this cluster
+    /// The name of this cluster in the server's configuration
     #[arg(long, env = "STRONGROOM_CLUSTER", default_value = "main")]
     pub cluster: String,
     /// The audience of the pods' tokens, as in the CSIDriver object and the server's configuration
     #[arg(long, env = "STRONGROOM_AUDIENCE", default_value = "strongroom")]
     pub audience: String,
-    /// Where to remember what is mounted; no secret is ever there [default:
+    /// The folder for the state of mounted volumes; it never holds a secret [default:
     /// KUBELET_ROOT/plugins/csi.strongroom.dev/state]
     #[arg(long, env = "STRONGROOM_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
-    /// The plain port for /healthz, /readyz and /metrics
+    /// The address of the unencrypted port for /healthz, /readyz and /metrics
     #[arg(long, env = "STRONGROOM_OPS_ADDRESS", default_value = "0.0.0.0:7431")]
     pub ops_address: SocketAddr,
-    /// Serve the Secrets Store CSI driver as a provider, too, at this path
+    /// Also serve the Secrets Store CSI driver as a provider, on this socket
     #[arg(long, env = "STRONGROOM_PROVIDER_SOCKET")]
     pub provider_socket: Option<PathBuf>,
-    /// How many seconds a pod's first mount waits for a server that cannot be reached, before the kubelet is told
+    /// How many seconds a pod's first mount waits for a server that cannot be reached before it fails
     #[arg(long, env = "STRONGROOM_PATIENCE_SECONDS", default_value_t = limits::PATIENCE.as_secs(),
           value_parser = clap::value_parser!(u64).range(1..=110))]
     pub patience_seconds: u64,
-    /// What is logged: info, or debug for all that this driver does
+    /// The log level: info, or debug for everything that this driver does
     #[arg(long, env = "STRONGROOM_LOG", default_value = "info")]
     pub log_level: String,
-    /// How log lines look
+    /// The format of log lines
     #[arg(long, env = "STRONGROOM_LOG_FORMAT", default_value = "json")]
     pub log_format: LogFormat,
 }

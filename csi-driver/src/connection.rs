@@ -47,7 +47,7 @@ impl AsyncRead for Connection {
         let Self { stream, rewriter, received, rewritten } = &mut *self;
         while rewritten.is_empty() {
             let stepped = rewriter.step(received, rewritten).map_err(|refused| {
-                tracing::warn!(%refused, "a connection on a socket of ours was closed");
+                tracing::warn!(%refused, "closing a connection on one of the driver's sockets");
                 io::Error::new(io::ErrorKind::InvalidData, refused)
             })?;
             if !stepped {

@@ -16,14 +16,14 @@ use tokio::task::spawn_blocking;
 use crate::{
     failure::Failure,
     folder::Folder,
-    mount::{Found, Mounter, Options, Place},
-    state::{Record, States},
+    mount::{Found, MountPoint, Mounter, Options},
+    state::{StateFolder, VolumeState},
     volume::{Target, VolumeId},
-    volumes::Mounted,
-    writer::{self, Outcome, Owner, WriteError},
+    volumes::MountedVolume,
+    writer::{self, Owner, WriteError, WriteResult},
 };
 
-/// Of the folder that is mounted over; nobody sees it.
+/// The mode of the folder that is mounted over; nobody sees it.
 const TARGET_MODE: Mode = Mode::RWXU;
 /// Mounts over each other at one target; there is one, and more only by accident.
 const STACKED: usize = 8;
@@ -39,11 +39,11 @@ pub struct Usage {
 pub struct Disk {
     kubelet_root: PathBuf,
     mounter: Arc<dyn Mounter>,
-    states: States,
+    states: StateFolder,
 }
 
 impl Disk {
-    pub fn new(kubelet_root: PathBuf, mounter: Arc<dyn Mounter>, states: States) -> Self {
+    pub fn new(kubelet_root: PathBuf, mounter: Arc<dyn Mounter>, states: StateFolder) -> Self {
         Self { kubelet_root, mounter, states }
     }
 
@@ -55,7 +55,7 @@ impl Disk {
     ///
     /// # Errors
     /// The state folder cannot be read.
-    pub fn known(&self) -> Result<Vec<Record>, Failure> {
+    pub fn known(&self) -> Result<Vec<VolumeState>, Failure> {
         self.states.load().map_err(Failure::State)
     }
 
@@ -71,8 +71,8 @@ impl Disk {
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn remember(&self, record: &Record) -> Result<(), Failure> {
-        self.states.save(record).map_err(Failure::State)
+    pub fn remember(&self, state: &VolumeState) -> Result<(), Failure> {
+        self.states.save(state).map_err(Failure::State)
     }
 
     /// Removes a volume's state file, after everything else of it.
@@ -86,7 +86,7 @@ impl Disk {
     /// What is mounted at `target`.
     ///
     /// # Errors
-    /// It cannot be told.
+    /// It cannot be found out.
     pub fn look(&self, target: &Target) -> Result<Found, Failure> {
         match self.place(target)? {
             Some(place) => self.mounter.look(&place).map_err(|cause| at(target, cause)),
@@ -101,33 +101,33 @@ impl Disk {
     /// The step that failed. Nothing is left behind then.
     pub fn mount(
         &self,
-        record: &Record,
+        state: &VolumeState,
         target: &Target,
         files: &[VolumeFile],
         owner: Owner,
     ) -> Result<(), Failure> {
-        self.remember(record)?;
-        let mounted = self.attach(record, target, files, owner);
+        self.remember(state)?;
+        let mounted = self.attach(state, target, files, owner);
         if mounted.is_err() {
             // The error that is told is the first one; what cannot be undone now is undone at the next start.
             let _ = self.remove_folder(target);
-            let _ = self.forget(&record.volume);
+            let _ = self.forget(&state.volume);
         }
         mounted
     }
 
     fn attach(
         &self,
-        record: &Record,
+        state: &VolumeState,
         target: &Target,
         files: &[VolumeFile],
         owner: Owner,
     ) -> Result<(), Failure> {
         let place = self.place(target)?.ok_or_else(|| at(target, io::ErrorKind::NotFound.into()))?;
         place.parent.make(&place.name, TARGET_MODE).map_err(|cause| at(target, cause))?;
-        let options = Options { owner, context: record.capability.context.clone() };
+        let options = Options { owner, context: state.capability.context.clone() };
         let tmpfs = self.mounter.create(&options).map_err(Failure::Mount)?;
-        writer::write(&tmpfs.root, files, owner, record.published_at)?;
+        writer::write(&tmpfs.root, files, owner, state.published_at)?;
         self.mounter.attach(tmpfs, &place).map_err(Failure::Mount)
     }
 
@@ -144,7 +144,7 @@ impl Disk {
                 Found::Ours => {
                     let emptied = place.open().and_then(|root| writer::empty(&root));
                     if let Err(error) = emptied {
-                        tracing::warn!(path = %place.path.display(), %error, "could not be emptied");
+                        tracing::warn!(path = %place.path.display(), %error, "a volume could not be emptied before it was unmounted");
                     }
                     self.mounter.detach(&place).map_err(Failure::Mount)?;
                 }
@@ -168,30 +168,30 @@ impl Disk {
     /// Rendering or writing failed; what was there is still there.
     pub async fn rewrite(
         self: &Arc<Self>,
-        mounted: &Arc<Mounted>,
+        mounted: &Arc<MountedVolume>,
         volume: &Volume,
         fetched: &Fetched,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<WriteResult, Failure> {
         let (files, owner) = (volume.render(fetched)?, Owner::of(volume));
         let (disk, mounted) = (Arc::clone(self), Arc::clone(mounted));
         let write = move |root: &Folder| writer::write(root, &files, owner, Timestamp::now());
         let outcome = spawn_blocking(move || disk.with_files(&mounted, write)).await??;
-        Ok(outcome.unwrap_or(Outcome::Unchanged))
+        Ok(outcome.unwrap_or(WriteResult::Unchanged))
     }
 
     /// Removes files of earlier generations.
     ///
     /// # Errors
     /// Something cannot be removed.
-    pub fn sweep(&self, mounted: &Mounted) -> Result<(), Failure> {
+    pub fn sweep(&self, mounted: &MountedVolume) -> Result<(), Failure> {
         self.with_files(mounted, writer::sweep).map(drop)
     }
 
     /// How full a mounted volume is; `None` if it is on its way out.
     ///
     /// # Errors
-    /// It cannot be told.
-    pub fn usage(&self, mounted: &Mounted) -> Result<Option<Usage>, Failure> {
+    /// It cannot be found out.
+    pub fn usage(&self, mounted: &MountedVolume) -> Result<Option<Usage>, Failure> {
         self.with_files(mounted, usage)
     }
 
@@ -199,7 +199,7 @@ impl Disk {
     /// would be written to the node's disk.
     fn with_files<T>(
         &self,
-        mounted: &Mounted,
+        mounted: &MountedVolume,
         work: impl FnOnce(&Folder) -> Result<T, WriteError>,
     ) -> Result<Option<T>, Failure> {
         let gone = mounted.gone.lock().unwrap_or_else(PoisonError::into_inner);
@@ -216,11 +216,13 @@ impl Disk {
     }
 
     /// The way to a target; `None` if the folder it is in is gone.
-    pub(crate) fn place(&self, target: &Target) -> Result<Option<Place>, Failure> {
+    pub(crate) fn place(&self, target: &Target) -> Result<Option<MountPoint>, Failure> {
         let root = Folder::open(&self.kubelet_root)
             .map_err(|cause| Failure::Target { path: self.kubelet_root.clone(), cause })?;
         match root.enter(&target.parent) {
-            Ok(parent) => Ok(Some(Place { parent, name: target.name.clone(), path: target.path.clone() })),
+            Ok(parent) => {
+                Ok(Some(MountPoint { parent, name: target.name.clone(), path: target.path.clone() }))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(cause) => Err(at(target, cause)),
         }

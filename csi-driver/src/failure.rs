@@ -18,14 +18,14 @@ pub enum Failure {
     #[error("{0}")]
     Invalid(Invalid),
     /// The volume is mounted in another way.
-    #[error("volume {id} is mounted already with another {what}: unpublish it first")]
+    #[error("volume {id} is already mounted with a different {what}; unpublish it first")]
     Differs {
         id: VolumeId,
         /// What is not the same.
         what: &'static str,
     },
-    /// Another call for the volume is at work.
-    #[error("another call for volume {0} is at work")]
+    /// Another call for the volume is in progress.
+    #[error("another call for volume {0} is in progress")]
     Busy(VolumeId),
     /// No such volume is mounted.
     #[error("volume {id} is not mounted at {path}")]
@@ -35,7 +35,7 @@ pub enum Failure {
         path: String,
     },
     /// The node holds as many volumes as it may.
-    #[error("{0} volumes are mounted on this node, no more are taken")]
+    #[error("this node already has {0} mounted volumes, which is the limit")]
     Full(usize),
     /// The kubelet gave no token for us.
     #[error(
@@ -43,10 +43,10 @@ pub enum Failure {
          `audience: {0}`"
     )]
     NoToken(String),
-    /// The server did not take the pod's token.
+    /// The server did not accept the pod's token.
     #[error(
-        "the server refused the login of {principal}: {}. Its configuration needs the cluster of that name, with the \
-         audience this driver uses ({audience})",
+        "the server refused the login of {principal}: {}. The server's configuration must name this \
+         cluster, with the audience that this driver uses ({audience})",
         sentence(error)
     )]
     Login {
@@ -59,7 +59,7 @@ pub enum Failure {
     },
     #[error(
         "{principal} may not read {path} (decision {decision}): ask for a role with read on it; `strongroom can-i read \
-         {path} --as {principal}` explains"
+         {path} --as {principal}` explains why"
     )]
     Denied {
         /// Who the pod is.
@@ -71,7 +71,7 @@ pub enum Failure {
     },
     /// There is no such secret, or nothing readable in it.
     #[error(
-        "{path}: {error}. Write it, or say `optional: true` in the volume's attributes if the pod can do without"
+        "{path}: {error}. Write it, or set `optional: true` in the volume's attributes if the pod can do without it"
     )]
     Missing { path: String, error: Error },
     /// The secrets do not have what the description wants.
@@ -79,7 +79,7 @@ pub enum Failure {
     Render(#[from] RenderError),
     /// The server was not reached within the time of a call.
     #[error(
-        "the server could not be reached for {} s: {error}. The pod waits; this is tried again", waited.as_secs()
+        "the server could not be reached for {} s: {error}. The pod waits, and the kubelet tries again", waited.as_secs()
     )]
     Unreachable {
         /// For how long it was tried.
@@ -87,26 +87,24 @@ pub enum Failure {
         /// What happened last.
         error: Error,
     },
-    /// What else a server may say.
+    /// Anything else that the server may answer.
     #[error("{path}: {error}")]
     Server {
         /// What was asked for.
         path: String,
         error: Error,
     },
-    /// Something of somebody else is mounted at the target.
-    #[error("something that is not of this driver is mounted at {0}: it is left alone; unmount it")]
+    /// Something that this driver did not mount is at the target.
+    #[error("something that this driver did not mount is at {0}; unmount it")]
     Foreign(PathBuf),
-    /// The target folder.
-    #[error("the target {path} on this node: {cause}")]
+    #[error("cannot use the target {path} on this node: {cause}")]
     Target { path: PathBuf, cause: io::Error },
-    /// The mount itself.
-    #[error("mounting on this node: {0}")]
+    #[error("cannot mount on this node: {0}")]
     Mount(#[source] io::Error),
-    #[error("writing the files on this node: {0}")]
+    #[error("cannot write the files on this node: {0}")]
     Write(#[from] WriteError),
     /// What is to survive a restart.
-    #[error("this driver's state folder on this node: {0}")]
+    #[error("cannot use this driver's state folder on this node: {0}")]
     State(#[source] io::Error),
     /// A fault of ours.
     #[error("a task of this driver failed: {0}")]
@@ -128,7 +126,7 @@ impl Failure {
         }
     }
 
-    /// Whether it is a matter of time: the server is away, starting, sealed or busy.
+    /// Whether it may pass by itself: the server cannot be reached, or it is starting, sealed or busy.
     pub fn is_transient(&self) -> bool {
         match self {
             Failure::Login { error, .. } | Failure::Server { error, .. } => {

@@ -145,7 +145,7 @@ impl Question<'_> {
         Ok(answer)
     }
 
-    /// Nothing, if it is not there and nobody needs it.
+    /// Reads one secret; `None` if it does not exist and nobody needs it.
     async fn read_one(
         &self,
         session: &dyn Session,
@@ -164,8 +164,8 @@ impl Question<'_> {
         users.all(|entry| entry.optional)
     }
 
-    /// Logs in and reads, again and again while the server cannot be reached and there is patience. A refusal is no
-    /// reason to wait: it is told at once.
+    /// Logs in and reads, again and again while the server cannot be reached and there is patience. A refusal is returned
+    /// at once, because waiting would not change it.
     ///
     /// # Errors
     /// A refusal, or [`Failure::Unreachable`].
@@ -195,9 +195,9 @@ impl Question<'_> {
                 });
             }
             if failures == 1 {
-                // Once a call: the pod's events have it only when the patience is over.
+                // Logged once for each call: the pod's events show it only when the patience is over.
                 let seconds = patience.as_secs();
-                tracing::warn!(principal = self.principal, error = %failure, seconds, "the server is away, trying on");
+                tracing::warn!(principal = self.principal, error = %failure, seconds, "the server cannot be reached; retrying");
             }
             sleep(pause).await;
         }

@@ -66,7 +66,7 @@ impl Folder {
     /// Makes a folder in this one, whatever the umask says; `false` if it was there.
     ///
     /// # Errors
-    /// It cannot be made, or is something else than a folder.
+    /// It cannot be made, or is something other than a folder.
     pub fn make(&self, name: &str, mode: Mode) -> io::Result<bool> {
         match mkdirat(&self.0, name, Mode::RWXU) {
             Ok(()) => {
@@ -123,7 +123,7 @@ impl Folder {
                 continue;
             }
             if found.len() >= limits::FOLDER_ENTRIES {
-                return Err(io::Error::other("too many entries in a folder"));
+                return Err(io::Error::other("a folder has too many entries"));
             }
             found.push(Entry { name: name.to_owned(), kind: entry.file_type() });
         }
@@ -154,7 +154,7 @@ impl Folder {
         if entry.kind != FileType::Directory {
             return Ok(unlinkat(&self.0, &entry.name, AtFlags::empty())?);
         }
-        let deeper = depth.checked_sub(1).ok_or_else(|| io::Error::other("folders too deep"))?;
+        let deeper = depth.checked_sub(1).ok_or_else(|| io::Error::other("folders are nested too deeply"))?;
         let folder = self.enter_here(&entry.name)?;
         for below in folder.entries()? {
             folder.remove_to(&below, deeper)?;

@@ -56,7 +56,7 @@ impl Follower {
         Self { inbox, task: task.abort_handle(), _stop: stop.drop_guard() }
     }
 
-    /// Whether nobody is at work any more: a fault of ours ended the task.
+    /// Whether the task has ended although nobody stopped it, which is a fault of ours.
     pub fn has_ended(&self) -> bool {
         self.task.is_finished()
     }

@@ -30,8 +30,8 @@ impl Identity for IdentityService {
         Ok(Response::new(GetPluginCapabilitiesResponse::default()))
     }
 
-    /// Ready as soon as it answers: what an earlier life left is put in order before the socket is served. Whether the
-    /// server can be reached is no part of it, or an outage of the server would restart every driver.
+    /// Ready as soon as it answers: what an earlier run left is cleaned up before the socket is served. It does not matter
+    /// whether the server can be reached, or an outage of the server would restart every driver.
     async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
         Ok(Response::new(ProbeResponse { ready: Some(true) }))
     }

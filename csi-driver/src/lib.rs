@@ -60,7 +60,7 @@ use crate::{
     provider::ProviderService,
     publish::Driver,
     registration::{RegistrationService, Standing},
-    state::States,
+    state::StateFolder,
     strongroom::Strongroom,
     telemetry::Metrics,
     wire::{
@@ -70,27 +70,25 @@ use crate::{
     },
 };
 
-/// Why the driver could not start or go on.
+/// Why the driver could not start or continue.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error(transparent)]
     Socket(#[from] SocketError),
     /// The plain port.
-    #[error("the ops port: {0}")]
+    #[error("cannot open or serve the ops port: {0}")]
     Ops(io::Error),
     /// The system cannot do what is needed.
-    #[error("mounting a tmpfs: {0}")]
+    #[error("cannot mount a tmpfs: {0}")]
     Mount(io::Error),
-    /// The state folder.
-    #[error("the state folder {path}: {cause}")]
+    #[error("cannot open the state folder {path}: {cause}")]
     State { path: PathBuf, cause: io::Error },
-    /// What an earlier life left.
-    #[error("recovering: {0}")]
+    #[error("cannot recover the volumes of an earlier run: {0}")]
     Recover(String),
     /// A fault of ours.
-    #[error("metrics: {0}")]
+    #[error("cannot set up the metrics: {0}")]
     Metrics(#[from] MetricsError),
-    #[error("serving: {0}")]
+    #[error("cannot serve a socket: {0}")]
     Serve(#[from] tonic::transport::Error),
     /// The kubelet refused the driver.
     #[error("{0}")]
@@ -130,7 +128,7 @@ impl Listeners {
 /// Serves until `stop`; mounted volumes stay mounted.
 ///
 /// # Errors
-/// It could not start, or something that must go on did not.
+/// It could not start, or something that must keep running ended.
 pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) -> Result<(), RunError> {
     let metrics = Arc::new(Metrics::new()?);
     let driver = build(&config, Arc::clone(&metrics))?;
@@ -177,7 +175,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
         outcome = tasks.ended() => outcome,
     };
     late.abort();
-    // The kubelet takes the driver off its list before the driver stops to answer.
+    // The kubelet takes the driver off its list before the driver stops answering.
     drop(registration_file);
     stop.cancel();
     let outcome = outcome.and(tasks.drain(limits::DRAIN).await);
@@ -187,7 +185,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
 
 fn build(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Driver>, RunError> {
     let path = config.state_dir();
-    let states = States::open(&path).map_err(|cause| RunError::State { path, cause })?;
+    let states = StateFolder::open(&path).map_err(|cause| RunError::State { path, cause })?;
     Ok(Driver::new(publish::Parts {
         kubelet_root: config.kubelet_root.clone(),
         cluster: config.cluster.clone(),

@@ -27,7 +27,7 @@ pub const HEADER_BYTES: usize = 16 << 10;
 pub const READ_BYTES: usize = 8 << 10;
 /// Largest answer to the Secrets Store CSI driver; what that driver takes by default.
 pub const PROVIDER_RESPONSE_BYTES: usize = 4 << 20;
-/// Longest projected token, as the server has it.
+/// Longest projected token that the server accepts.
 pub const TOKEN_BYTES: usize = 8 << 10;
 /// Largest state file.
 pub const STATE_BYTES: u64 = 64 << 10;
@@ -40,7 +40,7 @@ pub const PATIENCE: Duration = Duration::from_secs(100);
 pub const REQUEST: Duration = Duration::from_secs(10);
 /// How long a watch may take to stand before a publish reads without it.
 pub const WATCH_START: Duration = Duration::from_secs(3);
-/// Publishes and refreshes at work with the server at once: a node full of pods that comes back does not arrive as one.
+/// Publishes and refreshes that talk to the server at once, so that a node full of pods does not come back all at once.
 pub const FETCHES: usize = 16;
 /// Sessions on one connection: the server takes 100 streams of a connection, a session holds one for its watch.
 pub const SESSIONS_PER_CONNECTION: usize = 64;
@@ -52,11 +52,11 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub const RESYNC_SPREAD: Duration = Duration::from_secs(2);
 /// How long the files of the last generation stay, for a reader that is on its way to one of them.
 pub const SWEEP_AFTER: Duration = Duration::from_secs(5);
-/// For the goodbye of a session after its volume is gone.
+/// How long the logout of a session may take after its volume is gone.
 pub const LOGOUT: Duration = Duration::from_secs(5);
-/// How long a stop waits for calls at work; below the 30 s Kubernetes gives a pod.
+/// How long a stop waits for calls in progress; below the 30 s that Kubernetes gives a pod.
 pub const DRAIN: Duration = Duration::from_secs(10);
-/// A volume that was not in touch with the server for so long logs in anew with the next token.
+/// A volume that has had no contact with the server for so long logs in again with the next token.
 pub const NEW_LOGIN_AFTER: Duration = Duration::from_secs(45);
 /// A session that ends for good within this time is replaced when a token is at hand: longer than two republishes.
 pub const SESSION_REMAINDER: Duration = Duration::from_secs(240);

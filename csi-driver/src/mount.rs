@@ -36,7 +36,7 @@ pub struct Options {
 
 /// A folder that a volume is, or will be, mounted over.
 #[derive(Debug)]
-pub struct Place {
+pub struct MountPoint {
     /// The folder it is in.
     pub parent: Folder,
     /// Its name in there.
@@ -45,7 +45,7 @@ pub struct Place {
     pub path: PathBuf,
 }
 
-/// What is mounted at a place.
+/// What is mounted at a mount point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     /// Nothing: an ordinary folder, or no folder at all.
@@ -56,7 +56,7 @@ pub enum Found {
     Foreign,
 }
 
-/// A tmpfs that is not in the tree yet. Dropped, it is gone.
+/// A tmpfs that is not in the tree yet. It is gone when dropped.
 pub struct Detached {
     pub root: Folder,
     handle: Handle,
@@ -81,19 +81,19 @@ pub trait Mounter: Send + Sync {
     ///
     /// # Errors
     /// The system refuses; then it is gone.
-    fn attach(&self, tmpfs: Detached, place: &Place) -> io::Result<()>;
+    fn attach(&self, tmpfs: Detached, place: &MountPoint) -> io::Result<()>;
 
-    /// What is there now, uppermost.
+    /// What is uppermost there now.
     ///
     /// # Errors
-    /// It cannot be told.
-    fn look(&self, place: &Place) -> io::Result<Found>;
+    /// It cannot be found out.
+    fn look(&self, place: &MountPoint) -> io::Result<Found>;
 
     /// Takes the uppermost mount away from `place`.
     ///
     /// # Errors
     /// The system refuses.
-    fn detach(&self, place: &Place) -> io::Result<()>;
+    fn detach(&self, place: &MountPoint) -> io::Result<()>;
 
     /// Where below `root` volumes of this driver are mounted.
     ///
@@ -102,7 +102,7 @@ pub trait Mounter: Send + Sync {
     fn all(&self, root: &Path) -> io::Result<Vec<PathBuf>>;
 }
 
-impl Place {
+impl MountPoint {
     /// The folder itself, or the root of what is mounted there.
     ///
     /// # Errors
@@ -112,7 +112,7 @@ impl Place {
     }
 }
 
-/// The real thing.
+/// Real mounts.
 pub struct Linux {
     noswap: bool,
 }
@@ -137,7 +137,9 @@ impl Linux {
         }
         let plain = Self { noswap: false };
         plain.create(&Options::default()).map_err(explain)?;
-        tracing::warn!("this system has no tmpfs without swap (Linux 6.4): secrets may be swapped out");
+        tracing::warn!(
+            "this system cannot keep a tmpfs out of swap (Linux 6.4 or later can); secrets may be swapped out"
+        );
         Ok(plain)
     }
 }
@@ -170,7 +172,7 @@ impl Mounter for Linux {
         Ok(Detached { root: Folder::root_of(mount.as_fd())?, handle: Handle::Mount(mount) })
     }
 
-    fn attach(&self, tmpfs: Detached, place: &Place) -> io::Result<()> {
+    fn attach(&self, tmpfs: Detached, place: &MountPoint) -> io::Result<()> {
         let target = place.open()?;
         match tmpfs.handle {
             Handle::Mount(mount) => {
@@ -183,7 +185,7 @@ impl Mounter for Linux {
         }
     }
 
-    fn look(&self, place: &Place) -> io::Result<Found> {
+    fn look(&self, place: &MountPoint) -> io::Result<Found> {
         let folder = match place.open() {
             Ok(folder) => folder,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
@@ -199,7 +201,7 @@ impl Mounter for Linux {
         Ok(if ours == Some(true) { Found::Ours } else { Found::Foreign })
     }
 
-    fn detach(&self, place: &Place) -> io::Result<()> {
+    fn detach(&self, place: &MountPoint) -> io::Result<()> {
         // By the parent's handle and not through a link; detached, because a volume that is empty need not wait for
         // a process that has it open.
         Ok(unmount(place.parent.path_of(&place.name), UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)?)
@@ -338,7 +340,7 @@ pub(crate) mod fake {
             Ok(Detached { root: Folder::open(&path)?, handle: Handle::Folder(path) })
         }
 
-        fn attach(&self, tmpfs: Detached, place: &Place) -> io::Result<()> {
+        fn attach(&self, tmpfs: Detached, place: &MountPoint) -> io::Result<()> {
             let mut state = self.state();
             if let Some(error) = state.errors.pop_front() {
                 return Err(error);
@@ -352,11 +354,11 @@ pub(crate) mod fake {
             Ok(())
         }
 
-        fn look(&self, place: &Place) -> io::Result<Found> {
+        fn look(&self, place: &MountPoint) -> io::Result<Found> {
             Ok(self.state().mounted.get(&place.path).copied().unwrap_or(Found::Nothing))
         }
 
-        fn detach(&self, place: &Place) -> io::Result<()> {
+        fn detach(&self, place: &MountPoint) -> io::Result<()> {
             let mut state = self.state();
             state.made += 1;
             std::fs::rename(&place.path, self.home.join(state.made.to_string()))?;
@@ -387,9 +389,9 @@ pub(crate) mod tests {
         root
     }
 
-    fn place(home: &Path) -> Place {
+    fn place(home: &Path) -> MountPoint {
         std::fs::create_dir_all(home.join("pod/mount")).unwrap();
-        Place {
+        MountPoint {
             parent: Folder::open(&home.join("pod")).unwrap(),
             name: "mount".into(),
             path: home.join("pod/mount"),
@@ -449,7 +451,7 @@ pub(crate) mod tests {
         linux.detach(&place).unwrap();
 
         std::os::unix::fs::symlink("mount", home.path().join("pod/link")).unwrap();
-        let link = Place { name: "link".into(), path: home.path().join("pod/link"), ..place };
+        let link = MountPoint { name: "link".into(), path: home.path().join("pod/link"), ..place };
         assert!(linux.attach(linux.create(&Options::default()).unwrap(), &link).is_err());
         assert!(linux.all(home.path()).unwrap().is_empty());
     }

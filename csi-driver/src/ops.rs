@@ -1,5 +1,5 @@
-//! What the driver answers on its plain port: it is ready once it is registered with the kubelet. Whether the server can be
-//! reached is no part of being ready: pods that are mounted do not need it.
+//! What the driver answers on its ops port: it is ready once it is registered with the kubelet. It need not reach the server
+//! to be ready: volumes that are mounted do not need it.
 
 use std::{path::PathBuf, sync::Arc};
 

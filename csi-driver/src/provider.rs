@@ -58,7 +58,7 @@ impl ProviderService {
         let answer = self.driver.fetch_once(&pod, &volume, &token).await?;
         let files = volume.render(&answer.fetched)?;
         self.driver.metrics().provided();
-        tracing::info!(%pod, files = files.len(), "provided");
+        tracing::info!(%pod, files = files.len(), "provided the files of a volume");
         Ok(MountResponse {
             object_version: answer
                 .versions
@@ -91,7 +91,7 @@ fn parse(audience: &str, message: MountRequest) -> Result<(Pod, Wishes), Invalid
     let volume: Volume = volume::describe(&attributes, &pod)?;
     if volume.uid.is_some() || volume.gid.is_some() {
         return Err(Invalid(vec![
-            "uid and gid: the Secrets Store CSI driver cannot give files to anybody; leave them out and set mode".into(),
+            "uid and gid: the Secrets Store CSI driver cannot set the owner of files; leave them out and set mode".into(),
         ]));
     }
     Ok((pod, Wishes { volume, token }))

@@ -18,10 +18,10 @@ use crate::{
     mount::{Found, Mounter},
     recover::recover,
     refresh::Refresh,
-    state::{Record, States},
+    state::{StateFolder, VolumeState},
     telemetry::Metrics,
     volume::{Invalid, Pod, Request, Target, VolumeId, Wishes},
-    volumes::{Claim, Health, Mounted, Volumes},
+    volumes::{Claim, Health, MountedVolume, Volumes},
     writer::Owner,
 };
 
@@ -38,7 +38,7 @@ pub struct Parts {
     /// Where secrets come from.
     pub server: Arc<dyn Server>,
     pub mounter: Arc<dyn Mounter>,
-    pub states: States,
+    pub states: StateFolder,
     pub metrics: Arc<Metrics>,
 }
 
@@ -52,7 +52,7 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Nothing mounted yet; [`recover`](Self::recover) finds what an earlier life left.
+    /// A driver with nothing mounted yet; [`recover`](Self::recover) finds what an earlier run left.
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { kubelet_root, cluster, audience, patience, server, mounter, states, metrics } = parts;
         let reader = Arc::new(Reader::new(server, cluster, audience));
@@ -61,7 +61,7 @@ impl Driver {
         Arc::new(Self { patience, reader, disk, volumes: Arc::default(), refresh, metrics })
     }
 
-    /// Mounts a volume; or, if it is mounted, sees to it that it is looked after. For a mounted volume this never fails
+    /// Mounts a volume or, if it is mounted, makes sure that it is kept up to date. For a mounted volume this never fails
     /// for anything that the pod asked for or that the server does: a kubelet before 1.37 takes the mount of a running
     /// pod away when a republish fails.
     ///
@@ -74,7 +74,7 @@ impl Driver {
                 self.look_after(&mounted, request.wishes);
                 return Ok(());
             }
-            tracing::warn!(volume = %request.id, "its mount is gone: mounting it again");
+            tracing::warn!(volume = %request.id, "the mount of a volume is gone; mounting it again");
         }
         let claim = self.volumes.claim(&request.id, &request.target.path)?;
         drop(claim.forget());
@@ -97,14 +97,14 @@ impl Driver {
         let files = volume.render(&answer.fetched)?;
         drop(answer);
         let Request { id, target, pod, capability, .. } = request;
-        let record = Record::new(id, target.path.clone(), pod, capability, Timestamp::now());
+        let state = VolumeState::new(id, target.path.clone(), pod, capability, Timestamp::now());
         let (disk, refresh, metrics) =
             (Arc::clone(&self.disk), self.refresh.clone(), Arc::clone(&self.metrics));
         // All of it in one closure: a kubelet that hangs up now finds the volume mounted when it asks again.
         spawn_blocking(move || {
-            disk.mount(&record, &target, &files, Owner::of(&volume))?;
-            let (volume_id, pod) = (record.volume.to_string(), record.pod.to_string());
-            let mounted = Arc::new(Mounted::new(record, target));
+            disk.mount(&state, &target, &files, Owner::of(&volume))?;
+            let (volume_id, pod) = (state.volume.to_string(), state.pod.to_string());
+            let mounted = Arc::new(MountedVolume::new(state, target));
             let follower = refresh.follow(&mounted, volume, Some(touch));
             *mounted.follower() = Some(follower);
             claim.mounted(mounted);
@@ -122,24 +122,24 @@ impl Driver {
         .await?
     }
 
-    /// A volume that is mounted without our knowing: its state file is lost. It is looked after again.
+    /// Takes over a volume that is mounted although its state file is lost.
     fn adopt(&self, claim: &Claim, request: Request) -> Result<(), Failure> {
         let Request { id, target, pod, capability, wishes } = request;
-        tracing::warn!(volume = %id, "mounted, but its state file was lost: it is looked after again");
-        let record = Record::new(id, target.path.clone(), pod, capability, Timestamp::now());
-        self.disk.remember(&record)?;
-        let mounted = Arc::new(Mounted::new(record, target));
+        tracing::warn!(volume = %id, "a mounted volume had lost its state file; it is kept up to date again");
+        let state = VolumeState::new(id, target.path.clone(), pod, capability, Timestamp::now());
+        self.disk.remember(&state)?;
+        let mounted = Arc::new(MountedVolume::new(state, target));
         claim.mounted(Arc::clone(&mounted));
         self.look_after(&mounted, wishes);
         Ok(())
     }
 
-    fn look_after(&self, mounted: &Arc<Mounted>, wishes: Result<Wishes, Invalid>) {
+    fn look_after(&self, mounted: &Arc<MountedVolume>, wishes: Result<Wishes, Invalid>) {
         self.metrics.republished();
         let Wishes { volume, token } = match wishes {
             Ok(wishes) => wishes,
             Err(invalid) => {
-                tracing::warn!(volume = %mounted.record.volume, %invalid, "cannot be looked after");
+                tracing::warn!(volume = %mounted.state.volume, %invalid, "the volume cannot be kept up to date because its attributes are invalid");
                 mounted.mark_troubled(invalid.to_string());
                 return;
             }
@@ -180,7 +180,7 @@ impl Driver {
             disk.forget(&id)?;
             tracing::info!(
                 volume = %id,
-                pod = mounted.as_ref().map(|mounted| mounted.record.pod.to_string()),
+                pod = mounted.as_ref().map(|mounted| mounted.state.pod.to_string()),
                 "unpublished"
             );
             metrics.unpublished();
@@ -189,7 +189,7 @@ impl Driver {
         .await?
     }
 
-    /// Finds what an earlier life left.
+    /// Finds what an earlier run left.
     ///
     /// # Errors
     /// The state folder or the mount table cannot be read.
@@ -221,7 +221,7 @@ impl Driver {
     /// What a volume reads, once: for another driver, which writes it.
     ///
     /// # Errors
-    /// As the first publish.
+    /// Those of a first publish.
     pub(crate) async fn fetch_once(
         &self,
         pod: &Pod,

@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     fake_server::FakeServer,
     folder::Folder,
-    mount::{Linux, Place, fake::Fake, tests::may_mount},
+    mount::{Linux, MountPoint, fake::Fake, tests::may_mount},
     volume::Request,
     wire::csi::{
         NodePublishVolumeRequest, VolumeCapability,
@@ -140,7 +140,8 @@ impl Drop for Node {
         for path in self.mounter.all(&root).unwrap_or_default() {
             if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
                 let parent = Folder::open(parent).unwrap();
-                let place = Place { parent, name: name.to_str().unwrap().to_owned(), path: path.clone() };
+                let place =
+                    MountPoint { parent, name: name.to_str().unwrap().to_owned(), path: path.clone() };
                 let _ = self.mounter.detach(&place);
             }
         }
@@ -156,7 +157,7 @@ fn start(home: &Path, server: &FakeServer, mounter: &Arc<dyn Mounter>) -> Arc<Dr
         patience: Duration::from_secs(2),
         server: Arc::new(server.clone()),
         mounter: Arc::clone(mounter),
-        states: States::open(&home.join("state")).unwrap(),
+        states: StateFolder::open(&home.join("state")).unwrap(),
         metrics: Arc::new(Metrics::new().unwrap()),
     })
 }
@@ -203,7 +204,7 @@ async fn a_refusal_says_what_to_do_and_leaves_nothing() {
     node.server.delete(DB);
     node.server.deny(DB, false);
     let text = node.publish().await.unwrap_err().to_string();
-    assert!(text.starts_with("secret/app/db: not found. Write it, or say `optional: true`"), "{text}");
+    assert!(text.starts_with("secret/app/db: not found. Write it, or set `optional: true`"), "{text}");
     node.is_clean();
     // What was missing is there: the kubelet's next call mounts.
     node.server.put(DB, "later");
@@ -504,14 +505,14 @@ async fn whatever_a_kill_left_the_next_start_puts_in_order() {
     for with_folder in [false, true] {
         let mut node = Node::with(false);
         let request = node.request(|_| {});
-        let record = Record::new(
+        let state = VolumeState::new(
             request.id,
             request.target.path,
             request.pod,
             request.capability,
             Timestamp::UNIX_EPOCH,
         );
-        node.driver.disk.remember(&record).unwrap();
+        node.driver.disk.remember(&state).unwrap();
         if with_folder {
             fs::create_dir(node.target("u-1")).unwrap();
         }

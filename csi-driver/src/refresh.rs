@@ -19,11 +19,11 @@ use crate::{
     follower::{Follower, Inbox},
     limits,
     telemetry::{Doing, Metrics},
-    volumes::Mounted,
-    writer::Outcome,
+    volumes::MountedVolume,
+    writer::WriteResult,
 };
 
-/// All tasks, and what they share: who reads, what is written to, what is counted.
+/// The tasks of all volumes, and what they share.
 #[derive(Clone)]
 pub struct Refresh {
     reader: Arc<Reader>,
@@ -38,7 +38,7 @@ impl Refresh {
     }
 
     /// Starts to look after `mounted`; without a touch, as after a restart, it waits for a token first.
-    pub fn follow(&self, mounted: &Arc<Mounted>, volume: Volume, touch: Option<Touch>) -> Follower {
+    pub fn follow(&self, mounted: &Arc<MountedVolume>, volume: Volume, touch: Option<Touch>) -> Follower {
         let following = Following {
             shared: self.clone(),
             mounted: Arc::clone(mounted),
@@ -60,7 +60,7 @@ impl Refresh {
 
 struct Following {
     shared: Refresh,
-    mounted: Arc<Mounted>,
+    mounted: Arc<MountedVolume>,
     volume: Volume,
     /// When the files of the last generation are to go.
     sweep_at: Option<Instant>,
@@ -115,7 +115,7 @@ impl Following {
             && inbox.is_to_log_out()
         {
             drop(changes);
-            // It ends by itself where nobody listens.
+            // The session ends by itself if the server does not answer.
             let _: Result<(), _> = timeout(limits::LOGOUT, session.log_out()).await;
         }
     }
@@ -157,7 +157,7 @@ impl Following {
     }
 
     fn question(&self) -> Question<'_> {
-        self.shared.reader.question(&self.mounted.record.pod, &self.volume)
+        self.shared.reader.question(&self.mounted.state.pod, &self.volume)
     }
 
     /// A new session, and whatever changed while there was none.
@@ -180,7 +180,7 @@ impl Following {
             ChangeKind::Metadata | ChangeKind::Other => true,
             ChangeKind::Interrupted => {
                 self.lost_since.get_or_insert_with(Instant::now);
-                self.trouble("the connection to the server is lost, its content may be outdated", "watch");
+                self.trouble("the connection to the server is lost; the content may be outdated", "watch");
                 true
             }
             // Everybody on this node, and on all others, may have had the same gap.
@@ -201,7 +201,7 @@ impl Following {
         }
     }
 
-    /// One look covers all changes that were told by now. What ends or interrupts the watch is told again later.
+    /// One read covers all changes reported so far. What ends or interrupts the watch is reported again later.
     fn skip_ready(&mut self, touch: &mut Touch) {
         let Touch { changes, .. } = touch;
         for _ in 0..limits::FETCHES {
@@ -248,7 +248,7 @@ impl Following {
     async fn refresh(&mut self, session: &dyn Session, heard: Option<Instant>) -> Result<(), Failure> {
         let answer = self.question().read(session).await?;
         let outcome = self.shared.disk.rewrite(&self.mounted, &self.volume, &answer.fetched).await?;
-        let changed = outcome == Outcome::Written;
+        let changed = outcome == WriteResult::Written;
         self.shared.metrics.refreshed(changed);
         if self.lost_since.is_none() {
             self.mounted.mark_current();
@@ -260,8 +260,8 @@ impl Following {
                 self.shared.metrics.change_on_disk(took);
             }
             tracing::info!(
-                volume = %self.mounted.record.volume,
-                pod = %self.mounted.record.pod,
+                volume = %self.mounted.state.volume,
+                pod = %self.mounted.state.pod,
                 milliseconds = took.map(|took| took.as_millis()),
                 "refreshed"
             );
@@ -275,17 +275,17 @@ impl Following {
         let swept = spawn_blocking(move || disk.sweep(&mounted)).await.map_err(Failure::from);
         if let Err(failure) = swept.and_then(|swept| swept) {
             self.shared.metrics.failed(Doing::Refresh, failure.reason());
-            tracing::warn!(volume = %self.mounted.record.volume, %failure, "old files could not be removed");
+            tracing::warn!(volume = %self.mounted.state.volume, %failure, "old files could not be removed");
         }
     }
 
-    /// Content stays; who asks is told. The log says it once: an outage is many attempts of many volumes.
+    /// Keeps the content and notes the trouble. The log says it once, because an outage is many attempts of many volumes.
     fn trouble(&self, why: &str, reason: &'static str) {
         self.shared.metrics.failed(Doing::Refresh, reason);
         if self.mounted.mark_troubled(why) {
             tracing::warn!(
-                volume = %self.mounted.record.volume,
-                pod = %self.mounted.record.pod,
+                volume = %self.mounted.state.volume,
+                pod = %self.mounted.state.pod,
                 reason,
                 why,
                 "the volume keeps its last content"

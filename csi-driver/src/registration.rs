@@ -20,7 +20,7 @@ use crate::{
 
 /// The kubelet's word for a CSI driver.
 const KIND: &str = "CSIPlugin";
-/// Of CSI; the kubelet looks only at the first number.
+/// The version of CSI; the kubelet looks only at the first number.
 const VERSION: &str = "1.0.0";
 
 /// How far the kubelet is with the driver.
@@ -32,7 +32,7 @@ pub enum Standing {
     Asked,
     /// It has taken the driver.
     Registered,
-    /// It has not, for this reason.
+    /// It has refused the driver, for this reason.
     Refused(String),
 }
 
@@ -43,12 +43,12 @@ impl Standing {
             Standing::Registered => None,
             Standing::Unasked => Some(format!(
                 "the kubelet has not asked this driver to register. It looks for sockets in the folder plugins_registry of its \
-                 root (--root-dir, mostly /var/lib/kubelet): is {} in there, on the node and in this container under the same \
-                 path? The kubelet's log has lines with \"plugin\" for each socket that it finds",
+                 root (--root-dir, usually /var/lib/kubelet). Check that {} is in that folder, under the same path on the \
+                 node and in this container. The kubelet's log has lines with \"plugin\" for each socket that it finds",
                 socket.display()
             )),
             Standing::Asked => Some(
-                "the kubelet has asked this driver to register and has not taken it: its log says why in a line with \
+                "the kubelet has asked this driver to register but has not accepted it. Its log says why in a line with \
                  \"RegisterPlugin\""
                     .to_owned(),
             ),
@@ -109,7 +109,7 @@ impl Registration for RegistrationService {
             tracing::info!("registered with the kubelet");
             self.standing.send_replace(Standing::Registered);
         } else {
-            // The kubelet does not ask twice: the process ends and its next life is asked again.
+            // The kubelet does not ask twice: the process ends, and the next one is asked again.
             self.standing.send_replace(Standing::Refused(error));
         }
         Ok(Response::new(RegistrationStatusResponse {}))

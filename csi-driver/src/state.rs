@@ -18,14 +18,14 @@ use crate::{
 };
 
 const SUFFIX: &str = ".json";
-/// A file that was not finished.
+/// The suffix of a file that was not finished.
 const UNFINISHED: &str = ".tmp";
 const VERSION: u32 = 1;
 
-/// A volume, as its file says it.
+/// What the file of a volume says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Record {
+pub struct VolumeState {
     version: u32,
     /// The kubelet's id of it.
     pub volume: VolumeId,
@@ -38,8 +38,8 @@ pub struct Record {
     pub published_at: Timestamp,
 }
 
-impl Record {
-    /// Of a volume that is about to be mounted.
+impl VolumeState {
+    /// The state of a volume that is about to be mounted.
     pub fn new(
         volume: VolumeId,
         target: PathBuf,
@@ -51,11 +51,11 @@ impl Record {
     }
 }
 
-/// The folder of the files.
+/// The folder of the state files.
 #[derive(Debug)]
-pub struct States(PathBuf);
+pub struct StateFolder(PathBuf);
 
-impl States {
+impl StateFolder {
     /// Opens the folder, making it if it is not there.
     ///
     /// # Errors
@@ -69,13 +69,13 @@ impl States {
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn save(&self, record: &Record) -> io::Result<()> {
-        let path = self.path(&record.volume);
+    pub fn save(&self, state: &VolumeState) -> io::Result<()> {
+        let path = self.path(&state.volume);
         let unfinished = path.with_extension(UNFINISHED.trim_start_matches('.'));
         let mut file =
             fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
         // Not synced: after a power cut there is no mount either.
-        file.write_all(&serde_json::to_vec(record).map_err(io::Error::other)?)?;
+        file.write_all(&serde_json::to_vec(state).map_err(io::Error::other)?)?;
         fs::rename(unfinished, path)
     }
 
@@ -90,12 +90,12 @@ impl States {
         }
     }
 
-    /// All volumes that have a file. What cannot be read (a power cut in the middle of writing) is removed and told.
+    /// All volumes that have a file. A file that cannot be read (a power cut in the middle of writing) is removed and logged.
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub fn load(&self) -> io::Result<Vec<Record>> {
-        let mut records = Vec::new();
+    pub fn load(&self) -> io::Result<Vec<VolumeState>> {
+        let mut states = Vec::new();
         for entry in fs::read_dir(&self.0)?.take(2 * limits::VOLUMES) {
             let path = entry?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -103,18 +103,18 @@ impl States {
                 fs::remove_file(&path)?;
             } else if name.ends_with(SUFFIX) {
                 match read(&path) {
-                    Ok(record) if self.path(&record.volume) == path => records.push(record),
+                    Ok(state) if self.path(&state.volume) == path => states.push(state),
                     Ok(_) => {
-                        tracing::warn!(file = %path.display(), "a state file of another name: left alone")
+                        tracing::warn!(file = %path.display(), "a state file does not have the name of its volume; leaving it alone")
                     }
                     Err(error) => {
-                        tracing::warn!(file = %path.display(), %error, "a state file cannot be read: removed");
+                        tracing::warn!(file = %path.display(), %error, "a state file cannot be read; removing it");
                         fs::remove_file(&path)?;
                     }
                 }
             }
         }
-        Ok(records)
+        Ok(states)
     }
 
     fn path(&self, volume: &VolumeId) -> PathBuf {
@@ -122,22 +122,22 @@ impl States {
     }
 }
 
-fn read(path: &Path) -> io::Result<Record> {
+fn read(path: &Path) -> io::Result<VolumeState> {
     if fs::metadata(path)?.len() > limits::STATE_BYTES {
-        return Err(io::Error::other("too large"));
+        return Err(io::Error::other("it is too large"));
     }
-    let record: Record = serde_json::from_slice(&fs::read(path)?)?;
-    if record.version != VERSION {
-        return Err(io::Error::other(format!("of version {}, expected {VERSION}", record.version)));
+    let state: VolumeState = serde_json::from_slice(&fs::read(path)?)?;
+    if state.version != VERSION {
+        return Err(io::Error::other(format!("it has version {}; expected {VERSION}", state.version)));
     }
-    Ok(record)
+    Ok(state)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn record(id: &str) -> Record {
+    fn state(id: &str) -> VolumeState {
         let pod = Pod {
             namespace: "payments".into(),
             name: "web-1".into(),
@@ -145,7 +145,7 @@ mod tests {
             service_account: "web".into(),
         };
         let capability = Capability { access_mode: 1, group: Some(2000), ..Capability::default() };
-        Record::new(
+        VolumeState::new(
             VolumeId::parse(id).unwrap(),
             "/k/pods/0b1/mount".into(),
             pod,
@@ -157,14 +157,14 @@ mod tests {
     #[test]
     fn what_is_saved_is_loaded_until_it_is_removed() {
         let home = tempfile::tempdir().unwrap();
-        let states = States::open(&home.path().join("state")).unwrap();
+        let states = StateFolder::open(&home.path().join("state")).unwrap();
         let long = "x".repeat(limits::VOLUME_ID_BYTES);
         for id in ["csi-1", "../../etc/passwd", &long] {
-            states.save(&record(id)).unwrap();
-            states.save(&record(id)).unwrap();
-            assert_eq!(states.load().unwrap(), [record(id)]);
-            states.remove(&record(id).volume).unwrap();
-            states.remove(&record(id).volume).unwrap();
+            states.save(&state(id)).unwrap();
+            states.save(&state(id)).unwrap();
+            assert_eq!(states.load().unwrap(), [state(id)]);
+            states.remove(&state(id).volume).unwrap();
+            states.remove(&state(id).volume).unwrap();
             assert_eq!(states.load().unwrap(), []);
         }
     }
@@ -172,12 +172,12 @@ mod tests {
     #[test]
     fn what_a_crash_left_is_cleaned() {
         let home = tempfile::tempdir().unwrap();
-        let states = States::open(home.path()).unwrap();
-        states.save(&record("csi-1")).unwrap();
+        let states = StateFolder::open(home.path()).unwrap();
+        states.save(&state("csi-1")).unwrap();
         fs::write(home.path().join("aa.tmp"), "{").unwrap();
         fs::write(home.path().join("bb.json"), "").unwrap();
         fs::write(home.path().join("cc.json"), r#"{"version":1,"surprise":true}"#).unwrap();
-        assert_eq!(states.load().unwrap(), [record("csi-1")]);
+        assert_eq!(states.load().unwrap(), [state("csi-1")]);
         assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
     }
 }

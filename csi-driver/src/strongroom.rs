@@ -1,5 +1,5 @@
-//! The real server, by the client library. Sessions of many pods share a connection; a connection takes so many that the
-//! server's limit of streams is not met, and a connection that broke is not given out again.
+//! The real server, through the client library. Sessions of many pods share a connection. A connection takes only so many
+//! that the server's limit of streams is not reached, and a connection that broke is not given out again.
 
 use std::sync::{
     Arc,
@@ -19,11 +19,11 @@ use crate::{
 
 pub struct Strongroom {
     config: Config,
-    lines: Mutex<Vec<Arc<Line>>>,
+    connections: Mutex<Vec<Arc<SharedConnection>>>,
 }
 
 /// A connection, and how many sessions are on it.
-struct Line {
+struct SharedConnection {
     client: Client,
     sessions: AtomicUsize,
     broken: AtomicBool,
@@ -32,26 +32,27 @@ struct Line {
 impl Strongroom {
     /// Connects when the first pod comes: a node starts whether the server is there or not.
     pub fn new(config: Config) -> Self {
-        Self { config, lines: Mutex::default() }
+        Self { config, connections: Mutex::default() }
     }
 
-    /// A connection with room. Made by one for all who wait, with the CA file as it is now.
-    async fn line(&self) -> Result<Seat, Error> {
-        let mut lines = self.lines.lock().await;
-        lines.retain(|line| !line.broken.load(Ordering::Relaxed));
-        let has_room =
-            |line: &&Arc<Line>| line.sessions.load(Ordering::Relaxed) < limits::SESSIONS_PER_CONNECTION;
-        if let Some(line) = lines.iter().find(has_room) {
-            return Ok(Seat::take(line));
+    /// A slot on a connection with room. One caller opens a new connection for all who wait, with the CA file as it is now.
+    async fn connection(&self) -> Result<SessionSlot, Error> {
+        let mut connections = self.connections.lock().await;
+        connections.retain(|connection| !connection.broken.load(Ordering::Relaxed));
+        let has_room = |connection: &&Arc<SharedConnection>| {
+            connection.sessions.load(Ordering::Relaxed) < limits::SESSIONS_PER_CONNECTION
+        };
+        if let Some(connection) = connections.iter().find(has_room) {
+            return Ok(SessionSlot::take(connection));
         }
-        let line = Arc::new(Line {
+        let connection = Arc::new(SharedConnection {
             client: self.connect().await?,
             sessions: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
         });
-        let seat = Seat::take(&line);
-        lines.push(line);
-        Ok(seat)
+        let slot = SessionSlot::take(&connection);
+        connections.push(connection);
+        Ok(slot)
     }
 
     async fn connect(&self) -> Result<Client, Error> {
@@ -67,16 +68,16 @@ impl Strongroom {
 }
 
 /// A session's place on a connection; given back when dropped.
-struct Seat(Arc<Line>);
+struct SessionSlot(Arc<SharedConnection>);
 
-impl Seat {
-    fn take(line: &Arc<Line>) -> Self {
-        line.sessions.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(line))
+impl SessionSlot {
+    fn take(connection: &Arc<SharedConnection>) -> Self {
+        connection.sessions.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(connection))
     }
 }
 
-impl Drop for Seat {
+impl Drop for SessionSlot {
     fn drop(&mut self) {
         self.0.sessions.fetch_sub(1, Ordering::Relaxed);
     }
@@ -85,13 +86,13 @@ impl Drop for Seat {
 #[async_trait]
 impl Server for Strongroom {
     async fn log_in(&self, token: &SecretBytes) -> Result<Box<dyn Session>, Error> {
-        let seat = self.line().await?;
+        let slot = self.connection().await?;
         let token = SecretBytes::from(token.expose());
-        match seat.0.client.log_in_as_pod(&self.config.cluster, token).await {
-            Ok(client) => Ok(Box::new(PodSession { client, _seat: seat })),
+        match slot.0.client.log_in_as_pod(&self.config.cluster, token).await {
+            Ok(client) => Ok(Box::new(PodSession { client, _slot: slot })),
             Err(error) => {
                 if matches!(error.kind(), ErrorKind::Connection | ErrorKind::DeadlineExceeded) {
-                    seat.0.broken.store(true, Ordering::Relaxed);
+                    slot.0.broken.store(true, Ordering::Relaxed);
                 }
                 Err(error)
             }
@@ -101,7 +102,7 @@ impl Server for Strongroom {
 
 struct PodSession {
     client: Client,
-    _seat: Seat,
+    _slot: SessionSlot,
 }
 
 #[async_trait]
@@ -123,7 +124,7 @@ impl Session for PodSession {
 
     async fn log_out(&self) {
         if let Err(error) = self.client.auth().logout().await {
-            tracing::debug!(%error, "a session could not be ended, it ends by itself");
+            tracing::debug!(%error, "a session could not be ended; it expires by itself");
         }
     }
 }

@@ -89,7 +89,7 @@ impl Metrics {
             )?,
             stale: gauge(
                 "strongroom_csi_oldest_content_seconds",
-                "For how long the mounted volume that is worst off has not been known to be current; 0 while all are",
+                "For how long the most outdated mounted volume has not been known to be current; 0 while all are",
             )?,
             registered: gauge("strongroom_csi_registered", "1 once the kubelet has registered the driver")?,
             publish_seconds: seconds(

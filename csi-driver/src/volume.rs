@@ -60,13 +60,13 @@ pub struct Target {
     pub name: String,
 }
 
-/// A publish, or republish, that can be worked on.
+/// A publish or republish, parsed.
 pub struct Request {
     pub id: VolumeId,
     pub target: Target,
     pub pod: Pod,
     pub capability: Capability,
-    /// What the pod asks for. Wrong, it is a reason not to mount, and none to disturb a volume that is mounted.
+    /// What the pod asks for. If that is wrong, nothing new is mounted, but a mounted volume is left alone.
     pub wishes: Result<Wishes, Invalid>,
 }
 
@@ -95,7 +95,7 @@ impl fmt::Display for Invalid {
 }
 
 impl VolumeId {
-    /// From the wire.
+    /// Parses an id from the wire.
     ///
     /// # Errors
     /// It is empty or too long.
@@ -104,7 +104,7 @@ impl VolumeId {
             0 => Err(Invalid::one("volume_id is missing")),
             1..=limits::VOLUME_ID_BYTES => Ok(Self(text.to_owned())),
             more => Err(Invalid::one(format!(
-                "volume_id has {more} bytes, at most {} are taken",
+                "volume_id has {more} bytes; at most {} are allowed",
                 limits::VOLUME_ID_BYTES
             ))),
         }
@@ -160,14 +160,14 @@ impl Target {
             && text.split('/').skip(1).all(|segment| !matches!(segment, "" | "." | ".."));
         if !plain {
             return Err(Invalid::one(format!(
-                "target_path {text:?} is not a plain absolute path: no empty, `.` or `..` segments"
+                "target_path {text:?} is not a plain absolute path; empty, `.` and `..` segments are not allowed"
             )));
         }
         let below = path.strip_prefix(root).ok().and_then(Path::to_str).filter(|below| below.contains('/'));
         let Some((parent, name)) = below.and_then(|below| below.rsplit_once('/')) else {
             return Err(Invalid::one(format!(
-                "target_path {text:?} is not below the kubelet's folder {}: is --kubelet-root the kubelet's \
-                 --root-dir?",
+                "target_path {text:?} is not below the kubelet's folder {}: check that --kubelet-root is the kubelet's \
+                 --root-dir",
                 root.display()
             )));
         };
@@ -186,7 +186,7 @@ impl Capability {
             Some(AccessType::Mount(mount)) => mount,
             Some(AccessType::Block(_)) => {
                 return Err(Invalid::one(
-                    "a block device was asked for: secrets are files (volumeMode: Filesystem)",
+                    "a block device was requested, but secrets are files; set volumeMode: Filesystem",
                 ));
             }
             None => return Err(Invalid::one("volume_capability has no access type")),
@@ -204,13 +204,16 @@ impl Capability {
             match flag.strip_prefix("context=") {
                 Some(label) => context = Some(label.trim_matches('"').to_owned()),
                 // Not echoed: the specification says that flags may be sensitive.
-                None => problems
-                    .push("a mount flag other than context= is set: this driver takes none".to_owned()),
+                None => problems.push(
+                    "a mount flag other than context= is set; this driver accepts no others".to_owned(),
+                ),
             }
         }
         if !matches!(mount.fs_type.as_str(), "" | "tmpfs") {
-            problems
-                .push(format!("fsType {:?} was asked for: volumes are tmpfs, leave it out", mount.fs_type));
+            problems.push(format!(
+                "fsType {:?} was requested, but volumes are tmpfs; leave it out",
+                mount.fs_type
+            ));
         }
         let access_mode = message.access_mode.as_ref().map(|access| access.mode).unwrap_or_default();
         if problems.is_empty() { Ok(Self { access_mode, group, context }) } else { Err(Invalid(problems)) }
@@ -240,7 +243,7 @@ impl Request {
         if let (Some(target), Some(pod)) = (&target, &pod)
             && !target.names(&pod.uid)
         {
-            problems.add(format!("target_path {:?} is not of the pod {}", target.path, pod.uid));
+            problems.add(format!("target_path {:?} does not belong to the pod {}", target.path, pod.uid));
         }
         let wishes = match (pod.as_ref().map(|pod| describe(&message.volume_context, pod)), token) {
             (Some(Ok(volume)), Ok(token)) => {

@@ -1,4 +1,4 @@
-//! The volumes of this node: which are mounted, how they are doing, and that two calls for one volume do not meet.
+//! The volumes of this node: which are mounted and in what health. Two calls for one volume never run at the same time.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,14 +13,14 @@ use crate::{
     failure::Failure,
     follower::Follower,
     limits,
-    state::Record,
+    state::VolumeState,
     volume::{Request, Target, VolumeId},
 };
 
 /// A mounted volume.
-pub struct Mounted {
-    /// What is known of it beyond a restart.
-    pub record: Record,
+pub struct MountedVolume {
+    /// What is still known of it after a restart.
+    pub state: VolumeState,
     pub target: Target,
     /// Held while its files are touched; `true` once they are to be left alone, because it is being unpublished.
     pub gone: Mutex<bool>,
@@ -37,38 +37,37 @@ pub struct Health {
     pub stale_since: Option<Instant>,
 }
 
-impl Mounted {
-    /// Just mounted, and current.
-    pub fn new(record: Record, target: Target) -> Self {
-        Self { record, target, gone: Mutex::new(false), health: Mutex::default(), follower: Mutex::new(None) }
+impl MountedVolume {
+    /// A volume that was just mounted and is current.
+    pub fn new(state: VolumeState, target: Target) -> Self {
+        Self { state, target, gone: Mutex::new(false), health: Mutex::default(), follower: Mutex::new(None) }
     }
 
-    /// Whether a publish that asks for it again asks for the same.
+    /// Checks that a repeated publish asks for the same volume.
     ///
     /// # Errors
-    /// What is not the same.
+    /// Something is not the same.
     pub fn check(&self, request: &Request) -> Result<(), Failure> {
         let differs = |what| Err(Failure::Differs { id: request.id.clone(), what });
         if self.target != request.target {
             return differs("target");
         }
-        if self.record.capability != request.capability {
+        if self.state.capability != request.capability {
             return differs("capability");
         }
         Ok(())
     }
 
-    /// How it is doing.
     pub fn health(&self) -> Health {
         lock(&self.health).clone()
     }
 
-    /// Its content is what the server has.
+    /// Notes that its content is what the server has.
     pub fn mark_current(&self) {
         *lock(&self.health) = Health::default();
     }
 
-    /// Its content may be outdated, or cannot be renewed. Whether that is news.
+    /// Notes that its content may be outdated, or cannot be renewed. Returns whether that is news.
     pub fn mark_troubled(&self, why: impl Into<String>) -> bool {
         let mut health = lock(&self.health);
         health.stale_since.get_or_insert_with(Instant::now);
@@ -78,7 +77,7 @@ impl Mounted {
         is_news
     }
 
-    /// Who looks after it.
+    /// The task that keeps it up to date.
     pub fn follower(&self) -> MutexGuard<'_, Option<Follower>> {
         lock(&self.follower)
     }
@@ -89,7 +88,7 @@ pub struct Volumes(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    mounted: HashMap<VolumeId, Arc<Mounted>>,
+    mounted: HashMap<VolumeId, Arc<MountedVolume>>,
     busy: HashSet<VolumeId>,
     busy_targets: HashSet<PathBuf>,
 }
@@ -103,14 +102,14 @@ pub struct Claim {
 
 impl Volumes {
     /// A mounted volume.
-    pub fn get(&self, id: &VolumeId) -> Option<Arc<Mounted>> {
+    pub fn get(&self, id: &VolumeId) -> Option<Arc<MountedVolume>> {
         lock(&self.0).mounted.get(id).cloned()
     }
 
     /// Claims a volume, known or not, and the place it is or is to be mounted at.
     ///
     /// # Errors
-    /// Somebody is at work with one of them, or another volume is mounted there.
+    /// Another call has claimed one of them, or another volume is mounted there.
     pub fn claim(self: &Arc<Self>, id: &VolumeId, target: &Path) -> Result<Claim, Failure> {
         let mut inner = lock(&self.0);
         if inner.mounted.iter().any(|(other, mounted)| other != id && mounted.target.path == target) {
@@ -133,7 +132,7 @@ impl Volumes {
         if mounted < limits::VOLUMES { Ok(()) } else { Err(Failure::Full(mounted)) }
     }
 
-    /// Nobody looks after any of them from now on.
+    /// Stops the tasks that keep the volumes up to date.
     pub fn release(&self) {
         let mounted: Vec<_> = lock(&self.0).mounted.values().cloned().collect();
         mounted.iter().for_each(|mounted| drop(mounted.follower().take()));
@@ -150,13 +149,13 @@ impl Volumes {
 }
 
 impl Claim {
-    /// From now on it is mounted.
-    pub fn mounted(&self, mounted: Arc<Mounted>) {
+    /// Notes that the volume is mounted.
+    pub fn mounted(&self, mounted: Arc<MountedVolume>) {
         lock(&self.volumes.0).mounted.insert(self.id.clone(), mounted);
     }
 
-    /// From now on it is not; what it was.
-    pub fn forget(&self) -> Option<Arc<Mounted>> {
+    /// Notes that the volume is not mounted, and returns what it was.
+    pub fn forget(&self) -> Option<Arc<MountedVolume>> {
         lock(&self.volumes.0).mounted.remove(&self.id)
     }
 }

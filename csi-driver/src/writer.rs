@@ -26,11 +26,11 @@ use crate::{
 
 /// Points to the generation that is served.
 const DATA: &str = "..data";
-/// `..data` to be, and a visible link to be: renamed over the old one.
+/// The next `..data` and the next visible link, which are renamed over the old ones.
 const NEXT: &str = "..data_tmp";
 const NEXT_LINK: &str = "..link_tmp";
 
-/// Who the files belong to; the driver's own user and group where nothing is said.
+/// Who the files belong to; the driver's own user and group where none is named.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Owner {
     pub uid: Option<u32>,
@@ -38,7 +38,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Who a volume's description says.
+    /// The owner that a volume's description names.
     pub fn of(volume: &Volume) -> Self {
         Self { uid: volume.uid, gid: volume.gid }
     }
@@ -56,9 +56,9 @@ impl Owner {
     }
 }
 
-/// What a write came to.
+/// The result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum WriteResult {
     /// Everything was there already; nothing was touched, so that nobody who waits for changes is woken.
     Unchanged,
     /// A new generation is served; the last one is still there for readers on their way, until [`sweep`].
@@ -72,7 +72,7 @@ pub enum WriteError {
     #[error("reading the volume: {0}")]
     Look(#[source] io::Error),
     /// The folder for the new generation.
-    #[error("making the folder of a new generation: {0}")]
+    #[error("creating the folder of a new generation: {0}")]
     Stage(#[source] io::Error),
     #[error("writing the file {name:?}: {cause}")]
     File { name: String, cause: io::Error },
@@ -96,13 +96,13 @@ pub fn write(
     files: &[VolumeFile],
     owner: Owner,
     now: Timestamp,
-) -> Result<Outcome, WriteError> {
+) -> Result<WriteResult, WriteError> {
     let current = generation(root).map_err(WriteError::Look)?;
     if let Some(current) = &current
         && is_same(root, current, files, owner).map_err(WriteError::Look)?
     {
         link_names(root, files).map_err(WriteError::Links)?;
-        return Ok(Outcome::Unchanged);
+        return Ok(WriteResult::Unchanged);
     }
     let stage = stage_name(now);
     root.make(&stage, owner.folder_mode()).map_err(WriteError::Stage)?;
@@ -118,7 +118,7 @@ pub fn write(
     swap(root, &stage).map_err(WriteError::Swap)?;
     link_names(root, files).map_err(WriteError::Links)?;
     remove_others(root, &[Some(stage), current]).map_err(WriteError::Sweep)?;
-    Ok(Outcome::Written)
+    Ok(WriteResult::Written)
 }
 
 /// Removes the generations that are no longer served, and what a crash may have left.
@@ -173,12 +173,12 @@ fn make_below(staged: &Folder, path: &str, owner: Owner) -> io::Result<()> {
 }
 
 fn swap(root: &Folder, stage: &str) -> io::Result<()> {
-    symlink_anew(root, stage, NEXT)?;
+    replace_symlink(root, stage, NEXT)?;
     Ok(renameat(root, NEXT, root, DATA)?)
 }
 
-/// A link, in the place of one that a crash left.
-fn symlink_anew(root: &Folder, target: &str, name: &str) -> io::Result<()> {
+/// Makes a link, in place of one that a crash may have left.
+fn replace_symlink(root: &Folder, target: &str, name: &str) -> io::Result<()> {
     match symlinkat(target, root, name) {
         Err(Errno::EXIST) => {
             unlinkat(root, name, AtFlags::empty())?;
@@ -188,7 +188,7 @@ fn symlink_anew(root: &Folder, target: &str, name: &str) -> io::Result<()> {
     }
 }
 
-/// What the pod sees on top is a link for each first segment, and nothing else.
+/// Makes the pod see a link for each first segment, and nothing else.
 fn link_names(root: &Folder, files: &[VolumeFile]) -> io::Result<()> {
     let wanted: BTreeSet<&str> =
         files.iter().filter_map(|file| file.name.as_str().split('/').next()).collect();
@@ -198,7 +198,7 @@ fn link_names(root: &Folder, files: &[VolumeFile]) -> io::Result<()> {
         if linked.is_some_and(|found| found.to_bytes() == target.as_bytes()) {
             continue;
         }
-        symlink_anew(root, &target, NEXT_LINK)?;
+        replace_symlink(root, &target, NEXT_LINK)?;
         renameat(root, NEXT_LINK, root, *name)?;
     }
     for entry in root.entries()? {
@@ -253,7 +253,7 @@ fn is_same(root: &Folder, current: &str, files: &[VolumeFile], owner: Owner) -> 
 
 /// All files below `folder`, by their names from the generation on.
 fn walk(folder: &Folder, above: &str, depth: usize, found: &mut BTreeMap<String, OwnedFd>) -> io::Result<()> {
-    let deeper = depth.checked_sub(1).ok_or_else(|| io::Error::other("folders too deep"))?;
+    let deeper = depth.checked_sub(1).ok_or_else(|| io::Error::other("folders are nested too deeply"))?;
     for Entry { name, kind } in folder.entries()? {
         let Ok(name) = name.into_string() else { continue };
         let path = if above.is_empty() { name.clone() } else { format!("{above}/{name}") };

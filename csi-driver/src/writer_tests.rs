@@ -15,12 +15,12 @@ use tempfile::TempDir;
 
 use super::*;
 
-struct Place {
+struct ScratchVolume {
     home: TempDir,
     root: Folder,
 }
 
-impl Place {
+impl ScratchVolume {
     fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         fs::create_dir(home.path().join("volume")).unwrap();
@@ -32,7 +32,7 @@ impl Place {
         self.home.path().join("volume")
     }
 
-    fn write(&self, files: &[(&str, &str)]) -> Outcome {
+    fn write(&self, files: &[(&str, &str)]) -> WriteResult {
         write(&self.root, &made(files), Owner::default(), Timestamp::UNIX_EPOCH).unwrap()
     }
 
@@ -70,8 +70,11 @@ fn mode(path: &Path) -> u32 {
 
 #[test]
 fn files_appear_as_described() {
-    let place = Place::new();
-    assert_eq!(place.write(&[("user", "u"), ("db/tls/key.pem", "k"), ("db/host", "h")]), Outcome::Written);
+    let place = ScratchVolume::new();
+    assert_eq!(
+        place.write(&[("user", "u"), ("db/tls/key.pem", "k"), ("db/host", "h")]),
+        WriteResult::Written
+    );
     assert_eq!(place.visible(), ["db", "user"]);
     assert_eq!(
         (place.read("user"), place.read("db/tls/key.pem"), place.read("db/host")),
@@ -84,10 +87,10 @@ fn files_appear_as_described() {
 
 #[test]
 fn a_new_generation_replaces_everything_and_is_swept_later() {
-    let place = Place::new();
+    let place = ScratchVolume::new();
     place.write(&[("a", "1"), ("old/x", "1")]);
     let before = fs::read_link(place.path().join("..data")).unwrap();
-    assert_eq!(place.write(&[("a", "2"), ("new", "2")]), Outcome::Written);
+    assert_eq!(place.write(&[("a", "2"), ("new", "2")]), WriteResult::Written);
     assert_eq!(place.visible(), ["a", "new"]);
     assert_eq!(place.read("a"), "2");
     // A reader on its way to the old file still finds it.
@@ -99,13 +102,13 @@ fn a_new_generation_replaces_everything_and_is_swept_later() {
 
 #[test]
 fn what_is_the_same_is_not_touched() {
-    let place = Place::new();
+    let place = ScratchVolume::new();
     place.write(&[("a", "1"), ("b/c", "2")]);
     let before = (
         fs::read_link(place.path().join("..data")).unwrap(),
         fs::metadata(place.path()).unwrap().ctime_nsec(),
     );
-    assert_eq!(place.write(&[("b/c", "2"), ("a", "1")]), Outcome::Unchanged);
+    assert_eq!(place.write(&[("b/c", "2"), ("a", "1")]), WriteResult::Unchanged);
     let after = (
         fs::read_link(place.path().join("..data")).unwrap(),
         fs::metadata(place.path()).unwrap().ctime_nsec(),
@@ -117,24 +120,24 @@ fn what_is_the_same_is_not_touched() {
         vec![("a", "1"), ("b/d", "2")],
         vec![("a", "1"), ("b/c", "2"), ("d", "")],
     ] {
-        assert_eq!(place.write(&other), Outcome::Written, "{other:?}");
+        assert_eq!(place.write(&other), WriteResult::Written, "{other:?}");
         place.write(&[("a", "1"), ("b/c", "2")]);
     }
 }
 
 #[test]
 fn a_changed_mode_or_owner_is_a_change() {
-    let place = Place::new();
+    let place = ScratchVolume::new();
     let write = |mode, owner| {
         write(&place.root, &[volume_file("a", mode, "1")], owner, Timestamp::UNIX_EPOCH).unwrap()
     };
-    assert_eq!(write(0o400, Owner::default()), Outcome::Written);
-    assert_eq!(write(0o440, Owner::default()), Outcome::Written);
+    assert_eq!(write(0o400, Owner::default()), WriteResult::Written);
+    assert_eq!(write(0o440, Owner::default()), WriteResult::Written);
     assert_eq!(mode(&place.path().join("a")), 0o440);
     if rustix::process::geteuid().is_root() {
         let owner = Owner { uid: Some(1000), gid: Some(2000) };
-        assert_eq!(write(0o440, owner), Outcome::Written);
-        assert_eq!(write(0o440, owner), Outcome::Unchanged);
+        assert_eq!(write(0o440, owner), WriteResult::Written);
+        assert_eq!(write(0o440, owner), WriteResult::Unchanged);
         let file = fs::metadata(place.path().join("a")).unwrap();
         assert_eq!((file.uid(), file.gid()), (1000, 2000));
         let folder = fs::metadata(place.path().join("..data/")).unwrap();
@@ -145,7 +148,7 @@ fn a_changed_mode_or_owner_is_a_change() {
 /// A pod that reads all the time never finds a file missing, empty, half-written or of the wrong generation.
 #[test]
 fn a_reader_in_a_loop_sees_whole_files_only() {
-    let place = Place::new();
+    let place = ScratchVolume::new();
     let content = |version: u32| format!("{version:08}").repeat(4096);
     let write = |version| {
         let text = content(version);
@@ -168,7 +171,7 @@ fn a_reader_in_a_loop_sees_whole_files_only() {
             reads
         });
         for version in 1..=300 {
-            assert_eq!(write(version), Outcome::Written);
+            assert_eq!(write(version), WriteResult::Written);
             // As in life, a reader gets somewhere between two generations.
             let before = progress.load(Ordering::Relaxed);
             while progress.load(Ordering::Relaxed) == before && !reader.is_finished() {
@@ -183,7 +186,7 @@ fn a_reader_in_a_loop_sees_whole_files_only() {
 
 #[test]
 fn an_error_leaves_the_old_generation_served_and_nothing_beside_it() {
-    let place = Place::new();
+    let place = ScratchVolume::new();
     place.write(&[("a", "1")]);
     let before = place.names();
     // A file and a folder of one name cannot be parsed into a volume; here they stand for a full disk.
@@ -211,7 +214,7 @@ fn whatever_a_crash_left_the_next_write_is_whole() {
     ];
     for (n, leave) in leave.iter().enumerate() {
         for next in ["1", "2"] {
-            let place = Place::new();
+            let place = ScratchVolume::new();
             place.write(&[("a", "1")]);
             leave(&place.path());
             place.write(&[("a", next)]);
@@ -247,7 +250,7 @@ fn planted_links_lead_nowhere() {
         |volume, outside| symlink(outside, volume.join("..evil")).unwrap(),
     ];
     for (n, plant) in plant.iter().enumerate() {
-        let place = Place::new();
+        let place = ScratchVolume::new();
         let outside = place.home.path().join("outside");
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("precious"), "precious").unwrap();
@@ -268,7 +271,7 @@ fn planted_links_lead_nowhere() {
 
 #[test]
 fn emptied_is_empty() {
-    let place = Place::new();
+    let place = ScratchVolume::new();
     place.write(&[("a", "1"), ("b/c/d", "2")]);
     empty(&place.root).unwrap();
     assert!(place.names().is_empty());

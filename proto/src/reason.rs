@@ -47,13 +47,13 @@ reasons! {
     AlreadyInitialized = "ALREADY_INITIALIZED", FailedPrecondition, retry: false;
     /// The server does not have its keys; metadata `progress`, `threshold`.
     Sealed = "SEALED", FailedPrecondition, retry: false;
-    /// An unseal of a server that is already unsealed.
+    /// The server is already unsealed.
     NotSealed = "NOT_SEALED", FailedPrecondition, retry: false;
     /// The share is mistyped, foreign, repeated or wrong.
     ShareRejected = "SHARE_REJECTED", InvalidArgument, retry: false;
     /// The request has no bearer token.
     TokenMissing = "TOKEN_MISSING", Unauthenticated, retry: false;
-    /// The token is not one of this server.
+    /// The token was not issued by this server.
     TokenInvalid = "TOKEN_INVALID", Unauthenticated, retry: false;
     /// The token has expired: log in again.
     TokenExpired = "TOKEN_EXPIRED", Unauthenticated, retry: false;
@@ -83,7 +83,7 @@ reasons! {
     Overloaded = "OVERLOADED", ResourceExhausted, retry: true;
     /// Somebody changed the same thing at the same moment; nothing was written.
     Conflict = "CONFLICT", Aborted, retry: true;
-    /// A watch or another stream ended before its caller did, because what it was permitted by changed: open it again.
+    /// A watch or another stream ended before its caller ended it, because what permitted it has changed: open it again.
     WatchEnded = "WATCH_ENDED", Aborted, retry: true;
     /// The audit log cannot be written, so nothing is answered.
     AuditUnavailable = "AUDIT_UNAVAILABLE", Unavailable, retry: true;
@@ -98,7 +98,7 @@ reasons! {
     RolledBack = "ROLLED_BACK", FailedPrecondition, retry: false;
     /// The audit log belongs to another store.
     ForeignAuditLog = "FOREIGN_AUDIT_LOG", FailedPrecondition, retry: false;
-    /// A record did not open. This is an alarm: see the operator's guide.
+    /// A record could not be opened. This is an alarm: see the operator's guide.
     Corrupt = "CORRUPT", DataLoss, retry: false;
     /// The caller's deadline passed; a write may have happened.
     DeadlineExceeded = "DEADLINE_EXCEEDED", DeadlineExceeded, retry: false;

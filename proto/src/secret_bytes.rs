@@ -6,9 +6,9 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::v1::Sensitive;
 
-/// Bytes that must not leak. There is no `Clone`, no `Serialize` and no `PartialEq`; `Debug` prints only the length class.
+/// Bytes that must not leak. There is no `Clone`, no `Serialize` and no `PartialEq`, and `Debug` prints nothing of them.
 ///
-/// It cannot reach copies that were made before, in a TLS buffer or a decoder's scratch space.
+/// It cannot wipe copies that were made before, in a TLS buffer or a decoder's scratch space.
 pub struct SecretBytes(Zeroizing<Box<[u8]>>);
 
 impl SecretBytes {
@@ -22,7 +22,7 @@ impl SecretBytes {
         Self(Zeroizing::new(exact))
     }
 
-    /// The bytes. Grep for this name to find every place that looks at a secret.
+    /// The bytes. Search for this name to find every place that looks at a secret.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
@@ -40,7 +40,7 @@ impl SecretBytes {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

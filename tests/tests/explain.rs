@@ -208,7 +208,7 @@ fn what_a_cluster_needs_is_printed_or_handed_to_kubectl() {
 
     let missing = run(&["--apply"], home.path());
     assert_eq!(missing.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&missing.stderr).contains("kubectl: not found in PATH"));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("kubectl: is not in PATH"));
 
     let (kubectl, applied) = (home.path().join("kubectl"), home.path().join("applied"));
     let script = format!("#!/bin/sh\nexec /bin/cat >'{}'\n", applied.display());

@@ -30,9 +30,9 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Whether the server is initialised and unsealed
+    /// Show whether the server is initialised and unsealed
     Status,
-    /// Initialise the store, once in its life
+    /// Initialise the store, which is possible only once
     Init(init::Init),
     /// Give a share of the unseal key
     Unseal(unseal::Unseal),
@@ -42,7 +42,7 @@ pub(crate) enum Command {
     Login(login::LoginArgs),
     /// Revoke the session and forget its token
     Logout,
-    /// Show who the token stands for
+    /// Show who you are logged in as
     Whoami,
     /// Show, renew or revoke tokens
     Token(token::Token),
@@ -50,46 +50,46 @@ pub(crate) enum Command {
     Put(write::Put),
     /// Read a secret
     Get(read::Get),
-    /// List the secrets of a folder
+    /// List the secrets in a folder
     List(list::List),
     /// Delete versions of a secret; undelete brings them back
     #[command(alias = "delete")]
     Rm(remove::Delete),
     /// Bring deleted versions back
     Undelete(remove::Undelete),
-    /// Erase versions, or all of a secret, for good
+    /// Erase versions, or a whole secret, for good
     Destroy(remove::Destroy),
     /// Show the versions of a secret
     History(meta::History),
     /// Write an old version's content as a new version
     Rollback(write::Rollback),
-    /// Write a new version that differs in some keys
+    /// Write a new version that changes some keys
     Patch(write::Patch),
     /// Show or change the metadata of a secret
     Meta(meta::Meta),
-    /// Tell of changes as they happen
+    /// Show changes as they happen
     Watch(watch::Watch),
-    /// Make a password or a key; the server does not keep it
+    /// Generate a password or a key, which the server does not keep
     Random(random::Random),
     /// Create, change and remove roles and bindings, all or nothing
     Apply(apply::Apply),
-    /// Whether you, or another, may do something, and which rule says so
+    /// Show whether you, or somebody else, may do something, and which rule decides
     CanI(ask::CanI),
-    /// Who may do something
+    /// List who may do something
     WhoCan(ask::WhoCan),
-    /// Why something would, or would not, work
+    /// Explain why something would or would not work
     Explain(explain::Explain),
-    /// What a Kubernetes cluster needs
+    /// Print or apply what a Kubernetes cluster needs
     Kubernetes(kubernetes::Kubernetes),
     /// Print all roles and bindings as YAML
     Roles,
-    /// Users of the userpass method
+    /// Manage the users of the userpass method
     User(user::User),
     /// Read and check the audit log
     Audit(audit::Audit),
-    /// Which engines are where
+    /// Mount engines, and list, change or unmount them
     Mount(mount::Mount),
-    /// Keys and the health of the store
+    /// Replace the keys of the store and check its health
     Operator(operator::Operator),
 }
 

@@ -60,7 +60,7 @@ impl Failure {
 
     pub(crate) fn hint(&self) -> Option<String> {
         let error = match self {
-            Self::NotLoggedIn => return Some("strongroom login -u NAME".into()),
+            Self::NotLoggedIn => return Some("log in with: strongroom login -u NAME".into()),
             Self::NotMounted { name, kind } => {
                 return Some(format!(
                     "an administrator can mount it: strongroom mount add {name} --kind {kind}"
@@ -71,12 +71,12 @@ impl Failure {
         };
         Some(match error.kind() {
             ErrorKind::Unauthenticated(Reason::LoginRejected) => {
-                "a wrong name and a wrong password look the same; of a pod, check the token's audience and cluster"
+                "a wrong name and a wrong password look the same; for a pod, check the audience and the cluster of its token"
                     .into()
             }
             ErrorKind::Unauthenticated(_) => "log in again: strongroom login -u NAME".into(),
             ErrorKind::Denied { verb, path, .. } => {
-                format!("why: strongroom can-i {verb} {path}")
+                format!("find out why: strongroom can-i {verb} {path}")
             }
             ErrorKind::Sealed { .. } => "give a share: strongroom unseal".into(),
             ErrorKind::NotInitialized => "initialise it once: strongroom init".into(),
@@ -87,7 +87,7 @@ impl Failure {
             ErrorKind::CasRequired => "add --expected-version N (see strongroom history PATH)".into(),
             ErrorKind::Connection => "check --address and --ca".into(),
             ErrorKind::Config if error.message().contains("no CA") => {
-                "--ca FILE or STRONGROOM_CACERT: the certificate the server was given by".into()
+                "give the CA certificate of the server with --ca FILE or STRONGROOM_CACERT".into()
             }
             ErrorKind::Internal | ErrorKind::Corrupt => {
                 format!("the server's log has the cause under request {}", error.request_id()?)

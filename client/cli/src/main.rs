@@ -1,5 +1,5 @@
 //! `strongroom`: the command line. This file starts it: hardens the process, parses the arguments, runs one command and
-//! turns its failure into a sentence, a hint and an exit code. What the commands do stands in `commands/`.
+//! turns its failure into a sentence, a hint and an exit code. The commands are in `commands/`.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,

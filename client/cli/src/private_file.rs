@@ -52,11 +52,12 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
     let metadata = file.metadata().map_err(|error| Failure::local(path.display(), error))?;
     let mode = metadata.mode() & 0o777;
     if mode & 0o077 != 0 {
-        let problem = format!("others may use it (mode {mode:04o}): chmod 600 {}", path.display());
+        let problem =
+            format!("other users can access it (mode {mode:04o}); run chmod 600 {}", path.display());
         return Err(Failure::local(path.display(), problem));
     }
     if metadata.uid() != rustix::process::geteuid().as_raw() {
-        return Err(Failure::local(path.display(), "belongs to another user"));
+        return Err(Failure::local(path.display(), "it belongs to another user"));
     }
     let mut bytes = Vec::new();
     file.take(LARGEST).read_to_end(&mut bytes).map_err(|error| Failure::local(path.display(), error))?;

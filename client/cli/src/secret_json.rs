@@ -16,7 +16,7 @@ use crate::failure::Failure;
 pub(crate) fn read(text: &SecretBytes) -> Result<BTreeMap<String, SecretBytes>, Failure> {
     // The parser's own sentence may quote the text: only its place is told.
     let values: JsonObject = serde_json::from_slice(text.expose()).map_err(|error| {
-        let why = "not a JSON object of strings, or a key stands in it twice";
+        let why = "not a JSON object of strings, or a key appears in it twice";
         Failure::usage(format!("--json: {why} (line {}, column {})", error.line(), error.column()))
     })?;
     Ok(values.0)
@@ -56,7 +56,7 @@ impl<'de> Deserialize<'de> for JsonObject {
                 let mut values = BTreeMap::new();
                 while let Some((key, OwnedJsonValue(value))) = map.next_entry::<String, _>()? {
                     if values.insert(key, value).is_some() {
-                        return Err(de::Error::custom("a key stands twice"));
+                        return Err(de::Error::custom("a key appears twice"));
                     }
                 }
                 Ok(JsonObject(values))

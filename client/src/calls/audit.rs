@@ -1,4 +1,4 @@
-//! The server's audit log, for those who may read it. Lines are passed on as they are; checking them is another module's.
+//! The server's audit log, for those who may read it. Lines are passed on unchanged; `audit_verify` checks them.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
@@ -7,24 +7,24 @@ use tonic::Streaming;
 
 use crate::{answer::ResultStream, client::Client, error::Error, transport::Mode};
 
-/// What to look for; what is empty or absent matches everything.
+/// A query of the audit log. A field that is empty or absent matches everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditQuery {
-    /// Who.
+    /// The principal.
     pub principal: String,
-    /// An exact path, or a folder with all below it.
+    /// A path, or a folder with everything below it.
     pub path: String,
-    /// `get`, `put`, ...
+    /// The operation, such as `get` or `put`.
     pub operation: String,
-    /// One request.
+    /// The id of a request.
     pub request_id: String,
-    /// `ok`, `denied` or `error`.
+    /// The status: `ok`, `denied` or `error`.
     pub status: String,
-    /// Not before.
+    /// The earliest time.
     pub from: Option<Timestamp>,
-    /// Not after.
+    /// The latest time.
     pub until: Option<Timestamp>,
-    /// The newest that match, at most 100,000; 0 = 1,000.
+    /// How many lines to return, the newest that match: at most 100,000, and 1,000 if this is 0.
     pub limit: u32,
 }
 
@@ -39,10 +39,10 @@ impl Client {
 }
 
 impl Audit<'_> {
-    /// The last lines and, with `follow`, every new one as it becomes durable.
+    /// Returns the last lines and, with `follow`, every new one as it becomes durable.
     ///
     /// # Errors
-    /// Those of every call.
+    /// The errors that every call can return.
     pub async fn tail(&self, last: u32, follow: bool) -> Result<ResultStream<String>, Error> {
         let message = v1::TailRequest { last, follow };
         let answer = self
@@ -53,10 +53,10 @@ impl Audit<'_> {
         Ok(lines(answer))
     }
 
-    /// Lines that match, oldest first.
+    /// Returns the lines that match, oldest first.
     ///
     /// # Errors
-    /// Those of every call.
+    /// The errors that every call can return.
     pub async fn query(&self, query: AuditQuery) -> Result<ResultStream<String>, Error> {
         let millis = |time: Option<Timestamp>| time.map_or(0, Timestamp::as_millisecond);
         let message = v1::QueryRequest {
@@ -77,10 +77,10 @@ impl Audit<'_> {
         Ok(lines(answer))
     }
 
-    /// The keyed hash under which a value appears in the log.
+    /// Returns the keyed hash under which a value appears in the log.
     ///
     /// # Errors
-    /// Those of every call.
+    /// The errors that every call can return.
     pub async fn hash(&self, value: &SecretBytes) -> Result<String, Error> {
         let message = v1::HashRequest { value: Some(value.into()) };
         let answer = self

@@ -14,13 +14,13 @@ use crate::{
 /// Which sessions to revoke.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sessions {
-    /// The one with this id.
+    /// The session with this id.
     Id(String),
-    /// All of a principal.
+    /// All sessions of a principal.
     Principal(String),
-    /// All that logged in with a method.
+    /// All sessions that logged in with an auth method.
     Method(String),
-    /// All of the pod with this uid.
+    /// All sessions of the pod with this uid.
     Pod(String),
 }
 
@@ -31,7 +31,7 @@ pub struct User {
     pub name: String,
     /// The groups, within the method.
     pub groups: Vec<String>,
-    /// When it was made.
+    /// When the user was created.
     pub created_at: Timestamp,
 }
 
@@ -57,15 +57,15 @@ impl Auth<'_> {
     /// Renews the session; this client uses the new token from then on.
     ///
     /// # Errors
-    /// Those of every call.
+    /// The errors that every call can return.
     pub async fn renew(&self) -> Result<Login, Error> {
         self.0.keeper().renew().await
     }
 
-    /// Whom the token stands for.
+    /// Returns whom the token stands for.
     ///
     /// # Errors
-    /// Those of every call.
+    /// The errors that every call can return.
     pub async fn whoami(&self) -> Result<Whoami, Error> {
         self.0.keeper().whoami().await
     }
@@ -73,7 +73,7 @@ impl Auth<'_> {
     /// Revokes the session and forgets the token.
     ///
     /// # Errors
-    /// Those of every call.
+    /// The errors that every call can return.
     pub async fn logout(&self) -> Result<(), Error> {
         let message = v1::LogoutRequest {};
         self.0
@@ -87,7 +87,7 @@ impl Auth<'_> {
     /// Revokes sessions of others.
     ///
     /// # Errors
-    /// Those of every call.
+    /// The errors that every call can return.
     pub async fn revoke_sessions(&self, which: Sessions) -> Result<(), Error> {
         use v1::revoke_sessions_request::Which;
         let which = match which {
@@ -104,10 +104,10 @@ impl Auth<'_> {
         Ok(())
     }
 
-    /// Makes a user, or sets the groups and, if given, the password of one.
+    /// Creates a user, or sets the groups and, if given, the password of an existing one.
     ///
     /// # Errors
-    /// Those of every call.
+    /// The errors that every call can return.
     pub async fn put_user(
         &self,
         name: &str,
@@ -123,10 +123,10 @@ impl Auth<'_> {
         Ok(())
     }
 
-    /// Deletes a user and revokes all sessions of it.
+    /// Deletes a user and revokes all its sessions.
     ///
     /// # Errors
-    /// Those of every call.
+    /// The errors that every call can return.
     pub async fn delete_user(&self, name: &str) -> Result<(), Error> {
         let message = v1::DeleteUserRequest { name: name.to_owned() };
         self.0
@@ -136,10 +136,10 @@ impl Auth<'_> {
         Ok(())
     }
 
-    /// All users.
+    /// Returns all users.
     ///
     /// # Errors
-    /// Those of every call.
+    /// The errors that every call can return.
     pub async fn list_users(&self) -> Result<Vec<User>, Error> {
         let message = v1::ListUsersRequest {};
         let answer = self

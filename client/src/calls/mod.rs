@@ -1,4 +1,4 @@
-//! What a client can be asked, a file for each noun.
+//! The calls of a client, with a file for each subject.
 
 pub(crate) mod audit;
 pub(crate) mod auth;

@@ -15,8 +15,8 @@ impl Client {
 }
 
 impl Policy<'_> {
-    /// Creates and changes the roles and bindings in `yaml` and removes those named, all or nothing. With `dry_run`,
-    /// only tells what would change.
+    /// Creates or changes the roles and bindings in `yaml` and removes those in `remove`, all or nothing. With `dry_run`, it
+    /// only reports what would change.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) names what is wrong in the text.
@@ -36,10 +36,10 @@ impl Policy<'_> {
         Ok(answer.changes)
     }
 
-    /// All roles and bindings as YAML.
+    /// Returns all roles and bindings as YAML.
     ///
     /// # Errors
-    /// Those of every call.
+    /// The errors that every call can return.
     pub async fn export(&self) -> Result<String, Error> {
         let message = v1::ExportRequest {};
         let answer = self
@@ -50,10 +50,10 @@ impl Policy<'_> {
         Ok(answer.yaml)
     }
 
-    /// Whether `principal` (or the caller) may do `verb` on `path`, and which rule says so.
+    /// Returns whether `principal`, or else the caller, may do `verb` on `path`, and which rule decides.
     ///
     /// # Errors
-    /// Those of every call; "no" is not an error.
+    /// The errors that every call can return; "no" is not an error.
     pub async fn can_i(
         &self,
         verb: &str,
@@ -73,10 +73,10 @@ impl Policy<'_> {
             .await
     }
 
-    /// The subjects that may do `verb` on `path`.
+    /// Returns the subjects that may do `verb` on `path`.
     ///
     /// # Errors
-    /// Those of every call.
+    /// The errors that every call can return.
     pub async fn who_can(&self, verb: &str, path: &str) -> Result<Vec<v1::who_can_response::Entry>, Error> {
         let message = v1::WhoCanRequest { verb: verb.to_owned(), path: path.to_owned() };
         let answer = self

@@ -15,7 +15,7 @@ impl Client {
 }
 
 impl Random<'_> {
-    /// Makes a secret. The path is a mount and what to make there: `random/password`, `random/bytes`, `random/hex` or
+    /// Generates a secret. The path names a mount and what to generate: `random/password`, `random/bytes`, `random/hex` or
     /// `random/base64`. The length counts characters of a password and bytes of everything else, 16 to 1,024; without one
     /// it is 32.
     ///
@@ -24,7 +24,7 @@ impl Random<'_> {
     /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) for what the engine does not make.
     pub async fn generate(&self, path: &str, length: Option<u32>) -> Result<SecretBytes, Error> {
         let message = v1::GenerateRequest { path: path.to_owned(), length };
-        // Safe to be repeated: of a secret whose answer was lost, the server keeps nothing.
+        // This is safe to repeat: the server keeps nothing of a secret whose answer was lost.
         let answer = self
             .0
             .session()

@@ -1,4 +1,4 @@
-//! Secrets: read, write, list, delete. Watching them stands in `watch.rs`.
+//! Secrets: read, write, list, delete. Watches are in `watch.rs`.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,34 +20,34 @@ use crate::{
 /// One version of a secret.
 #[derive(Debug)]
 pub struct Secret {
-    /// Where it is.
+    /// The path of the secret.
     pub path: String,
-    /// Which version this is.
+    /// The number of the version.
     pub version: u64,
-    /// Keys and values.
+    /// The keys and their values.
     pub values: BTreeMap<String, SecretBytes>,
     /// When this version was written.
     pub created_at: Timestamp,
-    /// By whom.
+    /// Who wrote this version.
     pub created_by: String,
-    /// When it ends to be readable, if it does.
+    /// When the version expires, if it does.
     pub expires_at: Option<Timestamp>,
     /// Custom metadata of the secret.
     pub custom: BTreeMap<String, String>,
 }
 
-/// What is known of a secret besides its values.
+/// The metadata of a secret: everything but its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metadata {
-    /// Where it is.
+    /// The path of the secret.
     pub path: String,
     /// The latest version.
     pub current_version: u64,
-    /// The oldest version still known.
+    /// The oldest version that is still known.
     pub oldest_version: u64,
-    /// All versions still known, oldest first.
+    /// All versions that are still known, oldest first.
     pub versions: Vec<VersionInfo>,
-    /// Custom pairs.
+    /// Custom metadata.
     pub custom: BTreeMap<String, String>,
     /// How many versions are kept.
     pub max_versions: u32,
@@ -55,30 +55,30 @@ pub struct Metadata {
     pub cas_required: bool,
     /// When the secret was first written.
     pub created_at: Timestamp,
-    /// By whom.
+    /// Who first wrote it.
     pub created_by: String,
     /// When it was last changed.
     pub updated_at: Timestamp,
-    /// By whom.
+    /// Who last changed it.
     pub updated_by: String,
 }
 
-/// What is known of a version besides its values.
+/// The metadata of a version: everything but its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VersionInfo {
     /// Its number.
     pub version: u64,
     /// When it was written.
     pub created_at: Timestamp,
-    /// By whom.
+    /// Who wrote it.
     pub created_by: String,
-    /// When it was deleted, if it is.
+    /// When it was deleted, if it was.
     pub deleted_at: Option<Timestamp>,
     /// Whether its bytes are gone for good.
     pub destroyed: bool,
-    /// When it ends to be readable, if it does.
+    /// When the version expires, if it does.
     pub expires_at: Option<Timestamp>,
-    /// Bytes of all values together.
+    /// The size of all values, in bytes.
     pub size: u64,
 }
 
@@ -87,7 +87,7 @@ pub struct VersionInfo {
 pub struct ListPage {
     /// Names within the folder, sorted; `name/` for a folder.
     pub names: Vec<String>,
-    /// For the next page; `None` on the last.
+    /// The token for the next page; `None` on the last page.
     pub next: Option<String>,
 }
 
@@ -113,12 +113,12 @@ pub struct UpdateMetadata<'a> {
 }
 
 impl Secret {
-    /// The value of a key.
+    /// Returns the value of a key.
     pub fn get(&self, key: &str) -> Option<&SecretBytes> {
         self.values.get(key)
     }
 
-    /// The value of a key, if it is there and UTF-8.
+    /// Returns the value of a key if it exists and is UTF-8 text.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.get(key)?.expose_str().ok()
     }
@@ -129,7 +129,7 @@ pub(super) fn service(channel: Channel) -> SecretsClient<Channel> {
 }
 
 impl Client {
-    /// The latest version of a secret.
+    /// Reads the latest version of a secret.
     ///
     /// # Errors
     /// [`Error::is_not_found`] if nothing readable is there.
@@ -137,7 +137,7 @@ impl Client {
         self.read(path, None).await
     }
 
-    /// A given version of a secret.
+    /// Reads a given version of a secret.
     ///
     /// # Errors
     /// [`Error::is_not_found`] if nothing readable is there.
@@ -154,7 +154,7 @@ impl Client {
         Ok(secret(path, answer))
     }
 
-    /// Begins a write of a new version; values of older versions are not taken over.
+    /// Begins a write of a new version. Only the values that are set on it are written; older ones are not carried over.
     pub fn put(&self, path: impl Into<String>) -> Put<'_> {
         let message =
             v1::PutRequest { path: path.into(), operation_id: retry::unique_id(), ..Default::default() };
@@ -168,10 +168,10 @@ impl Client {
         Patch { client: self, message }
     }
 
-    /// One page of one level of a folder; `token` is the previous page's `next`.
+    /// Lists one page of the names in a folder; `token` is the `next` of the previous page.
     ///
     /// # Errors
-    /// Those of every call.
+    /// The errors that every call can return.
     pub async fn list_page(
         &self,
         folder: &str,
@@ -188,7 +188,7 @@ impl Client {
         Ok(ListPage { names: answer.names, next })
     }
 
-    /// All names of one level of a folder, page by page as they are taken.
+    /// Lists all names in a folder. Pages are fetched as the stream is read.
     pub fn list(&self, folder: impl Into<String>) -> ResultStream<String> {
         /// The token of the page to fetch next.
         enum Next {
@@ -206,10 +206,10 @@ impl Client {
         .boxed()
     }
 
-    /// The whole paths of all secrets below a folder, in order.
+    /// Lists the full paths of all secrets below a folder, in order.
     ///
     /// # Errors
-    /// Those of every call.
+    /// The errors that every call can return.
     pub async fn list_recursive(&self, folder: &str) -> Result<ResultStream<String>, Error> {
         let message = v1::ListRecursiveRequest { path: folder.to_owned() };
         let answer = self
@@ -223,10 +223,10 @@ impl Client {
             .boxed())
     }
 
-    /// Hides versions, the latest if none is given.
+    /// Deletes versions, or the latest if none is given. An undelete brings them back.
     ///
     /// # Errors
-    /// Those of every call.
+    /// The errors that every call can return.
     pub async fn delete(&self, path: &str, versions: Vec<u64>) -> Result<Metadata, Error> {
         // "The latest" may be another one the second time.
         let mode = if versions.is_empty() { Mode::WRITE } else { Mode::READ };
@@ -236,10 +236,10 @@ impl Client {
         Ok(answer.into())
     }
 
-    /// Brings hidden versions back.
+    /// Brings deleted versions back.
     ///
     /// # Errors
-    /// Those of every call.
+    /// The errors that every call can return.
     pub async fn undelete(&self, path: &str, versions: Vec<u64>) -> Result<Metadata, Error> {
         let message = v1::UndeleteRequest { path: path.to_owned(), versions };
         let answer = self
@@ -252,7 +252,7 @@ impl Client {
     /// Erases the bytes of versions for good.
     ///
     /// # Errors
-    /// Those of every call.
+    /// The errors that every call can return.
     pub async fn destroy(&self, path: &str, versions: Vec<u64>) -> Result<(), Error> {
         self.erase(v1::DestroyRequest { path: path.to_owned(), versions, all: false }).await
     }
@@ -260,7 +260,7 @@ impl Client {
     /// Erases a secret with all its versions and its metadata for good.
     ///
     /// # Errors
-    /// Those of every call.
+    /// The errors that every call can return.
     pub async fn destroy_all(&self, path: &str) -> Result<(), Error> {
         self.erase(v1::DestroyRequest { path: path.to_owned(), versions: Vec::new(), all: true }).await
     }
@@ -272,10 +272,10 @@ impl Client {
         Ok(())
     }
 
-    /// Versions and custom metadata, no values.
+    /// Reads the versions and the custom metadata of a secret, but no values.
     ///
     /// # Errors
-    /// Those of every call.
+    /// The errors that every call can return.
     pub async fn metadata(&self, path: &str) -> Result<Metadata, Error> {
         let message = v1::GetMetadataRequest { path: path.to_owned() };
         let answer = self
@@ -323,12 +323,12 @@ impl Patch<'_> {
     }
 }
 
-/// What every write of a version can be told, and how it is sent. The two messages have the same fields, but no type in
+/// The settings of every write of a version, and how it is sent. The two messages have the same fields, but no type in
 /// common.
 macro_rules! version_write {
     ($write:ident, $rpc:ident) => {
         impl $write<'_> {
-            /// Writes only if this is the latest version. Of a put, 0 = only if there is no such secret.
+            /// Writes only if this is the latest version. For a put, 0 means only if the secret does not exist.
             pub fn expected_version(mut self, version: u64) -> Self {
                 self.message.expected_version = Some(version);
                 self
@@ -340,13 +340,13 @@ macro_rules! version_write {
                 self
             }
 
-            /// An id of the caller's own for this write, instead of one made up here.
+            /// Sets the operation id by which the server recognises a repeated write. By default it is random.
             pub fn operation_id(mut self, id: impl Into<String>) -> Self {
                 self.message.operation_id = id.into();
                 self
             }
 
-            /// Writes. Safe to be repeated, and repeated when the connection breaks.
+            /// Sends the write, and sends it again when the connection breaks; the operation id makes that safe.
             ///
             /// # Errors
             /// [`ErrorKind::VersionMismatch`](crate::ErrorKind::VersionMismatch) if another version is the latest.
@@ -366,28 +366,28 @@ version_write!(Put, put);
 version_write!(Patch, patch);
 
 impl UpdateMetadata<'_> {
-    /// Replaces all custom pairs.
+    /// Replaces all custom metadata.
     pub fn custom(mut self, pairs: impl IntoIterator<Item = (String, String)>) -> Self {
         self.message.custom = Some(v1::CustomMetadata { pairs: pairs.into_iter().collect() });
         self
     }
 
-    /// How many versions to keep.
+    /// Sets how many versions to keep.
     pub fn max_versions(mut self, count: u32) -> Self {
         self.message.max_versions = Some(count);
         self
     }
 
-    /// Whether each write must name the version it expects.
+    /// Sets whether each write must name the version it expects.
     pub fn cas_required(mut self, required: bool) -> Self {
         self.message.cas_required = Some(required);
         self
     }
 
-    /// Makes the change.
+    /// Sends the change.
     ///
     /// # Errors
-    /// Those of every call.
+    /// The errors that every call can return.
     pub async fn send(self) -> Result<Metadata, Error> {
         let answer = self
             .client

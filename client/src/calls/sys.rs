@@ -9,26 +9,26 @@ use crate::{client::Client, error::Error, transport::Mode};
 /// How the root key is kept while the server is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SealKind {
-    /// Split into shares for people.
+    /// By shares that people hold.
     Shamir {
         /// How many shares, 1 to 255.
         shares: u32,
-        /// How many of them open the store, 1 to 10.
+        /// How many of them unseal the store, 1 to 10.
         threshold: u32,
     },
-    /// In the key file named in the server's configuration.
+    /// In the key file that the server's configuration names.
     File,
 }
 
-/// What `init` gives, once and never again.
+/// The result of [`Sys::init`], which the server gives only once.
 pub struct Initialized {
     /// The shares of the unseal key; none with a file seal.
     pub shares: Vec<SecretBytes>,
-    /// Good for an hour, to make the first admin.
+    /// The root token, to create the first admin with; it is valid for an hour.
     pub root_token: SecretBytes,
     /// The key that verifies the audit log, as hex digits.
     pub audit_public_key: String,
-    /// Names the store.
+    /// The id of the store.
     pub store_id: String,
 }
 
@@ -43,10 +43,10 @@ impl Client {
 }
 
 impl Sys<'_> {
-    /// Answers in every state and needs no token.
+    /// Returns the state of the server. It works in every state and needs no token.
     ///
     /// # Errors
-    /// Only those of the connection.
+    /// Only errors of the connection.
     pub async fn status(&self) -> Result<v1::StatusResponse, Error> {
         let message = v1::StatusRequest {};
         self.0
@@ -55,7 +55,7 @@ impl Sys<'_> {
             .await
     }
 
-    /// Initialises the store, once in its life.
+    /// Initialises the store, which is possible only once.
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyInitialized`](crate::ErrorKind::AlreadyInitialized) the second time.
@@ -89,7 +89,7 @@ impl Sys<'_> {
     /// Makes the server forget its keys.
     ///
     /// # Errors
-    /// Those of every call.
+    /// The errors that every call can return.
     pub async fn seal(&self) -> Result<(), Error> {
         let message = v1::SealRequest {};
         self.0
@@ -102,7 +102,7 @@ impl Sys<'_> {
     /// Begins a new key term for all new writes; returns its number.
     ///
     /// # Errors
-    /// Those of every call.
+    /// The errors that every call can return.
     pub async fn rotate(&self) -> Result<u32, Error> {
         let message = v1::RotateRequest {};
         let answer = self
@@ -113,7 +113,7 @@ impl Sys<'_> {
         Ok(answer.term)
     }
 
-    /// Makes new shares or moves to another seal. Enough current shares prove the right to it. New shares count only
+    /// Creates new shares or moves to another seal. Enough current shares prove the right to do so. New shares count only
     /// after [`Sys::confirm_rekey`]; keep them first.
     ///
     /// # Errors
@@ -145,7 +145,7 @@ impl Sys<'_> {
     /// Reads every record and compares the digest of all of them.
     ///
     /// # Errors
-    /// Those of every call; problems found are in the answer.
+    /// The errors that every call can return; problems found are in the answer.
     pub async fn scrub(&self) -> Result<v1::ScrubResponse, Error> {
         let message = v1::ScrubRequest {};
         self.0
@@ -154,10 +154,11 @@ impl Sys<'_> {
             .await
     }
 
-    /// Puts an engine of a kind under a name, or what was taken away from there.
+    /// Mounts an engine of a kind under a name, or mounts again what was unmounted there.
     ///
     /// # Errors
-    /// Those of every call; [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if the name is taken.
+    /// The errors that every call can return; [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if the name
+    /// is taken.
     pub async fn mount(
         &self,
         name: &str,
@@ -174,18 +175,18 @@ impl Sys<'_> {
             .map(drop)
     }
 
-    /// Takes a mount away. Its data stays until it is mounted again.
+    /// Unmounts an engine. Its data is kept until it is mounted again.
     ///
     /// # Errors
-    /// Those of every call.
+    /// The errors that every call can return.
     pub async fn unmount(&self, name: &str) -> Result<(), Error> {
         self.take_away(v1::UnmountRequest { name: name.to_owned(), ..Default::default() }).await
     }
 
-    /// Takes a mount away and destroys its data, or that of one which was taken away before.
+    /// Unmounts an engine and destroys its data, or destroys the data of one that was unmounted before.
     ///
     /// # Errors
-    /// Those of every call; some of the data may be left then, and asking again destroys it.
+    /// The errors that every call can return; some of the data may be left then, and another call destroys it.
     pub async fn destroy_mount(&self, name: &str) -> Result<(), Error> {
         self.take_away(v1::UnmountRequest { name: name.to_owned(), destroy_data: name.to_owned() }).await
     }
@@ -198,10 +199,10 @@ impl Sys<'_> {
             .map(drop)
     }
 
-    /// Changes description and settings of a mount, as far as they are given.
+    /// Changes the description and the settings of a mount, as far as they are given.
     ///
     /// # Errors
-    /// Those of every call.
+    /// The errors that every call can return.
     pub async fn tune(
         &self,
         name: &str,
@@ -217,10 +218,10 @@ impl Sys<'_> {
             .map(drop)
     }
 
-    /// All mounts, also those taken away whose data is still there.
+    /// Returns all mounts, including unmounted ones whose data is still there.
     ///
     /// # Errors
-    /// Those of every call.
+    /// The errors that every call can return.
     pub async fn mounts(&self) -> Result<Vec<v1::list_mounts_response::Mount>, Error> {
         let message = v1::ListMountsRequest {};
         let answer = self

@@ -1,5 +1,5 @@
-//! Watches that heal by themselves. The server tells only that something changed, never the value; after a gap the
-//! reader is told to look again.
+//! Watches that reconnect by themselves. The server says only that something changed, never the value; after a gap the
+//! reader is told to read again.
 
 use futures_util::{StreamExt, stream};
 use strongroom_proto::{v1, v1::watch_response::Kind};
@@ -14,14 +14,14 @@ use crate::{
     transport::{Mode, bearer::wants_login, retry},
 };
 
-/// Something happened to a secret.
+/// A change of a secret, or of the watch itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// What.
+    /// What happened.
     pub kind: ChangeKind,
-    /// To which secret; empty for [`ChangeKind::Started`], [`ChangeKind::Interrupted`] and [`ChangeKind::Resync`].
+    /// The path of the secret; empty for [`ChangeKind::Started`], [`ChangeKind::Interrupted`] and [`ChangeKind::Resync`].
     pub path: String,
-    /// To which version; 0 where that has no meaning.
+    /// The version; 0 where that has no meaning.
     pub version: u64,
 }
 
@@ -29,7 +29,7 @@ pub struct Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChangeKind {
-    /// The watch stands for the first time: every change from now on is told.
+    /// The watch is open for the first time: every change from now on is reported.
     Started,
     /// A new version.
     Written,
@@ -37,20 +37,20 @@ pub enum ChangeKind {
     Deleted,
     /// A deleted version is back.
     Undeleted,
-    /// A version, or all of the secret, is gone for good.
+    /// A version, or the whole secret, is gone for good.
     Destroyed,
     /// Custom metadata or settings changed.
     Metadata,
-    /// The connection broke and could not be opened again at once. Changes are not told until a [`Resync`](Self::Resync)
-    /// says that they are again.
+    /// The connection broke and could not be opened again at once. No changes are reported until a
+    /// [`Resync`](Self::Resync).
     Interrupted,
-    /// Changes may have been missed (a broken connection, a slow reader): read again what you hold.
+    /// Changes may have been missed (a broken connection, a slow reader): read again everything that you use.
     Resync,
-    /// Something a later server tells.
+    /// Something that only a later version of this library knows.
     Other,
 }
 
-/// A watch between two changes.
+/// The state of a watch between two changes.
 struct Watch {
     client: Client,
     paths: Vec<String>,
@@ -60,8 +60,8 @@ struct Watch {
 }
 
 impl Client {
-    /// Changes of secrets, or of everything below folders. Reconnects by itself and then yields
-    /// [`ChangeKind::Resync`]; ends only after an error that waiting does not heal, such as a refusal.
+    /// Watches secrets, or everything below folders, for changes. Reconnects by itself and then yields
+    /// [`ChangeKind::Resync`]; ends only after an error that does not pass by itself, such as a refusal.
     pub fn watch<P: Into<String>>(&self, paths: impl IntoIterator<Item = P>) -> ResultStream<Change> {
         let watch = Watch {
             client: self.clone(),
@@ -80,7 +80,7 @@ impl Client {
         .boxed()
     }
 
-    /// The value of a secret now, then each new one. A secret that does not exist yields nothing until it does.
+    /// Yields the value of a secret now, then each new one. A secret that does not exist yields nothing until it does.
     pub fn watch_secret(&self, path: impl Into<String>) -> ResultStream<Secret> {
         let path = path.into();
         let follow = Follow { client: self.clone(), changes: self.watch([path.clone()]), path, seen: None };
@@ -103,7 +103,7 @@ impl Watch {
                 Err(why) => {
                     self.stream = None;
                     self.pause(why).await?;
-                    // Told once for each gap, and not at all for one that heals at once.
+                    // Reported once for each gap, and not at all for a gap that ends at once.
                     if self.started && self.failures == 2 {
                         return Ok(Change { kind: ChangeKind::Interrupted, path: String::new(), version: 0 });
                     }
@@ -140,7 +140,7 @@ impl Watch {
         }
         self.failures = self.failures.saturating_add(1);
         if let Some(error) = &error {
-            tracing::debug!(%error, "the watch broke, opening it again");
+            tracing::debug!(%error, "the watch broke; opening it again");
         }
         sleep(retry::watch_pause(self.failures, error.as_ref())).await;
         Ok(())
@@ -198,7 +198,7 @@ impl Follow {
         }
     }
 
-    /// The secret, unless this version was yielded already or nothing is there. Waits for a server that is away.
+    /// The secret, unless this version was already yielded or there is none. Waits for a server that cannot be reached.
     async fn read(&mut self) -> Result<Option<Secret>, Error> {
         let mut failures = 0_u32;
         loop {

@@ -14,26 +14,21 @@ use tokio::io::AsyncReadExt;
 
 use crate::error::Error;
 
-/// Where a pod finds its token when nothing else is said. Not the token for the API server: that one is for another
-/// audience, and the server refuses it.
+/// Where a pod finds its token by default. It is not the token for the API server, which is for another
+/// audience and which the server refuses.
 pub const KUBERNETES_TOKEN_FILE: &str = "/var/run/secrets/strongroom/token";
-/// Longest token, as the server has it.
+/// The longest token that the server accepts.
 const TOKEN_BYTES: usize = 8 << 10;
 
 /// Enough to log in without asking anybody.
 pub(crate) enum Credentials {
     /// A user of the userpass method.
-    Userpass {
-        /// Who.
-        name: String,
-        /// The proof.
-        password: SecretBytes,
-    },
+    Userpass { name: String, password: SecretBytes },
     /// A pod.
     Kubernetes {
-        /// What the server calls the cluster; empty = main.
+        /// The server's name for the cluster; empty means `main`.
         cluster: String,
-        /// Read anew for each login: the kubelet replaces the token before it ends.
+        /// Read again for each login: the kubelet replaces the token before it ends.
         token_file: PathBuf,
     },
 }
@@ -63,7 +58,7 @@ pub(crate) fn kubernetes(cluster: &str, token: &SecretBytes) -> v1::LoginRequest
 
 async fn read_token(file: &Path) -> io::Result<SecretBytes> {
     let refused = |problem: &str| io::Error::new(io::ErrorKind::InvalidData, problem.to_owned());
-    // With the capacity at hand no half-read copy is left behind by growing.
+    // The capacity is reserved first, so that growing leaves no half-read copy behind.
     let mut bytes = Vec::with_capacity(TOKEN_BYTES + 1);
     let read = tokio::fs::File::open(file).await?.take(TOKEN_BYTES as u64 + 1).read_to_end(&mut bytes).await;
     let content = SecretBytes::new(bytes);

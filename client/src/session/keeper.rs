@@ -1,5 +1,5 @@
-//! The token that a client holds: kept wiped-on-drop, replaced by a new login when it has ended and credentials are at
-//! hand. When it is renewed is another file's.
+//! The token that a client holds: wiped when dropped, and replaced by a new login when it has ended and there are
+//! credentials. `renewal.rs` decides when it is renewed.
 
 use std::sync::Arc;
 
@@ -70,7 +70,7 @@ impl Keeper {
     }
 
     /// Logs in with the credentials; `None` without any.
-    pub(crate) async fn log_in_anew(&self) -> Result<Option<Session>, Error> {
+    pub(crate) async fn log_in_with_credentials(&self) -> Result<Option<Session>, Error> {
         let Some(credentials) = &self.credentials else { return Ok(None) };
         let _single_flight = self.login.lock().await;
         Ok(Some(self.log_in(credentials.request().await?).await?.session))
@@ -114,7 +114,7 @@ impl Bearer for Keeper {
         self.token.load_full()
     }
 
-    /// Called by many, done once.
+    /// Many may call this at the same time; one of them logs in.
     fn another<'a>(&'a self, failed: Option<&'a Arc<Token>>) -> BoxFuture<'a, Result<bool, Error>> {
         Box::pin(async move {
             let Some(credentials) = &self.credentials else { return Ok(false) };

@@ -1,4 +1,4 @@
-//! Sessions: what the server says of one, and below how it is begun, kept and renewed.
+//! Sessions: what the server says about one. The modules below begin, keep and renew it.
 
 pub(crate) mod credentials;
 pub(crate) mod keeper;
@@ -12,11 +12,11 @@ use crate::{answer::timestamp, error::Error};
 /// A session of a principal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// Names the session in the audit log and to revoke it; not secret.
+    /// The id of the session, for the audit log and for its revocation; it is not secret.
     pub id: String,
-    /// `userpass/alice`, `root`, `kubernetes/main/payments/web`.
+    /// The principal, such as `userpass/alice`, `root` or `kubernetes/main/payments/web`.
     pub principal: String,
-    /// The method it logged in with.
+    /// The auth method of the login.
     pub method: String,
     /// When it began.
     pub issued_at: Timestamp,
@@ -37,22 +37,22 @@ pub struct Pod {
     pub name: String,
     /// Its uid.
     pub uid: String,
-    /// Its node, where the cluster tells.
+    /// The name of its node, if the cluster says it.
     pub node: Option<String>,
 }
 
 /// A session and the token for it.
 pub struct Login {
-    /// Whoever has it is the principal.
+    /// The token. Whoever has it can act as the principal.
     pub token: SecretBytes,
-    /// What it stands for.
+    /// The session that the token stands for.
     pub session: Session,
 }
 
 /// The answer to "who am I".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Whoami {
-    /// The session the token stands for.
+    /// The session that the token stands for.
     pub session: Session,
     /// The roles bound to the principal at this moment.
     pub roles: Vec<String>,

@@ -1,4 +1,4 @@
-//! The task that renews a session before it ends, and logs in anew when it cannot be renewed any further.
+//! The task that renews a session before it ends, and logs in again when it cannot be renewed any further.
 
 use std::{sync::Arc, time::Duration};
 
@@ -48,23 +48,23 @@ async fn keep_alive(keeper: Arc<Keeper>, mut session: Option<Session>) {
             Ok(Some(next)) => (session, failures) = (Some(next), 0),
             Ok(None) => {
                 tracing::warn!(
-                    "the session token cannot be renewed any further and no credentials are at hand"
+                    "the session cannot be renewed any further, and there are no credentials to log in again"
                 );
                 return;
             }
             Err(error) if error.is_transient() || keeper.may_be_better_later() => {
-                tracing::debug!(%error, "renewing the session token failed, trying again");
+                tracing::debug!(%error, "renewing the session failed; retrying");
                 failures = failures.saturating_add(1);
             }
             Err(error) => {
-                tracing::warn!(%error, "the session token is no longer renewed");
+                tracing::warn!(%error, "the session is no longer renewed");
                 return;
             }
         }
     }
 }
 
-/// Renews while the session allows it, logs in anew when it does not; `None` if neither is possible.
+/// Renews while the session allows it, logs in again when it does not; `None` if neither is possible.
 async fn next_session(keeper: &Keeper, session: Option<&Session>) -> Result<Option<Session>, Error> {
     let Some(session) = session else {
         // A token from outside: ask how long it lives before touching it.
@@ -77,7 +77,7 @@ async fn next_session(keeper: &Keeper, session: Option<&Session>) -> Result<Opti
             Err(error) => return Err(error),
         }
     }
-    keeper.log_in_anew().await
+    keeper.log_in_with_credentials().await
 }
 
 fn is_token_gone(error: &Error) -> bool {

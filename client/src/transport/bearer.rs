@@ -41,7 +41,7 @@ impl Token {
     }
 }
 
-/// Whose tokens a call is made with.
+/// The source of the tokens that calls are made with.
 pub(crate) trait Bearer: Send + Sync {
     /// The token to send now.
     fn current(&self) -> Option<Arc<Token>>;

@@ -1,4 +1,4 @@
-//! The way to a server: where it is, by which CA it is known, and how a connection is kept alive. TLS or nothing.
+//! The connection to a server: its address, the CA that it is verified with, and keep-alives. There is none without TLS.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -28,7 +28,7 @@ pub(crate) enum Ca {
 }
 
 impl Server {
-    /// A connection that heals by itself once it has stood.
+    /// Connects. Later, the connection is opened again by itself when it breaks.
     pub(crate) async fn connect(self, timeout: Duration) -> Result<Channel, Error> {
         let endpoint = endpoint(&self.address)?;
         let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(self.ca.read().await?));
@@ -48,7 +48,7 @@ impl Ca {
             Self::File(path) => tokio::fs::read(&path)
                 .await
                 .map_err(|error| Error::config(format!("CA file {}: {error}", path.display())))?,
-            Self::None => return Err(Error::config("no CA certificate given to know the server by")),
+            Self::None => return Err(Error::config("no CA certificate was given to verify the server with")),
         };
         if !pem.windows(BEGIN_CERTIFICATE.len()).any(|window| window == BEGIN_CERTIFICATE) {
             return Err(Error::config("the CA certificate is not in PEM"));

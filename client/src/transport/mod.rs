@@ -25,7 +25,7 @@ pub(crate) struct Transport {
     budget: Arc<Budget>,
 }
 
-/// Who calls: somebody with a token, or nobody.
+/// A caller, with or without a token.
 #[derive(Clone, Copy)]
 pub(crate) struct Caller<'a> {
     transport: &'a Transport,
@@ -62,7 +62,7 @@ impl Transport {
 }
 
 impl Caller<'_> {
-    /// Sends `message` by `rpc` as often as it takes and is allowed. Every call goes through here.
+    /// Sends `message` with `rpc`, and again as often as needed and allowed. Every call goes through here.
     pub(crate) async fn call<Q, A, F, Fut>(self, mode: Mode, message: Q, rpc: F) -> Result<A, Error>
     where
         Q: Clone + Send,

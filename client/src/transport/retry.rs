@@ -91,7 +91,7 @@ pub(crate) fn watch_pause(failures: u32, error: Option<&Error>) -> Duration {
     error.and_then(Error::retry_after).map_or(pause, |asked| asked.saturating_add(pause))
 }
 
-/// Whether a watch goes on after this.
+/// Whether a watch continues after this error.
 pub(crate) fn watch_goes_on(error: &Error) -> bool {
     error.is_transient() || error.reason() == Some(Reason::Internal)
 }

@@ -1,5 +1,5 @@
-//! What a pod wants to have mounted: which secrets, as which files. Parsed from the attributes of a CSI volume, rendered
-//! from the secrets that were read. The driver and `strongroom explain` share it; it does no IO and knows no clock.
+//! The volume that a pod asks for: which secrets, as which files. It is parsed from the attributes of a CSI volume and
+//! rendered from the secrets that were read. The driver and `strongroom explain` share it; it does no IO and knows no clock.
 //!
 //! ```
 //! use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ pub use template::{InvalidTemplate, Placeholder, Template};
 
 /// The driver's name: in a pod's `volumes[].csi.driver`.
 pub const DRIVER: &str = "csi.strongroom.dev";
-/// Most entries of a volume: a pod that wants more wants another layout.
+/// Most entries of a volume: a pod that needs more needs another layout.
 pub const ENTRIES: usize = 64;
 /// Most files of a volume.
 pub const FILES: usize = 256;
@@ -56,31 +56,31 @@ pub const VOLUME_BYTES: usize = 4 << 20;
 /// Longest text of the attribute `secrets`.
 pub const TEXT_BYTES: usize = 64 << 10;
 
-/// What a pod wants to have mounted.
+/// The volume that a pod asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Volume {
-    /// In the order they are written.
+    /// The entries, in the order in which they are written.
     pub entries: Vec<Entry>,
-    /// Owner of the files; the driver's own user if nothing is said.
+    /// Owner of the files; the driver's own user if none is named.
     pub uid: Option<u32>,
     /// Group of the files.
     pub gid: Option<u32>,
-    /// Mode of the files whose entry has none, if the attributes say one.
+    /// Mode of the files whose entry has none, if the attributes name one.
     pub mode: Option<Mode>,
 }
 
 /// One item of `secrets`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Which files it makes of which secrets.
+    /// Which files it makes from which secrets.
     pub layout: Layout,
-    /// Whether a missing secret or key is no error; the file is not there then.
+    /// Whether a missing secret or key is not an error; its file is left out then.
     pub optional: bool,
     /// Mode of its files.
     pub mode: Option<Mode>,
 }
 
-/// Which files are made of which secrets. All names are whole: a `dir` is part of them.
+/// Which files are made from which secrets. All file names are complete: a `dir` is part of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// Every key becomes a file.
@@ -96,7 +96,7 @@ pub enum Layout {
     Keys {
         /// The secret.
         source: Source,
-        /// Key and file.
+        /// The keys and their files.
         files: Vec<(String, FileName)>,
         /// How values become contents.
         decode: Decode,
@@ -105,7 +105,7 @@ pub enum Layout {
     Template {
         /// The secrets a placeholder may name.
         sources: Vec<Source>,
-        /// File and text.
+        /// The files and their texts.
         files: Vec<(FileName, Template)>,
     },
 }
@@ -113,7 +113,7 @@ pub enum Layout {
 /// How a value becomes the content of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Decode {
-    /// Byte for byte.
+    /// The value itself, byte for byte.
     #[default]
     Plain,
     /// The value is base64 text, line breaks allowed; the file gets the bytes.
@@ -123,7 +123,7 @@ pub enum Decode {
 /// A mistake in the attributes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where: `secrets[2].keys.api_key`.
+    /// The field, such as `secrets[2].keys.api_key`.
     pub field: String,
     /// What is there, and what is expected.
     pub problem: String,
@@ -140,7 +140,7 @@ impl Volume {
         self.sources().into_iter().map(Source::path).collect()
     }
 
-    /// With this group for the files unless the attributes name one: what the kubelet sends as `volume_mount_group`.
+    /// Sets this group for the files unless the attributes name one. The kubelet sends it as `volume_mount_group`.
     #[must_use]
     pub fn or_group(mut self, gid: u32) -> Self {
         self.gid = self.gid.or(Some(gid));

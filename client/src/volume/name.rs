@@ -12,7 +12,7 @@ const SEGMENTS: usize = 8;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileName(Box<str>);
 
-/// Why some text is no name of a file.
+/// Why a text is not the name of a file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidFileName {
     /// `""`, `/a`, `a//b`, `a/`.
@@ -22,7 +22,7 @@ pub enum InvalidFileName {
     #[error("is {0:?}; a part '.' or one that starts with '..' is not allowed")]
     Dots(String),
     /// Anything else.
-    #[error("is {0:?}; allowed are A-Z a-z 0-9 . _ - and / between parts")]
+    #[error("is {0:?}; allowed characters are A-Z a-z 0-9 . _ - and / between parts")]
     Character(String),
     /// More than 253 bytes in a segment.
     #[error("has a part of {0} bytes; at most {SEGMENT_BYTES} are allowed")]
@@ -64,7 +64,7 @@ impl FileName {
     /// This name within a folder.
     ///
     /// # Errors
-    /// Too deep.
+    /// The name would be too deep.
     pub fn within(self, dir: Option<&FileName>) -> Result<Self, InvalidFileName> {
         match dir {
             Some(dir) => Self::parse(&format!("{dir}/{self}")),
@@ -104,12 +104,12 @@ pub(super) struct Claims {
 /// Two entries want the same name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Conflict {
-    /// Twice the same file.
+    /// Both make the same file.
     #[error("makes the file {file}, which {other} makes as well")]
     SameFile {
         /// Its name.
         file: String,
-        /// Who has it already.
+        /// The entry that already has it.
         other: String,
     },
     /// A file and a folder of one name.
@@ -117,7 +117,7 @@ pub enum Conflict {
     FileAndFolder {
         /// The name.
         name: String,
-        /// Who has it already.
+        /// The entry that already has it.
         other: String,
     },
 }

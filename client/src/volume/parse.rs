@@ -10,11 +10,11 @@ use super::{
     Volume, name::Claims, source, template::is_key,
 };
 
-/// What the kubelet adds about the pod; not the author's.
+/// The prefix of what the kubelet adds about the pod; the author of the pod does not write it.
 const KUBELET: &str = "csi.storage.k8s.io/";
 /// Deepest nesting: the fields of `keys`, `from` or `template` of an entry of the list are the third level.
 const DEPTH: usize = 8;
-/// Most problems told at once: more of them nobody reads.
+/// Most problems reported at once: nobody reads more of them.
 const PROBLEMS: usize = 100;
 /// Most secrets of one `from`.
 const ALIASES: usize = 16;
@@ -47,7 +47,7 @@ impl Volume {
     }
 }
 
-/// What makes an entry, before it is known whether it fits together.
+/// The fields of an entry, before it is known whether they go together.
 struct Fields<'a> {
     place: &'a str,
     all: strongroom_yaml::Fields<'a>,
@@ -187,7 +187,7 @@ impl Reader<'_> {
         ];
         for (one, other, why) in apart {
             if has(one) && has(other) {
-                self.problem(fields.at(other), format!("cannot stand beside {one}; {why}"));
+                self.problem(fields.at(other), format!("cannot be combined with {one}; {why}"));
             }
         }
     }
@@ -234,7 +234,7 @@ impl Reader<'_> {
         let alias = |(alias, node): &(String, Node)| {
             let place = format!("{place}.{}", shown(alias));
             if !is_key(alias) || alias.contains('.') {
-                self.problem(&place, "is no alias; expected A-Z a-z 0-9 _ -");
+                self.problem(&place, "is not an alias; expected A-Z a-z 0-9 _ -");
             }
             let source = self.path(&place, node).map(|path| Source::new(path, None));
             (alias.clone(), source)

@@ -1,4 +1,4 @@
-//! From a [`Volume`] and the secrets that were read to files. Contents are wiped when dropped, and so is everything on the
+//! Makes files from a [`Volume`] and the secrets that were read. Contents are wiped when dropped, and so is everything on the
 //! way to them; errors name paths, keys and files, never a value.
 
 use std::collections::BTreeMap;
@@ -21,24 +21,24 @@ pub struct Fetched(BTreeMap<Source, BTreeMap<String, SecretBytes>>);
 /// A file of a volume.
 #[derive(Debug)]
 pub struct File {
-    /// Where, within the volume.
+    /// The name within the volume.
     pub name: FileName,
-    /// Who may read it.
+    /// The mode.
     pub mode: Mode,
-    /// What is in it.
+    /// The content.
     pub content: SecretBytes,
 }
 
-/// Why no files can be made of what was read.
+/// Why no files can be made from what was read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RenderError {
     /// A secret that is not optional does not exist.
-    #[error("there is no secret {path}{}", at_version(*version))]
+    #[error("there is no {}secret {path}", version_of(*version))]
     NoSecret {
-        /// Where it should be.
+        /// The path of the secret.
         path: String,
-        /// Which version was asked for.
+        /// The version, if one was asked for.
         version: Option<u64>,
     },
     /// A secret does not have a key that is not optional.
@@ -58,10 +58,10 @@ pub enum RenderError {
         path: String,
         /// The key.
         key: String,
-        /// Why not.
+        /// Why it cannot.
         problem: InvalidFileName,
     },
-    /// `decode: base64` of something else.
+    /// A value of an entry with `decode: base64` is not base64.
     #[error("the key {key:?} of {path} is not base64")]
     NotBase64 {
         /// The secret.
@@ -74,7 +74,7 @@ pub enum RenderError {
     Conflict {
         /// The later of the entries.
         place: String,
-        /// What they want.
+        /// The name that both want.
         conflict: Conflict,
     },
     /// A file is too large.
@@ -86,7 +86,7 @@ pub enum RenderError {
         bytes: usize,
     },
     /// All files together are too large.
-    #[error("the files would have more than {VOLUME_BYTES} bytes together")]
+    #[error("the files would have more than {VOLUME_BYTES} bytes in total")]
     VolumeTooLarge,
     /// There are too many files.
     #[error("there would be more than {FILES} files")]
@@ -94,7 +94,7 @@ pub enum RenderError {
 }
 
 impl Fetched {
-    /// Keeps what was read from there.
+    /// Adds a secret that was read.
     pub fn insert(&mut self, source: Source, values: BTreeMap<String, SecretBytes>) {
         self.0.insert(source, values);
     }
@@ -117,14 +117,14 @@ impl Fetched {
 }
 
 impl RenderError {
-    /// What an optional entry forgives.
+    /// Whether an optional entry tolerates the error.
     fn is_missing(&self) -> bool {
         matches!(self, Self::NoSecret { .. } | Self::NoKey { .. })
     }
 }
 
 impl Volume {
-    /// The files, in the order of the entries. All or nothing.
+    /// Makes the files, in the order of the entries: all of them or none.
     ///
     /// # Errors
     /// The first thing that is missing or does not fit.
@@ -226,7 +226,7 @@ fn content(
     source: &Source,
     key: &str,
 ) -> Result<SecretBytes, RenderError> {
-    // Decoding makes it only smaller.
+    // Decoding can only make it smaller.
     fits(file, value.len())?;
     match decode {
         Decode::Plain => Ok(SecretBytes::from(value.expose())),
@@ -270,8 +270,8 @@ fn filled(
     Ok(SecretBytes::new(content))
 }
 
-fn at_version(version: Option<u64>) -> String {
-    version.map(|version| format!(" with a version {version}")).unwrap_or_default()
+fn version_of(version: Option<u64>) -> String {
+    version.map(|version| format!("version {version} of the ")).unwrap_or_default()
 }
 
 /// Keys are names, not secrets, but there may be a thousand.

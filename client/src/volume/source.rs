@@ -36,7 +36,7 @@ impl Source {
     }
 }
 
-/// A path with `{{namespace}}`, `{{pod}}` and `{{serviceAccount}}` filled in; what is wrong with it otherwise.
+/// A path with `{{namespace}}`, `{{pod}}` and `{{serviceAccount}}` filled in, or what is wrong with it.
 pub(super) fn path(text: &str, pod: &PodRef) -> Result<Box<str>, String> {
     // What is filled in makes a text longer, but each name is at most 253 bytes.
     if text.len() > PATH_BYTES {
@@ -72,7 +72,7 @@ fn fill(text: &str, pod: &PodRef) -> Result<String, String> {
     Ok(filled)
 }
 
-/// The server's rules, told before anybody asks it.
+/// The server's rules, checked before the server is asked.
 fn check(path: &str) -> Result<(), String> {
     if path.len() > PATH_BYTES {
         return Err(format!("has {} bytes; at most {PATH_BYTES} are allowed", path.len()));
@@ -93,7 +93,9 @@ fn check(path: &str) -> Result<(), String> {
             ));
         }
         if let Some(c) = segment.chars().find(|c| !allowed(*c)) {
-            return Err(format!("has {c:?}; allowed are A-Z a-z 0-9 . _ ~ @ : + = - and / between parts"));
+            return Err(format!(
+                "contains {c:?}; allowed characters are A-Z a-z 0-9 . _ ~ @ : + = - and / between parts"
+            ));
         }
     }
     Ok(())

@@ -23,19 +23,21 @@ pub struct Placeholder {
     pub key: String,
 }
 
-/// Why some text is no template.
+/// Why a text is not a template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTemplate {
     /// `{{` without an end.
     #[error("has a {{{{ without }}}}")]
     Unclosed,
-    /// What stands in it is no key.
-    #[error("has the placeholder {0:?}, which is no key: expected A-Z a-z 0-9 . _ - between {{{{ and }}}}")]
+    /// The placeholder is not a key.
+    #[error(
+        "has the placeholder {0:?}, which is not a key; expected A-Z a-z 0-9 . _ - between {{{{ and }}}}"
+    )]
     NoKey(String),
     /// There are several secrets and none is named.
     #[error("has the placeholder {0:?}; expected {{{{alias.key}}}} with an alias of `from`")]
     NoAlias(String),
-    /// Nothing in `from` is called so.
+    /// There is no such alias in `from`.
     #[error("has the placeholder {0:?}, but `from` has no such alias")]
     UnknownAlias(String),
 }
@@ -62,7 +64,7 @@ impl Template {
         Ok(Self { parts })
     }
 
-    /// What stands in it, in order.
+    /// The parts of the text, in order.
     pub fn placeholders(&self) -> impl Iterator<Item = &Placeholder> {
         self.parts.iter().filter_map(|part| match part {
             Part::Value(placeholder) => Some(placeholder),

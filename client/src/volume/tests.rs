@@ -136,7 +136,7 @@ fn what_is_missing_is_named() {
     assert_eq!(error("[{path: secret/payments/db}]", &[]), "there is no secret secret/payments/db");
     assert_eq!(
         error("[{path: secret/payments/db, version: 9}]", &[]),
-        "there is no secret secret/payments/db with a version 9"
+        "there is no version 9 of the secret secret/payments/db"
     );
     let has = "the secret secret/payments/db has no key \"port\"; it has password, user";
     assert_eq!(error("[{path: secret/payments/db, keys: {port: p}}]", &[DB]), has);
@@ -212,7 +212,7 @@ fn every_mistake_is_told_at_once_with_its_field() {
         r"secrets[4] has from without template; use path, or add a template",
         r#"secrets[4].from.d is "secret"; expected mount/name with 2 to 16 parts"#,
         r"secrets[5].version is the number 0; expected a version: 1 or more",
-        r"secrets[6].from.f.g is no alias; expected A-Z a-z 0-9 _ -",
+        r"secrets[6].from.f.g is not an alias; expected A-Z a-z 0-9 _ -",
         r#"secrets[6].template.t2 has the placeholder "h.i", but `from` has no such alias"#,
         r"secrets[6].template.u has a {{ without }}",
     ];
@@ -235,12 +235,15 @@ fn one_mistake_one_sentence() {
         ("secret/a", "secrets is text; expected a list"),
         ("[a]", "secrets[0] is text; expected fields"),
         ("- {", "secrets is not YAML (line"),
-        ("[{path: secret/a, path: secret/b}]", "is there twice"),
+        ("[{path: secret/a, path: secret/b}]", "appears twice"),
         ("[&a {path: secret/a}, *a]", "secrets is not YAML"),
         ("[{path: secret/a, keys: {}}]", "secrets[0].keys is empty"),
-        ("[{path: secret/a, keys: {k: f}, template: {g: x}}]", "cannot stand beside keys; write two entries"),
-        ("[{path: secret/a, decode: base64, template: {g: x}}]", "cannot stand beside decode"),
-        ("[{from: {a: secret/a}, version: 1, template: {g: x}}]", "cannot stand beside from"),
+        (
+            "[{path: secret/a, keys: {k: f}, template: {g: x}}]",
+            "cannot be combined with keys; write two entries",
+        ),
+        ("[{path: secret/a, decode: base64, template: {g: x}}]", "cannot be combined with decode"),
+        ("[{from: {a: secret/a}, version: 1, template: {g: x}}]", "cannot be combined with from"),
         ("[{path: secret/a, keys: {k: f, l: f}}]", "makes the file f, which secrets[0].keys.k makes as well"),
         ("[{path: secret/a, keys: {k: f/g, l: f}}]", "needs f as a file and as a folder"),
         ("[{path: secret/a, keys: {k: f}}, {path: secret/b, dir: f/g}]", "secrets[1].dir needs f as a file"),

@@ -1,7 +1,7 @@
-//! YAML that people write for Strongroom, read with care: as plain nodes that know their line, within a budget, without
-//! aliases and without a field that is there twice. What is wrong is told in the same words by server, library and command
-//! line, and never with a text that stands in the document: it may be a secret in the wrong place. It knows no document of
-//! ours, and it is the only place that knows the YAML crate.
+//! Reads the YAML that people write for Strongroom into plain nodes that know their line: within a budget, without
+//! aliases and without duplicate fields. Server, library and command line report mistakes in the same words, and never
+//! quote the document, which may hold a secret in the wrong place. This crate knows no particular document, and it is the
+//! only one that knows the YAML library.
 
 mod node;
 mod read;
@@ -11,10 +11,10 @@ use serde::Serialize;
 pub use node::{Fields, Node, Value, field};
 pub use read::{Limits, NotYaml, read, read_all};
 
-/// A value as a YAML document.
+/// Writes a value as a YAML document.
 ///
 /// # Errors
-/// What cannot be written, in words.
+/// The value cannot be written, and the text says why.
 pub fn write(value: &impl Serialize) -> Result<String, String> {
     serde_saphyr::to_string(value).map_err(|error| error.to_string())
 }

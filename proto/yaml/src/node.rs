@@ -1,12 +1,12 @@
-//! YAML as it stands there, and the questions that its readers ask of it. What is wrong is told as a predicate, to stand
-//! behind the name of the place: `is a list; expected text`.
+//! The nodes of a document, and how readers take them apart. A mistake is reported as a predicate, to follow the name
+//! of the place: `is a list; expected text`.
 
 use std::{collections::BTreeSet, fmt};
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
-/// The fields of a map, in the order of the text; none is there twice.
+/// The fields of a map, in the order of the text, without duplicates.
 pub type Fields<'a> = &'a [(String, Node)];
 
 /// A value and where it begins.
@@ -21,20 +21,20 @@ pub enum Value {
     Null,
     Text(String),
     Bool(bool),
-    /// Its text: what it counts is its reader's to say.
+    /// The text of the number, which the reader parses.
     Number(String),
     List(Vec<Node>),
     Map(Vec<(String, Node)>),
 }
 
-/// The field of that name.
+/// Returns the field of that name.
 pub fn field<'a>(fields: Fields<'a>, name: &str) -> Option<&'a Node> {
     fields.iter().find(|(field, _)| field == name).map(|(_, node)| node)
 }
 
 impl Node {
     /// # Errors
-    /// It is something else, in words.
+    /// A predicate that says what the node is instead.
     pub fn text(&self) -> Result<&str, String> {
         match &self.value {
             Value::Text(text) => Ok(text),
@@ -46,7 +46,7 @@ impl Node {
     }
 
     /// # Errors
-    /// It is something else, in words.
+    /// A predicate that says what the node is instead.
     pub fn fields(&self) -> Result<Fields<'_>, String> {
         match &self.value {
             Value::Map(fields) => Ok(fields),
@@ -57,7 +57,7 @@ impl Node {
     /// The entries of a list: at least one and at most `most`.
     ///
     /// # Errors
-    /// It is something else, in words.
+    /// A predicate that says what the node is instead.
     pub fn items(&self, most: usize) -> Result<&[Node], String> {
         match &self.value {
             Value::List(items) if items.is_empty() => Err("is empty; expected at least one".to_owned()),
@@ -86,7 +86,7 @@ impl Node {
     }
 }
 
-/// What it is, without the text that stands there.
+/// Says what the value is without quoting its text.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -176,7 +176,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
             if !seen.insert(name.clone()) {
                 let line = value.line;
                 return Err(de::Error::custom(format!(
-                    "the field {name:?} is there twice, again in line {line}"
+                    "the field {name:?} appears twice, the second time in line {line}"
                 )));
             }
             map.push((name, value));

@@ -1,10 +1,10 @@
-//! From text to nodes, within a budget.
+//! Reads a text into nodes, within a budget.
 
 use serde_saphyr::budget::BudgetBreach;
 
 use crate::node::Node;
 
-/// What a reader expects at most. Everything else is bounded by the length of the text, which is the reader's to check.
+/// What a reader expects at most. Everything else is bounded by the length of the text, which the reader checks.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub documents: usize,
@@ -20,7 +20,7 @@ pub struct NotYaml {
     pub problem: String,
 }
 
-/// Reads one document. No text at all is one that is empty.
+/// Reads one document. An empty text is an empty document.
 ///
 /// # Errors
 /// It is not YAML, more than one document, or deeper than `depth`.
@@ -65,7 +65,7 @@ impl From<serde_saphyr::Error> for NotYaml {
             serde_saphyr::Error::Budget { breach, .. } => too_much(breach).to_owned(),
             other => {
                 let told = other.to_string();
-                // Lines are told in the same way everywhere.
+                // Lines are reported in the same way everywhere.
                 let place = location.map(|at| format!(" at line {}, column {}", at.line(), at.column()));
                 place.and_then(|place| told.strip_suffix(&place).map(str::to_owned)).unwrap_or(told)
             }
@@ -81,7 +81,7 @@ fn too_much(breach: &BudgetBreach) -> &'static str {
         BudgetBreach::Anchors { .. } | BudgetBreach::Aliases { .. } | BudgetBreach::MergeKeys { .. } => {
             "anchors and aliases are not allowed"
         }
-        _ => "there is more in it than its length allows",
+        _ => "it has more content than its length allows",
     }
 }
 
@@ -128,7 +128,7 @@ mod tests {
         let told = |yaml: &str| read(yaml, 3).unwrap_err().to_string();
         assert_eq!(
             told("a: 1\nb: 2\na: 3\n"),
-            "is not YAML: the field \"a\" is there twice, again in line 3"
+            "is not YAML: the field \"a\" appears twice, the second time in line 3"
         );
         assert_eq!(told("a: &x 1\nb: *x\n"), "is not YAML (line 1): anchors and aliases are not allowed");
         assert_eq!(

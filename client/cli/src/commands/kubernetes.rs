@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    process::{Command, Stdio},
+    process::{self, Stdio},
 };
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -11,68 +11,69 @@ use serde_json::json;
 use crate::{
     context::Context,
     failure::Failure,
-    output::{Format, View},
+    output::{Format, Presentation},
 };
 
 #[derive(Args)]
 pub(crate) struct Kubernetes {
     #[command(subcommand)]
-    what: What,
+    command: Command,
 }
 
 #[derive(Subcommand)]
-enum What {
+enum Command {
     /// Print, or apply, what a cluster needs so that its pods can log in
     Enable(Enable),
 }
 
 #[derive(Args)]
 struct Enable {
-    /// What the server shall call the cluster
+    /// The name of the cluster at the server
     #[arg(long, default_value = "main", value_parser = name)]
     cluster: String,
-    /// Where the server's service account is
+    /// The namespace of the server's service account
     #[arg(long, default_value = "strongroom", value_parser = name)]
     namespace: String,
     /// The server's service account
     #[arg(long, default_value = "strongroom", value_parser = name)]
     service_account: String,
-    /// How the server proves tokens
+    /// How the server verifies tokens
     #[arg(long, value_enum, default_value_t = Mode::Review)]
     mode: Mode,
-    /// Hand it to kubectl, as whoever is logged in there, instead of printing it
+    /// Apply it with kubectl and its current user instead of printing it
     #[arg(long)]
     apply: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Mode {
-    /// Ask the cluster about each token
+    /// The server asks the cluster about each token
     Review,
-    /// Check signatures with the cluster's public keys; the server asks nobody at a login
+    /// The server checks signatures with the cluster's public keys and asks nobody at a login
     Local,
 }
 
 pub(crate) fn run(context: &Context, args: Kubernetes) -> Result<(), Failure> {
-    let What::Enable(args) = args.what;
+    let Command::Enable(args) = args.command;
     let yaml = manifest(&args);
     if args.apply {
         return apply(&yaml);
     }
     match context.output.format() {
-        Format::Json => context.output.show(&json!({ "yaml": yaml }), View::Text(String::new())),
-        // As it is, so that `kubectl apply -f -` takes it.
+        Format::Json => context.output.show(&json!({ "yaml": yaml }), Presentation::Text(String::new())),
+        // Printed unchanged, so that `kubectl apply -f -` accepts it.
         _ => context.output.raw(yaml.as_bytes()),
     }
 }
 
-/// Of a Kubernetes object, and of a cluster at the server: `[a-z0-9-]`, 63 at most. Nothing in it can change the YAML.
+/// Parses the name of a Kubernetes object or of a cluster at the server: at most 63 of `[a-z0-9-]`. Nothing in it can
+/// change the YAML.
 fn name(text: &str) -> Result<String, String> {
     let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     if (1..=63).contains(&text.len()) && text.bytes().all(good) && !text.starts_with('-') {
         return Ok(text.to_owned());
     }
-    Err("expected 1 to 63 of a-z 0-9 -".to_owned())
+    Err("expected 1 to 63 characters of a-z 0-9 -".to_owned())
 }
 
 fn manifest(args: &Enable) -> String {
@@ -131,18 +132,19 @@ const WATCH: &str = "\
   verbs: [get, list, watch]
 ";
 
-/// What kubectl says goes to the terminal as it is.
+/// kubectl writes to the terminal itself.
 fn apply(yaml: &str) -> Result<(), Failure> {
-    let mut child =
-        Command::new("kubectl").args(["apply", "-f", "-"]).stdin(Stdio::piped()).spawn().map_err(
-            |error| match error.kind() {
-                io::ErrorKind::NotFound => Failure::local(
-                    "kubectl",
-                    "not found in PATH; without --apply this is printed, for kubectl apply -f - elsewhere",
-                ),
-                _ => Failure::local("kubectl", error),
-            },
-        )?;
+    let mut child = process::Command::new("kubectl")
+        .args(["apply", "-f", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Failure::local(
+                "kubectl",
+                "is not in PATH; without --apply the objects are printed, for kubectl apply -f - elsewhere",
+            ),
+            _ => Failure::local("kubectl", error),
+        })?;
     let written = child.stdin.take().map(|mut stdin| stdin.write_all(yaml.as_bytes()));
     let status = child.wait()?;
     if !status.success() {

@@ -1,4 +1,4 @@
-//! What the commands do, a folder or a file for each noun.
+//! The commands, in a folder or a file for each noun.
 
 pub(crate) mod audit;
 pub(crate) mod explain;

@@ -9,22 +9,22 @@ use strongroom_client::{Client, ErrorKind, SecretBytes};
 use crate::{
     context::Context,
     failure::Failure,
-    output::{Format, Output, View, structured},
+    output::{Format, Output, Presentation, structured},
     private_file,
     secret_json::JsonValue,
 };
 
 #[derive(Args)]
 pub(crate) struct Random {
-    /// What to make
+    /// What to generate
     kind: Kind,
-    /// Characters of a password, bytes of everything else: 16 to 1024 [default: 32]
+    /// The length, in characters for a password and in bytes for everything else: 16 to 1024 [default: 32]
     #[arg(short, long, value_name = "N")]
     length: Option<u32>,
-    /// Where the engine is mounted
+    /// The mount of the engine
     #[arg(long, value_name = "NAME", default_value = "random")]
     mount: String,
-    /// Show it on a terminal
+    /// Show the result on a terminal
     #[arg(long)]
     show: bool,
     /// Write to this file, which only you may read, instead of standard output
@@ -34,9 +34,9 @@ pub(crate) struct Random {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {
-    /// Letters and digits
+    /// A password of letters and digits
     Password,
-    /// Bytes as they are
+    /// Raw bytes
     Bytes,
     /// Bytes as hex digits
     Hex,
@@ -45,7 +45,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// As the engine calls it.
+    /// The engine's name for it.
     fn word(self) -> &'static str {
         match self {
             Self::Password => "password",
@@ -56,7 +56,7 @@ impl Kind {
     }
 }
 
-/// What was made, as programs see it.
+/// The result, as programs see it.
 #[derive(Serialize)]
 struct Made<'a> {
     path: &'a str,
@@ -77,7 +77,7 @@ pub(crate) async fn run(context: &Context, args: Random) -> Result<(), Failure> 
             // For people; a program gets the bytes alone.
             if context.output.is_terminal() { context.output.raw(b"\n") } else { Ok(()) }
         }
-        (None, _) => context.output.show(&made, View::Text(String::new())),
+        (None, _) => context.output.show(&made, Presentation::Text(String::new())),
     }
 }
 
@@ -94,14 +94,14 @@ fn check_destination(args: &Random, output: &Output) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Has one made.
+/// Has the server generate one.
 pub(crate) async fn generate(
     client: &Client,
     path: &str,
     length: Option<u32>,
 ) -> Result<SecretBytes, Failure> {
     client.random().generate(path, length).await.map_err(|error| match error.kind() {
-        // The engine keeps nothing that could be missing: it is the engine itself that is not there.
+        // The engine keeps nothing that could be missing, so the engine itself is not mounted.
         ErrorKind::NotFound => Failure::NotMounted {
             name: path.split('/').next().unwrap_or_default().to_owned(),
             kind: "random",

@@ -16,7 +16,7 @@ use self::{
 };
 use crate::{failure::Failure, input::content::trimmed, output::Output};
 
-/// Where the server listens when nothing else is said.
+/// Where the server listens by default.
 const ADDRESS: &str = "https://localhost:7420";
 
 pub(crate) struct Context {

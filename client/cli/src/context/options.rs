@@ -8,25 +8,25 @@ use crate::output::Format;
 
 #[derive(Args)]
 pub(crate) struct Global {
-    /// The server: https://host:port
+    /// The address of the server: https://host:port
     #[arg(long, global = true, env = "STRONGROOM_ADDR", value_name = "URL")]
     pub(crate) address: Option<String>,
-    /// PEM file of the authorities that may have signed the server's certificate
+    /// A PEM file with the CA certificates to verify the server with
     #[arg(long, global = true, env = "STRONGROOM_CACERT", value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
     /// The name to expect in the server's certificate, if it is not the host of the address
     #[arg(long, global = true, env = "STRONGROOM_SERVER_NAME", value_name = "NAME")]
     pub(crate) server_name: Option<String>,
-    /// Which profile of config.toml to use
+    /// The profile of config.toml to use
     #[arg(long, global = true, env = "STRONGROOM_PROFILE", value_name = "NAME")]
     pub(crate) profile: Option<String>,
-    /// How to print
+    /// The output format
     #[arg(short, long, global = true, value_name = "FORMAT")]
     pub(crate) output: Option<Format>,
     /// Seconds a call may take, its retries included
     #[arg(long, global = true, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) timeout: u64,
-    /// Log to standard error; twice for more
+    /// Log to standard error; give it twice for more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
 }

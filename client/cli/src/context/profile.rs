@@ -9,7 +9,7 @@ use strongroom_client::SecretBytes;
 
 use crate::{failure::Failure, input::content::trimmed, private_file};
 
-/// The profile when nothing else is said.
+/// The default profile.
 const DEFAULT: &str = "default";
 
 /// `config.toml`.
@@ -114,7 +114,9 @@ impl Profile {
 fn check_name(name: &str) -> Result<(), Failure> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(good) {
-        let sentence = format!("profile {name:?}: a name is 1 to 64 of A-Z a-z 0-9 - _ . and no leading dot");
+        let sentence = format!(
+            "profile {name:?}: a name has 1 to 64 characters of A-Z a-z 0-9 - _ . and no leading dot"
+        );
         return Err(Failure::usage(sentence));
     }
     Ok(())

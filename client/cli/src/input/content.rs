@@ -17,7 +17,7 @@ const LARGEST: u64 = limits::REQUEST_BYTES as u64 + 1;
 /// The whole content, byte for byte; `-` is standard input.
 pub(crate) fn whole(file: &Path) -> Result<SecretBytes, Failure> {
     let name = || file.display().to_string();
-    // With the capacity at hand no half-read copy is left behind by growing.
+    // The capacity is reserved first, so that growing leaves no half-read copy behind.
     let mut bytes = Vec::with_capacity(limits::SECRET_BYTES + 1);
     let read = if file == Path::new("-") {
         io::stdin().lock().take(LARGEST).read_to_end(&mut bytes)
@@ -27,7 +27,7 @@ pub(crate) fn whole(file: &Path) -> Result<SecretBytes, Failure> {
     let secret = SecretBytes::new(bytes);
     read.map_err(|error| Failure::local(name(), error))?;
     if secret.len() as u64 == LARGEST {
-        return Err(Failure::usage(format!("{}: larger than any secret may be", name())));
+        return Err(Failure::usage(format!("{}: is larger than any secret may be", name())));
     }
     Ok(secret)
 }
@@ -50,7 +50,7 @@ pub(crate) fn shares(files: &[impl AsRef<Path>]) -> Result<Vec<SecretBytes>, Fai
         shares.extend(lines(&whole(file)?));
     }
     if shares.is_empty() {
-        return Err(Failure::usage("no share given"));
+        return Err(Failure::usage("no share was given"));
     }
     Ok(shares)
 }

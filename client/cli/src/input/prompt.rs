@@ -1,4 +1,4 @@
-//! What only a person can say: secrets typed without echo, and whether to go on.
+//! What only a person can say: secrets typed without echo, and whether to continue.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -36,7 +36,9 @@ pub(crate) fn confirm_loss(question: &str, yes: bool) -> Result<(), Failure> {
         return Ok(());
     }
     if !io::stdin().is_terminal() {
-        return Err(Failure::usage("this cannot be undone and nobody can be asked: add --yes"));
+        return Err(Failure::usage(
+            "this cannot be undone and there is no terminal to confirm it on; add --yes",
+        ));
     }
     if confirm(question)? { Ok(()) } else { Err(Failure::No) }
 }

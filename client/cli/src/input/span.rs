@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// A number and a unit.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
-    let wrong = || "a number and a unit: 90s, 15m, 8h, 30d or 4w".to_owned();
+    let wrong = || "expected a number and a unit: 90s, 15m, 8h, 30d or 4w".to_owned();
     let unit = text.chars().last().ok_or_else(wrong)?;
     let seconds: u64 = match unit {
         's' => 1,

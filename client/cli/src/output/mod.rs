@@ -15,7 +15,7 @@ use crate::failure::Failure;
 
 pub(crate) use self::format::Format;
 
-/// What stands in place of a value; the same for all, so that not even the length shows.
+/// What is printed in place of a value; it is the same for all, so that not even the length shows.
 pub(crate) const MASK: &str = "********";
 
 pub(crate) struct Output {
@@ -24,7 +24,7 @@ pub(crate) struct Output {
 }
 
 /// A result as people see it.
-pub(crate) enum View {
+pub(crate) enum Presentation {
     /// Columns under a header.
     Table(Vec<&'static str>, Vec<Vec<String>>),
     /// A label and a value on each line.
@@ -58,9 +58,9 @@ impl Output {
     }
 
     /// Shows a result in the form that was asked for.
-    pub(crate) fn show(&self, value: &impl Serialize, view: View) -> Result<(), Failure> {
+    pub(crate) fn show(&self, value: &impl Serialize, presentation: Presentation) -> Result<(), Failure> {
         match self.format() {
-            Format::Table => self.view(view),
+            Format::Table => self.present(presentation),
             format => self.raw(&structured(value, format)?),
         }
     }
@@ -80,9 +80,9 @@ impl Output {
         }
     }
 
-    pub(crate) fn view(&self, view: View) -> Result<(), Failure> {
-        match view {
-            View::Table(header, rows) => {
+    pub(crate) fn present(&self, presentation: Presentation) -> Result<(), Failure> {
+        match presentation {
+            Presentation::Table(header, rows) => {
                 let mut table = Table::new();
                 table.load_style(presets::NOTHING).set_header(header);
                 table.add_rows(rows.iter().map(|row| row.iter().map(|cell| visible(cell).into_owned())));
@@ -92,7 +92,7 @@ impl Output {
                 }
                 self.raw(format!("{}\n", table.trim_fmt()).as_bytes())
             }
-            View::Pairs(pairs) => {
+            Presentation::Pairs(pairs) => {
                 let width = pairs.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
                 let lines: String = pairs
                     .iter()
@@ -100,7 +100,7 @@ impl Output {
                     .collect();
                 self.raw(lines.as_bytes())
             }
-            View::Text(text) => self.line(&text),
+            Presentation::Text(text) => self.line(&text),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::{
     context::Context,
     failure::Failure,
     input::{content, prompt, span},
-    output::{Format, Output, View},
+    output::{Format, Output, Presentation},
 };
 
 #[derive(Args)]
@@ -25,50 +25,50 @@ pub(crate) struct Audit {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The last lines, and every new one with --follow
+    /// Show the last lines and, with --follow, every new one
     Tail {
-        /// How many
+        /// How many lines to show
         #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=10_000))]
         last: u32,
-        /// Go on as new ones come
+        /// Continue with new lines as they are written
         #[arg(short, long)]
         follow: bool,
     },
-    /// Lines that match all that is given, oldest first
+    /// Show the lines that match everything that is given, oldest first
     Query(Query),
     /// Prove offline that log files are whole: nothing changed, dropped, added or reordered
     Verify(Verify),
-    /// The keyed hash under which a value appears in the log
+    /// Show the keyed hash under which a value appears in the log
     Hash {
-        /// @FILE, or - for standard input; without it the value is asked for
+        /// The value, as @FILE or - for standard input; without it you are asked for the value
         value: Option<String>,
     },
 }
 
 #[derive(Args)]
 struct Query {
-    /// Who, such as userpass/alice
+    /// The principal, such as userpass/alice
     #[arg(long, default_value = "")]
     principal: String,
-    /// A path, or a folder for all below it
+    /// A path, or a folder for everything below it
     #[arg(long, default_value = "")]
     path: String,
-    /// What, such as get
+    /// The operation, such as get
     #[arg(long, default_value = "")]
     operation: String,
-    /// One request
+    /// The id of a request
     #[arg(long, default_value = "", value_name = "ID")]
     request: String,
-    /// ok, denied or error
+    /// The status: ok, denied or error
     #[arg(long, default_value = "")]
     status: String,
-    /// Not before: 2026-01-31T12:00:00Z, or 8h for eight hours ago
+    /// The earliest time: 2026-01-31T12:00:00Z, or 8h for eight hours ago
     #[arg(long, value_parser = parse_time)]
     from: Option<Timestamp>,
-    /// Not after
+    /// The latest time
     #[arg(long, value_parser = parse_time)]
     until: Option<Timestamp>,
-    /// The newest that match
+    /// Show at most so many lines, the newest that match
     #[arg(long, default_value_t = 1000)]
     limit: u32,
 }
@@ -98,7 +98,7 @@ pub(crate) async fn run(context: &Context, args: Audit) -> Result<(), Failure> {
                 },
             };
             let hash = context.client().await?.audit().hash(&value).await?;
-            context.output.show(&json!({ "hash": hash }), View::Text(hash))
+            context.output.show(&json!({ "hash": hash }), Presentation::Text(hash))
         }
     }
 }
@@ -186,7 +186,7 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
         return Ok(time);
     }
     let ago = span::parse(text)
-        .map_err(|_| "a time such as 2026-01-31T12:00:00Z, or a span such as 8h".to_owned())?;
+        .map_err(|_| "expected a time such as 2026-01-31T12:00:00Z, or a span such as 8h".to_owned())?;
     Timestamp::now().checked_sub(ago).map_err(|error| error.to_string())
 }
 

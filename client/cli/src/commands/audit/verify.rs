@@ -15,7 +15,7 @@ use crate::{
     context::Context,
     failure::Failure,
     input::content,
-    output::{View, plural},
+    output::{Presentation, plural},
 };
 
 /// Large reads: a log is read once, from end to end.
@@ -29,10 +29,10 @@ pub(crate) struct Verify {
     /// The server's audit key as printed by init: 64 hex digits, or @FILE; may be repeated for earlier keys
     #[arg(long, required = true, value_name = "HEX|@FILE")]
     public_key: Vec<String>,
-    /// The log goes on behind this point, known from an earlier run; without it, it starts with record 1
+    /// The log continues after this point, which an earlier run printed; without it, the log must start with record 1
     #[arg(long, value_name = "SIZE:HEAD", value_parser = parse_anchor)]
     from: Option<Anchor>,
-    /// The log must contain this point, known from an earlier run: finds an end that was cut off
+    /// The log must contain this point, which an earlier run printed; this finds an end that was cut off
     #[arg(long, value_name = "SIZE:HEAD", value_parser = parse_anchor)]
     expected: Option<Anchor>,
 }
@@ -61,7 +61,7 @@ fn show(context: &Context, summary: &Summary) -> Result<(), Failure> {
     };
     let records = usize::try_from(summary.records).unwrap_or(usize::MAX);
     let pairs = vec![("whole", plural(records, "record")), ("signed", signed), ("end", end)];
-    context.output.show(&value, View::Pairs(pairs))?;
+    context.output.show(&value, Presentation::Pairs(pairs))?;
     if summary.unsigned > 0 {
         let sentence = format!("note: the last {} are chained but not signed yet", summary.unsigned);
         context.output.note(&sentence);
@@ -76,7 +76,7 @@ fn open(path: &Path) -> Result<(String, BufReader<File>), Failure> {
 }
 
 fn key(text: &str) -> Result<Hash, Failure> {
-    let wrong = || Failure::usage("--public-key: 64 hex digits, or @FILE with them");
+    let wrong = || Failure::usage("--public-key: expected 64 hex digits, or @FILE with them");
     match text.strip_prefix('@') {
         Some(path) => {
             let word = content::word(Path::new(path))?;
@@ -95,7 +95,7 @@ fn parse_anchor(text: &str) -> Result<Anchor, String> {
         let (size, head) = text.split_once(':')?;
         Some(Anchor { size: size.parse().ok()?, head: hash(head)? })
     };
-    parse().ok_or_else(|| "SIZE:HEAD as an earlier run printed it after \"end\"".to_owned())
+    parse().ok_or_else(|| "expected SIZE:HEAD as an earlier run printed it after \"end\"".to_owned())
 }
 
 #[cfg(test)]

@@ -17,11 +17,11 @@ use super::manifest::{Csi, Workload};
 pub(super) struct Answers {
     /// For each path: whether the pod may read it, and why.
     pub(super) may: BTreeMap<String, (bool, String)>,
-    pub(super) seen: BTreeMap<Source, Seen>,
+    pub(super) lookups: BTreeMap<Source, Lookup>,
 }
 
 /// What the caller sees of a secret.
-pub(super) enum Seen {
+pub(super) enum Lookup {
     Values(BTreeMap<String, SecretBytes>),
     /// Nothing readable is there.
     Missing(String),
@@ -75,7 +75,7 @@ fn mistake(field: impl Into<String>, why: impl Into<String>) -> Row {
 pub(super) fn parse(csi: &Csi, pod: &PodRef) -> Result<Volume, Vec<Row>> {
     let (mut attributes, mut mistakes) = (BTreeMap::new(), Vec::new());
     if !csi.read_only {
-        mistakes.push(mistake("csi.readOnly", "is not true; the driver mounts nothing else"));
+        mistakes.push(mistake("csi.readOnly", "is not true; the driver mounts only read-only volumes"));
     }
     for (name, value) in &csi.volume_attributes {
         let problem = match value {
@@ -92,7 +92,7 @@ pub(super) fn parse(csi: &Csi, pod: &PodRef) -> Result<Volume, Vec<Row>> {
         Ok(volume) if mistakes.is_empty() => Ok(volume),
         Ok(_) => Err(mistakes),
         Err(problems) => {
-            // Of what is no text it was said already.
+            // A field that is not text was reported above.
             let is_new = |field: &str| csi.volume_attributes.get(field).is_none_or(Value::is_string);
             let new = problems.into_iter().filter(|problem| is_new(&problem.field));
             let new: Vec<_> = new.map(|problem| mistake(problem.field, problem.problem)).collect();
@@ -115,8 +115,8 @@ pub(super) fn files(volume: &Volume, answers: &Answers) -> Vec<Row> {
 
 fn fetched(answers: &Answers) -> Fetched {
     let mut fetched = Fetched::default();
-    for (source, seen) in &answers.seen {
-        if let Seen::Values(values) = seen {
+    for (source, lookup) in &answers.lookups {
+        if let Lookup::Values(values) = lookup {
             let copy = values.iter().map(|(key, value)| (key.clone(), SecretBytes::from(value.expose())));
             fetched.insert(source.clone(), copy.collect());
         }
@@ -133,8 +133,8 @@ fn entry_files(entry: &Entry, answers: &Answers) -> Vec<Row> {
     match &entry.layout {
         Layout::Whole { source, dir, .. } => {
             let within = dir.as_ref().map(|dir| format!("{dir}/")).unwrap_or_default();
-            match answers.seen.get(source) {
-                Some(Seen::Values(values)) => values
+            match answers.lookups.get(source) {
+                Some(Lookup::Values(values)) => values
                     .keys()
                     .map(|key| row(format!("{within}{key}"), &[(source, key.as_str())]))
                     .collect(),
@@ -164,21 +164,24 @@ fn judge(entry: &Entry, needs: &[(&Source, &str)], answers: &Answers) -> (Verdic
         match answers.may.get(source.path()) {
             Some((true, _)) => {}
             Some((false, why)) => return (Verdict::No, format!("{}: {why}", source.path())),
-            None => return (Verdict::Unknown, format!("{}: nobody was asked", source.path())),
+            None => return (Verdict::Unknown, format!("{}: the server was not asked", source.path())),
         }
     }
     let missing = if entry.optional { Verdict::Skipped } else { Verdict::No };
     let mut hidden = None;
     for (source, key) in needs {
-        match answers.seen.get(*source) {
-            Some(Seen::Values(values)) if *key == "*" || values.contains_key(*key) => {}
-            Some(Seen::Values(_)) => return (missing, format!("{} has no key {key}", shown(source))),
-            Some(Seen::Missing(why)) => return (missing, format!("{}: {why}", shown(source))),
-            Some(Seen::Hidden) | None => hidden = Some(source),
+        match answers.lookups.get(*source) {
+            Some(Lookup::Values(values)) if *key == "*" || values.contains_key(*key) => {}
+            Some(Lookup::Values(_)) => return (missing, format!("{} has no key {key}", shown(source))),
+            Some(Lookup::Missing(why)) => return (missing, format!("{}: {why}", shown(source))),
+            Some(Lookup::Hidden) | None => hidden = Some(source),
         }
     }
     if let Some(source) = hidden {
-        return (Verdict::Unknown, format!("may read {}, but it is not visible to you", source.path()));
+        return (
+            Verdict::Unknown,
+            format!("the pod may read {}, but you may not, so it may be missing", source.path()),
+        );
     }
     let why = entry.sources().first().and_then(|source| answers.may.get(source.path()));
     (Verdict::Yes, why.map(|(_, why)| why.clone()).unwrap_or_default())
@@ -189,13 +192,13 @@ fn shown(source: &Source) -> String {
     source.version().map_or_else(|| source.path().to_owned(), |v| format!("{}@{v}", source.path()))
 }
 
-/// What mounts, but perhaps not as it is meant.
+/// What would mount, but perhaps not as intended.
 pub(super) fn warnings(workload: &Workload, name: &str, csi: &Csi, volume: Option<&Volume>) -> Vec<String> {
     let mut warnings = Vec::new();
     let spec = &workload.spec;
     if spec.account().is_none() {
         warnings.push(format!(
-            "no serviceAccountName: the pod is {}/default, as is every other pod that names none",
+            "there is no serviceAccountName, so the pod is {}/default, as is every other pod that names none",
             workload.pod.namespace
         ));
     }
@@ -210,7 +213,7 @@ pub(super) fn warnings(workload: &Workload, name: &str, csi: &Csi, volume: Optio
     let names_pod = text.split("{{").skip(1).any(|rest| rest.trim_start().starts_with("pod"));
     if names_pod && !workload.has_pod_name {
         warnings.push(format!(
-            "{{{{pod}}}} is not known before the pod is there; this is the answer for {}",
+            "{{{{pod}}}} is not known before the pod exists; this is the answer for {}",
             workload.pod.pod
         ));
     }
@@ -234,11 +237,11 @@ fn unreadable(workload: &Workload, name: &str, volume: &Volume) -> Option<String
     let readable = |mode: Mode| mode.bits() & 0o004 != 0 || (grouped.gid.is_some() && mode.lets_group_read());
     let mode = modes.find(|mode| !readable(*mode))?;
     let help = match grouped.gid {
-        Some(gid) => format!("the group {gid} may not read them: use 0440, or leave the mode away"),
+        Some(gid) => format!("the group {gid} may not read them: use 0440, or leave the mode out"),
         None => "set securityContext.fsGroup, or uid or gid in the attributes".to_owned(),
     };
     Some(format!(
-        "files of the volume {name} are root's with mode {mode}, but the pod does not run as root; {help}"
+        "the files of the volume {name} belong to root with mode {mode}, but the pod does not run as root; {help}"
     ))
 }
 
@@ -284,9 +287,9 @@ mod tests {
             answers.may.insert(path.into(), (allowed, why.into()));
         }
         let values = ["password", "user"].map(|key| (key.to_owned(), SecretBytes::from(b"v!".as_slice())));
-        answers.seen.insert(source("secret/db"), Seen::Values(values.into()));
-        answers.seen.insert(source("secret/none"), Seen::Missing("not found".into()));
-        answers.seen.insert(source("secret/dark"), Seen::Hidden);
+        answers.lookups.insert(source("secret/db"), Lookup::Values(values.into()));
+        answers.lookups.insert(source("secret/none"), Lookup::Missing("not found".into()));
+        answers.lookups.insert(source("secret/dark"), Lookup::Hidden);
         answers
     }
 
@@ -309,7 +312,7 @@ mod tests {
                 "f <- secret/no#k: no (secret/no: no rule allows it)",
                 "e/* <- secret/none#*: no (secret/none: not found)",
                 "g/* <- secret/none#*: skipped (secret/none: not found)",
-                "h <- secret/dark#k: unknown (may read secret/dark, but it is not visible to you)",
+                "h <- secret/dark#k: unknown (the pod may read secret/dark, but you may not, so it may be missing)",
                 "p <- secret/db#port: no (secret/db has no key port)",
                 "t <- secret/db#user, secret/none#x: no (secret/none: not found)",
             ]

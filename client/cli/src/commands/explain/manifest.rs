@@ -93,7 +93,7 @@ struct Object {
     metadata: Metadata,
     #[serde(default, deserialize_with = "or_default")]
     spec: Value,
-    /// Of a List.
+    /// The items of a List.
     #[serde(default, deserialize_with = "or_default")]
     items: Vec<Value>,
 }

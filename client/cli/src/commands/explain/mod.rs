@@ -10,41 +10,41 @@ use serde::Serialize;
 use strongroom_client::{Client, ErrorKind, Secret, volume::Volume};
 
 use self::{
-    judge::{Answers, Row, Seen},
+    judge::{Answers, Lookup, Row},
     manifest::Workload,
 };
 use crate::{
     context::Context,
     failure::Failure,
     input,
-    output::{Format, View, plural},
+    output::{Format, Presentation, plural},
 };
 
 #[derive(Args)]
 pub(crate) struct Explain {
     #[command(subcommand)]
-    what: What,
+    command: Command,
 }
 
 #[derive(Subcommand)]
-enum What {
-    /// Whether a pod would get its volume, file by file, and if not why
+enum Command {
+    /// Show, file by file, whether a pod would get its volume, and if not, why
     ///
-    /// Reads a Pod, or whatever makes pods (Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob, List), and asks the
-    /// server as whom those pods would log in. Nothing is changed. Exit code 0 only if every volume would mount.
-    /// Needs read on sys/policy; secrets that you may not read yourself are "unknown".
+    /// Reads a Pod or an object that creates pods (Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob, List), and asks
+    /// the server what those pods may read. Nothing is changed. The exit code is 0 only if every volume would mount.
+    /// You need read on sys/policy; files of secrets that you may not read yourself are "unknown".
     Volume(VolumeArgs),
 }
 
 #[derive(Args)]
 struct VolumeArgs {
-    /// The manifest, - for standard input
+    /// The manifest, or - for standard input
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
-    /// The namespace of objects that name none
+    /// The namespace of objects that do not name one
     #[arg(short, long, default_value = "default")]
     namespace: String,
-    /// What the server calls the cluster
+    /// The server's name for the cluster
     #[arg(long, default_value = "main")]
     cluster: String,
 }
@@ -66,7 +66,7 @@ struct VolumeReport {
 }
 
 pub(crate) async fn run(context: &Context, args: Explain) -> Result<(), Failure> {
-    let What::Volume(args) = args.what;
+    let Command::Volume(args) = args.command;
     let content = input::content::whole(&args.file)?;
     let text = content.expose_str().map_err(|error| Failure::local(args.file.display(), error))?;
     let workloads = manifest::read(text, &args.namespace)?;
@@ -125,16 +125,16 @@ async fn ask(client: &Client, principal: &str, volume: &Volume) -> Result<Answer
             Some(version) => client.get_version(source.path(), version).await,
             None => client.get(source.path()).await,
         };
-        answers.seen.insert(source.clone(), seen(read)?);
+        answers.lookups.insert(source.clone(), lookup(read)?);
     }
     Ok(answers)
 }
 
-fn seen(read: Result<Secret, strongroom_client::Error>) -> Result<Seen, Failure> {
+fn lookup(read: Result<Secret, strongroom_client::Error>) -> Result<Lookup, Failure> {
     match read {
-        Ok(secret) => Ok(Seen::Values(secret.values)),
-        Err(error) if error.is_not_found() => Ok(Seen::Missing(error.to_string())),
-        Err(error) if matches!(error.kind(), ErrorKind::Denied { .. }) => Ok(Seen::Hidden),
+        Ok(secret) => Ok(Lookup::Values(secret.values)),
+        Err(error) if error.is_not_found() => Ok(Lookup::Missing(error.to_string())),
+        Err(error) if matches!(error.kind(), ErrorKind::Denied { .. }) => Ok(Lookup::Hidden),
         Err(error) => Err(error.into()),
     }
 }
@@ -142,7 +142,7 @@ fn seen(read: Result<Secret, strongroom_client::Error>) -> Result<Seen, Failure>
 fn show(context: &Context, reports: &[Report]) -> Result<(), Failure> {
     let output = &context.output;
     if output.format() != Format::Table {
-        return output.show(&reports, View::Text(String::new()));
+        return output.show(&reports, Presentation::Text(String::new()));
     }
     for report in reports.iter().filter(|report| !report.volumes.is_empty()) {
         output.line(&format!("{} as {}", report.workload, report.principal))?;
@@ -152,7 +152,7 @@ fn show(context: &Context, reports: &[Report]) -> Result<(), Failure> {
         };
         let rows =
             report.volumes.iter().flat_map(|v| v.files.iter().map(|file| row(&v.volume, file))).collect();
-        output.view(View::Table(vec!["VOLUME", "FILE", "FROM", "MOUNTS", "WHY"], rows))?;
+        output.present(Presentation::Table(vec!["VOLUME", "FILE", "FROM", "MOUNTS", "WHY"], rows))?;
         for warning in report.volumes.iter().flat_map(|volume| &volume.warnings) {
             output.line(&format!("warning: {warning}"))?;
         }

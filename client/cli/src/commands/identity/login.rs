@@ -15,24 +15,24 @@ use crate::{
     context::{Context, profile::Server},
     failure::Failure,
     input::{content, prompt},
-    output::View,
+    output::Presentation,
 };
 
 #[derive(Args)]
 pub(crate) struct LoginArgs {
-    /// The name
+    /// The name of the user
     #[arg(short, long, required_unless_present = "kubernetes")]
     user: Option<String>,
-    /// A file with the password, - for standard input; without it the password is asked for
+    /// A file with the password, or - for standard input; without it you are asked for the password
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
-    /// Log in as the pod this runs in, with the token that is projected into it
+    /// Log in as the pod that this command runs in, with the token that is projected into it
     #[arg(long, conflicts_with_all = ["user", "password_file"])]
     kubernetes: bool,
-    /// What the server calls the cluster of the pod
+    /// The server's name for the cluster of the pod
     #[arg(long, value_name = "NAME", default_value = "main", requires = "kubernetes")]
     cluster: String,
-    /// The pod's token
+    /// The file with the pod's token
     #[arg(long, value_name = "FILE", default_value = KUBERNETES_TOKEN_FILE, requires = "kubernetes")]
     token_file: PathBuf,
     /// Remember --address and --ca in the profile
@@ -55,7 +55,7 @@ pub(crate) async fn login(context: &Context, args: LoginArgs) -> Result<(), Fail
     }
     let text =
         format!("logged in as {} until {}", session.principal, until(session.expires_at, Timestamp::now()));
-    context.output.show(&structured(&session), View::Text(text))
+    context.output.show(&structured(&session), Presentation::Text(text))
 }
 
 async fn as_user(
@@ -68,7 +68,9 @@ async fn as_user(
         Some(file) => content::word(file)?,
         None if io::stdin().is_terminal() => prompt::hidden(&format!("Password of {user}"))?,
         None => {
-            return Err(Failure::usage("nobody can be asked for the password: --password-file FILE, or -"));
+            return Err(Failure::usage(
+                "there is no terminal to ask for the password on; use --password-file FILE, or - for standard input",
+            ));
         }
     };
     let login = client.auth().login(user, &password).await?;
@@ -121,5 +123,5 @@ pub(crate) async fn whoami(context: &Context) -> Result<(), Failure> {
         ("expires", until(who.session.expires_at, now)),
         ("renewable until", until(who.session.max_expires_at, now)),
     ]);
-    context.output.show(&value, View::Pairs(pairs))
+    context.output.show(&value, Presentation::Pairs(pairs))
 }

@@ -21,7 +21,7 @@ pub(super) fn structured(session: &Session) -> Value {
 pub(super) fn until(time: Timestamp, now: Timestamp) -> String {
     let minutes = time.as_second().saturating_sub(now.as_second()).div_euclid(60);
     let span = match minutes {
-        ..0 => "over".to_owned(),
+        ..0 => "expired".to_owned(),
         0..60 => format!("in {minutes}m"),
         60..2880 => format!("in {}h {}m", minutes / 60, minutes % 60),
         _ => format!("in {} days", minutes / 1440),
@@ -40,6 +40,6 @@ mod tests {
         assert_eq!(until(at(59 * 60), now), "1970-01-01T00:59:00Z (in 59m)");
         assert!(until(at(8 * 3600), now).ends_with("(in 8h 0m)"));
         assert!(until(at(30 * 86_400), now).ends_with("(in 30 days)"));
-        assert!(until(now, at(61)).ends_with("(over)"));
+        assert!(until(now, at(61)).ends_with("(expired)"));
     }
 }

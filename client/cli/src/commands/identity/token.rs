@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use strongroom_client::Sessions;
 
 use super::session::{structured, until};
-use crate::{context::Context, failure::Failure, output::View};
+use crate::{context::Context, failure::Failure, output::Presentation};
 
 #[derive(Args)]
 pub(crate) struct Token {
@@ -15,11 +15,11 @@ pub(crate) struct Token {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Print the token: whoever has it is you
+    /// Print the token; whoever has it can act as you
     Show,
-    /// Give the session more time
+    /// Extend the session
     Renew,
-    /// Revoke sessions: of a session id, a principal, a method, or a pod
+    /// Revoke sessions by session id, principal, auth method or pod
     Revoke(Revoke),
 }
 
@@ -51,7 +51,7 @@ pub(crate) async fn run(context: &Context, args: Token) -> Result<(), Failure> {
             let login = context.client().await?.auth().renew().await?;
             context.profile.save_token(&login.token)?;
             let text = format!("renewed until {}", until(login.session.expires_at, Timestamp::now()));
-            context.output.show(&structured(&login.session), View::Text(text))
+            context.output.show(&structured(&login.session), Presentation::Text(text))
         }
         Command::Revoke(which) => {
             context.client().await?.auth().revoke_sessions(which.sessions()?).await?;
@@ -67,7 +67,7 @@ impl Revoke {
             (_, Some(principal), ..) => Ok(Sessions::Principal(principal)),
             (_, _, Some(method), _) => Ok(Sessions::Method(method)),
             (.., Some(uid)) => Ok(Sessions::Pod(uid)),
-            _ => Err(Failure::usage("which sessions? --session, --principal, --method or --pod")),
+            _ => Err(Failure::usage("say which sessions with --session, --principal, --method or --pod")),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     context::Context,
     failure::Failure,
     input::{content, prompt},
-    output::View,
+    output::Presentation,
 };
 
 #[derive(Args)]
@@ -23,11 +23,11 @@ pub(crate) struct User {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make a user, or set password and groups of one; revokes all sessions of the user
+    /// Create a user, or set the password and groups of an existing one; revokes all sessions of the user
     Put(Put),
     /// Delete a user and revoke all sessions of the user
     Delete {
-        /// The name
+        /// The name of the user
         name: String,
     },
     /// List all users
@@ -36,12 +36,12 @@ enum Command {
 
 #[derive(Args)]
 struct Put {
-    /// The name
+    /// The name of the user
     name: String,
-    /// A group; may be repeated. Replaces all groups
+    /// A group of the user; may be repeated. The given groups replace all current ones
     #[arg(long = "group", value_name = "NAME")]
     groups: Vec<String>,
-    /// A file with the password, - for standard input; without it the password is asked for
+    /// A file with the password, or - for standard input; without it you are asked for the password
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
     /// Leave the password as it is
@@ -59,7 +59,7 @@ pub(crate) async fn run(context: &Context, args: User) -> Result<(), Failure> {
                 None if io::stdin().is_terminal() => Some(prompt::new_password()?),
                 None => {
                     return Err(Failure::usage(
-                        "nobody can be asked for the password: --password-file FILE, or -",
+                        "there is no terminal to ask for the password on; use --password-file FILE, or - for standard input",
                     ));
                 }
             };
@@ -80,7 +80,7 @@ pub(crate) async fn run(context: &Context, args: User) -> Result<(), Failure> {
                 .into_iter()
                 .map(|user| vec![user.name, user.groups.join(", "), format!("{:.0}", user.created_at)])
                 .collect();
-            context.output.show(&value, View::Table(vec!["NAME", "GROUPS", "CREATED"], rows))
+            context.output.show(&value, Presentation::Table(vec!["NAME", "GROUPS", "CREATED"], rows))
         }
     }
 }

@@ -6,7 +6,7 @@ use strongroom_client::{StreamExt, TryStreamExt};
 use crate::{
     context::Context,
     failure::Failure,
-    output::{Format, View},
+    output::{Format, Presentation},
 };
 
 #[derive(Args)]
@@ -14,7 +14,7 @@ pub(crate) struct List {
     /// The folder, such as secret/app
     #[arg(default_value = "secret")]
     folder: String,
-    /// All secrets below it, with their whole paths
+    /// List all secrets below the folder, with their full paths
     #[arg(short, long)]
     recursive: bool,
 }
@@ -26,7 +26,7 @@ pub(crate) async fn run(context: &Context, args: List) -> Result<(), Failure> {
     let mut names = if args.recursive { client.list_recursive(folder).await? } else { client.list(folder) };
     if context.output.format() != Format::Table {
         let names: Vec<String> = names.try_collect().await?;
-        return context.output.show(&names, View::Text(String::new()));
+        return context.output.show(&names, Presentation::Text(String::new()));
     }
     // As they come: a large folder is not gathered in memory first.
     while let Some(name) = names.next().await {

@@ -5,22 +5,22 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use strongroom_client::{Metadata, VersionInfo};
 
-use crate::{context::Context, failure::Failure, output::View};
+use crate::{context::Context, failure::Failure, output::Presentation};
 
 #[derive(Args)]
 pub(crate) struct History {
-    /// Where
+    /// The path of the secret
     path: String,
 }
 
 #[derive(Args)]
 pub(crate) struct Meta {
-    /// Where
+    /// The path of the secret
     path: String,
-    /// Set a custom pair; may be repeated. Not for secrets: metadata is readable with the secret
+    /// Set a pair of custom metadata; may be repeated. Metadata is printed openly, so never put a secret value in it
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Remove a custom pair; may be repeated
+    /// Remove a pair of custom metadata; may be repeated
     #[arg(long, value_name = "KEY")]
     remove: Vec<String>,
     /// How many versions to keep
@@ -49,7 +49,7 @@ pub(crate) async fn history(context: &Context, args: History) -> Result<(), Fail
         })
         .collect();
     let header = vec!["VERSION", "STATE", "CREATED", "BY", "BYTES"];
-    context.output.show(&structured(&metadata), View::Table(header, rows))
+    context.output.show(&structured(&metadata), Presentation::Table(header, rows))
 }
 
 pub(crate) async fn run(context: &Context, args: Meta) -> Result<(), Failure> {
@@ -66,7 +66,8 @@ pub(crate) async fn run(context: &Context, args: Meta) -> Result<(), Failure> {
             custom.remove(key);
         }
         for pair in &args.set {
-            let (key, value) = pair.split_once('=').ok_or_else(|| Failure::usage("--set wants KEY=VALUE"))?;
+            let (key, value) =
+                pair.split_once('=').ok_or_else(|| Failure::usage("--set expects KEY=VALUE"))?;
             custom.insert(key.to_owned(), value.to_owned());
         }
         update = update.custom(custom);
@@ -92,7 +93,7 @@ fn show(context: &Context, metadata: &Metadata) -> Result<(), Failure> {
         ("created", format!("{:.0} by {}", metadata.created_at, metadata.created_by)),
         ("updated", format!("{:.0} by {}", metadata.updated_at, metadata.updated_by)),
     ];
-    context.output.show(&structured(metadata), View::Pairs(pairs))
+    context.output.show(&structured(metadata), Presentation::Pairs(pairs))
 }
 
 fn state(version: &VersionInfo, now: Timestamp) -> String {

@@ -9,19 +9,19 @@ use strongroom_client::{Secret, SecretBytes};
 use crate::{
     context::Context,
     failure::Failure,
-    output::{Format, MASK, Output, View, structured},
+    output::{Format, MASK, Output, Presentation, structured},
     private_file,
     secret_json::JsonValue,
 };
 
 #[derive(Args)]
 pub(crate) struct Get {
-    /// Where, such as secret/app/db
+    /// The path of the secret, such as secret/app/db
     path: String,
-    /// A version other than the latest
+    /// Read this version instead of the latest
     #[arg(long, value_name = "N")]
     version: Option<u64>,
-    /// Only this key, its bytes as they are
+    /// Print only the value of this key, byte for byte
     #[arg(short, long)]
     key: Option<String>,
     /// Show values on a terminal
@@ -93,7 +93,7 @@ fn check_destination(args: &Get, output: &Output) -> Result<(), Failure> {
 fn find<'a>(secret: &'a Secret, key: &str) -> Result<&'a SecretBytes, Failure> {
     secret.get(key).ok_or_else(|| {
         let keys: Vec<_> = secret.values.keys().map(String::as_str).collect();
-        Failure::Local(format!("{} has no key {key:?}, it has: {}", secret.path, keys.join(", ")))
+        Failure::Local(format!("{} has no key {key:?}; its keys are: {}", secret.path, keys.join(", ")))
     })
 }
 
@@ -110,14 +110,14 @@ fn shown(secret: &Secret, open: bool) -> Shown<'_> {
     }
 }
 
-fn table(secret: &Secret, open: bool) -> View {
+fn table(secret: &Secret, open: bool) -> Presentation {
     let value = |value: &SecretBytes| match (open, value.expose_str()) {
         (false, _) => MASK.to_owned(),
         (true, Ok(text)) => text.to_owned(),
         (true, Err(_)) => format!("({} bytes, not text: use --key)", value.len()),
     };
     let rows = secret.values.iter().map(|(key, v)| vec![key.clone(), value(v)]).collect();
-    View::Table(vec!["KEY", "VALUE"], rows)
+    Presentation::Table(vec!["KEY", "VALUE"], rows)
 }
 
 #[cfg(test)]
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn masks_hide_the_length_too() {
-        let View::Table(_, rows) = table(&secret(), false) else { panic!("a table") };
+        let Presentation::Table(_, rows) = table(&secret(), false) else { panic!("a table") };
         assert!(rows.iter().all(|row| row[1] == MASK));
         let json = serde_json::to_string(&shown(&secret(), false)).unwrap();
         assert!(!json.contains("hunter2") && json.matches(MASK).count() == 3, "{json}");

@@ -3,31 +3,31 @@
 use clap::Args;
 
 use super::meta;
-use crate::{context::Context, failure::Failure, input::prompt, output::View};
+use crate::{context::Context, failure::Failure, input::prompt, output::Presentation};
 
 #[derive(Args)]
 pub(crate) struct Delete {
-    /// Where
+    /// The path of the secret
     path: String,
-    /// Which versions, such as 1,2; the latest if none is given
+    /// The versions, such as 1,2; the latest if none is given
     #[arg(long, value_delimiter = ',', value_name = "N,N")]
     versions: Vec<u64>,
 }
 
 #[derive(Args)]
 pub(crate) struct Undelete {
-    /// Where
+    /// The path of the secret
     path: String,
-    /// Which versions, such as 1,2; the latest if none is given
+    /// The versions, such as 1,2; the latest if none is given
     #[arg(long, value_delimiter = ',', value_name = "N,N")]
     versions: Vec<u64>,
 }
 
 #[derive(Args)]
 pub(crate) struct Destroy {
-    /// Where
+    /// The path of the secret
     path: String,
-    /// Which versions, such as 1,2
+    /// The versions, such as 1,2
     #[arg(
         long,
         value_delimiter = ',',
@@ -36,10 +36,10 @@ pub(crate) struct Destroy {
         conflicts_with = "all"
     )]
     versions: Vec<u64>,
-    /// The whole secret with its metadata
+    /// Erase the whole secret with its metadata
     #[arg(long)]
     all: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
 }
@@ -47,7 +47,7 @@ pub(crate) struct Destroy {
 pub(crate) async fn delete(context: &Context, args: Delete) -> Result<(), Failure> {
     let metadata = context.client().await?.delete(&args.path, args.versions).await?;
     let text = format!("deleted; strongroom undelete {} brings it back", args.path);
-    context.output.show(&meta::structured(&metadata), View::Text(text))
+    context.output.show(&meta::structured(&metadata), Presentation::Text(text))
 }
 
 pub(crate) async fn undelete(context: &Context, args: Undelete) -> Result<(), Failure> {
@@ -57,7 +57,7 @@ pub(crate) async fn undelete(context: &Context, args: Undelete) -> Result<(), Fa
         false => args.versions,
     };
     let metadata = client.undelete(&args.path, versions).await?;
-    context.output.show(&meta::structured(&metadata), View::Text("undeleted".into()))
+    context.output.show(&meta::structured(&metadata), Presentation::Text("undeleted".into()))
 }
 
 pub(crate) async fn destroy(context: &Context, args: Destroy) -> Result<(), Failure> {

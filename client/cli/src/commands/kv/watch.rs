@@ -8,7 +8,7 @@ use crate::{context::Context, failure::Failure};
 
 #[derive(Args)]
 pub(crate) struct Watch {
-    /// Secrets, or folders for everything below
+    /// Paths of secrets, or of folders to watch everything below them
     #[arg(required = true)]
     paths: Vec<String>,
 }
@@ -40,8 +40,8 @@ fn word(kind: ChangeKind) -> &'static str {
 
 fn sentence(change: &Change) -> String {
     match (change.kind, change.version) {
-        (ChangeKind::Started, _) => "started: changes from now on are told".into(),
-        (ChangeKind::Interrupted, _) => "interrupted: the server is away, trying again".into(),
+        (ChangeKind::Started, _) => "started: every change from now on is shown".into(),
+        (ChangeKind::Interrupted, _) => "interrupted: the server cannot be reached; retrying".into(),
         (ChangeKind::Resync, _) => "resync: changes may have been missed".into(),
         (kind, 0) => format!("{:9}  {}", word(kind), change.path),
         (kind, version) => format!("{:9}  {} version {version}", word(kind), change.path),

@@ -14,12 +14,12 @@ use crate::{
         span,
         values::{self, ValueArgs},
     },
-    output::View,
+    output::Presentation,
 };
 
 #[derive(Args)]
 pub(crate) struct Put {
-    /// Where, such as secret/app/db
+    /// The path of the secret, such as secret/app/db
     path: String,
     #[command(flatten)]
     values: ValueArgs,
@@ -29,11 +29,11 @@ pub(crate) struct Put {
 
 #[derive(Args)]
 pub(crate) struct Patch {
-    /// Where, such as secret/app/db
+    /// The path of the secret, such as secret/app/db
     path: String,
     #[command(flatten)]
     values: ValueArgs,
-    /// Leave out this key; may be repeated
+    /// Remove this key; may be repeated
     #[arg(long, value_name = "KEY")]
     remove: Vec<String>,
     #[command(flatten)]
@@ -42,7 +42,7 @@ pub(crate) struct Patch {
 
 #[derive(Args)]
 struct Conditions {
-    /// Write only if this is the latest version; 0 = only if there is none
+    /// Write only if this is the latest version; 0 means only if the secret does not exist
     #[arg(long, value_name = "N")]
     expected_version: Option<u64>,
     /// Make the version unreadable after this time: 90s, 15m, 8h, 30d
@@ -52,16 +52,18 @@ struct Conditions {
 
 #[derive(Args)]
 pub(crate) struct Rollback {
-    /// Where
+    /// The path of the secret
     path: String,
-    /// The version whose content comes back
+    /// The version whose content is written again
     #[arg(long, value_name = "N")]
     to: u64,
 }
 
 pub(crate) async fn put(context: &Context, args: Put) -> Result<(), Failure> {
     if args.values.is_empty() {
-        return Err(Failure::usage("nothing to write: KEY=@FILE, KEY=-, KEY=, --json or --generate KEY"));
+        return Err(Failure::usage(
+            "there is nothing to write; give KEY=@FILE, KEY=-, KEY=, --json or --generate KEY",
+        ));
     }
     let client = context.client().await?;
     let mut put = client.put(&args.path).values(all(&client, &args.values).await?);
@@ -77,7 +79,7 @@ pub(crate) async fn put(context: &Context, args: Put) -> Result<(), Failure> {
 pub(crate) async fn patch(context: &Context, args: Patch) -> Result<(), Failure> {
     if args.values.is_empty() && args.remove.is_empty() {
         return Err(Failure::usage(
-            "nothing to change: KEY=@FILE, KEY=-, KEY=, --json, --generate KEY or --remove KEY",
+            "there is nothing to change; give KEY=@FILE, KEY=-, KEY=, --json, --generate KEY or --remove KEY",
         ));
     }
     let client = context.client().await?;
@@ -120,5 +122,5 @@ async fn all(client: &Client, args: &ValueArgs) -> Result<BTreeMap<String, Secre
 
 fn written(context: &Context, path: &str, metadata: &Metadata) -> Result<(), Failure> {
     let text = format!("{path} is at version {}", metadata.current_version);
-    context.output.show(&meta::structured(metadata), View::Text(text))
+    context.output.show(&meta::structured(metadata), Presentation::Text(text))
 }

@@ -19,12 +19,12 @@ use crate::{
     context::Context,
     failure::Failure,
     input::{content, prompt},
-    output::{Format, Output, View, plural},
+    output::{Format, Output, Presentation, plural},
 };
 
 #[derive(Args)]
 pub(crate) struct Apply {
-    /// A YAML file, a folder of them, or - for standard input; may be repeated
+    /// A YAML file, a folder of YAML files, or - for standard input; may be repeated
     #[arg(short, long, value_name = "FILE", required_unless_present = "remove")]
     file: Vec<PathBuf>,
     /// Remove an object: Role/NAME or Binding/NAME; may be repeated
@@ -33,7 +33,7 @@ pub(crate) struct Apply {
     /// Only show what would change
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
 }
@@ -66,7 +66,7 @@ fn show(output: &Output, changes: &[Change], changing: usize, planned: bool) -> 
         .map(|change| json!({ "object": name(change), "action": word(change.action()), "diff": change.diff }))
         .collect();
     if output.format() != Format::Table {
-        return output.show(&value, View::Text(String::new()));
+        return output.show(&value, Presentation::Text(String::new()));
     }
     for change in changes.iter().filter(|change| change.action() != Action::Unchanged) {
         output.line(&format!("{} {}", name(change), word(change.action())))?;
@@ -100,7 +100,7 @@ fn object(text: &str) -> Result<ObjectName, Failure> {
         Some((kind @ ("Role" | "Binding"), name)) if !name.is_empty() => {
             Ok(ObjectName { kind: kind.into(), name: name.into() })
         }
-        _ => Err(Failure::usage(format!("--remove {text:?}: Role/NAME or Binding/NAME"))),
+        _ => Err(Failure::usage(format!("--remove {text:?}: expected Role/NAME or Binding/NAME"))),
     }
 }
 
@@ -116,7 +116,10 @@ fn read_all(files: &[PathBuf]) -> Result<String, Failure> {
             }
             yaml.push_str(text);
             if yaml.len() > limits::POLICY_BYTES {
-                return Err(Failure::usage(format!("more than {} KiB of YAML", limits::POLICY_BYTES >> 10)));
+                return Err(Failure::usage(format!(
+                    "the files have more than {} KiB of YAML, which is the limit",
+                    limits::POLICY_BYTES >> 10
+                )));
             }
         }
     }
@@ -136,7 +139,7 @@ fn expand(path: &Path) -> Result<Vec<PathBuf>, Failure> {
         }
     }
     if files.is_empty() {
-        return Err(Failure::usage(format!("{}: no .yaml or .yml file in it", path.display())));
+        return Err(Failure::usage(format!("{}: this folder has no .yaml or .yml file", path.display())));
     }
     files.sort();
     Ok(files)

@@ -6,28 +6,28 @@ use serde_json::json;
 use crate::{
     context::Context,
     failure::Failure,
-    output::{Format, View},
+    output::{Format, Presentation},
 };
 
 #[derive(Args)]
 pub(crate) struct CanI {
-    /// read list create update delete destroy use manage
+    /// The verb: read, list, create, update, delete, destroy, use or manage
     verb: String,
-    /// Where
+    /// The path
     path: String,
-    /// Somebody else, such as userpass/alice or kubernetes/main/payments/web
+    /// Ask for this principal, such as userpass/alice or kubernetes/main/payments/web
     #[arg(long = "as", value_name = "PRINCIPAL")]
     principal: Option<String>,
-    /// A group of that principal, such as userpass/platform; may be repeated
+    /// A group of the principal, such as userpass/platform; may be repeated
     #[arg(long = "group", value_name = "METHOD/NAME", requires = "principal")]
     groups: Vec<String>,
 }
 
 #[derive(Args)]
 pub(crate) struct WhoCan {
-    /// read list create update delete destroy use manage
+    /// The verb: read, list, create, update, delete, destroy, use or manage
     verb: String,
-    /// Where
+    /// The path
     path: String,
 }
 
@@ -43,7 +43,7 @@ pub(crate) async fn can_i(context: &Context, args: CanI) -> Result<(), Failure> 
         "rule": answer.rule,
     });
     let text = format!("{}: {}", if answer.allowed { "yes" } else { "no" }, answer.reason);
-    context.output.show(&value, View::Text(text))?;
+    context.output.show(&value, Presentation::Text(text))?;
     if answer.allowed { Ok(()) } else { Err(Failure::No) }
 }
 
@@ -54,14 +54,14 @@ pub(crate) async fn who_can(context: &Context, args: WhoCan) -> Result<(), Failu
         .map(|e| json!({ "subject": e.subject, "role": e.role, "binding": e.binding, "conditions": e.conditions }))
         .collect();
     let rows = entries.into_iter().map(|e| vec![e.subject, e.role, e.binding, e.conditions]).collect();
-    context.output.show(&value, View::Table(vec!["SUBJECT", "ROLE", "BINDING", "CONDITIONS"], rows))
+    context.output.show(&value, Presentation::Table(vec!["SUBJECT", "ROLE", "BINDING", "CONDITIONS"], rows))
 }
 
 pub(crate) async fn export(context: &Context) -> Result<(), Failure> {
     let yaml = context.client().await?.policy().export().await?;
     match context.output.format() {
-        Format::Json => context.output.show(&json!({ "yaml": yaml }), View::Text(String::new())),
-        // As it is, so that `apply -f -` takes it.
+        Format::Json => context.output.show(&json!({ "yaml": yaml }), Presentation::Text(String::new())),
+        // Printed unchanged, so that `apply -f -` accepts it.
         _ => context.output.raw(yaml.as_bytes()),
     }
 }

@@ -10,7 +10,7 @@ use super::keys::{SealArgs, prepare, text, write_shares};
 use crate::{
     context::Context,
     failure::Failure,
-    output::{Output, View, plural},
+    output::{Output, Presentation, plural},
     private_file,
     secret_json::JsonValue,
 };
@@ -72,16 +72,17 @@ fn print(output: &Output, keys: &Initialized) -> Result<(), Failure> {
         ("audit key", keys.audit_public_key.clone()),
         ("store", keys.store_id.clone()),
     ]);
-    output.show(&value, View::Pairs(pairs))
+    output.show(&value, Presentation::Pairs(pairs))
 }
 
 fn advise(output: &Output, keys: &Initialized) {
     if !keys.shares.is_empty() {
-        output
-            .note("warning: the shares exist only here, the server keeps none: give each to another person");
+        output.note(
+            "warning: the shares exist only here, and the server keeps none; give each to a different person",
+        );
     }
     output.note(
-        "warning: the root token is good for an hour: make the first admin with it, then revoke it (strongroom logout)",
+        "warning: the root token is valid for an hour; create the first admin with it, then revoke it (strongroom logout)",
     );
     output.note("note: keep the audit key apart from the server: strongroom audit verify needs it");
 }

@@ -7,7 +7,7 @@ use strongroom_client::{SealKind, SecretBytes};
 
 use crate::{
     failure::Failure,
-    output::{Output, View, plural},
+    output::{Output, Presentation, plural},
     private_file,
     secret_json::JsonValue,
 };
@@ -18,10 +18,10 @@ pub(super) struct SealArgs {
     /// How many shares to split the unseal key into
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=255))]
     shares: u32,
-    /// How many shares open the store
+    /// How many shares are needed to unseal the store
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=10))]
     threshold: u32,
-    /// Keep the key in the file named in the server's configuration: the server unseals by itself
+    /// Keep the key in the file named in the server's configuration, so that the server unseals itself
     #[arg(long, conflicts_with_all = ["shares", "threshold"])]
     file_seal: bool,
 }
@@ -84,7 +84,7 @@ pub(super) fn deliver_shares(
     }
     let value: Vec<_> = shares.iter().map(JsonValue).collect();
     let pairs = shares.iter().map(|share| ("share", text(share))).collect();
-    output.show(&value, View::Pairs(pairs))
+    output.show(&value, Presentation::Pairs(pairs))
 }
 
 pub(super) fn text(secret: &SecretBytes) -> String {

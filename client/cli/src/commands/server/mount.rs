@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use strongroom_client::v1::list_mounts_response::mount::State;
 
-use crate::{context::Context, failure::Failure, output::View};
+use crate::{context::Context, failure::Failure, output::Presentation};
 
 #[derive(Args)]
 pub(crate) struct Mount {
@@ -16,43 +16,43 @@ pub(crate) struct Mount {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Put an engine under a name, or what was taken away from there
+    /// Mount an engine under a name, or mount again what was unmounted there
     Add {
-        /// The first segment of all its paths
+        /// The name of the mount: the first segment of all its paths
         name: String,
-        /// What kind of engine: kv, random
+        /// The kind of the engine: kv or random
         #[arg(long)]
         kind: String,
-        /// One line for people
+        /// A description for people, on one line
         #[arg(long, default_value = "")]
         description: String,
         /// A setting of the engine, KEY=VALUE; may be repeated
         #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
         settings: Vec<(String, String)>,
     },
-    /// Take a mount away; its data stays until it is added again
+    /// Unmount an engine; its data is kept until it is added again
     Remove {
-        /// Its name
+        /// The name of the mount
         name: String,
-        /// The name again: destroy the data, too, for good
+        /// Repeat the name here to also destroy the data, for good
         #[arg(long, value_name = "NAME")]
         destroy_data: Option<String>,
     },
     /// Change the description or the settings of a mount
     Tune {
-        /// Its name
+        /// The name of the mount
         name: String,
-        /// One line for people
+        /// A description for people, on one line
         #[arg(long)]
         description: Option<String>,
-        /// A setting of the engine, KEY=VALUE; may be repeated. Those not given return to the engine's own
+        /// A setting of the engine, KEY=VALUE; may be repeated. Settings that are not given return to their defaults
         #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
         settings: Vec<(String, String)>,
-        /// Return all settings to the engine's own
+        /// Return all settings to their defaults
         #[arg(long, conflicts_with = "settings")]
         reset: bool,
     },
-    /// List all mounts, also those taken away whose data is still there
+    /// List all mounts, including unmounted ones whose data is still there
     List,
 }
 
@@ -67,11 +67,11 @@ pub(crate) async fn run(context: &Context, args: Mount) -> Result<(), Failure> {
     match args.command {
         Command::Add { name, kind, description, settings } => {
             sys.mount(&name, &kind, &description, settings.into_iter().collect()).await?;
-            context.output.line(&format!("{name}/ is a {kind}"))
+            context.output.line(&format!("{name}/ is mounted; its engine is {kind}"))
         }
         Command::Remove { name, destroy_data: None } => {
             sys.unmount(&name).await?;
-            context.output.line(&format!("{name}/ is taken away; its data is still there"))
+            context.output.line(&format!("{name}/ is unmounted; its data is kept"))
         }
         Command::Remove { name, destroy_data: Some(again) } if again == name => {
             sys.destroy_mount(&name).await?;
@@ -104,7 +104,7 @@ pub(crate) async fn run(context: &Context, args: Mount) -> Result<(), Failure> {
                 vec![format!("{}/", mount.name), mount.kind, state, settings, mount.description]
             });
             let header = vec!["MOUNT", "KIND", "STATE", "SETTINGS", "DESCRIPTION"];
-            context.output.show(&value, View::Table(header, rows.collect()))
+            context.output.show(&value, Presentation::Table(header, rows.collect()))
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     context::Context,
     failure::Failure,
     input::{content, content::trimmed, prompt},
-    output::{View, plural},
+    output::{Presentation, plural},
 };
 
 #[derive(Args)]
@@ -27,7 +27,7 @@ pub(crate) struct Operator {
 enum Command {
     /// Begin a new key term for all new writes
     Rotate,
-    /// Make new shares, or move to another seal
+    /// Create new shares, or move to another seal
     Rekey(Rekey),
     /// Read every record and compare the digest of all of them
     Scrub,
@@ -37,7 +37,7 @@ enum Command {
 struct Rekey {
     #[command(flatten)]
     seal: SealArgs,
-    /// A file with current shares, one on each line, - for standard input; may be repeated. Without it they are asked for
+    /// A file with current shares, one on each line, or - for standard input; may be repeated. Without it you are asked for them
     #[arg(long, value_name = "FILE")]
     share_file: Vec<PathBuf>,
     /// Write each new share to a file of its own in this folder instead of printing them
@@ -49,7 +49,7 @@ pub(crate) async fn run(context: &Context, args: Operator) -> Result<(), Failure
     match args.command {
         Command::Rotate => {
             let term = context.client().await?.sys().rotate().await?;
-            context.output.show(&json!({ "term": term }), View::Text(format!("key term {term}")))
+            context.output.show(&json!({ "term": term }), Presentation::Text(format!("key term {term}")))
         }
         Command::Rekey(rekey) => run_rekey(context, rekey).await,
         Command::Scrub => scrub(context).await,
@@ -72,14 +72,14 @@ async fn run_rekey(context: &Context, args: Rekey) -> Result<(), Failure> {
     if shares.is_empty() {
         return context
             .output
-            .line("the key is in the server's key file now; older shares open nothing but older backups");
+            .line("the key is in the server's key file now; older shares open only older backups");
     }
     deliver_shares(&context.output, args.out_dir.as_deref(), &shares)?;
-    // Only now that they are in a file or on the screen: until here the older shares still open the store.
+    // This comes after the new shares are in a file or on the screen: until now the older ones still open the store.
     client.sys().confirm_rekey(&shares).await?;
     context
         .output
-        .note("warning: from now on older shares open nothing but older backups; give each new one to another person");
+        .note("warning: from now on older shares open only older backups; give each new share to a different person");
     Ok(())
 }
 
@@ -96,7 +96,7 @@ async fn scrub(context: &Context) -> Result<(), Failure> {
     let found = context.client().await?.sys().scrub().await?;
     let value = json!({ "records": found.records, "batch_seq": found.batch_seq, "problems": found.problems });
     let text = match found.problems.len() {
-        0 => format!("{} records read, all is well", found.records),
+        0 => format!("{} records read; no problems were found", found.records),
         count => format!(
             "{} records read, {}:\n{}",
             found.records,
@@ -104,6 +104,6 @@ async fn scrub(context: &Context) -> Result<(), Failure> {
             found.problems.join("\n")
         ),
     };
-    context.output.show(&value, View::Text(text))?;
+    context.output.show(&value, Presentation::Text(text))?;
     if found.problems.is_empty() { Ok(()) } else { Err(Failure::No) }
 }

@@ -6,7 +6,7 @@ use strongroom_client::v1::StatusResponse;
 use crate::{
     context::Context,
     failure::Failure,
-    output::{Output, View},
+    output::{Output, Presentation},
 };
 
 pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
@@ -37,7 +37,7 @@ pub(crate) fn show(output: &Output, status: &StatusResponse) -> Result<(), Failu
     if status.initialized && !status.sealed {
         pairs.push(("key term", status.key_term.to_string()));
     }
-    output.show(&value, View::Pairs(pairs))
+    output.show(&value, Presentation::Pairs(pairs))
 }
 
 pub(crate) fn state(status: &StatusResponse) -> String {

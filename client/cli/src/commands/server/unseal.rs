@@ -9,12 +9,12 @@ use crate::{
     context::Context,
     failure::Failure,
     input::content,
-    output::{Format, View},
+    output::{Format, Presentation},
 };
 
 #[derive(Args)]
 pub(crate) struct Unseal {
-    /// A file with one share on each line, - for standard input; may be repeated. Without it a share is asked for
+    /// A file with one share on each line, or - for standard input; may be repeated. Without it you are asked for a share
     #[arg(long, value_name = "FILE")]
     share_file: Vec<PathBuf>,
 }
@@ -23,7 +23,7 @@ pub(crate) async fn run(context: &Context, args: Unseal) -> Result<(), Failure> 
     let client = context.anonymous().await?;
     let mut status = client.sys().status().await?;
     if status.initialized && !status.sealed {
-        return context.output.line("unsealed already");
+        return context.output.line("already unsealed");
     }
     for share in content::shares(&args.share_file)? {
         status = client.sys().unseal(&share).await?;
@@ -36,7 +36,7 @@ pub(crate) async fn run(context: &Context, args: Unseal) -> Result<(), Failure> 
         (true, progress, threshold) => format!("{progress} of {threshold} shares given"),
     };
     match context.output.format() {
-        Format::Table => context.output.view(View::Text(progress)),
+        Format::Table => context.output.present(Presentation::Text(progress)),
         _ => status::show(&context.output, &status),
     }
 }
