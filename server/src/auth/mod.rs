@@ -37,16 +37,16 @@ pub const PERSON_LIFETIME: Duration = Duration::from_secs(8 * 3600);
 pub const ROOT_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// All kinds there are; a new method is a folder, a field of `LoginRequest.credential` and one line here.
-pub const KINDS: &[Kind] = &[userpass::KIND, kubernetes::KIND];
+pub const KINDS: &[MethodKind] = &[userpass::KIND, kubernetes::KIND];
 
 /// A kind of auth method.
-pub struct Kind {
+pub struct MethodKind {
     /// Name in principals, policies and the audit log.
     pub name: &'static str,
     /// One sentence for people.
     pub description: &'static str,
     /// Reads what somebody shows. What is for another method is given back.
-    pub read: fn(Shown) -> Result<Credential, Shown>,
+    pub read: fn(WireCredential) -> Result<Credential, WireCredential>,
     pub build: Build,
 }
 
@@ -114,7 +114,7 @@ pub trait AuthMethod: Send + Sync {
 }
 
 /// What somebody shows, as the wire brings it.
-pub type Shown = login_request::Credential;
+pub type WireCredential = login_request::Credential;
 
 /// What somebody shows, read by the method that will judge it.
 pub struct Credential {
@@ -131,7 +131,7 @@ impl Credential {
     ///
     /// # Errors
     /// Nothing is shown, or nothing that a method here can read.
-    pub fn read(shown: Option<Shown>) -> Result<Self, Invalid> {
+    pub fn read(shown: Option<WireCredential>) -> Result<Self, Invalid> {
         let mut unread = shown;
         for kind in KINDS {
             let Some(shown) = unread else { break };

@@ -28,7 +28,7 @@ pub use keyring::{Keyring, Purpose};
 pub use ledger::DigestState;
 pub use scrub::ScrubReport;
 pub use stored_keyring::StoredKeyring;
-pub use view::{Address, Changes, Cursor, Entry, Found, View};
+pub use view::{Address, Changes, Cursor, Found, OpenedRecord, View};
 
 use crate::{
     clock::Clock,
@@ -44,19 +44,19 @@ use ledger::Ledger;
 /// keeps such records declares their kind. A number is given once and never used again; `server/tests/tidy.rs` looks for
 /// two of the same.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Kind {
+pub struct RecordKind {
     byte: u8,
     name: &'static str,
 }
 
 /// How the root key is kept (not sealed: it must be read before anything can be opened).
-const SEAL: Kind = Kind::new(0, "Seal");
+const SEAL: RecordKind = RecordKind::new(0, "Seal");
 /// The keyring, sealed under the root key.
-const KEYRING: Kind = Kind::new(1, "Keyring");
+const KEYRING: RecordKind = RecordKind::new(1, "Keyring");
 /// Batch number and set digest.
-const DIGEST: Kind = Kind::new(2, "Digest");
+const DIGEST: RecordKind = RecordKind::new(2, "Digest");
 
-impl Kind {
+impl RecordKind {
     /// With its number, and a name for the log.
     pub const fn new(byte: u8, name: &'static str) -> Self {
         Self { byte, name }
@@ -68,7 +68,7 @@ impl Kind {
     }
 }
 
-impl fmt::Debug for Kind {
+impl fmt::Debug for RecordKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
     }
@@ -89,7 +89,7 @@ pub const MAX_PLAINTEXT: usize = 60 << 10;
 pub enum BarrierError {
     /// A record did not open: changed, moved, cut or of another store. Never "not found".
     #[error("a stored record of kind {kind:?} in {namespace} does not open: it was changed or moved")]
-    Corrupt { kind: Kind, namespace: String },
+    Corrupt { kind: RecordKind, namespace: String },
     /// A condition did not hold; nothing was written. Read again and retry.
     #[error("changed by somebody else at the same moment")]
     Conflict,
@@ -308,7 +308,7 @@ impl Records {
         record::seal(&self.keyring.load(), self.store_id, key, name, content, &*self.entropy)
     }
 
-    fn open(&self, key: &[u8], sealed: &[u8]) -> Result<record::Opened, CryptoError> {
+    fn open(&self, key: &[u8], sealed: &[u8]) -> Result<record::Plaintext, CryptoError> {
         record::open(&self.keyring.load(), self.store_id, key, sealed)
     }
 

@@ -21,9 +21,9 @@ use crate::{
 
 const ID: StoreId = StoreId([7; 16]);
 /// The numbers are those of the vectors.
-const SOME: Kind = Kind::new(16, "Some");
-const OTHER: Kind = Kind::new(17, "Other");
-const THIRD: Kind = Kind::new(32, "Third");
+const SOME: RecordKind = RecordKind::new(16, "Some");
+const OTHER: RecordKind = RecordKind::new(17, "Other");
+const THIRD: RecordKind = RecordKind::new(32, "Third");
 
 /// A store in a map; `fail` makes the next commit fail once: 1 read-only, 2 unknown.
 #[derive(Default)]

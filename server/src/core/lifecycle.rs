@@ -11,7 +11,7 @@ use super::{
     state::{Core, Held, Options, Unsealed},
 };
 use crate::{
-    audit::{Broker, Opened, Recovery, Redactor, StoreState},
+    audit::{Broker, RecoveredLog, Recovery, Redactor, StoreState},
     auth::Methods,
     barrier::{
         self, Applied, Barrier, BarrierError, Derived, KEYRING_KEY, Keyring, Purpose, SEAL_KEY, StoredKeyring,
@@ -47,7 +47,7 @@ impl Core {
     /// The store cannot be read, or the key of such a seal does not fit.
     pub async fn start(
         store: Arc<dyn Store>,
-        audit: (Broker, Opened),
+        audit: (Broker, RecoveredLog),
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         metrics: Arc<Metrics>,

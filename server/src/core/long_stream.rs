@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     audit,
-    engines::Mounted,
+    engines::MountedEngine,
     model::Verb,
     policy::{Context, Decision, Question},
 };
@@ -86,7 +86,10 @@ pub(super) fn while_valid<T: Send + 'static>(
 }
 
 /// Ends `stream` when what it comes from is taken away.
-pub(super) fn while_mounted<T: Send + 'static>(mounted: Arc<Mounted>, stream: Answers<T>) -> Answers<T> {
+pub(super) fn while_mounted<T: Send + 'static>(
+    mounted: Arc<MountedEngine>,
+    stream: Answers<T>,
+) -> Answers<T> {
     let away = || Err(Error::WatchEnded("the mount was taken away"));
     let mut reviews = tokio::time::interval(REVIEW);
     reviews.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -3,7 +3,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use super::{EngineError, KINDS, Kind};
+use super::{EngineError, EngineKind, KINDS};
 use crate::{
     barrier::{Barrier, BarrierError, Keyring, View},
     clock::ManualClock,
@@ -19,7 +19,7 @@ use crate::{
 /// An engine under test: something it can be told, and be asked for again.
 pub(super) trait Subject: Clone + Send + Sync + 'static {
     /// Its entry in the table of kinds.
-    const KIND: Kind;
+    const KIND: EngineKind;
     /// Mounts it on `view`.
     fn build(view: View) -> Self;
     /// Keeps `value` at `path`.

@@ -24,17 +24,15 @@ mod mounts;
 pub mod random;
 mod service;
 
-pub use mounts::{
-    Entered, MountError, MountInfo, Mounted, Mounts, Record as MountRecord, State as MountState,
-};
+pub use mounts::{Entered, MountError, MountInfo, MountRecord, MountState, MountedEngine, Mounts};
 pub(crate) use service::service;
 pub use service::{Answers, Asked, Reply, Rpc, Service, at, own, read};
 
 /// All kinds there are; a new engine is a folder, a `.proto` and one line here.
-pub const KINDS: &[Kind] = &[kv::KIND, random::KIND];
+pub const KINDS: &[EngineKind] = &[kv::KIND, random::KIND];
 
 /// A kind of engine that can be mounted.
-pub struct Kind {
+pub struct EngineKind {
     /// Name in the mount table.
     pub name: &'static str,
     /// One sentence for people.

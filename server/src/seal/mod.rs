@@ -22,7 +22,7 @@ use crate::{
 /// Binds what a seal key wraps to this purpose.
 const LABEL: &str = "strongroom seal v1";
 /// All kinds there are; a new seal is a file beside this one, what can be asked of it in [`SealConfig`] and a line here.
-pub const KINDS: &[Kind] = &[by_shares::KIND, by_file::KIND];
+pub const KINDS: &[SealKind] = &[by_shares::KIND, by_file::KIND];
 
 /// Most shares needed: more people than that do not come together at three in the morning.
 pub const MAX_THRESHOLD: u8 = 10;
@@ -31,7 +31,7 @@ pub use crate::config::Seal as Settings;
 
 /// A kind of seal.
 #[derive(Clone, Copy, Debug)]
-pub struct Kind {
+pub struct SealKind {
     /// In status, configuration and documentation.
     pub name: &'static str,
     pub description: &'static str,
@@ -43,18 +43,18 @@ pub struct Kind {
 }
 
 /// The number is what counts.
-impl PartialEq for Kind {
+impl PartialEq for SealKind {
     fn eq(&self, other: &Self) -> bool {
         self.number == other.number
     }
 }
 
-impl Eq for Kind {}
+impl Eq for SealKind {}
 
 /// A way to keep the root key: wrapped in a record, and got out of it again by the server itself, or by people who give
-/// shares one by one. Which of the two, [`Kind::by_shares`] says; the other of `open` and `combine` is not there then.
+/// shares one by one. Which of the two, [`SealKind::by_shares`] says; the other of `open` and `combine` is not there then.
 trait Seal: Send + Sync {
-    fn kind(&self) -> Kind;
+    fn kind(&self) -> SealKind;
 
     /// Wraps `root` for `store`, with the shares that open it if people are to hold some.
     fn wrap(
@@ -165,7 +165,7 @@ pub enum ShareRejected {
 
 impl SealConfig {
     /// Which kind it is.
-    pub fn kind(self) -> Kind {
+    pub fn kind(self) -> SealKind {
         match self {
             SealConfig::Shamir { .. } => by_shares::KIND,
             SealConfig::File => by_file::KIND,
@@ -250,7 +250,7 @@ impl Seals {
         self.of(record.kind).ok_or(ShareRejected::NotShamir)?.combine(record, shares)
     }
 
-    fn of(&self, kind: Kind) -> Option<&dyn Seal> {
+    fn of(&self, kind: SealKind) -> Option<&dyn Seal> {
         self.0.iter().map(|seal| &**seal).find(|seal| seal.kind() == kind)
     }
 }

@@ -3,7 +3,7 @@
 
 use prost::Message;
 
-use super::{KINDS, Kind, MAX_THRESHOLD, SetId};
+use super::{KINDS, MAX_THRESHOLD, SealKind, SetId};
 use crate::model::StoreId;
 
 const VERSION: u8 = 1;
@@ -11,7 +11,7 @@ const VERSION: u8 = 1;
 /// How the root key of a store is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealRecord {
-    pub kind: Kind,
+    pub kind: SealKind,
     /// How many shares were made; 0 where there are none.
     pub shares: u8,
     /// How many of them are needed; 0 where there are none.

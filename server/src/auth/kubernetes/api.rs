@@ -42,16 +42,16 @@ pub(super) trait Api: Send + Sync {
     /// The public keys of its tokens, as they are published.
     async fn keys(&self) -> Result<Bytes, ApiError>;
     /// The uid of an object; `None` if there is none of that name.
-    async fn uid_of(&self, what: What, namespace: &str, name: &str) -> Result<Option<String>, ApiError>;
+    async fn uid_of(&self, what: Resource, namespace: &str, name: &str) -> Result<Option<String>, ApiError>;
     /// A page of all objects of a kind, from the newest state.
-    async fn list(&self, what: What, from: Option<&str>) -> Result<Page, ApiError>;
+    async fn list(&self, what: Resource, from: Option<&str>) -> Result<Page, ApiError>;
     /// What happens to them after `version`.
-    async fn watch(&self, what: What, version: &str) -> Result<Events, ApiError>;
+    async fn watch(&self, what: Resource, version: &str) -> Result<Events, ApiError>;
 }
 
 /// Kinds of objects that a session hangs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum Resource {
     Pods,
     Accounts,
 }
@@ -183,7 +183,7 @@ struct Line {
     object: serde_json::Value,
 }
 
-impl What {
+impl Resource {
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Pods => "pods",
@@ -262,7 +262,7 @@ impl Api for KubeApi {
         .await
     }
 
-    async fn uid_of(&self, what: What, namespace: &str, name: &str) -> Result<Option<String>, ApiError> {
+    async fn uid_of(&self, what: Resource, namespace: &str, name: &str) -> Result<Option<String>, ApiError> {
         let path = format!("/api/v1/namespaces/{namespace}/{}/{name}", what.as_str());
         match self.read(request(Method::GET, &path, ONE, vec![])?, OBJECT_BYTES).await {
             Ok(body) => Ok(Some(parse::<Object>(&body)?.metadata.uid)),
@@ -271,7 +271,7 @@ impl Api for KubeApi {
         }
     }
 
-    async fn list(&self, what: What, from: Option<&str>) -> Result<Page, ApiError> {
+    async fn list(&self, what: Resource, from: Option<&str>) -> Result<Page, ApiError> {
         let mut path = format!("/api/v1/{}?limit={PAGE}", what.as_str());
         if let Some(from) = from {
             path.push_str("&continue=");
@@ -285,7 +285,7 @@ impl Api for KubeApi {
         })
     }
 
-    async fn watch(&self, what: What, version: &str) -> Result<Events, ApiError> {
+    async fn watch(&self, what: Resource, version: &str) -> Result<Events, ApiError> {
         let mut path = format!(
             "/api/v1/{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={}&resourceVersion=",
             what.as_str(),

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{
     ACCOUNT_GONE, NAME, Outage, POD_GONE, PodToken,
-    api::{Api, What},
+    api::{Api, Resource},
     flights::{self, Flights},
     identity::{Identity, Named, Uid},
     local::Verifier,
@@ -125,8 +125,8 @@ impl Cluster {
 
     /// Whether pod and account are there, as far as it can be known.
     async fn confirm(&self, identity: &Identity, now: Timestamp) -> Result<(), Judged> {
-        let pod = identity.pod.as_ref().map(|pod| (What::Pods, &*self.pods, pod, Refusal::PodGone));
-        let account = (What::Accounts, &*self.accounts, &identity.account, Refusal::AccountGone);
+        let pod = identity.pod.as_ref().map(|pod| (Resource::Pods, &*self.pods, pod, Refusal::PodGone));
+        let account = (Resource::Accounts, &*self.accounts, &identity.account, Refusal::AccountGone);
         for (what, presence, object, refusal) in pod.into_iter().chain([account]) {
             if !self.is_here(what, presence, &identity.namespace, object, now).await? {
                 return Err(refusal.into());
@@ -137,7 +137,7 @@ impl Cluster {
 
     async fn is_here(
         &self,
-        what: What,
+        what: Resource,
         presence: &Presence,
         namespace: &str,
         object: &Named,
@@ -158,13 +158,13 @@ impl Cluster {
 
     async fn ask(
         &self,
-        what: What,
+        what: Resource,
         presence: &Presence,
         namespace: &str,
         object: &Named,
     ) -> Result<bool, Outage> {
         let uid = Uid::of(&object.uid);
-        let key = (what == What::Pods, sha256(object.uid.as_bytes()));
+        let key = (what == Resource::Pods, sha256(object.uid.as_bytes()));
         let asking = self.questions.get(key, |found| *found != Found::Here, || async {
             presence.ask(uid, self.clock.now());
             let found = self.api.uid_of(what, namespace, &object.name).await;
@@ -230,15 +230,15 @@ impl Cluster {
         };
         let watches = async {
             if self.watch {
-                let pods = self.watcher(What::Pods, &self.pods);
-                let accounts = self.watcher(What::Accounts, &self.accounts);
+                let pods = self.watcher(Resource::Pods, &self.pods);
+                let accounts = self.watcher(Resource::Accounts, &self.accounts);
                 tokio::join!(pods.run(), accounts.run());
             }
         };
         tokio::join!(keys, watches);
     }
 
-    fn watcher(&self, what: What, presence: &Arc<Presence>) -> Watcher {
+    fn watcher(&self, what: Resource, presence: &Arc<Presence>) -> Watcher {
         Watcher {
             api: Arc::clone(&self.api),
             what,

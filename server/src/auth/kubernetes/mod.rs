@@ -25,19 +25,19 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AuthMethod, Build, ConnectError, Credential, Gone, Kind, Login, LoginContext, LoginError, Shown,
-    Surroundings,
+    AuthMethod, Build, ConnectError, Credential, Gone, Login, LoginContext, LoginError, MethodKind,
+    Surroundings, WireCredential,
 };
 use crate::model::{Invalid, Principal, SecretBytes};
 use api::KubeApi;
 use cluster::Cluster;
 
 /// The line of `KINDS`.
-pub const KIND: Kind = Kind {
+pub const KIND: MethodKind = MethodKind {
     name: NAME,
     description: "Pods with their service-account token, judged by their cluster",
     read: |shown| match shown {
-        Shown::Kubernetes(given) => {
+        WireCredential::Kubernetes(given) => {
             let token = given.token.unwrap_or_default().into();
             Ok(Credential::new(NAME, PodToken { cluster: given.cluster, token }))
         }

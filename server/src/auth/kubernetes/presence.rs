@@ -26,7 +26,7 @@ pub(super) struct Presence(RwLock<State>);
 
 #[derive(Default)]
 struct State {
-    known: HashMap<Uid, Seen>,
+    known: HashMap<Uid, Sighting>,
     /// A list was complete once; before that nothing can be said of what is not known.
     synced: bool,
     /// When the API server was heard last.
@@ -34,7 +34,7 @@ struct State {
 }
 
 #[derive(Clone, Copy)]
-struct Seen {
+struct Sighting {
     at: Timestamp,
     /// Whether it is there, or whether somebody is asking about it.
     here: bool,
@@ -76,7 +76,7 @@ impl Presence {
             return Err(TooMany);
         }
         state.heard = Some(at);
-        state.known.insert(uid, Seen { at, here: true });
+        state.known.insert(uid, Sighting { at, here: true });
         Ok(())
     }
 
@@ -110,7 +110,7 @@ impl Presence {
     pub(super) fn ask(&self, uid: Uid, at: Timestamp) {
         let mut state = self.write();
         if state.known.len() < OBJECTS {
-            state.known.entry(uid).or_insert(Seen { at, here: false });
+            state.known.entry(uid).or_insert(Sighting { at, here: false });
         }
     }
 

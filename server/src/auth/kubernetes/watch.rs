@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::StreamExt;
 
 use super::{
-    api::{Api, ApiError, Event, WATCH, What},
+    api::{Api, ApiError, Event, Resource, WATCH},
     identity::Uid,
     presence::{Presence, TooMany},
 };
@@ -28,7 +28,7 @@ const PAGES: usize = 10_000;
 /// Watches one kind of objects of one cluster.
 pub(super) struct Watcher {
     pub(super) api: Arc<dyn Api>,
-    pub(super) what: What,
+    pub(super) what: Resource,
     pub(super) presence: Arc<Presence>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: ClusterMetrics,

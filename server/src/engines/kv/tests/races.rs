@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     barrier::{BarrierError, Changes},
-    engines::kv::Place,
+    engines::kv::SecretAddress,
     storage::fault::{FaultStore, Operation as Io},
 };
 
@@ -141,7 +141,7 @@ async fn a_read_that_was_overtaken_starts_over() {
 async fn a_lost_chunk_is_an_alarm_and_not_nothing() {
     let shelf = shelf().await;
     written(&shelf, "s/a", put(&[1; 150_000], None)).await.unwrap();
-    let chunk = Place::of(&path("s/a")).unwrap().chunk(1, 1);
+    let chunk = SecretAddress::of(&path("s/a")).unwrap().chunk(1, 1);
     shelf.commit(Changes { deletes: vec![chunk], ..Changes::default() }).await.unwrap();
     let outcome = value(&shelf, "s/a", None).await;
     assert!(matches!(outcome, Err(Error::Barrier(BarrierError::Corrupt { .. }))));
