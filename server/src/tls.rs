@@ -137,7 +137,7 @@ impl Certificate {
                 Ok(Err(error)) => {
                     metrics.certificate_reload_failed();
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::error!(%error, cause, "the new certificate is broken; the old one stays");
+                    tracing::error!(%error, cause, "the new certificate cannot be used; the old one stays in use");
                 }
                 Err(error) => tracing::error!(%error, "the certificate check failed"),
             }
@@ -246,7 +246,7 @@ pub fn accept(
                 Ok(accepted) => accepted,
                 Err(error) => {
                     metrics.connection_refused(Refused::Accept);
-                    tracing::warn!(%error, "cannot accept a connection; trying on");
+                    tracing::warn!(%error, "cannot accept a connection; retrying");
                     sleep(limits::ACCEPT_PAUSE).await;
                     continue;
                 }

@@ -27,7 +27,7 @@ pub fn live<E: Display>(
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "{who} cannot go on");
+            tracing::error!(%error, "{who} cannot continue");
             ExitCode::FAILURE
         }
     }

@@ -109,7 +109,7 @@ impl Writer {
                     return;
                 }
                 Err(error) => {
-                    tracing::error!(%error, "the audit log cannot be written; nothing is answered any more");
+                    tracing::error!(%error, "the audit log cannot be written; no request is answered any more");
                     self.signer = None;
                     self.items.append(&mut self.taken);
                     self.shared.fail(&error.to_string(), &mut self.items);

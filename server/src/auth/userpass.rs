@@ -247,7 +247,7 @@ impl Userpass {
     async fn check_room(&self) -> Result<(), LoginError> {
         if self.list_users().await?.len() >= MAX_USERS {
             return Err(
-                Invalid::new("name", format!("is one too many; at most {MAX_USERS} users are kept")).into()
+                Invalid::new("name", format!("would exceed the limit of {MAX_USERS} users")).into()
             );
         }
         Ok(())
@@ -331,7 +331,7 @@ pub fn parse_groups(texts: &[String]) -> Result<Vec<Group>, Invalid> {
         }
         let group = group(text);
         if groups.contains(&group) {
-            return Err(Invalid::new(format!("groups[{n}]"), "is there twice"));
+            return Err(Invalid::new(format!("groups[{n}]"), "appears twice"));
         }
         groups.push(group);
     }

@@ -91,7 +91,7 @@ pub enum BarrierError {
     #[error("a stored record of kind {kind:?} in {namespace} does not open: it was changed or moved")]
     Corrupt { kind: RecordKind, namespace: String },
     /// A condition did not hold; nothing was written. Read again and retry.
-    #[error("changed by somebody else at the same moment")]
+    #[error("somebody else changed it at the same moment")]
     Conflict,
     /// Too large for a record or a batch.
     #[error("too large for one write: {0}")]

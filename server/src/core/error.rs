@@ -21,15 +21,15 @@ use crate::{
 /// See the module.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("not initialised: run `strongroom init`")]
+    #[error("the server is not initialised: run `strongroom init`")]
     NotInitialized,
     /// Init a second time.
-    #[error("already initialised")]
+    #[error("the server is already initialised")]
     AlreadyInitialized,
-    #[error("sealed: {given} of {threshold} shares given")]
+    #[error("the server is sealed: {given} of {threshold} shares were given")]
     Sealed { given: u8, threshold: u8 },
     /// Unseal of an unsealed server.
-    #[error("not sealed")]
+    #[error("the server is not sealed")]
     NotSealed,
     /// A share that cannot be used.
     #[error(transparent)]
@@ -100,7 +100,7 @@ pub enum Error {
     },
     /// As many batches as the log says, but other ones.
     #[error(
-        "the data is not what the audit log speaks of: both are at batch {0}, with different contents. \
+        "the data is not what the audit log describes: both are at batch {0}, with different contents. \
          Somebody restored another copy; start with --accept-rollback if that was you"
     )]
     Forked(u64),
@@ -116,7 +116,7 @@ pub enum Error {
     /// The audit log is not this store's.
     #[error(
         "the audit log belongs to another store (its last checkpoint is not signed by this one); \
-         if the store was meant to be made anew, move the audit directory away first"
+         if the store was meant to be created again, move the audit directory away first"
     )]
     ForeignLog,
     /// A watch has to be begun again.

@@ -214,7 +214,7 @@ impl Core {
         if shares.is_empty() {
             return Ok(());
         }
-        let problem = "are given, but the present seal opens without shares; expected none";
+        let problem = "are given, but the current seal opens without shares; expected none";
         Err(Invalid::new("current_shares", problem).into())
     }
 
@@ -312,7 +312,7 @@ impl Core {
         match refused {
             None => Ok(""),
             Some(error) if self.options.accept_rollback => {
-                tracing::warn!(%error, "accepted by --accept-rollback");
+                tracing::warn!(%error, "--accept-rollback was given: the rollback is accepted");
                 Ok(match error {
                     Error::LogLost => "the log before this line is lost: accepted by --accept-rollback",
                     _ => "the data is older than the log or another copy: accepted by --accept-rollback",

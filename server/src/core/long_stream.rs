@@ -60,7 +60,7 @@ pub(super) fn while_valid<T: Send + 'static>(
             };
             needs.verbs.iter().any(granted)
         };
-        if needs.paths.iter().all(allows) { Ok(()) } else { Err(Error::WatchEnded("the right to it ended")) }
+        if needs.paths.iter().all(allows) { Ok(()) } else { Err(Error::WatchEnded("the caller may no longer read it")) }
     };
     let mut reviews = tokio::time::interval(REVIEW);
     reviews.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -90,7 +90,7 @@ pub(super) fn while_mounted<T: Send + 'static>(
     mounted: Arc<MountedEngine>,
     stream: Answers<T>,
 ) -> Answers<T> {
-    let away = || Err(Error::WatchEnded("the mount was taken away"));
+    let away = || Err(Error::WatchEnded("the mount was removed"));
     let mut reviews = tokio::time::interval(REVIEW);
     reviews.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     Box::pin(futures_util::stream::unfold(Some((stream, reviews)), move |state| {

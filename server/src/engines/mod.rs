@@ -133,9 +133,9 @@ pub enum EngineError {
     #[error(transparent)]
     Invalid(#[from] Invalid),
     /// The permit does not hold the verb that turned out to be needed.
-    #[error("needs {0}")]
+    #[error("the permit lacks the verb {0}")]
     Needs(Verb),
-    #[error("nothing there")]
+    #[error("there is nothing at this path")]
     NotFound,
     /// One of the engine's own.
     #[error("{sentence}")]

@@ -233,7 +233,7 @@ async fn carry_over(view: &View, journal: &Journal) -> Result<(), BarrierError> 
     let last = Changes { deletes: (0..PIECES).map(piece_address).collect(), ..Changes::default() };
     for batch in journal.batches().into_iter().chain([last]) {
         view.commit(batch).await.inspect_err(|error| {
-            tracing::warn!(%error, "policy: the journal is not carried over yet");
+            tracing::warn!(%error, "the journal of a policy change could not be applied yet");
         })?;
     }
     Ok(())

@@ -138,15 +138,15 @@ pub enum ShareRejected {
     #[error("the share has a format that this server does not know")]
     Version,
     /// A character is wrong or missing.
-    #[error("the share is mistyped: its check sum does not fit")]
+    #[error("the share is mistyped: its checksum does not match")]
     Mistyped,
     /// Of another store, or from before a rekey.
     #[error("the share belongs to another store or to a set that was replaced by a rekey")]
     ForeignSet,
     /// Right set, other threshold: not made by us.
-    #[error("the share names another threshold than this store's seal")]
+    #[error("the share has a different threshold from this store's seal")]
     WrongThreshold,
-    #[error("this share was given already; another one is needed")]
+    #[error("this share was already given; another one is needed")]
     Duplicate,
     /// Enough shares, and they do not open the root key. All were forgotten.
     #[error("the shares do not open the root key: at least one is wrong; all were forgotten, start over")]

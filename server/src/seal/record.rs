@@ -70,7 +70,7 @@ impl SealRecord {
         if *version != VERSION {
             return Err(MalformedRecord("its version is not known"));
         }
-        let wire = Wire::decode(rest).map_err(|_| MalformedRecord("it is no message"))?;
+        let wire = Wire::decode(rest).map_err(|_| MalformedRecord("it is not a message"))?;
         let kind =
             KINDS.iter().find(|k| k.number == wire.kind).ok_or(MalformedRecord("its kind is not known"))?;
         let record = Self {

@@ -61,7 +61,7 @@ pub enum StoreError {
     #[error("a record changed in the meantime")]
     Conflict(StoreKey),
     /// The batch or a key breaks a limit of the contract; nothing was changed.
-    #[error("not storable: {0}")]
+    #[error("this cannot be stored: {0}")]
     TooLarge(&'static str),
     /// The disk is nearly full; nothing was changed. Reads go on.
     #[error("the store is read-only: {0}")]

@@ -91,15 +91,15 @@ pub(super) enum ApiError {
     TimedOut,
     #[error("the API server cannot be reached")]
     Unreachable,
-    #[error("the API server refuses our own credential (401); is token_file of this cluster?")]
+    #[error("the API server refuses this server's own credential (401); check that token_file belongs to this cluster")]
     Unauthorized,
     #[error("the API server does not allow it (403); docs/auth/kubernetes.md has the role this server needs")]
     Forbidden,
-    #[error("the API server forgot where the watch was (410)")]
+    #[error("the API server no longer has the events after the watch's position (410)")]
     Expired,
     #[error("the API server answered with status {0}")]
     Status(u16),
-    #[error("the API server's answer is too large or not what it should be")]
+    #[error("the API server's answer is too large or malformed")]
     Malformed,
 }
 
@@ -336,7 +336,7 @@ fn address(server: &ApiServer) -> Result<http::Uri, ConnectError> {
             }
         }
     };
-    text.parse().map_err(|_| ConnectError::Client(format!("{text} is no address")))
+    text.parse().map_err(|_| ConnectError::Client(format!("{text} is not an address")))
 }
 
 /// Lines of a watch. The first that cannot be read is the last.

@@ -71,11 +71,11 @@ pub(super) struct Outage {
 
 /// The pod was deleted.
 const POD_GONE: Gone = Gone("the pod of this session is gone");
-/// The account was deleted, or made anew under the same name.
+/// The account was deleted, or deleted and created again under the same name.
 const ACCOUNT_GONE: Gone =
-    Gone("the service account of this session was deleted, or made anew since; log in again");
+    Gone("the service account of this session was deleted, or deleted and created again; log in again");
 /// The cluster is not in the configuration any more.
-const CLUSTER_GONE: Gone = Gone("the cluster of this session is not configured any more");
+const CLUSTER_GONE: Gone = Gone("the cluster of this session is no longer configured");
 
 #[async_trait]
 impl AuthMethod for Clusters {
@@ -148,7 +148,7 @@ impl Clusters {
         let name = if name.is_empty() { DEFAULT_CLUSTER } else { name };
         let problem = match self.0.is_empty() {
             true => "names a cluster, but none is configured",
-            false => "names no configured cluster; the server tells at its start which there are",
+            false => "does not name a configured cluster; the server logs the configured ones when it starts",
         };
         self.0
             .get(name)

@@ -169,12 +169,12 @@ impl Watcher {
         match failure {
             Failure::Api(error) => tracing::warn!(
                 cluster, what, %error,
-                "the watch does not work: sessions of deleted ones end at their expiry, not at once; tried again"
+                "the watch failed: sessions of deleted pods and accounts last until they expire; retrying"
             ),
             Failure::TooMany => tracing::warn!(
                 cluster,
                 what,
-                "there are too many to be watched: sessions of deleted ones end at their expiry, not at once"
+                "there are too many to watch: sessions of deleted pods and accounts last until they expire"
             ),
         }
     }

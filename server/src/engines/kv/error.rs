@@ -15,12 +15,12 @@ pub enum Error {
     #[error(transparent)]
     Invalid(#[from] Invalid),
     /// The permit does not hold the verb that turned out to be needed.
-    #[error("needs {0}")]
+    #[error("the permit lacks the verb {0}")]
     Needs(Verb),
-    #[error("nothing there")]
+    #[error("there is nothing at this path")]
     NotFound,
     /// The version is hidden.
-    #[error("version {version} was deleted at {at}; undelete brings it back")]
+    #[error("version {version} was deleted at {at}; undelete it to read it")]
     Deleted { version: u64, at: Timestamp },
     /// The version's bytes are gone.
     #[error("version {version} was destroyed")]
@@ -36,7 +36,7 @@ pub enum Error {
         current: u64,
     },
     /// The secret wants expected_version.
-    #[error("this secret demands expected_version (cas_required is set); the current version is {current}")]
+    #[error("this secret requires expected_version (cas_required is set); the current version is {current}")]
     CasRequired {
         /// In the store.
         current: u64,

@@ -417,7 +417,7 @@ fn make_token(label: &str) -> String {
 }
 
 fn open_token(token: &str) -> Result<Box<str>, Invalid> {
-    let invalid = || Invalid::new("page_token", "is not one of this server; list again from the start");
+    let invalid = || Invalid::new("page_token", "was not made by this server; list again from the start");
     if token.len() > TOKEN_BYTES {
         return Err(invalid());
     }

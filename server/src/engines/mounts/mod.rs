@@ -150,7 +150,7 @@ impl Mounts {
         let snapshot = self.snapshot.load_full();
         let (condition, created) = match snapshot.get(name) {
             None if snapshot.len() >= MAX_MOUNTS => {
-                let problem = format!("is one too many; at most {MAX_MOUNTS} mounts are kept");
+                let problem = format!("would exceed the limit of {MAX_MOUNTS} mounts");
                 return Err(Invalid::new("name", problem).into());
             }
             None => (Condition::Absent, now),
@@ -407,11 +407,11 @@ fn taken(record: &MountRecord) -> Invalid {
     let problem = match record.state {
         MountState::Mounted => format!("is taken by a {}", record.kind),
         MountState::Away => format!(
-            "holds the data of a {}, which was taken away; mount that kind again, or destroy its data first",
+            "holds the data of a {} that was unmounted; mount that kind again, or destroy its data first",
             record.kind
         ),
         MountState::Destroying | MountState::Gone => {
-            format!("is a {} whose data is being destroyed; destroy it again to go on", record.kind)
+            format!("is a {} whose data is being destroyed; destroy it again to continue", record.kind)
         }
     };
     Invalid::new("name", problem)

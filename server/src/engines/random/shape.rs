@@ -47,7 +47,7 @@ impl Shape {
             let names = Self::ALL.map(|(name, _)| name).join(", ");
             Invalid::new(
                 "path",
-                format!("{path} is nothing that can be made; expected MOUNT/ and one of {names}"),
+                format!("{path} does not name a shape; expected MOUNT/ and one of {names}"),
             )
         })
     }
