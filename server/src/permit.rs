@@ -57,7 +57,6 @@ impl Permit {
         Ok(Self { allowed, at })
     }
 
-    /// Of which request it is.
     pub fn request_id(&self) -> RequestId {
         self.allowed.request_id()
     }

@@ -1,4 +1,4 @@
-//! Unix sockets: where they may be, and that a stale one of an earlier life is no obstacle.
+//! Unix sockets: where they may be, and how a stale one of an earlier process is replaced.
 
 use std::{
     io,

@@ -49,7 +49,7 @@ pub struct Visit {
     admission: Arc<Admission>,
 }
 
-/// Counts a request as at work until it is answered, or dropped because the caller went away.
+/// Counts a request as in progress until it is answered, or dropped because the caller went away.
 pub struct AtWork<'a> {
     visit: &'a Visit,
     began: Instant,
@@ -104,7 +104,7 @@ impl Visit {
         self.access.name
     }
 
-    /// From here on it counts as at work.
+    /// From here on it counts as in progress.
     pub fn begin(&self) -> AtWork<'_> {
         self.admission.metrics.request_started();
         AtWork { visit: self, began: Instant::now() }

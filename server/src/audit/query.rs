@@ -44,7 +44,7 @@ pub enum QueryError {
     Io(#[from] io::Error),
 }
 
-/// Which lines; all given ones must match.
+/// Selects lines; all given fields must match.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// Exactly this one.
@@ -171,7 +171,7 @@ impl Cursor {
         Ok(lines)
     }
 
-    /// The file in which the next record stands, at its line. If older segments were taken away, the oldest that is left.
+    /// The file in which the next record stands, at its line. If older segments were removed, the oldest that is left.
     fn open(&mut self) -> io::Result<BufReader<File>> {
         let segments = file::segments(&self.directory)?;
         let segment = segments

@@ -125,7 +125,7 @@ impl<'a> Event<'a> {
         }
     }
 
-    /// Of the log itself, not of a request.
+    /// An event of the log itself, not of a request.
     pub(super) const fn own(kind: EventKind) -> Self {
         Self::new(kind, RequestId([0; 16]), "", Status::Ok)
     }

@@ -1,5 +1,5 @@
 //! The one thread that writes the log. It takes whatever waits, gives each record its place in the chain, appends all of
-//! it with one write and one fdatasync, and only then lets the requests go on. An error of the file ends it for good:
+//! it with one write and one fdatasync, and only then lets the requests continue. An error of the file ends it for good:
 //! after a failed fsync nobody knows what is on the disk (fsyncgate), so nothing more is promised.
 
 use std::{

@@ -246,9 +246,7 @@ impl Userpass {
 
     async fn check_room(&self) -> Result<(), LoginError> {
         if self.list_users().await?.len() >= MAX_USERS {
-            return Err(
-                Invalid::new("name", format!("would exceed the limit of {MAX_USERS} users")).into()
-            );
+            return Err(Invalid::new("name", format!("would exceed the limit of {MAX_USERS} users")).into());
         }
         Ok(())
     }
@@ -320,7 +318,7 @@ pub fn parse_name(text: &str) -> Result<Box<str>, Invalid> {
 /// Reads the names of a user's groups.
 ///
 /// # Errors
-/// Says which of them is no name, or that they are too many.
+/// Says which of them is not a name, or that there are too many.
 pub fn parse_groups(texts: &[String]) -> Result<Vec<Group>, Invalid> {
     check_count(texts.len())?;
     let mut groups = Vec::with_capacity(texts.len());

@@ -54,8 +54,8 @@ pub(crate) async fn check<S: Subject>() {
         assert!(here.shows().await, "told of it");
     }
     late.derived().load().await.unwrap();
-    assert!(late.shows().await, "loaded anew");
-    assert!(S::load(&house).await.shows().await, "made anew");
+    assert!(late.shows().await, "loaded again");
+    assert!(S::load(&house).await.shows().await, "built again");
 
     assert!(!here.is_empty());
     here.derived().forget();

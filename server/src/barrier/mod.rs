@@ -221,7 +221,7 @@ impl Barrier {
     /// Starts a new term and returns its number. What is sealed stays as it is and opens as before.
     ///
     /// # Errors
-    /// `root` is not the root key, or the write failed; then the old term goes on.
+    /// `root` is not the root key, or the write failed; then the old term continues.
     pub async fn rotate(&self, root: &Key, by: Option<RequestId>) -> Result<u32, BarrierError> {
         let (stored, revision) = self.stored_keyring(root).await?;
         let entropy = &*self.records.entropy;
@@ -242,7 +242,7 @@ impl Barrier {
     /// Seals the keyring under `new_root` and stores it in one batch with `seal_record`, which says how that root is kept.
     ///
     /// # Errors
-    /// `root` is not the root key, or the write failed; then the old root goes on.
+    /// `root` is not the root key, or the write failed; then the old root key stays in use.
     pub async fn rekey(
         &self,
         root: &Key,
@@ -260,7 +260,7 @@ impl Barrier {
         self.commit(batch, Some(by)).await.map(drop)
     }
 
-    /// Reads every record of the store and compares them with the set digest, while writes go on.
+    /// Reads every record of the store and compares them with the set digest, while writes continue.
     ///
     /// # Errors
     /// The store cannot be read, or the committer ended.

@@ -439,7 +439,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Random groups of puts and deletes against a model; in the end the digest is the sum made anew.
+    /// Random groups of puts and deletes against a model; in the end the digest is the sum computed from scratch.
     #[test]
     fn the_digest_is_that_of_the_records(rounds in prop::collection::vec(prop::collection::vec((0..6_u64, prop::option::of(0..9_u8)), 1..4), 1..20)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -50,7 +50,7 @@ pub struct Found {
     /// Its name in the folder.
     pub name: Box<str>,
     pub part: u64,
-    /// Where the next scan goes on.
+    /// Where the next scan continues.
     pub cursor: Cursor,
     pub entry: OpenedRecord,
 }

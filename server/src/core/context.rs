@@ -1,4 +1,4 @@
-//! What is known of a request while it is on its way: at first where it comes from, and once its caller is known, whose it
+//! What is known of a request while it is handled: at first where it comes from, and once its caller is known, whose it
 //! is, by which policy it is judged and what it is about. Whoever handles it has it from here.
 
 use std::{net::IpAddr, sync::Arc};

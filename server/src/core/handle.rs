@@ -27,7 +27,7 @@ use crate::{
 pub async fn handle(core: &Arc<Core>, request: Request) -> Result<Answer, Error> {
     let now = core.clock.now();
 
-    // 1. Sealed? Without the keys there is no way on.
+    // 1. Sealed? Without the keys the request ends here.
     // 2. Who? A token is opened with the keys; it is never looked up.
     let (unsealed, session) = match identify(core, request.bearer.as_ref(), now) {
         Ok(known) => known,

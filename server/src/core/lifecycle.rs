@@ -36,7 +36,7 @@ pub struct Initialized {
     pub root_token: SecretBytes,
     /// For `audit verify`.
     pub audit_public_key: PublicKey,
-    /// Of the new store.
+    /// The id of the new store.
     pub store_id: StoreId,
 }
 
@@ -252,8 +252,8 @@ impl Core {
         Ok(())
     }
 
-    /// Gives each write that the last run left without an outcome its end, from the store. A crash in here is no harm: who
-    /// has a line is settled, who has none is asked for again, and the store keeps the answer until the line is durable.
+    /// Gives each write that the last run left without an outcome its end, from the store. A crash in here does no harm:
+    /// who has a line is settled, who has none is asked for again, and the store keeps the answer until the line is durable.
     async fn resolve_intents(&self, held: &mut Held, barrier: &Barrier) -> Result<(), Error> {
         self.applied.keep_inherited(|id| held.unresolved.iter().any(|intent| intent.request_id == *id));
         while let Some(intent) = held.unresolved.first() {

@@ -55,9 +55,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Where keys and passwords come from.
     pub entropy: Arc<dyn Entropy>,
-    /// For work that goes on after its request. The mount is not taken away before it is done.
+    /// For work that continues after its request. The mount is not removed before it is done.
     pub tasks: TaskTracker,
-    /// Those of the mount.
     pub settings: Settings,
 }
 
@@ -75,7 +74,7 @@ pub trait Engine: Send + Sync {
         None
     }
 
-    /// Erases everything it keeps. Nobody else is at work in it; after an error or a crash it is done again.
+    /// Erases everything it keeps. No request is in progress in it; after an error or a crash it is done again.
     async fn erase(&self) -> Result<(), BarrierError>;
 }
 
@@ -171,7 +170,8 @@ mod tests {
                 let (service, method) = rpc.name.split_once('.').unwrap();
                 assert_eq!(format!("strongroom.v1.{service}"), kind.service.name, "{method}");
                 assert!(names.insert(rpc.name), "{}", rpc.name);
-                // Field 1 is the path, or the paths: nothing, a mount, a path, two mounts, what is no path, no message.
+                // Field 1 is the path, or the paths: nothing, a mount, a path, two mounts, what is not a path, what is not
+                // a message.
                 let field = |text: &str| {
                     let mut bytes = vec![0x0a, u8::try_from(text.len()).unwrap()];
                     bytes.extend_from_slice(text.as_bytes());

@@ -72,7 +72,7 @@ struct Reader {
     documents: Documents,
     problems: Vec<Invalid>,
     trusted: bool,
-    /// Of which document: `Role payments-app`, `document 3`.
+    /// The document that is being read: `Role payments-app`, `document 3`.
     place: String,
 }
 

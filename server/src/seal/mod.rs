@@ -52,7 +52,7 @@ impl PartialEq for SealKind {
 impl Eq for SealKind {}
 
 /// A way to keep the root key: wrapped in a record, and got out of it again by the server itself, or by people who give
-/// shares one by one. Which of the two, [`SealKind::by_shares`] says; the other of `open` and `combine` is not there then.
+/// shares one by one. [`SealKind::by_shares`] says which of the two; the other of `open` and `combine` is not there then.
 trait Seal: Send + Sync {
     fn kind(&self) -> SealKind;
 
@@ -134,13 +134,13 @@ pub enum ShareRejected {
     /// Something else.
     #[error("this is not a share; a share starts with srs1-")]
     NotAShare,
-    /// Of a later format.
+    /// Its format is a later one.
     #[error("the share has a format that this server does not know")]
     Version,
     /// A character is wrong or missing.
     #[error("the share is mistyped: its checksum does not match")]
     Mistyped,
-    /// Of another store, or from before a rekey.
+    /// It is from another store, or from before a rekey.
     #[error("the share belongs to another store or to a set that was replaced by a rekey")]
     ForeignSet,
     /// Right set, other threshold: not made by us.
@@ -164,7 +164,6 @@ pub enum ShareRejected {
 }
 
 impl SealConfig {
-    /// Which kind it is.
     pub fn kind(self) -> SealKind {
         match self {
             SealConfig::Shamir { .. } => by_shares::KIND,
@@ -198,7 +197,7 @@ impl Seals {
         Self(KINDS.iter().map(|kind| (kind.build)(settings)).collect())
     }
 
-    /// Seals `root` anew and proves that it opens again before anything is given out, so that a switch to the new record
+    /// Seals `root` and proves that it opens again before anything is given out, so that a switch to the new record
     /// can lose nothing.
     ///
     /// # Errors
@@ -284,7 +283,7 @@ fn unwrap(key: &Key, record: &SealRecord) -> Result<Key, CryptoError> {
     Key::from_slice(root.expose())
 }
 
-/// Drawn anew with every seal.
+/// Drawn again for every seal.
 fn new_set(entropy: &dyn Entropy) -> Result<SetId, CryptoError> {
     let mut set = SetId::default();
     entropy.fill(&mut set)?;

@@ -16,15 +16,15 @@ pub struct SealRecord {
     pub shares: u8,
     /// How many of them are needed; 0 where there are none.
     pub threshold: u8,
-    /// Drawn anew with every seal.
+    /// Drawn again for every seal.
     pub set: SetId,
-    /// Of which store.
+    /// The store that it belongs to.
     pub store: StoreId,
     /// The root key under the seal key.
     pub wrapped: Vec<u8>,
 }
 
-/// Stored bytes that are no seal record.
+/// Stored bytes that are not a seal record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the stored seal record is damaged or of a later version: {0}")]
 pub struct MalformedRecord(&'static str);

@@ -37,7 +37,7 @@ const OBJECT_BYTES: usize = 2 << 20;
 /// What is asked of a cluster. A trait, so that tests can be a cluster.
 #[async_trait]
 pub(super) trait Api: Send + Sync {
-    /// Whose token it is, if it is good for that audience.
+    /// Asks whose token it is, if it is good for that audience.
     async fn review(&self, token: &str, audience: &str) -> Result<ReviewStatus, ApiError>;
     /// The public keys of its tokens, as they are published.
     async fn keys(&self) -> Result<Bytes, ApiError>;
@@ -80,7 +80,7 @@ pub(super) enum Event {
 pub(super) struct Page {
     pub(super) uids: Vec<String>,
     pub(super) version: String,
-    /// Of the next page.
+    /// The token that asks for the next page.
     pub(super) more: Option<String>,
 }
 
@@ -91,7 +91,9 @@ pub(super) enum ApiError {
     TimedOut,
     #[error("the API server cannot be reached")]
     Unreachable,
-    #[error("the API server refuses this server's own credential (401); check that token_file belongs to this cluster")]
+    #[error(
+        "the API server refuses this server's own credential (401); check that token_file belongs to this cluster"
+    )]
     Unauthorized,
     #[error("the API server does not allow it (403); docs/auth/kubernetes.md has the role this server needs")]
     Forbidden,

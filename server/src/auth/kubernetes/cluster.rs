@@ -111,7 +111,7 @@ impl Cluster {
         }
     }
 
-    /// Whose token it is.
+    /// Finds out whose token it is.
     async fn judge(&self, token: &SecretBytes, context: &LoginContext) -> Result<Arc<Identity>, Judged> {
         if token.len() > TOKEN_BYTES {
             return Err(Judged::Invalid(too_long()));

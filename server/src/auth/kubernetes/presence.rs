@@ -17,7 +17,7 @@ use crate::model::Timestamp;
 /// Most objects of a kind: three times the largest cluster that Kubernetes supports (150,000 pods), about 20 MB. A cluster
 /// with more is not watched, and says so.
 const OBJECTS: usize = 500_000;
-/// Without a word from the API server for so long (a watch is opened anew every 30 s), what is known is old.
+/// Without a word from the API server for so long (a watch is opened again every 30 s), what is known is old.
 const CURRENT: Duration = Duration::from_secs(4 * WATCH.as_secs());
 
 /// See the module. The lock is held for one look-up or one change, except at the end of a list.

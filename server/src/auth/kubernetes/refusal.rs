@@ -19,9 +19,7 @@ pub(super) enum Refusal {
     #[error("the token was not accepted")]
     Token,
     /// By its own claims it is somebody else's token.
-    #[error(
-        "the token was not accepted: its issuer is not this cluster's; check the cluster's name"
-    )]
+    #[error("the token was not accepted: its issuer is not this cluster's; check the cluster's name")]
     Issuer,
     /// By its own claims it is for somebody else.
     #[error(

@@ -189,7 +189,7 @@ async fn both_modes_are_auth_methods_like_any_other() {
     for mode in [Mode::Review, Mode::Local] {
         let scene = scene(mode).watched();
         let (good, unknown) = (scene.good(), scene.token("two"));
-        // Of the same key, for the same claims, and yet not the one that was signed.
+        // A signature by the same key over the same claims, and yet not the one that was made.
         let wrong =
             format!("{}{}", &good[..good.len() - 4], if good.ends_with("AAAA") { "BBBA" } else { "AAAA" });
         conformance::run(Fixture {

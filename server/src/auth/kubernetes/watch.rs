@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{clock::Clock, telemetry::ClusterMetrics};
 
-/// A list begins anew after so long, so that nothing that was missed stays missed.
+/// After so long everything is listed again, so that nothing that was missed stays missed.
 const RELIST: Duration = Duration::from_secs(3600);
 /// A watch that has said nothing for so long is dead: the API server should have ended it.
 const SILENCE: Duration = Duration::from_secs(WATCH.as_secs() + 5);
@@ -34,7 +34,7 @@ pub(super) struct Watcher {
     pub(super) metrics: ClusterMetrics,
 }
 
-/// Why it has to begin anew.
+/// Why it has to begin again.
 enum Failure {
     Api(ApiError),
     TooMany,
@@ -59,7 +59,7 @@ impl Watcher {
         loop {
             let began = self.clock.now();
             let Err(failure) = self.list_and_watch().await else { continue };
-            // One that worked for a while is not the one before, over again.
+            // After it worked for a while, a failure is a new one and not the one before over again.
             if self.clock.now().since(began) > PAUSES.1 {
                 (pause, told) = (PAUSES.0, false);
             }

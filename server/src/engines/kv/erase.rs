@@ -1,4 +1,4 @@
-//! Erasing all of it, for a mount whose data is destroyed. Nobody else is at work here then.
+//! Erasing all of it, for a mount whose data is destroyed. No request is in progress here then.
 
 use super::{
     Shelf,

@@ -167,7 +167,7 @@ impl Index {
             if at > slot.floor {
                 slot.set(label, Mark { at, state });
             }
-            // More memory of what is gone than of what is there: better collected anew.
+            // More memory of what is gone than of what is there: better collected again.
             if slot.gone > slot.names.len() / 2 + BLOCK {
                 slots.by_folder.remove(&folder);
             }

@@ -163,7 +163,7 @@ pub enum Output {
     /// A version was written, or had been by the same operation id.
     Written {
         version: u64,
-        /// Of the secret after it.
+        /// The secret's metadata after it.
         metadata: SecretMetadata,
     },
     /// A version's content.
@@ -202,10 +202,10 @@ pub struct SecretMetadata {
     pub max_versions: u32,
     /// Whether each put must give expected_version.
     pub cas_required: bool,
-    /// Of the first version.
+    /// When the first version was written.
     pub created_at: Timestamp,
     pub created_by: Box<str>,
-    /// Of the last change of any kind.
+    /// When anything of it changed last.
     pub updated_at: Timestamp,
     pub updated_by: Box<str>,
 }
@@ -311,7 +311,7 @@ struct Shelf {
     view: View,
     index: list::Index,
     hub: watch::Hub,
-    /// Writes that go on when their callers are gone.
+    /// Writes that continue when their callers are gone.
     tasks: TaskTracker,
     /// How new secrets begin.
     beginning: ArcSwap<Beginning>,

@@ -67,7 +67,7 @@ impl Shelf {
         for chunk in 0..row.chunks {
             let entry = self.view.get(&place.chunk(row.version, chunk)).await?;
             // A record names only chunks as old as itself or older. A younger or missing one was changed since, or the
-            // secret was destroyed and made anew; if its record is still the same, it is the store that is wrong.
+            // secret was destroyed and created again; if its record is still the same, it is the store that is wrong.
             let suspicious = entry.as_ref().is_none_or(|entry| entry.revision > stored.revision);
             if suspicious && !self.unchanged(place, stored.revision).await? {
                 return Ok(None);

@@ -4,7 +4,7 @@ use strongroom_proto::limits::{DEFAULT_VERSIONS, MAX_VERSIONS};
 
 use crate::{engines::Settings, model::Invalid};
 
-/// Of a secret that nobody has changed the settings of.
+/// The settings of a secret whose own nobody has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Beginning {
     pub(super) max_versions: u32,
@@ -38,7 +38,8 @@ impl Beginning {
                     beginning.cas_required = required.ok_or_else(problem)?;
                 }
                 _ => {
-                    let problem = "has a setting that kv does not have; expected max_versions or cas_required";
+                    let problem =
+                        "has a setting that kv does not have; expected max_versions or cas_required";
                     return Err(Invalid::new("settings", problem));
                 }
             }

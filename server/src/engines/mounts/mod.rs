@@ -1,10 +1,10 @@
 //! Mounts: the first segment of a path picks the engine. Which mounts there are stands in the store and, as a snapshot, in
 //! memory, so that finding one takes no lock. A fresh store has `secret/`, a kv.
 //!
-//! A mount that is taken away keeps its data and its kind, until it is mounted again or its data is destroyed: nothing is
-//! ever kept that no list shows. Data is destroyed in three steps: the record says so, and nobody gets in any more; those
-//! still at work finish; the engine erases what it keeps. A crash in between leaves a mount that is being destroyed, and
-//! asking again goes on with it.
+//! A mount that is unmounted keeps its data and its kind, until it is mounted again or its data is destroyed: nothing is
+//! ever kept that no list shows. Data is destroyed in three steps: the record says so, and nobody gets in any more;
+//! requests in progress finish; the engine erases what it keeps. A crash in between leaves a mount that is being destroyed, and
+//! asking again continues with it.
 
 mod record;
 #[cfg(test)]
@@ -31,7 +31,7 @@ use crate::{
 /// Name of the mount a store is born with.
 const FIRST_MOUNT: &str = "secret";
 const FIRST_KIND: &str = "kv";
-/// Most mounts, those taken away included; the table is read as one page.
+/// Most mounts, those unmounted included; the table is read as one page.
 const MAX_MOUNTS: usize = 1000;
 /// Longest description.
 const DESCRIPTION_BYTES: usize = 256;
@@ -60,7 +60,7 @@ struct Row {
     mounted: Option<Arc<MountedEngine>>,
 }
 
-/// A mounted engine and those who are at work in it.
+/// A mounted engine and the requests in progress in it.
 pub struct MountedEngine {
     engine: Box<dyn Engine>,
     tasks: TaskTracker,
@@ -129,10 +129,10 @@ impl Mounts {
         (!mounted.tasks.is_closed()).then_some(Entered { mounted, _here: here })
     }
 
-    /// Mounts an engine, or what was taken away before.
+    /// Mounts an engine, or what was unmounted before.
     ///
     /// # Errors
-    /// The name is none or is taken, there is no such kind, or the store failed.
+    /// The name is not valid or is taken, there is no such kind, or the store failed.
     pub async fn mount(
         &self,
         name: &str,
@@ -187,7 +187,7 @@ impl Mounts {
         }
     }
 
-    /// Takes a mount away and destroys its data, or that of one which was taken away before.
+    /// Unmounts a mount and destroys its data, or that of one which was unmounted before.
     ///
     /// # Errors
     /// There is none, or the store failed; then some of the data may be left, and asking again destroys it.
@@ -380,14 +380,14 @@ impl Entered {
         &*self.mounted.engine
     }
 
-    /// For what goes on after the request: it can tell whether the engine is still mounted, and keeps nobody waiting.
+    /// For what continues after the request: it can tell whether the engine is still mounted, and keeps nobody waiting.
     pub fn mounted(&self) -> Arc<MountedEngine> {
         Arc::clone(&self.mounted)
     }
 }
 
 impl MountedEngine {
-    /// Whether it was taken away.
+    /// Whether it was unmounted.
     pub fn is_away(&self) -> bool {
         self.tasks.is_closed()
     }

@@ -123,7 +123,7 @@ async fn tuning_lasts_and_leaves_the_engine_where_it_is() {
     }
 }
 
-/// Whoever is at work finishes before a mount is taken away for good, and nobody gets in meanwhile.
+/// Requests in progress finish before a mount is removed for good, and no new ones are let in meanwhile.
 #[tokio::test]
 async fn those_at_work_finish_first() {
     let (_, mounts) = fresh().await;
@@ -148,7 +148,7 @@ async fn those_at_work_finish_first() {
     assert!(states(&mounts).is_empty());
 }
 
-/// The store stops in the middle: nothing is served, the list says so, and asking again goes on.
+/// The store stops in the middle: nothing is served, the list says so, and asking again continues.
 #[tokio::test]
 async fn a_destruction_that_was_cut_off_goes_on() {
     let store = Arc::new(FaultStore::new(MemoryStore::new()));
