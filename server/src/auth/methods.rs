@@ -67,7 +67,7 @@ impl Methods {
         self.find(credential.method())?.place(credential)
     }
 
-    /// Whether what a session hangs on is still there.
+    /// Whether what a session depends on is still there.
     ///
     /// # Errors
     /// It is gone.

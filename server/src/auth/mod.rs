@@ -65,7 +65,7 @@ pub struct Surroundings<'a> {
     pub config: &'a Config,
     /// What time it is.
     pub clock: &'a Arc<dyn Clock>,
-    /// Where they count.
+    /// Where they count what happens.
     pub metrics: &'a Metrics,
 }
 
@@ -91,10 +91,10 @@ pub trait AuthMethod: Send + Sync {
         None
     }
 
-    /// Whether what a session hangs on is still there; asked at each request, so it looks nothing up.
+    /// Whether what a session depends on is still there; asked at each request, so it looks nothing up.
     ///
     /// # Errors
-    /// It is gone.
+    /// What the session depends on is gone.
     fn check(&self, _principal: &Principal) -> Result<(), Gone> {
         Ok(())
     }
@@ -127,7 +127,7 @@ impl Credential {
         Self { method, shown: Box::new(shown) }
     }
 
-    /// From the wire.
+    /// Reads what the wire brings.
     ///
     /// # Errors
     /// Nothing is shown, or nothing that a method here can read.
@@ -198,7 +198,7 @@ impl Login {
     }
 }
 
-/// What a session hung on is not there any more, as a sentence.
+/// What a session depended on is gone, as a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Gone(pub &'static str);

@@ -17,7 +17,7 @@ const ID: StoreId = StoreId([7; 16]);
 
 /// Something derived, as one of several servers has it.
 pub(crate) trait Subject: Sized {
-    /// As at an unseal.
+    /// Loads it as an unseal does.
     async fn load(house: &House) -> Self;
     fn derived(&self) -> &dyn Derived;
     /// Changes something, as its owner does.
@@ -72,7 +72,7 @@ impl House {
         Self { store, root }
     }
 
-    /// One more server's.
+    /// The barrier of one more server.
     pub(crate) async fn barrier(&self) -> Arc<Barrier> {
         let record = self.store.get(KEYRING_KEY).await.unwrap().unwrap();
         let keyring = Keyring::open(&self.root, ID, &record.value).unwrap();

@@ -40,7 +40,7 @@ pub(super) struct Group {
 }
 
 pub(super) struct Slot {
-    /// As the store has it.
+    /// Revision and hash of the value that the store has.
     pub(super) stored: Option<(Revision, Digest)>,
     pub(super) change: Change,
 }

@@ -57,7 +57,7 @@ const KEYRING: RecordKind = RecordKind::new(1, "Keyring");
 const DIGEST: RecordKind = RecordKind::new(2, "Digest");
 
 impl RecordKind {
-    /// With its number, and a name for the log.
+    /// A kind with its number, and a name for the log.
     pub const fn new(byte: u8, name: &'static str) -> Self {
         Self { byte, name }
     }
@@ -102,7 +102,7 @@ pub enum BarrierError {
     /// The committer is gone: the server is stopping or was sealed.
     #[error("the server is stopping")]
     Stopped,
-    /// The store said no.
+    /// The store refused it or failed.
     #[error(transparent)]
     Store(StoreError),
 }
@@ -128,7 +128,7 @@ pub struct Barrier {
     ledger: watch::Receiver<Ledger>,
     /// Requests whose outcome may be missing in the audit log, as the store had them at the opening.
     applied: HashSet<RequestId>,
-    /// One scrub at a time.
+    /// Held during a scrub, so that there is one at a time.
     scrubbing: Mutex<()>,
 }
 

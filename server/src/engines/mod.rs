@@ -131,7 +131,7 @@ pub enum EngineError {
     /// A field is wrong.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// The permit does not hold the verb that turned out to be needed.
+    /// The permit lacks a verb that turned out to be needed.
     #[error("the permit lacks the verb {0}")]
     Needs(Verb),
     #[error("there is nothing at this path")]

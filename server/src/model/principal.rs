@@ -89,7 +89,7 @@ impl Principal {
         }
     }
 
-    /// The pod it is in the person of.
+    /// The pod behind it.
     pub fn pod(&self) -> Option<&Pod> {
         match self {
             Principal::ServiceAccount { pod, .. } => pod.as_ref(),

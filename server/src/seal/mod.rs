@@ -131,7 +131,7 @@ pub enum SealError {
 /// Why a share is refused. Says which mistake it was, never anything of the share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShareRejected {
-    /// Something else.
+    /// It is not a share at all.
     #[error("this is not a share; a share starts with srs1-")]
     NotAShare,
     /// Its format is a later one.
@@ -143,7 +143,7 @@ pub enum ShareRejected {
     /// It is from another store, or from before a rekey.
     #[error("the share belongs to another store or to a set that was replaced by a rekey")]
     ForeignSet,
-    /// Right set, other threshold: not made by us.
+    /// It is of the right set but has another threshold, so this server did not make it.
     #[error("the share has a different threshold from this store's seal")]
     WrongThreshold,
     #[error("this share was already given; another one is needed")]

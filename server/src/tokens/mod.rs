@@ -40,7 +40,7 @@ pub enum TokenError {
     /// Starts like a token, but its checksum is wrong.
     #[error("the token was damaged in transit (mistyped or truncated); copy it again")]
     Mistyped,
-    /// Not made by this store, or changed.
+    /// It was not made by this store, or was changed.
     #[error("the token was not issued by this server")]
     Invalid,
     /// Issued in the future: the server's clock was set back.

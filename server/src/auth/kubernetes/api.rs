@@ -49,7 +49,7 @@ pub(super) trait Api: Send + Sync {
     async fn watch(&self, what: Resource, version: &str) -> Result<Events, ApiError>;
 }
 
-/// Kinds of objects that a session hangs on.
+/// Kinds of objects that a session depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Resource {
     Pods,
@@ -69,7 +69,7 @@ pub(super) enum Event {
         uid: String,
         version: String,
     },
-    /// Nothing, until here.
+    /// Nothing happened until here.
     Bookmark {
         version: String,
     },
@@ -110,7 +110,7 @@ pub(super) enum ApiError {
 pub(super) enum ConnectError {
     #[error("cannot read {file}: {cause}")]
     File { file: String, cause: std::io::Error },
-    /// Not in a cluster.
+    /// The server does not run in a cluster.
     #[error(
         "api_server is not set, and KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not there: \
              expected to run in a pod, or api_server = \"https://HOST:PORT\""
@@ -203,7 +203,7 @@ impl KubeApi {
     /// Reads CA and token; connects with the first call.
     ///
     /// # Errors
-    /// A file is not there, or the address is none.
+    /// A file does not exist, or the address is not one.
     pub(super) fn connect(cluster: &Cluster) -> Result<Self, ConnectError> {
         for file in [&cluster.ca_file, &cluster.token_file] {
             let told = |cause| ConnectError::File { file: file.display().to_string(), cause };

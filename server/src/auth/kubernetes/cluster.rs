@@ -199,7 +199,7 @@ impl Cluster {
         &self.name
     }
 
-    /// Whether what a session hangs on is still there.
+    /// Whether what a session depends on is still there.
     pub(super) fn check(&self, account: &str, pod: Option<&Pod>) -> Result<(), Gone> {
         let gone = if pod.is_some_and(|pod| self.pods.of(Uid::of(&pod.uid)) == Known::Gone) {
             POD_GONE

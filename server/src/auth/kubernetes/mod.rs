@@ -1,7 +1,7 @@
 //! The auth method kubernetes: pods prove who they are with their projected service-account token. Each configured cluster
 //! is an [`AuthMethod`] of its own, and all of them together are the one that the server knows. Knows nothing of session tokens; keeps nothing in the store.
 //!
-//! A token is judged by the cluster's API server (`review.rs`) or by the cluster's keys (`local.rs`). A session hangs on
+//! A token is judged by the cluster's API server (`review.rs`) or by the cluster's keys (`local.rs`). A session depends on
 //! the pod and the account it was made for: `Clusters::check` says at each request whether both are still there, as the
 //! watch (`watch.rs`, `presence.rs`) has it. A pod that is being terminated is still there until it is really deleted.
 
@@ -101,7 +101,7 @@ impl AuthMethod for Clusters {
         cluster.check(uid, pod.as_ref())
     }
 
-    /// Only if its pod's end would be noticed.
+    /// A session is renewed only if its pod's end would be noticed.
     fn may_renew(&self, principal: &Principal) -> bool {
         match principal {
             Principal::ServiceAccount { cluster, .. } => {
@@ -124,7 +124,7 @@ impl AuthMethod for Clusters {
 }
 
 impl Clusters {
-    /// Those of the configuration.
+    /// Connects to the clusters of the configuration.
     fn connect(surroundings: &Surroundings<'_>) -> Result<Self, ConnectError> {
         let mut clusters = BTreeMap::new();
         for (name, settings) in &surroundings.config.kubernetes {
@@ -143,7 +143,7 @@ impl Clusters {
     /// The cluster of that name; if none is named, [`DEFAULT_CLUSTER`].
     ///
     /// # Errors
-    /// There is none. Which ones there are is for the operator, not for strangers.
+    /// There is none of that name. The known names are for the operator, not for strangers.
     fn find(&self, name: &str) -> Result<&Cluster, Invalid> {
         let name = if name.is_empty() { DEFAULT_CLUSTER } else { name };
         let problem = match self.0.is_empty() {

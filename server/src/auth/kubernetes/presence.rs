@@ -29,7 +29,7 @@ struct State {
     known: HashMap<Uid, Sighting>,
     /// A list was complete once; before that nothing can be said of what is not known.
     synced: bool,
-    /// When the API server was heard last.
+    /// When the API server answered last.
     heard: Option<Timestamp>,
 }
 
@@ -87,7 +87,7 @@ impl Presence {
         state.known.remove(&uid);
     }
 
-    /// The API server was heard.
+    /// The API server answered.
     pub(super) fn heard(&self, at: Timestamp) {
         self.write().heard = Some(at);
     }

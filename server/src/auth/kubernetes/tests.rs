@@ -1,4 +1,4 @@
-//! A cluster in memory, and what both modes have in common: the conformance suite, and what a session hangs on.
+//! A cluster in memory, and what both modes have in common: the conformance suite, and what a session depends on.
 
 use std::{
     collections::BTreeMap,

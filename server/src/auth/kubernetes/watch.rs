@@ -53,7 +53,7 @@ impl From<TooMany> for Failure {
 }
 
 impl Watcher {
-    /// For as long as it is polled.
+    /// Lists and watches for as long as it is polled.
     pub(super) async fn run(&self) {
         let (mut pause, mut told) = (PAUSES.0, false);
         loop {
@@ -115,7 +115,7 @@ impl Watcher {
         Err(Failure::TooMany)
     }
 
-    /// One watch, to its end.
+    /// Follows one watch to its end.
     async fn follow(&self, version: &mut String) -> Result<(), Failure> {
         let mut events = self.api.watch(self.what, version).await?;
         self.presence.heard(self.clock.now());

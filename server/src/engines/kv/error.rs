@@ -14,7 +14,7 @@ pub enum Error {
     /// A field is wrong.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// The permit does not hold the verb that turned out to be needed.
+    /// The permit lacks a verb that turned out to be needed.
     #[error("the permit lacks the verb {0}")]
     Needs(Verb),
     #[error("there is nothing at this path")]
@@ -41,7 +41,7 @@ pub enum Error {
         /// In the store.
         current: u64,
     },
-    /// Not something that kv does in that way.
+    /// kv does not know this operation.
     #[error("this mount cannot do that")]
     WrongEngine,
     /// The store or the keys.
