@@ -173,7 +173,7 @@ impl Cluster {
                 Ok(_) => (Found::Gone, GONE),
                 Err(error) => {
                     presence.answer(uid, false);
-                    tracing::warn!(cluster = &*self.name, what = what.as_str(), %error, "a question was not answered");
+                    tracing::warn!(cluster = &*self.name, what = what.as_str(), %error, "the API server did not say whether this exists");
                     (Found::Unanswered, SOON)
                 }
             }
@@ -184,7 +184,9 @@ impl Cluster {
             Ok((Found::Unanswered, _)) => {
                 Err(Outage { problem: "its API server does not answer", retry_after: SOON })
             }
-            Err(flights::Full) => Err(Outage { problem: "too many questions at once", retry_after: WAIT }),
+            Err(flights::Full) => {
+                Err(Outage { problem: "too many questions to its API server at once", retry_after: WAIT })
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! The auth method kubernetes: pods prove who they are with their projected service-account token. Each configured cluster
-//! is an [`AuthMethod`] of its own, and all of them together are the one that the server knows. Knows nothing of session tokens; keeps nothing in the store.
+//! is an [`AuthMethod`] of its own, and all of them together are the one that the server knows. The method knows nothing of
+//! session tokens and keeps nothing in the store.
 //!
 //! A token is judged by the cluster's API server (`review.rs`) or by the cluster's keys (`local.rs`). A session depends on
 //! the pod and the account it was made for: `Clusters::check` says at each request whether both are still there, as the
