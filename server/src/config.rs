@@ -142,7 +142,6 @@ pub struct Tls {
 /// Where sealed records are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Storage {
-    /// By what.
     pub kind: StorageKind,
     /// Not used by `memory`.
     pub directory: PathBuf,
@@ -150,7 +149,6 @@ pub struct Storage {
     pub cache_mib: u64,
 }
 
-/// Which store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StorageKind {
     /// On disk.
@@ -169,7 +167,7 @@ pub struct Seal {
 /// The audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audit {
-    /// Of the segments.
+    /// Where the log segments are.
     pub directory: PathBuf,
     /// What a record must have reached before an answer leaves.
     pub durability: Durability,
@@ -201,7 +199,7 @@ pub struct Log {
 /// See `limits.rs` for the reasons of the defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests at work at once.
+    /// Requests in progress at once.
     pub in_flight: u64,
     /// Deadline of a request.
     pub request_seconds: u64,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Connections at once: about 60 KiB each with TLS and HTTP/2 buffers, so at most 128 MiB.
 pub const CONNECTIONS: usize = 2048;
-/// Of one address: 64 would do for a node, but a whole cluster may come through one NAT.
+/// Connections of one address: 64 would do for a node, but a whole cluster may come through one NAT.
 pub const CONNECTIONS_PER_IP: usize = 256;
 /// Open files that these need, with room for the store, the log and the ops port.
 pub const OPEN_FILES: u64 = CONNECTIONS as u64 + 512;
@@ -36,7 +36,7 @@ pub const STREAMS_PER_CONNECTION: u32 = 100;
 pub const PENDING_RESETS: usize = 20;
 /// Header list of one request: a session token has 4 KiB at most; the rest is room for what clients and proxies add.
 pub const HEADER_BYTES: u32 = 16 << 10;
-/// Requests at work at once; more wait for [`QUEUE_WAIT`] at most, because a longer queue only makes all of them late.
+/// Requests in progress at once; more wait for [`QUEUE_WAIT`] at most, because a longer queue only makes all of them late.
 pub const IN_FLIGHT: usize = 512;
 /// The most that [`IN_FLIGHT`] can be set to: the audit log carries no more intents along than this and half of it.
 pub const MOST_IN_FLIGHT: u64 = 1024;
@@ -44,7 +44,7 @@ pub const MOST_IN_FLIGHT: u64 = 1024;
 pub const QUEUE_WAIT: Duration = Duration::from_millis(250);
 /// Deadline of a request that brings none, and the longest it may bring; watches are apart.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
-/// How long a stop waits for requests at work; below the 30 s Kubernetes gives a pod.
+/// How long a stop waits for requests in progress; below the 30 s Kubernetes gives a pod.
 pub const DRAIN: Duration = Duration::from_secs(20);
 /// How often certificate files are looked at.
 pub const CERTIFICATE_CHECK: Duration = Duration::from_secs(10);

@@ -38,7 +38,7 @@ pub enum Chore {
 
 /// A record that belongs to something else than what was decided. Only a fault of ours can make one.
 #[derive(Debug, thiserror::Error)]
-#[error("the audit record {recorded} is not that of {decided}, which was decided")]
+#[error("the audit record {recorded} is not the one of {decided}, which was decided")]
 pub struct Mismatch {
     decided: RequestId,
     recorded: RequestId,
@@ -57,7 +57,6 @@ impl Permit {
         Ok(Self { allowed, at })
     }
 
-    /// Of which request it is.
     pub fn request_id(&self) -> RequestId {
         self.allowed.request_id()
     }

@@ -30,7 +30,7 @@ pub struct Metrics {
     kubernetes: KubernetesMetrics,
 }
 
-/// Of all clusters. The label `cluster` is a name of the configuration.
+/// Metrics of all clusters. The label `cluster` is a name of the configuration.
 #[derive(Clone)]
 struct KubernetesMetrics {
     reviews: HistogramVec,
@@ -97,7 +97,7 @@ impl Metrics {
                 BOUNDS,
                 &["rpc"],
             )?,
-            in_flight: gauge("strongroom_requests_in_flight", "Requests at work")?,
+            in_flight: gauge("strongroom_requests_in_flight", "Requests in progress")?,
             audit_records: gauge("strongroom_audit_records", "Audit records written since the start")?,
             audit_groups: gauge(
                 "strongroom_audit_groups",
@@ -133,7 +133,7 @@ impl Metrics {
         self.in_flight.inc();
     }
 
-    /// And is no longer: answered, or its caller went away.
+    /// A request was answered, or its caller went away.
     pub fn request_ended(&self) {
         self.in_flight.dec();
     }

@@ -52,7 +52,7 @@ pub struct TlsConnection {
     io: TlsStream<TcpStream>,
     pub peer: SocketAddr,
     silence: Silence,
-    _place: Place,
+    _place: ConnectionSlot,
 }
 
 /// Why TLS cannot be served.
@@ -137,7 +137,7 @@ impl Certificate {
                 Ok(Err(error)) => {
                     metrics.certificate_reload_failed();
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::error!(%error, cause, "the new certificate is broken; the old one stays");
+                    tracing::error!(%error, cause, "the new certificate cannot be used; the old one stays in use");
                 }
                 Err(error) => tracing::error!(%error, "the certificate check failed"),
             }
@@ -234,7 +234,7 @@ pub fn accept(
 ) -> mpsc::Receiver<TlsConnection> {
     let (sender, receiver) = mpsc::channel(limits::ACCEPT_QUEUE);
     let acceptor = TlsAcceptor::from(config);
-    let places = Arc::new(Places { taken: Mutex::default(), metrics: metrics.clone() });
+    let places = Arc::new(ConnectionSlots { taken: Mutex::default(), metrics: metrics.clone() });
     tokio::spawn(async move {
         loop {
             let accepted = tokio::select! {
@@ -246,7 +246,7 @@ pub fn accept(
                 Ok(accepted) => accepted,
                 Err(error) => {
                     metrics.connection_refused(Refused::Accept);
-                    tracing::warn!(%error, "cannot accept a connection; trying on");
+                    tracing::warn!(%error, "cannot accept a connection; retrying");
                     sleep(limits::ACCEPT_PAUSE).await;
                     continue;
                 }
@@ -267,7 +267,7 @@ async fn shake_hands(
     acceptor: TlsAcceptor,
     tcp: TcpStream,
     peer: SocketAddr,
-    place: Place,
+    place: ConnectionSlot,
     sender: mpsc::Sender<TlsConnection>,
 ) {
     // Small answers must not wait for more; without it they are only slower.
@@ -288,7 +288,7 @@ async fn shake_hands(
 }
 
 /// Who is connected, by address.
-struct Places {
+struct ConnectionSlots {
     taken: Mutex<Taken>,
     metrics: Arc<Metrics>,
 }
@@ -300,13 +300,13 @@ struct Taken {
 }
 
 /// One connection among them.
-struct Place {
-    places: Arc<Places>,
+struct ConnectionSlot {
+    places: Arc<ConnectionSlots>,
     address: IpAddr,
 }
 
-impl Places {
-    fn take(self: &Arc<Self>, address: IpAddr) -> Result<Place, Refused> {
+impl ConnectionSlots {
+    fn take(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionSlot, Refused> {
         let address = network(address);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.total >= limits::CONNECTIONS {
@@ -319,11 +319,11 @@ impl Places {
         *of_address += 1;
         taken.total += 1;
         self.metrics.connection_opened();
-        Ok(Place { places: self.clone(), address })
+        Ok(ConnectionSlot { places: self.clone(), address })
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.total = taken.total.saturating_sub(1);
@@ -491,7 +491,8 @@ mod tests {
 
     #[test]
     fn addresses_have_limits_and_places_come_back() {
-        let places = Arc::new(Places { taken: Mutex::default(), metrics: Arc::new(Metrics::new().unwrap()) });
+        let places =
+            Arc::new(ConnectionSlots { taken: Mutex::default(), metrics: Arc::new(Metrics::new().unwrap()) });
         let address: IpAddr = "192.0.2.1".parse().unwrap();
         let held: Vec<_> =
             (0..limits::CONNECTIONS_PER_IP).map(|_| places.take(address).ok().unwrap()).collect();

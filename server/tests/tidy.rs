@@ -177,7 +177,7 @@ fn no_number_of_a_record_kind_is_given_twice() {
         if file.ends_with("tests.rs") || file.contains("/tests/") {
             continue;
         }
-        for part in text.split("Kind::new(").skip(1) {
+        for part in text.split("RecordKind::new(").skip(1) {
             let number: String = part.chars().take_while(char::is_ascii_digit).collect();
             if let Some(other) = given.insert(number.parse::<u8>().unwrap(), file.clone()) {
                 twice.push(format!("{file} and {other} both keep records of kind {number}"));

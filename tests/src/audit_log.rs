@@ -4,7 +4,7 @@
 use std::io;
 
 use strongroom_server::{
-    audit::{Broker, Decision, Effect, Event, Kind, Status, StoreState},
+    audit::{Broker, Decision, Effect, Event, EventKind, Status, StoreState},
     crypto::{Key, SigningKey},
     model::{DecisionId, Pod, Principal, RequestId, SessionId},
 };
@@ -38,7 +38,7 @@ pub fn read(pod: &Principal, number: u64) -> Event<'_> {
             role: Some("payments-app"),
             rule: Some(0),
         }),
-        ..Event::new(Kind::Request, request(number), "Secrets.Get", Status::Ok)
+        ..Event::new(EventKind::Request, request(number), "Secrets.Get", Status::Ok)
     }
 }
 

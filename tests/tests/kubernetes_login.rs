@@ -155,7 +155,7 @@ async fn what_is_wrong_with_a_token_is_told_to_its_owner_and_to_the_log() {
         assert_eq!(refused.message(), "the credential was not accepted");
         let unknown = refusal(&world, "edge", &foreign).await;
         assert_eq!(unknown.code(), Code::InvalidArgument);
-        assert!(unknown.message().contains("names no configured cluster"), "{unknown:?}");
+        assert!(unknown.message().contains("does not name a configured cluster"), "{unknown:?}");
         let large = refusal(&world, "main", &"x".repeat(9000)).await;
         assert_eq!(large.code(), Code::InvalidArgument);
 
@@ -251,12 +251,12 @@ async fn without_the_right_to_watch_sessions_end_by_their_expiry() {
     let answer = login_soon(&world, &kubernetes.token(&pod, "strongroom", HOUR)).await;
     let session = answer.session.clone().unwrap();
     assert_eq!(session.max_expires_at_ms - session.issued_at_ms, 15 * 60 * 1000);
-    until_async("it is told", async || world.server.log().contains("the watch does not work")).await.unwrap();
+    until_async("it is told", async || world.server.log().contains("the watch failed")).await.unwrap();
     kubernetes.delete_pod(&pod);
     let client = client(&world, &answer).await;
     client.get(DB).await.unwrap();
     assert!(client.auth().renew().await.is_err(), "nobody would notice that it is gone");
-    let warned = world.server.log().matches("the watch does not work").count();
+    let warned = world.server.log().matches("the watch failed").count();
     assert_eq!(warned, 2, "once for pods, once for accounts");
     let (_, metrics) = http_get(world.server.ops, "/metrics").unwrap();
     assert!(

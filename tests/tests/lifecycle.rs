@@ -115,7 +115,7 @@ async fn bad_shares_are_refused_by_name() {
     };
     let shares = &world.keys.shares;
     nobody.sys().unseal(&shares[0]).await.unwrap();
-    assert!(refused(&shares[0]).await.contains("given already"));
+    assert!(refused(&shares[0]).await.contains("already given"));
     assert!(refused(&other.keys.shares[0]).await.contains("another store"));
     assert!(refused(&secret("hello")).await.contains("not a share"));
     let mut mistyped = shares[1].expose().to_vec();

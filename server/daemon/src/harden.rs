@@ -29,7 +29,7 @@ pub enum MemoryLock {
 }
 
 /// Hardens the process. Call it first, before any secret is in memory and before other threads exist; what does not
-/// work is logged with what to do about it, and is no reason not to start.
+/// work is logged with what to do about it, and the process starts all the same.
 pub fn harden(needs: Needs) -> MemoryLock {
     umask(Mode::RWXG | Mode::RWXO);
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {

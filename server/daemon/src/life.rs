@@ -1,4 +1,4 @@
-//! From the start of the runtime to the exit code, and the signals that ask for the end.
+//! The life of a process: from the start of the runtime to the exit code, and the signals that ask for the end.
 
 use std::{fmt::Display, future::Future, process::ExitCode};
 
@@ -27,7 +27,7 @@ pub fn live<E: Display>(
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "{who} cannot go on");
+            tracing::error!(%error, "{who} cannot continue");
             ExitCode::FAILURE
         }
     }

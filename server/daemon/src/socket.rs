@@ -1,4 +1,4 @@
-//! Unix sockets: where they may be, and that a stale one of an earlier life is no obstacle.
+//! Unix sockets: where they may be, and how a stale one of an earlier process is replaced.
 
 use std::{
     io,
@@ -21,7 +21,7 @@ pub enum SocketError {
     )]
     TooLong { path: PathBuf, bytes: usize },
     /// Something else is there, which is not deleted.
-    #[error("{0} is there and is not a socket: remove it, or choose another path")]
+    #[error("{0} exists and is not a socket: remove it, or choose another path")]
     Occupied(PathBuf),
     /// The system said no.
     #[error("the socket {path}: {cause}")]

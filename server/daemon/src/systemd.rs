@@ -7,7 +7,7 @@ pub fn ready() {
     notify(NotifyState::Ready);
 }
 
-/// No new ones are; those at work still end.
+/// No new requests are taken; those in progress still end.
 pub fn stopping() {
     notify(NotifyState::Stopping);
 }

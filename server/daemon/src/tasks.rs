@@ -1,5 +1,5 @@
-//! The tasks a process consists of, such as those that serve its ports: each goes on until it is told to stop, so the end of
-//! one is the end of all.
+//! The tasks a process consists of, such as those that serve its ports: each continues until it is told to stop, so the
+//! end of one is the end of all.
 
 use std::{fmt::Display, future::Future, time::Duration};
 

@@ -1,4 +1,4 @@
-//! How many requests are at work at once, by their class.
+//! How many requests are in progress at once, by their class.
 
 use std::sync::Arc;
 

@@ -49,7 +49,7 @@ pub struct Visit {
     admission: Arc<Admission>,
 }
 
-/// Counts a request as at work until it is answered, or dropped because the caller went away.
+/// Counts a request as in progress until it is answered, or dropped because the caller went away.
 pub struct AtWork<'a> {
     visit: &'a Visit,
     began: Instant,
@@ -104,7 +104,7 @@ impl Visit {
         self.access.name
     }
 
-    /// From here on it counts as at work.
+    /// From here on it counts as in progress.
     pub fn begin(&self) -> AtWork<'_> {
         self.admission.metrics.request_started();
         AtWork { visit: self, began: Instant::now() }
@@ -114,7 +114,7 @@ impl Visit {
     /// with the answer is the wire's to hold until the answer has ended. `is_answer` tells an answer from a refusal.
     ///
     /// # Errors
-    /// There is no slot or no more time, the work panicked, or it answered what nobody let in.
+    /// There is no slot or no more time, the work panicked, or it answered a request that admission did not let in.
     pub async fn attend<T>(
         &self,
         asked: Option<Duration>,
@@ -131,7 +131,7 @@ impl Visit {
         };
         let answer = outcome.map_err(|_| Error::Internal("a handler panicked".to_owned()))?;
         if is_answer(&answer) && !self.access.admits(Door::Idle) && !self.let_in.load(Ordering::Relaxed) {
-            return Err(Error::Internal(format!("{} was answered by something nobody let in", self.name())));
+            return Err(Error::Internal(format!("{} was answered without passing admission", self.name())));
         }
         Ok((answer, slot))
     }
@@ -204,7 +204,10 @@ impl Visit {
     /// The row is kept: this door is its door, there is a slot of its class, and what needs keys is not done without.
     async fn enter(&self, door: Door) -> Result<Option<Slot>, Error> {
         if !self.access.admits(door) {
-            return Err(Error::Internal(format!("{} came to a door that is not its own", self.name())));
+            return Err(Error::Internal(format!(
+                "{} used an entrance that its row does not allow",
+                self.name()
+            )));
         }
         let slot = self.admission.slots.take(self.access.class).await?;
         if !self.access.while_sealed {

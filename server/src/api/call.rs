@@ -41,7 +41,7 @@ fn bearer<M>(request: &Request<M>) -> Option<SecretBytes> {
     token(request.metadata().get("authorization")?.to_str().ok()?)
 }
 
-/// Of `Bearer ...`.
+/// The token of `Bearer ...`.
 pub(super) fn token(authorization: &str) -> Option<SecretBytes> {
     let (scheme, token) = authorization.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| SecretBytes::from(token.as_bytes()))

@@ -108,7 +108,7 @@ pub(super) fn who_can(entry: policy::WhoCan) -> v1::who_can_response::Entry {
     }
 }
 
-/// Which lines of the audit log.
+/// Reads which lines of the audit log are asked for.
 pub(super) fn filter(message: v1::QueryRequest) -> Result<(Filter, u32), Invalid> {
     let given = |text: String| Some(text).filter(|text| !text.is_empty());
     let at = |millis: i64| (millis > 0).then(|| Timestamp::from_millis(millis));

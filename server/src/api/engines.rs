@@ -1,5 +1,5 @@
 //! The services of the engines, all of them by one way: an RPC's row says what reads its message, the pipeline does it,
-//! and the answer writes itself. Here is what gRPC wants around that; which engines there are is no business of the wire.
+//! and the answer writes itself. Here is what gRPC wants around that; the wire does not know which engines there are.
 
 use std::{
     collections::HashMap,
@@ -31,7 +31,7 @@ use crate::{
     engines::{Answers, Asked, KINDS, Reply, Rpc, Service},
 };
 
-/// Which RPC is whose.
+/// The RPC of a path, and the service it belongs to.
 fn find(path: &str) -> Option<(&'static Service, &'static Rpc)> {
     static BY_PATH: LazyLock<HashMap<String, (&Service, &Rpc)>> = LazyLock::new(|| {
         let services = KINDS.iter().map(|kind| &kind.service);

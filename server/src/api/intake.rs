@@ -19,7 +19,7 @@ use crate::admission::{Room, Visit};
 /// Flag of compression and length, before each message (gRPC over HTTP/2).
 const PREFIX: usize = 5;
 
-/// Whose message it is.
+/// Who sends a message.
 struct Sender {
     visit: Arc<Visit>,
     authorization: Option<HeaderValue>,

@@ -37,7 +37,7 @@ use crate::{admission::Admission, engines::KINDS, limits, tls::TlsConnection};
 /// What a TLS connection must agree on to be ours (RFC 7301): gRPC is HTTP/2.
 pub const ALPN: &[&[u8]] = &[b"h2"];
 
-/// How often health is judged anew.
+/// How often health is judged again.
 const HEALTH_REVIEW: Duration = Duration::from_secs(1);
 
 /// A service with the wire's limits on messages.
@@ -113,7 +113,7 @@ async fn report_health(admission: Arc<Admission>, reporter: HealthReporter) {
         for kind in KINDS {
             reporter.set_service_status(kind.service.name, serving).await;
         }
-        // A log that cannot be written, or can be again, is no change of phase.
+        // When the log cannot be written, or can be again, the phase does not change.
         if let Ok(Err(_)) = tokio::time::timeout(HEALTH_REVIEW, changes.changed()).await {
             return;
         }

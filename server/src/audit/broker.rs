@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Durability, Event, Kind, Opened, RecoverError, Settings, Sink, Status,
+    Durability, Event, EventKind, RecoverError, RecoveredLog, Settings, Sink, Status,
     chain::StoreState,
     file::{Directory, FileError, Log, SegmentFile},
     query::Reader,
@@ -84,7 +84,7 @@ impl Broker {
         config: &Config,
         clock: Arc<dyn Clock>,
         sinks: Vec<Box<dyn Sink>>,
-    ) -> Result<(Self, Opened), RecoverError> {
+    ) -> Result<(Self, RecoveredLog), RecoverError> {
         let directory = Directory::open(&config.directory)?;
         let opened = recover::recover(&directory)?;
         let log = Box::new(SegmentFile::open(directory, opened.segment)?);
@@ -97,7 +97,7 @@ impl Broker {
         clock: Arc<dyn Clock>,
         sinks: Vec<Box<dyn Sink>>,
         log: Box<dyn Log>,
-        opened: &Opened,
+        opened: &RecoveredLog,
     ) -> Result<Self, FileError> {
         let shared = Arc::new(Shared::default());
         shared.durable_seq.store(opened.next_seq - 1, Ordering::Release);
@@ -207,13 +207,13 @@ impl Drop for Broker {
 
 fn track(event: &Event<'_>) -> Track {
     match (event.kind, event.status) {
-        (Kind::Request, Status::Pending) => Track::Opens(Box::new(OpenIntent {
+        (EventKind::Request, Status::Pending) => Track::Opens(Box::new(OpenIntent {
             seq: 0,
             request_id: event.request_id,
             operation: event.operation.to_owned(),
             path: event.path.map(str::to_owned),
         })),
-        (Kind::Outcome | Kind::Recovered(_), _) => Track::Closes(event.request_id),
+        (EventKind::Outcome | EventKind::Recovered(_), _) => Track::Closes(event.request_id),
         _ => Track::Nothing,
     }
 }

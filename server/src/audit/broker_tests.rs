@@ -10,7 +10,7 @@ use std::{
 
 use super::*;
 use crate::{
-    audit::{Recovery, Usage, chain::Parts, chain::link},
+    audit::{Recovery, Usage, chain::LineParts, chain::link},
     clock::{ManualClock, SystemClock},
     crypto::Key,
 };
@@ -22,11 +22,11 @@ fn id(n: u32) -> RequestId {
 }
 
 fn read(n: u32) -> Event<'static> {
-    Event { path: Some("secret/a"), ..Event::new(Kind::Request, id(n), "Secrets.Get", Status::Ok) }
+    Event { path: Some("secret/a"), ..Event::new(EventKind::Request, id(n), "Secrets.Get", Status::Ok) }
 }
 
 fn intent(n: u32) -> Event<'static> {
-    Event { path: Some("secret/w"), ..Event::new(Kind::Request, id(n), "Secrets.Put", Status::Pending) }
+    Event { path: Some("secret/w"), ..Event::new(EventKind::Request, id(n), "Secrets.Put", Status::Pending) }
 }
 
 fn signing_key() -> SigningKey {
@@ -37,7 +37,7 @@ fn state() -> Box<dyn Fn() -> StoreState + Send> {
     Box::new(|| StoreState { batch_seq: 5, set_digest: [3; 32] })
 }
 
-fn open(config: &Config) -> (Broker, Opened) {
+fn open(config: &Config) -> (Broker, RecoveredLog) {
     Broker::open(config, Arc::new(SystemClock), vec![]).unwrap()
 }
 
@@ -48,7 +48,7 @@ fn lines(config: &Config) -> Vec<String> {
     for segment in crate::audit::file::segments(&config.directory).unwrap() {
         assert_eq!(segment.first_seq, lines.len() as u64 + 1);
         for line in std::fs::read_to_string(&segment.path).unwrap().lines() {
-            let parts = Parts::of(line).unwrap();
+            let parts = LineParts::of(line).unwrap();
             assert_eq!(parts.seq, lines.len() as u64 + 1, "no gap");
             assert_eq!(parts.prev, head);
             assert_eq!(link(&head, parts.canonical.as_bytes()), parts.hash);
@@ -112,8 +112,8 @@ async fn an_end_settles_its_request_before_the_caller_goes_on() {
     broker.record(&intent(1)).await.unwrap();
     broker.record(&intent(2)).await.unwrap();
     assert_eq!(*settled.lock().unwrap(), []);
-    let recovered = Kind::Recovered(Recovery::Applied);
-    for (n, kind) in [(2, Kind::Outcome), (1, recovered)] {
+    let recovered = EventKind::Recovered(Recovery::Applied);
+    for (n, kind) in [(2, EventKind::Outcome), (1, recovered)] {
         broker.record(&Event::new(kind, id(n), "Secrets.Put", Status::Ok)).await.unwrap();
         assert_eq!(settled.lock().unwrap().last(), Some(&id(n)));
     }
@@ -130,7 +130,7 @@ async fn without_fsync_an_end_settles_with_the_next_checkpoint() {
     broker.on_settled(move |ids| seen.lock().unwrap().extend_from_slice(ids));
     broker.unsealed(signing_key(), state(), "").await;
     broker.record(&intent(1)).await.unwrap();
-    broker.record(&Event::new(Kind::Outcome, id(1), "Secrets.Put", Status::Ok)).await.unwrap();
+    broker.record(&Event::new(EventKind::Outcome, id(1), "Secrets.Put", Status::Ok)).await.unwrap();
     broker.sealed().await;
     assert_eq!(*settled.lock().unwrap(), [id(1)]);
 }
@@ -145,11 +145,11 @@ async fn goes_on_and_tells_open_intents_across_segments() {
     for n in 0..3 {
         broker.record(&intent(n)).await.unwrap();
     }
-    broker.record(&Event::new(Kind::Outcome, id(1), "Secrets.Put", Status::Ok)).await.unwrap();
+    broker.record(&Event::new(EventKind::Outcome, id(1), "Secrets.Put", Status::Ok)).await.unwrap();
     for n in 100..140 {
         broker.record(&read(n)).await.unwrap();
     }
-    broker.record(&Event::new(Kind::Outcome, id(0), "Secrets.Put", Status::Ok)).await.unwrap();
+    broker.record(&Event::new(EventKind::Outcome, id(0), "Secrets.Put", Status::Ok)).await.unwrap();
     broker.close().await;
     let written = lines(&config);
     assert!(count(&written, "carried") > 0);
@@ -162,7 +162,7 @@ async fn goes_on_and_tells_open_intents_across_segments() {
     let checkpoint = opened.last_checkpoint.unwrap();
     assert_eq!(checkpoint.state, StoreState { batch_seq: 5, set_digest: [3; 32] });
     checkpoint.verify(&signing_key().public_key()).unwrap();
-    let recovered = Event::new(Kind::Recovered(Recovery::Applied), id(2), "Secrets.Put", Status::Ok);
+    let recovered = Event::new(EventKind::Recovered(Recovery::Applied), id(2), "Secrets.Put", Status::Ok);
     broker.record(&recovered).await.unwrap();
     broker.close().await;
     assert_eq!(open(&config).1.open_intents, []);
@@ -220,7 +220,7 @@ impl Log for Fake {
 
 fn with_fake(clock: Arc<dyn Clock>) -> (Arc<Broker>, Fake) {
     let fake = Fake::default();
-    let opened = Opened::fresh();
+    let opened = RecoveredLog::fresh();
     let broker =
         Broker::start(&Config::new("unused"), clock, vec![], Box::new(fake.clone()), &opened).unwrap();
     (Arc::new(broker), fake)
@@ -310,7 +310,7 @@ async fn a_flood_of_refusals_is_counted() {
     let (broker, fake) = with_fake(Arc::new(ManualClock::at(Timestamp::from_millis(5_000))));
     fake.permit(1_000_000);
     for n in 0..1_000 {
-        let event = Event::new(Kind::Request, id(n), "Secrets.Get", Status::Denied);
+        let event = Event::new(EventKind::Request, id(n), "Secrets.Get", Status::Denied);
         broker.refuse(&event).await.unwrap();
     }
     broker.close().await;

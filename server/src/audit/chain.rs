@@ -104,7 +104,7 @@ pub(super) fn link(prev: &Digest, canonical: &[u8]) -> Digest {
 }
 
 /// A line taken apart by its fixed ends; the middle is not looked at.
-pub(super) struct Parts<'a> {
+pub(super) struct LineParts<'a> {
     pub(super) seq: u64,
     pub(super) time: &'a str,
     pub(super) prev: Digest,
@@ -115,7 +115,7 @@ pub(super) struct Parts<'a> {
     pub(super) hash: Digest,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> LineParts<'a> {
     /// Takes a line without its line break apart; `None` if it does not look like one of ours.
     pub(super) fn of(line: &'a str) -> Option<Self> {
         let (canonical, hash) = line.strip_suffix("\"}")?.rsplit_once(",\"hash\":\"")?;
@@ -143,7 +143,7 @@ fn digest(hex: &str) -> Option<Digest> {
 mod tests {
     use super::*;
     use crate::{
-        audit::{Decision, Effect, Event, Kind, Recovery, Redactor, Status},
+        audit::{Decision, Effect, Event, EventKind, Recovery, Redactor, Status},
         crypto::{Key, PublicKey},
         model::{DecisionId, Principal, RequestId, SessionId, Timestamp},
     };
@@ -165,7 +165,7 @@ mod tests {
             uid: "1".into(),
             groups: vec![],
         };
-        let start = Event::new(Kind::Start, RequestId([0; 16]), "server", Status::Ok);
+        let start = Event::new(EventKind::Start, RequestId([0; 16]), "server", Status::Ok);
         chain.append(&time(0), &start.body(), &mut out);
         chain.checkpoint(&time(1), &key, StoreState { batch_seq: 0, set_digest: [0; 32] }, &mut out);
         let fields = [("operation_id", redactor.hash(b"retry-1"))];
@@ -181,19 +181,19 @@ mod tests {
                 rule: Some(2),
             }),
             fields: &fields,
-            ..Event::new(Kind::Request, RequestId([1; 16]), "Secrets.Put", Status::Pending)
+            ..Event::new(EventKind::Request, RequestId([1; 16]), "Secrets.Put", Status::Pending)
         };
         chain.append(&time(20), &intent.body(), &mut out);
         let outcome = Event {
             version: Some(4),
             duration: Some(std::time::Duration::from_micros(1234)),
-            ..Event::new(Kind::Outcome, RequestId([1; 16]), "Secrets.Put", Status::Ok)
+            ..Event::new(EventKind::Outcome, RequestId([1; 16]), "Secrets.Put", Status::Ok)
         };
         chain.append(&time(21), &outcome.body(), &mut out);
         let refused = Event {
             reason: "TOKEN_INVALID",
             path: Some("odd \"path\"\n\u{7f}ä"),
-            ..Event::new(Kind::Request, RequestId([2; 16]), "Secrets.Get", Status::Denied)
+            ..Event::new(EventKind::Request, RequestId([2; 16]), "Secrets.Get", Status::Denied)
         };
         chain.append(&time(900), &refused.body(), &mut out);
         chain.checkpoint(&time(1000), &key, StoreState { batch_seq: 7, set_digest: [9; 32] }, &mut out);
@@ -210,19 +210,19 @@ mod tests {
             path: Some("secret/apps/db"),
             ..Event::new(kind, RequestId([n; 16]), "Secrets.Put", status)
         };
-        chain.append(&time(0), &event(Kind::Request, 1, Status::Pending).body(), &mut out);
-        chain.append(&time(1), &event(Kind::Request, 2, Status::Pending).body(), &mut out);
-        chain.append(&time(9), &Event::own(Kind::Start).body(), &mut out);
+        chain.append(&time(0), &event(EventKind::Request, 1, Status::Pending).body(), &mut out);
+        chain.append(&time(1), &event(EventKind::Request, 2, Status::Pending).body(), &mut out);
+        chain.append(&time(9), &Event::own(EventKind::Start).body(), &mut out);
         for (n, recovery, status) in
             [(1, Recovery::Applied, Status::Ok), (2, Recovery::NotApplied, Status::Error)]
         {
             let recovered = Event {
                 reason: "the server ended before it recorded the outcome",
-                ..event(Kind::Recovered(recovery), n, status)
+                ..event(EventKind::Recovered(recovery), n, status)
             };
             chain.append(&time(10), &recovered.body(), &mut out);
         }
-        chain.append(&time(11), &Event::own(Kind::Unsealed).body(), &mut out);
+        chain.append(&time(11), &Event::own(EventKind::Unsealed).body(), &mut out);
         chain.checkpoint(&time(11), &key, StoreState { batch_seq: 8, set_digest: [9; 32] }, &mut out);
         out
     }

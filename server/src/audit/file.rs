@@ -14,7 +14,7 @@ pub(super) trait Log: Send {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// Returns when everything appended is on the disk.
     fn sync(&mut self) -> io::Result<()>;
-    /// Goes on in a new segment. What was appended before is synced already.
+    /// Continues in a new segment. What was appended before is synced already.
     fn start_segment(&mut self, first_seq: u64) -> io::Result<()>;
     /// Bytes in the current segment.
     fn segment_bytes(&self) -> u64;
@@ -33,14 +33,13 @@ pub struct Usage {
 /// Why the directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// By another server, most likely.
+    /// Most likely another server uses it.
     #[error("the audit directory {0} is in use by another process")]
     Locked(PathBuf),
     /// The system refused.
     #[error("cannot {what} {path}: {source}")]
     Io {
         what: &'static str,
-        /// Which file or directory.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -76,7 +75,7 @@ impl FileError {
 }
 
 impl Usage {
-    /// Above 98 %: the rest is for what is on its way and for closing the log properly.
+    /// Above 98 %: the rest is for records that were accepted already and for closing the log properly.
     pub(super) fn is_full(self) -> bool {
         u128::from(self.used) * 100 > u128::from(self.used.saturating_add(self.available)) * 98
     }

@@ -27,8 +27,8 @@ pub use chain::StoreState;
 pub use file::{FileError, Usage};
 pub use query::{Filter, Lines, QueryError, Reader};
 pub use queue::{AuditError, Health};
-pub use record::{Decision, Effect, Event, Kind, Recovery, Status};
-pub use recover::{LastCheckpoint, OpenIntent, Opened, RecoverError};
+pub use record::{Decision, Effect, Event, EventKind, Recovery, Status};
+pub use recover::{LastCheckpoint, OpenIntent, RecoverError, RecoveredLog};
 pub use redact::{Hashed, Redactor};
 pub use stdout::StdoutSink;
 
@@ -67,7 +67,7 @@ pub enum OpenError {
 ///
 /// # Errors
 /// One of them cannot be opened.
-pub fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(Broker, Opened), OpenError> {
+pub fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(Broker, RecoveredLog), OpenError> {
     let wanted = KINDS.iter().filter(|kind| settings.sinks.contains(kind.name));
     let build =
         |kind: &SinkKind| (kind.build)(settings).map_err(|cause| OpenError::Sink { name: kind.name, cause });

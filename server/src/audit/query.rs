@@ -44,7 +44,7 @@ pub enum QueryError {
     Io(#[from] io::Error),
 }
 
-/// Which lines; all given ones must match.
+/// Selects lines; all given fields must match.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// Exactly this one.
@@ -171,7 +171,7 @@ impl Cursor {
         Ok(lines)
     }
 
-    /// The file in which the next record stands, at its line. If older segments were taken away, the oldest that is left.
+    /// The file in which the next record stands, at its line. If older segments were removed, the oldest that is left.
     fn open(&mut self) -> io::Result<BufReader<File>> {
         let segments = file::segments(&self.directory)?;
         let segment = segments
@@ -230,12 +230,12 @@ struct Query {
 }
 
 /// Where a matching line starts.
-type Places = VecDeque<u64>;
+type LineOffsets = VecDeque<u64>;
 
 impl Query {
     /// Looks from the newest segment back until there is enough, remembers places only, then sends in order.
     fn run(&self, sender: &Sender) -> io::Result<()> {
-        let mut found: Vec<(Segment, Places)> = Vec::new();
+        let mut found: Vec<(Segment, LineOffsets)> = Vec::new();
         let mut left = self.limit;
         for segment in file::segments(&self.directory)?.into_iter().rev() {
             if left == 0 || sender.is_closed() {
@@ -259,10 +259,11 @@ impl Query {
         Ok(())
     }
 
-    fn search(&self, segment: &Segment, most: usize, sender: &Sender) -> io::Result<Places> {
+    fn search(&self, segment: &Segment, most: usize, sender: &Sender) -> io::Result<LineOffsets> {
         let bounds = Bounds::of(&self.filter);
         let mut reader = BufReader::with_capacity(1 << 20, File::open(&segment.path)?);
-        let (mut places, mut place, mut seq, mut line) = (Places::new(), 0, segment.first_seq, Vec::new());
+        let (mut places, mut place, mut seq, mut line) =
+            (LineOffsets::new(), 0, segment.first_seq, Vec::new());
         while seq <= self.durable {
             let length = read_line(&mut reader, &mut line)? as u64;
             if length == 0 || (seq % 4096 == 0 && sender.is_closed()) {
@@ -289,7 +290,7 @@ fn began(segment: &Segment) -> io::Result<Option<String>> {
 }
 
 /// Sends the lines that start at `places`. Whether anybody is still there.
-fn send(segment: &Segment, places: Places, sender: &Sender) -> io::Result<bool> {
+fn send(segment: &Segment, places: LineOffsets, sender: &Sender) -> io::Result<bool> {
     let mut reader = BufReader::new(File::open(&segment.path)?);
     let (mut lines, mut line, mut at) = (Vec::new(), Vec::new(), 0_u64);
     for place in places {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    audit::{Broker, Config, Event, Kind, Status},
+    audit::{Broker, Config, Event, EventKind, Status},
     clock::SystemClock,
     model::RequestId,
 };
@@ -16,7 +16,7 @@ async fn write(broker: &Broker, from: u32, to: u32) {
         let path = format!("secret/{}/x{n}", if n % 10 == 0 { "ten" } else { "tens" });
         let event = Event {
             path: Some(&path),
-            ..Event::new(Kind::Request, RequestId(id), "Secrets.Get", Status::Ok)
+            ..Event::new(EventKind::Request, RequestId(id), "Secrets.Get", Status::Ok)
         };
         broker.record(&event).await.unwrap();
     }

@@ -51,7 +51,7 @@ pub struct Health {
     pub durable_seq: u64,
 }
 
-/// One record on its way.
+/// One record that waits for the writer.
 pub(super) struct Item {
     pub(super) body: Vec<u8>,
     pub(super) track: Track,

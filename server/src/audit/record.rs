@@ -15,7 +15,7 @@ const FIELDS: usize = 64;
 
 /// What a record is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum EventKind {
     /// A request and the decision about it. With [`Status::Pending`] it is the intent of a write.
     Request,
     /// How a write ended; carries the request id of its intent.
@@ -80,7 +80,7 @@ pub struct Decision<'a> {
 #[derive(Clone, Copy)]
 pub struct Event<'a> {
     /// What the record is about.
-    pub kind: Kind,
+    pub kind: EventKind,
     pub request_id: RequestId,
     /// Who; `None` when nobody proved anything.
     pub principal: Option<&'a Principal>,
@@ -106,7 +106,7 @@ pub struct Event<'a> {
 
 impl<'a> Event<'a> {
     /// With nothing but these.
-    pub const fn new(kind: Kind, request_id: RequestId, operation: &'a str, status: Status) -> Self {
+    pub const fn new(kind: EventKind, request_id: RequestId, operation: &'a str, status: Status) -> Self {
         Self {
             kind,
             request_id,
@@ -125,8 +125,8 @@ impl<'a> Event<'a> {
         }
     }
 
-    /// Of the log itself, not of a request.
-    pub(super) const fn own(kind: Kind) -> Self {
+    /// An event of the log itself, not of a request.
+    pub(super) const fn own(kind: EventKind) -> Self {
         Self::new(kind, RequestId([0; 16]), "", Status::Ok)
     }
 
@@ -135,8 +135,8 @@ impl<'a> Event<'a> {
         let mut line = Line(Vec::with_capacity(768));
         line.raw("\"kind\":\"").raw(self.kind.as_str()).raw("\"");
         match self.kind {
-            Kind::Recovered(recovery) => line.plain("recovered", recovery.as_str()),
-            Kind::Suppressed(count) => line.number("count", count),
+            EventKind::Recovered(recovery) => line.plain("recovered", recovery.as_str()),
+            EventKind::Suppressed(count) => line.number("count", count),
             _ => {}
         }
         if !self.kind.is_of_the_log() {
@@ -342,24 +342,31 @@ fn push_char(out: &mut Vec<u8>, c: char) {
     }
 }
 
-impl Kind {
+impl EventKind {
     /// Whether the log writes it by itself; there is no request then.
     const fn is_of_the_log(self) -> bool {
-        matches!(self, Kind::Start | Kind::Stop | Kind::Unsealed | Kind::Sealed | Kind::Suppressed(_))
+        matches!(
+            self,
+            EventKind::Start
+                | EventKind::Stop
+                | EventKind::Unsealed
+                | EventKind::Sealed
+                | EventKind::Suppressed(_)
+        )
     }
 
     /// The word in the log.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Kind::Request => "request",
-            Kind::Outcome => "outcome",
-            Kind::Recovered(_) => "recovered",
-            Kind::Carried => "carried",
-            Kind::Start => "start",
-            Kind::Stop => "stop",
-            Kind::Unsealed => "unsealed",
-            Kind::Sealed => "sealed",
-            Kind::Suppressed(_) => "suppressed",
+            EventKind::Request => "request",
+            EventKind::Outcome => "outcome",
+            EventKind::Recovered(_) => "recovered",
+            EventKind::Carried => "carried",
+            EventKind::Start => "start",
+            EventKind::Stop => "stop",
+            EventKind::Unsealed => "unsealed",
+            EventKind::Sealed => "sealed",
+            EventKind::Suppressed(_) => "suppressed",
         }
     }
 }
@@ -422,7 +429,7 @@ mod tests {
                 path: Some(&texts[2]),
                 reason: &texts[3],
                 fields: &fields,
-                ..Event::new(Kind::Request, RequestId([1; 16]), &texts[1], Status::Ok)
+                ..Event::new(EventKind::Request, RequestId([1; 16]), &texts[1], Status::Ok)
             };
             let value = parse(&event);
             prop_assert_eq!(value["principal"].as_str().unwrap(), principal.to_string());
@@ -457,7 +464,7 @@ mod tests {
             }),
             reason: "READ",
             duration: Some(Duration::from_micros(84)),
-            ..Event::new(Kind::Request, RequestId([1; 16]), "Secrets.Get", Status::Ok)
+            ..Event::new(EventKind::Request, RequestId([1; 16]), "Secrets.Get", Status::Ok)
         };
         assert_eq!(
             String::from_utf8(event.body()).unwrap(),
@@ -476,8 +483,10 @@ mod tests {
     #[test]
     fn long_text_is_cut_at_a_character() {
         let path = "ä".repeat(TEXT_BYTES);
-        let event =
-            Event { path: Some(&path), ..Event::new(Kind::Request, RequestId([1; 16]), "X", Status::Ok) };
+        let event = Event {
+            path: Some(&path),
+            ..Event::new(EventKind::Request, RequestId([1; 16]), "X", Status::Ok)
+        };
         let value = parse(&event);
         let shown = value["path"].as_str().unwrap();
         assert!(shown.len() <= TEXT_BYTES + "…".len() && shown.ends_with("ä…"));

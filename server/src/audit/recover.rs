@@ -15,7 +15,7 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    chain::{CHECKPOINT_DOMAIN, CHECKPOINT_RECORDS, Parts, StoreState},
+    chain::{CHECKPOINT_DOMAIN, CHECKPOINT_RECORDS, LineParts, StoreState},
     file::{self, FileError, Segment},
 };
 use crate::{
@@ -32,7 +32,7 @@ pub(super) const LINE_BYTES: usize = 256 << 10;
 
 /// What was found at the start.
 #[derive(Debug)]
-pub struct Opened {
+pub struct RecoveredLog {
     /// Number of the next record.
     pub next_seq: u64,
     /// Hash of the last one.
@@ -89,7 +89,7 @@ pub enum RecoverError {
     },
 }
 
-impl Opened {
+impl RecoveredLog {
     /// Of an empty directory.
     pub(super) fn fresh() -> Self {
         Self {
@@ -113,7 +113,7 @@ impl LastCheckpoint {
         key.verify(&self.signed, &self.signature)
     }
 
-    fn of(parts: &Parts<'_>) -> Option<Self> {
+    fn of(parts: &LineParts<'_>) -> Option<Self> {
         #[derive(Deserialize)]
         struct Checkpoint<'a> {
             batch_seq: u64,
@@ -135,9 +135,9 @@ impl LastCheckpoint {
 }
 
 /// Reads what is there, cuts a torn end, and says where to go on.
-pub(super) fn recover(directory: &file::Directory) -> Result<Opened, RecoverError> {
+pub(super) fn recover(directory: &file::Directory) -> Result<RecoveredLog, RecoverError> {
     let segments = file::segments(directory.path()).map_err(FileError::io("list", directory.path()))?;
-    let Some(last) = segments.last() else { return Ok(Opened::fresh()) };
+    let Some(last) = segments.last() else { return Ok(RecoveredLog::fresh()) };
     let mut scans: Vec<Scan> = Vec::new();
     let mut records = 0;
     for segment in segments.iter().rev() {
@@ -174,7 +174,7 @@ fn cut(last: &Segment, scan: Option<&Scan>) -> Result<u64, FileError> {
 }
 
 /// Puts together what the segments hold; `scans` has the newest first.
-fn join(mut scans: Vec<Scan>, segment: u64, cut: u64) -> Opened {
+fn join(mut scans: Vec<Scan>, segment: u64, cut: u64) -> RecoveredLog {
     let last_checkpoint = scans.iter_mut().find_map(|scan| scan.checkpoint.take());
     let head = scans.iter().find_map(|scan| scan.head).unwrap_or([0; 32]);
     let next_seq = scans.first().map_or(1, |scan| scan.next_seq);
@@ -186,7 +186,7 @@ fn join(mut scans: Vec<Scan>, segment: u64, cut: u64) -> Opened {
     }
     let mut open_intents: Vec<_> = open.into_values().collect();
     open_intents.sort_unstable_by_key(|intent| intent.seq);
-    Opened { next_seq, head, last_checkpoint, open_intents, cut, segment, segment_began }
+    RecoveredLog { next_seq, head, last_checkpoint, open_intents, cut, segment, segment_began }
 }
 
 /// What one segment holds.
@@ -263,7 +263,7 @@ impl Scan {
 
     /// Takes a line in; `None` if it does not fit.
     fn take(&mut self, line: &[u8]) -> Option<()> {
-        let parts = Parts::of(std::str::from_utf8(line).ok()?.strip_suffix('\n')?)?;
+        let parts = LineParts::of(std::str::from_utf8(line).ok()?.strip_suffix('\n')?)?;
         let follows = self.head.is_none_or(|head| head == parts.prev);
         if parts.seq != self.next_seq || !follows || !parts.fits() {
             return None;
@@ -282,7 +282,7 @@ impl Scan {
         Some(())
     }
 
-    fn intents(&mut self, parts: &Parts<'_>) -> Option<()> {
+    fn intents(&mut self, parts: &LineParts<'_>) -> Option<()> {
         #[derive(Deserialize)]
         struct Intent {
             request_id: String,
@@ -328,14 +328,14 @@ impl Scan {
     }
 }
 
-fn is_checkpoint(parts: &Parts<'_>) -> bool {
+fn is_checkpoint(parts: &LineParts<'_>) -> bool {
     parts.body.starts_with("\"kind\":\"checkpoint\"")
 }
 
 /// Whether the line is a whole checkpoint, wherever it belongs.
 fn proves_history(line: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(line) else { return false };
-    text.strip_suffix('\n').and_then(Parts::of).is_some_and(|parts| is_checkpoint(&parts) && parts.fits())
+    text.strip_suffix('\n').and_then(LineParts::of).is_some_and(|parts| is_checkpoint(&parts) && parts.fits())
 }
 
 /// Reads a line with its line break, at most [`LINE_BYTES`] of it. Returns the bytes read; 0 is the end.
@@ -348,7 +348,7 @@ pub(super) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Re
 mod tests {
     use super::*;
     use crate::{
-        audit::{Event, Kind, Status, chain::Chain},
+        audit::{Event, EventKind, Status, chain::Chain},
         crypto::{Key, SigningKey},
     };
 
@@ -359,19 +359,19 @@ mod tests {
         let (mut chain, mut out) = (Chain::new(1, [0; 32]), Vec::new());
         let time = "2026-11-23T00:00:00.000Z";
         for n in 0..10 {
-            let event = Event::new(Kind::Request, RequestId([n; 16]), "Secrets.Get", Status::Ok);
+            let event = Event::new(EventKind::Request, RequestId([n; 16]), "Secrets.Get", Status::Ok);
             chain.append(time, &event.body(), &mut out);
         }
         let key = SigningKey::from_seed(&Key::from_bytes(&[1; 32])).unwrap();
         chain.checkpoint(time, &key, StoreState::default(), &mut out);
-        for (kind, status) in [(Kind::Request, Status::Pending), (Kind::Outcome, Status::Ok)] {
+        for (kind, status) in [(EventKind::Request, Status::Pending), (EventKind::Outcome, Status::Ok)] {
             let event = Event::new(kind, RequestId([99; 16]), "Secrets.Put", status);
             chain.append(time, &event.body(), &mut out);
         }
         out
     }
 
-    fn recover_bytes(bytes: &[u8]) -> (Result<Opened, RecoverError>, Vec<u8>) {
+    fn recover_bytes(bytes: &[u8]) -> (Result<RecoveredLog, RecoverError>, Vec<u8>) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(NAME);
         std::fs::write(&path, bytes).unwrap();

@@ -38,7 +38,7 @@ impl StdoutSink {
         let (done, finished) = mpsc::sync_channel(1);
         std::thread::Builder::new().name("audit-stdout".to_owned()).spawn(move || {
             for lines in receiver {
-                // Nobody reads any more: the sink is optional, so this is no reason to stop.
+                // Nobody reads any more: the sink is optional, so the server does not stop for it.
                 if output.write_all(&lines).and_then(|()| output.flush()).is_err() {
                     break;
                 }

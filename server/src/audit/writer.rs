@@ -1,5 +1,5 @@
 //! The one thread that writes the log. It takes whatever waits, gives each record its place in the chain, appends all of
-//! it with one write and one fdatasync, and only then lets the requests go on. An error of the file ends it for good:
+//! it with one write and one fdatasync, and only then lets the requests continue. An error of the file ends it for good:
 //! after a failed fsync nobody knows what is on the disk (fsyncgate), so nothing more is promised.
 
 use std::{
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Config, Durability, Event, Kind, Opened, Sink, Status, StoreState,
+    Config, Durability, Event, EventKind, RecoveredLog, Sink, Status, StoreState,
     chain::{CHECKPOINT_RECORDS, Chain},
     file::Log,
     queue::{Control, Item, Settled, Shared, Signing, TICK, Track},
@@ -63,7 +63,7 @@ impl Writer {
         clock: Arc<dyn Clock>,
         sinks: Vec<Box<dyn Sink>>,
         log: Box<dyn Log>,
-        opened: &Opened,
+        opened: &RecoveredLog,
         durable: watch::Sender<u64>,
     ) -> Self {
         let began = opened.segment_began.clone().unwrap_or_else(|| clock.now().to_string());
@@ -91,7 +91,7 @@ impl Writer {
             0 => String::new(),
             bytes => format!("cut {bytes} bytes of a record that the last run did not finish"),
         };
-        writer.append(&Event { reason: &reason, ..Event::own(Kind::Start) });
+        writer.append(&Event { reason: &reason, ..Event::own(EventKind::Start) });
         writer
     }
 
@@ -109,7 +109,7 @@ impl Writer {
                     return;
                 }
                 Err(error) => {
-                    tracing::error!(%error, "the audit log cannot be written; nothing is answered any more");
+                    tracing::error!(%error, "the audit log cannot be written; no request is answered any more");
                     self.signer = None;
                     self.items.append(&mut self.taken);
                     self.shared.fail(&error.to_string(), &mut self.items);
@@ -202,7 +202,9 @@ impl Writer {
     fn append_suppressed(&mut self) {
         match self.shared.uncounted.swap(0, Ordering::Relaxed) {
             0 => {}
-            count => self.append(&Event { status: Status::Denied, ..Event::own(Kind::Suppressed(count)) }),
+            count => {
+                self.append(&Event { status: Status::Denied, ..Event::own(EventKind::Suppressed(count)) })
+            }
         }
     }
 
@@ -234,7 +236,7 @@ impl Writer {
         for (_, intent) in std::mem::take(&mut self.open) {
             let event = Event {
                 path: intent.path.as_deref(),
-                ..Event::new(Kind::Carried, intent.request_id, &intent.operation, Status::Pending)
+                ..Event::new(EventKind::Carried, intent.request_id, &intent.operation, Status::Pending)
             };
             let seq = self.chain.next_seq();
             self.append(&event);
@@ -249,21 +251,21 @@ impl Writer {
             Control::Unsealed(signing) => {
                 let Signing { key, state, note, began } = *signing;
                 self.signer = Some((key, state));
-                self.append(&Event { reason: note, ..Event::own(Kind::Unsealed) });
+                self.append(&Event { reason: note, ..Event::own(EventKind::Unsealed) });
                 self.checkpoint()?;
                 self.flush()?;
                 // Whoever asked may have gone away.
                 let _ = began.send(());
             }
             Control::Sealed(reply) => {
-                self.append(&Event::own(Kind::Sealed));
+                self.append(&Event::own(EventKind::Sealed));
                 self.last_checkpoint()?;
                 // Whoever asked may have gone away.
                 let _ = reply.send(());
             }
             Control::Close(reply) => {
                 self.append_suppressed();
-                self.append(&Event::own(Kind::Stop));
+                self.append(&Event::own(EventKind::Stop));
                 self.last_checkpoint()?;
                 return Ok(Some(reply));
             }

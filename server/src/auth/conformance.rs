@@ -11,16 +11,16 @@ use crate::{
     storage::memory::MemoryStore,
 };
 
-/// A method and credentials for it; each is made anew for each login.
+/// A method and credentials for it; a new credential is made for each login.
 pub(crate) struct Fixture<'a> {
-    /// With at least one identity.
+    /// It knows at least one identity.
     pub(crate) method: &'a dyn AuthMethod,
     pub(crate) good: &'a (dyn Fn() -> Credential + Sync),
-    /// Of somebody known, but wrong.
+    /// A wrong credential of a known identity.
     pub(crate) wrong: &'a (dyn Fn() -> Credential + Sync),
-    /// Of somebody unknown.
+    /// A credential of an unknown identity.
     pub(crate) unknown: &'a (dyn Fn() -> Credential + Sync),
-    /// One for each field, larger than any good one can be, of somebody known where that can be said.
+    /// One for each field, larger than any good one can be; of a known identity where the field allows it.
     pub(crate) oversize: Vec<Credential>,
 }
 

@@ -57,7 +57,8 @@ impl Methods {
     /// The method says no, or there is none that could say yes.
     pub async fn login(&self, credential: Credential, context: &LoginContext) -> Result<Login, LoginError> {
         let method = self.find(credential.method());
-        let method = method.ok_or_else(|| Invalid::new("credential", "is for no method of this server"))?;
+        let method = method
+            .ok_or_else(|| Invalid::new("credential", "is for a method that this server does not have"))?;
         method.login(credential, context).await
     }
 
@@ -66,7 +67,7 @@ impl Methods {
         self.find(credential.method())?.place(credential)
     }
 
-    /// Whether what a session hangs on is still there.
+    /// Whether what a session depends on is still there.
     ///
     /// # Errors
     /// It is gone.

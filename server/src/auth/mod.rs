@@ -37,16 +37,16 @@ pub const PERSON_LIFETIME: Duration = Duration::from_secs(8 * 3600);
 pub const ROOT_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// All kinds there are; a new method is a folder, a field of `LoginRequest.credential` and one line here.
-pub const KINDS: &[Kind] = &[userpass::KIND, kubernetes::KIND];
+pub const KINDS: &[MethodKind] = &[userpass::KIND, kubernetes::KIND];
 
 /// A kind of auth method.
-pub struct Kind {
+pub struct MethodKind {
     /// Name in principals, policies and the audit log.
     pub name: &'static str,
     /// One sentence for people.
     pub description: &'static str,
     /// Reads what somebody shows. What is for another method is given back.
-    pub read: fn(Shown) -> Result<Credential, Shown>,
+    pub read: fn(WireCredential) -> Result<Credential, WireCredential>,
     pub build: Build,
 }
 
@@ -65,7 +65,7 @@ pub struct Surroundings<'a> {
     pub config: &'a Config,
     /// What time it is.
     pub clock: &'a Arc<dyn Clock>,
-    /// Where they count.
+    /// Where they count what happens.
     pub metrics: &'a Metrics,
 }
 
@@ -91,10 +91,10 @@ pub trait AuthMethod: Send + Sync {
         None
     }
 
-    /// Whether what a session hangs on is still there; asked at each request, so it looks nothing up.
+    /// Whether what a session depends on is still there; asked at each request, so it looks nothing up.
     ///
     /// # Errors
-    /// It is gone.
+    /// What the session depends on is gone.
     fn check(&self, _principal: &Principal) -> Result<(), Gone> {
         Ok(())
     }
@@ -114,7 +114,7 @@ pub trait AuthMethod: Send + Sync {
 }
 
 /// What somebody shows, as the wire brings it.
-pub type Shown = login_request::Credential;
+pub type WireCredential = login_request::Credential;
 
 /// What somebody shows, read by the method that will judge it.
 pub struct Credential {
@@ -127,11 +127,11 @@ impl Credential {
         Self { method, shown: Box::new(shown) }
     }
 
-    /// From the wire.
+    /// Reads what the wire brings.
     ///
     /// # Errors
     /// Nothing is shown, or nothing that a method here can read.
-    pub fn read(shown: Option<Shown>) -> Result<Self, Invalid> {
+    pub fn read(shown: Option<WireCredential>) -> Result<Self, Invalid> {
         let mut unread = shown;
         for kind in KINDS {
             let Some(shown) = unread else { break };
@@ -198,7 +198,7 @@ impl Login {
     }
 }
 
-/// What a session hung on is not there any more, as a sentence.
+/// What a session depended on is gone, as a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Gone(pub &'static str);

@@ -21,7 +21,7 @@ const SALT: usize = 16;
 const HASH: usize = 32;
 /// Hashes that may wait for each core: the last of them waits for about a second.
 const WAITING_PER_CORE: usize = 16;
-/// Hashes at once on a large machine: with those that wait, an eighth of the requests that may be at work.
+/// Hashes at once on a large machine: with those that wait, an eighth of the requests that may be in progress.
 const MOST_AT_ONCE: usize = 4;
 /// When a queue that is full now has room again, most likely.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -63,7 +63,7 @@ impl Hasher {
 
     pub(super) fn with_cost(cost: Cost) -> Result<Self, CryptoError> {
         let params = Params::new(cost.memory, cost.passes, 1, Some(HASH)).map_err(|_| CryptoError)?;
-        // Half of the machine at most: anybody can ask for a hash, and reads must go on meanwhile.
+        // Half of the machine at most: anybody can ask for a hash, and reads must continue meanwhile.
         let cores = available_parallelism().map_or(1, NonZero::get).div_ceil(2).min(MOST_AT_ONCE);
         Ok(Self {
             argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
@@ -115,7 +115,7 @@ impl Hasher {
         Ok(Zeroizing::new(phc.to_string()))
     }
 
-    /// Runs `work` off the async threads. A caller who goes away does not give up the slot: the work goes on without
+    /// Runs `work` off the async threads. A caller who goes away does not give up the slot: the work continues without
     /// them, and 19 MiB with it.
     async fn run<T: Send + 'static>(
         &self,

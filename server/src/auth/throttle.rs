@@ -67,7 +67,7 @@ impl Throttle {
     }
 
     /// The right password: the name's failures from there are forgotten. Those of the source are not, or whoever has one
-    /// account could go on with the others.
+    /// account could continue with the others.
     pub(super) fn succeeded(&self, source: IpAddr, name: &str) {
         let [(of_name, _), _] = keys(source, name);
         self.lock().remove(&of_name);

@@ -12,24 +12,24 @@ use strongroom_proto::limits::PASSWORD_BYTES;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{
-    AuthMethod, Build, Credential, Kind, Login, LoginContext, LoginError, Shown,
+    AuthMethod, Build, Credential, Login, LoginContext, LoginError, MethodKind, WireCredential,
     password::{HashError, Hasher},
     throttle::Throttle,
     users::Users,
 };
 use crate::{
-    barrier::{self, Address, BarrierError, Changes, Cursor, Entry, View},
+    barrier::{self, Address, BarrierError, Changes, Cursor, OpenedRecord, View},
     crypto::{CryptoError, Entropy},
     model::{Group, Invalid, Principal, RequestId, SecretBytes, Timestamp},
     storage::{Condition, Revision},
 };
 
 /// The line of `KINDS`.
-pub const KIND: Kind = Kind {
+pub const KIND: MethodKind = MethodKind {
     name: NAME,
     description: "People with a name and a password that Strongroom keeps (as argon2id hashes)",
     read: |shown| match shown {
-        Shown::Userpass(given) => {
+        WireCredential::Userpass(given) => {
             let password = given.password.unwrap_or_default().into();
             Ok(Credential::new(NAME, NameAndPassword { name: given.name, password }))
         }
@@ -44,7 +44,7 @@ struct NameAndPassword {
     password: SecretBytes,
 }
 
-const USER: barrier::Kind = barrier::Kind::new(48, "User");
+const USER: barrier::RecordKind = barrier::RecordKind::new(48, "User");
 
 /// Most users: they are people, not workloads, and all of them are listed in one answer.
 pub const MAX_USERS: usize = 5_000;
@@ -83,7 +83,7 @@ pub struct Userpass {
 /// A stored user. Holds a hash, so it has no `Debug`.
 #[derive(Clone, PartialEq, prost::Message)]
 #[prost(skip_debug)]
-struct Record {
+struct UserRecord {
     #[prost(string, tag = "1")]
     uid: String,
     /// PHC string.
@@ -96,7 +96,7 @@ struct Record {
 }
 
 /// A user as read.
-struct Stored {
+struct StoredUser {
     user: UserInfo,
     hash: Zeroizing<String>,
     revision: Revision,
@@ -246,9 +246,7 @@ impl Userpass {
 
     async fn check_room(&self) -> Result<(), LoginError> {
         if self.list_users().await?.len() >= MAX_USERS {
-            return Err(
-                Invalid::new("name", format!("is one too many; at most {MAX_USERS} users are kept")).into()
-            );
+            return Err(Invalid::new("name", format!("would exceed the limit of {MAX_USERS} users")).into());
         }
         Ok(())
     }
@@ -270,7 +268,7 @@ impl Userpass {
         Ok(data_encoding::HEXLOWER.encode(&uid).into())
     }
 
-    async fn read(&self, name: &str) -> Result<Option<Stored>, BarrierError> {
+    async fn read(&self, name: &str) -> Result<Option<StoredUser>, BarrierError> {
         let entry = self.view.get(&address(name)).await?;
         entry.map(|entry| read(name, entry)).transpose()
     }
@@ -280,20 +278,20 @@ fn address(name: &str) -> Address {
     Address { kind: USER, folder: "".into(), name: name.into(), part: 0 }
 }
 
-fn read(name: &str, entry: Entry) -> Result<Stored, BarrierError> {
+fn read(name: &str, entry: OpenedRecord) -> Result<StoredUser, BarrierError> {
     let corrupt = |_| BarrierError::Corrupt { kind: USER, namespace: String::from("sys/auth/userpass") };
-    let record = Record::decode(entry.content.expose()).map_err(corrupt)?;
+    let record = UserRecord::decode(entry.content.expose()).map_err(corrupt)?;
     let user = UserInfo {
         name: name.into(),
         uid: record.uid.into(),
         groups: record.groups.into_iter().map(|name| group(&name)).collect(),
         created: Timestamp::from_millis(record.created_ms),
     };
-    Ok(Stored { user, hash: Zeroizing::new(record.hash), revision: entry.revision })
+    Ok(StoredUser { user, hash: Zeroizing::new(record.hash), revision: entry.revision })
 }
 
 fn write(user: &UserInfo, hash: &str) -> SecretBytes {
-    let mut record = Record {
+    let mut record = UserRecord {
         uid: user.uid.to_string(),
         hash: hash.to_owned(),
         groups: user.groups.iter().map(|group| group.name.to_string()).collect(),
@@ -320,7 +318,7 @@ pub fn parse_name(text: &str) -> Result<Box<str>, Invalid> {
 /// Reads the names of a user's groups.
 ///
 /// # Errors
-/// Says which of them is no name, or that they are too many.
+/// Says which of them is not a name, or that there are too many.
 pub fn parse_groups(texts: &[String]) -> Result<Vec<Group>, Invalid> {
     check_count(texts.len())?;
     let mut groups = Vec::with_capacity(texts.len());
@@ -331,7 +329,7 @@ pub fn parse_groups(texts: &[String]) -> Result<Vec<Group>, Invalid> {
         }
         let group = group(text);
         if groups.contains(&group) {
-            return Err(Invalid::new(format!("groups[{n}]"), "is there twice"));
+            return Err(Invalid::new(format!("groups[{n}]"), "appears twice"));
         }
         groups.push(group);
     }

@@ -3,7 +3,7 @@
 //! was applied: the answer is as atomic as the write.
 //!
 //! An id enters with the batch that it asked for and leaves once its outcome is durable, so there are never more of them
-//! than requests at work and outcomes on their way to the disk.
+//! than requests in progress and outcomes that are not on the disk yet.
 
 use std::{
     collections::HashSet,
@@ -12,8 +12,8 @@ use std::{
 
 use crate::model::RequestId;
 
-/// Most ids of a ledger, 48 KiB. Requests at work are a third of it at most; with `audit.durability = "os"`, outcomes of up to a
-/// second, or a thousand records, are on their way as well.
+/// Most ids of a ledger, 48 KiB. Requests in progress are a third of it at most; with `audit.durability = "os"`, outcomes
+/// of up to a second, or a thousand records, are not on the disk yet either.
 pub(super) const MAX: usize = 3 * 1024;
 
 /// See the module. There is one for the whole life of a process: a request may outlive the seal that it met.
@@ -22,7 +22,7 @@ pub struct Applied(Mutex<Sets>);
 
 #[derive(Debug, Default)]
 struct Sets {
-    /// Of this process.
+    /// Applied by this process.
     own: HashSet<RequestId>,
     /// Found in the store at an unseal.
     inherited: HashSet<RequestId>,
@@ -43,7 +43,7 @@ impl Applied {
         self.lock().own.extend(ids);
     }
 
-    /// Of what an earlier process left only these are still of interest.
+    /// Forgets all that an earlier process left, except what is still wanted.
     pub fn keep_inherited(&self, wanted: impl Fn(&RequestId) -> bool) {
         self.lock().inherited.retain(wanted);
     }
@@ -55,7 +55,7 @@ impl Applied {
         inherited.extend(found.difference(own));
     }
 
-    /// What belongs into the ledger of a batch for `more`.
+    /// The ids for the ledger of a batch that `more` asked for.
     pub(super) fn and(&self, more: &[RequestId]) -> HashSet<RequestId> {
         let sets = self.lock();
         sets.own.iter().chain(&sets.inherited).chain(more).copied().collect()

@@ -143,7 +143,7 @@ impl Committer {
     ) -> (Result<Revision, BarrierError>, ControlFlow<()>) {
         let applied = self.applied.and(requests);
         if applied.len() > applied::MAX {
-            let refused = BarrierError::TooLarge("too many outcomes are on their way to the audit log");
+            let refused = BarrierError::TooLarge("too many outcomes wait for the audit log");
             return (Err(refused), ControlFlow::Continue(()));
         }
         let (all, passed) = self.deltas(&slots);
@@ -179,7 +179,7 @@ impl Committer {
                 (Err(error.into()), ControlFlow::Continue(()))
             }
             Err(error) => {
-                tracing::error!(%error, "the committer ends: the state of the store is not known any more");
+                tracing::error!(%error, "the committer stops: the state of the store is unknown");
                 (Err(error.into()), ControlFlow::Break(()))
             }
         }

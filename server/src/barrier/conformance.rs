@@ -17,7 +17,7 @@ const ID: StoreId = StoreId([7; 16]);
 
 /// Something derived, as one of several servers has it.
 pub(crate) trait Subject: Sized {
-    /// As at an unseal.
+    /// Loads it as an unseal does.
     async fn load(house: &House) -> Self;
     fn derived(&self) -> &dyn Derived;
     /// Changes something, as its owner does.
@@ -54,8 +54,8 @@ pub(crate) async fn check<S: Subject>() {
         assert!(here.shows().await, "told of it");
     }
     late.derived().load().await.unwrap();
-    assert!(late.shows().await, "loaded anew");
-    assert!(S::load(&house).await.shows().await, "made anew");
+    assert!(late.shows().await, "loaded again");
+    assert!(S::load(&house).await.shows().await, "built again");
 
     assert!(!here.is_empty());
     here.derived().forget();
@@ -72,7 +72,7 @@ impl House {
         Self { store, root }
     }
 
-    /// One more server's.
+    /// The barrier of one more server.
     pub(crate) async fn barrier(&self) -> Arc<Barrier> {
         let record = self.store.get(KEYRING_KEY).await.unwrap().unwrap();
         let keyring = Keyring::open(&self.root, ID, &record.value).unwrap();

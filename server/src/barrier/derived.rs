@@ -15,10 +15,10 @@ use crate::storage::StoreKey;
 /// See the module. Every implementation passes the conformance suite beside this file.
 #[async_trait]
 pub trait Derived: Send + Sync {
-    /// Reads everything anew.
+    /// Reads everything again.
     ///
     /// # Errors
-    /// The store, or a record that is not what it should be. What was held is held on.
+    /// The store failed, or a record is malformed. What was held stays.
     async fn load(&self) -> Result<(), BarrierError>;
 
     /// The records under `keys` were written or deleted, by one batch and by whoever. What is held is then what the store
@@ -29,7 +29,7 @@ pub trait Derived: Send + Sync {
     /// As [`Derived::load`]; then what is held may be stale until it is loaded or told again.
     async fn changed(&self, keys: &[StoreKey]) -> Result<(), BarrierError>;
 
-    /// Nothing of the store is held from here on. Nobody is at work with it any more; who asks all the same is refused
+    /// Nothing of the store is held from here on. Nobody works with it any more; who asks all the same is refused
     /// rather than answered from nothing.
     fn forget(&self);
 }

@@ -29,7 +29,7 @@ impl SetMac {
         }
     }
 
-    /// The same from the value.
+    /// The same, computed from the value.
     pub(super) fn of_value(&self, key: &[u8], value: &[u8]) -> SetDigest {
         if is_covered(key) { self.of(key, &sha256(value)) } else { SetDigest::default() }
     }

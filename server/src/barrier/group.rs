@@ -19,7 +19,7 @@ pub(super) const GROUP_BYTES: usize = MAX_BATCH_BYTES - (64 << 10);
 
 pub(super) type Reply = oneshot::Sender<Result<Revision, BarrierError>>;
 
-/// A batch on its way into a group.
+/// A batch that waits for its group.
 pub(super) struct Member {
     pub(super) batch: Batch,
     /// The request that asked for it.
@@ -40,7 +40,7 @@ pub(super) struct Group {
 }
 
 pub(super) struct Slot {
-    /// As the store has it.
+    /// Revision and hash of the value that the store has.
     pub(super) stored: Option<(Revision, Digest)>,
     pub(super) change: Change,
 }

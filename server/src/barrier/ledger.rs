@@ -27,7 +27,7 @@ pub(super) struct Ledger {
     pub(super) state: DigestState,
     term: u32,
     sealed: u64,
-    /// Of the digest's record; none before the first batch.
+    /// The revision of the digest's record; none before the first batch.
     pub(super) revision: Option<Revision>,
 }
 
@@ -39,12 +39,12 @@ pub(super) struct Delta {
 }
 
 impl Ledger {
-    /// Of a store that is being made: there is no batch yet, but the request that made it is applied.
+    /// The ledger of a store that is being created: there is no batch yet, but the request that made it is applied.
     pub(super) fn first(term: u32) -> Self {
         Self { state: DigestState::default(), term, sealed: 1, revision: None }
     }
 
-    /// As the store has it. An empty store has none yet; elsewhere a missing one was taken away.
+    /// Reads it from the store. An empty store has none yet; if it is missing elsewhere, somebody removed it.
     pub(super) async fn read(records: &Records) -> Result<(Self, HashSet<RequestId>), BarrierError> {
         let corrupt = || BarrierError::Corrupt { kind: DIGEST, namespace: String::from("the store") };
         match records.store.get(DIGEST_KEY).await? {

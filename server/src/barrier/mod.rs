@@ -28,7 +28,7 @@ pub use keyring::{Keyring, Purpose};
 pub use ledger::DigestState;
 pub use scrub::ScrubReport;
 pub use stored_keyring::StoredKeyring;
-pub use view::{Address, Changes, Cursor, Entry, Found, View};
+pub use view::{Address, Changes, Cursor, Found, OpenedRecord, View};
 
 use crate::{
     clock::Clock,
@@ -44,20 +44,20 @@ use ledger::Ledger;
 /// keeps such records declares their kind. A number is given once and never used again; `server/tests/tidy.rs` looks for
 /// two of the same.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Kind {
+pub struct RecordKind {
     byte: u8,
     name: &'static str,
 }
 
 /// How the root key is kept (not sealed: it must be read before anything can be opened).
-const SEAL: Kind = Kind::new(0, "Seal");
+const SEAL: RecordKind = RecordKind::new(0, "Seal");
 /// The keyring, sealed under the root key.
-const KEYRING: Kind = Kind::new(1, "Keyring");
+const KEYRING: RecordKind = RecordKind::new(1, "Keyring");
 /// Batch number and set digest.
-const DIGEST: Kind = Kind::new(2, "Digest");
+const DIGEST: RecordKind = RecordKind::new(2, "Digest");
 
-impl Kind {
-    /// With its number, and a name for the log.
+impl RecordKind {
+    /// A kind with its number, and a name for the log.
     pub const fn new(byte: u8, name: &'static str) -> Self {
         Self { byte, name }
     }
@@ -68,7 +68,7 @@ impl Kind {
     }
 }
 
-impl fmt::Debug for Kind {
+impl fmt::Debug for RecordKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
     }
@@ -89,9 +89,9 @@ pub const MAX_PLAINTEXT: usize = 60 << 10;
 pub enum BarrierError {
     /// A record did not open: changed, moved, cut or of another store. Never "not found".
     #[error("a stored record of kind {kind:?} in {namespace} does not open: it was changed or moved")]
-    Corrupt { kind: Kind, namespace: String },
+    Corrupt { kind: RecordKind, namespace: String },
     /// A condition did not hold; nothing was written. Read again and retry.
-    #[error("changed by somebody else at the same moment")]
+    #[error("somebody else changed it at the same moment")]
     Conflict,
     /// Too large for a record or a batch.
     #[error("too large for one write: {0}")]
@@ -102,7 +102,7 @@ pub enum BarrierError {
     /// The committer is gone: the server is stopping or was sealed.
     #[error("the server is stopping")]
     Stopped,
-    /// The store said no.
+    /// The store refused it or failed.
     #[error(transparent)]
     Store(StoreError),
 }
@@ -128,7 +128,7 @@ pub struct Barrier {
     ledger: watch::Receiver<Ledger>,
     /// Requests whose outcome may be missing in the audit log, as the store had them at the opening.
     applied: HashSet<RequestId>,
-    /// One scrub at a time.
+    /// Held during a scrub, so that there is one at a time.
     scrubbing: Mutex<()>,
 }
 
@@ -221,7 +221,7 @@ impl Barrier {
     /// Starts a new term and returns its number. What is sealed stays as it is and opens as before.
     ///
     /// # Errors
-    /// `root` is not the root key, or the write failed; then the old term goes on.
+    /// `root` is not the root key, or the write failed; then the old term continues.
     pub async fn rotate(&self, root: &Key, by: Option<RequestId>) -> Result<u32, BarrierError> {
         let (stored, revision) = self.stored_keyring(root).await?;
         let entropy = &*self.records.entropy;
@@ -242,7 +242,7 @@ impl Barrier {
     /// Seals the keyring under `new_root` and stores it in one batch with `seal_record`, which says how that root is kept.
     ///
     /// # Errors
-    /// `root` is not the root key, or the write failed; then the old root goes on.
+    /// `root` is not the root key, or the write failed; then the old root key stays in use.
     pub async fn rekey(
         &self,
         root: &Key,
@@ -260,7 +260,7 @@ impl Barrier {
         self.commit(batch, Some(by)).await.map(drop)
     }
 
-    /// Reads every record of the store and compares them with the set digest, while writes go on.
+    /// Reads every record of the store and compares them with the set digest, while writes continue.
     ///
     /// # Errors
     /// The store cannot be read, or the committer ended.
@@ -308,7 +308,7 @@ impl Records {
         record::seal(&self.keyring.load(), self.store_id, key, name, content, &*self.entropy)
     }
 
-    fn open(&self, key: &[u8], sealed: &[u8]) -> Result<record::Opened, CryptoError> {
+    fn open(&self, key: &[u8], sealed: &[u8]) -> Result<record::Plaintext, CryptoError> {
         record::open(&self.keyring.load(), self.store_id, key, sealed)
     }
 

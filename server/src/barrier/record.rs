@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::{Address, Keyring, Kind};
+use super::{Address, Keyring, RecordKind};
 use crate::{
     crypto::{self, CryptoError, Entropy, MacKey},
     model::{SecretBytes, StoreId},
@@ -23,14 +23,14 @@ pub(super) const STORE_KEY: usize = PREFIX + HASH + 8;
 
 /// What was in a record.
 #[derive(Debug)]
-pub struct Opened {
+pub struct Plaintext {
     plaintext: SecretBytes,
     /// Bytes of the name, which starts behind its length.
     name: usize,
 }
 
 /// What the keys of all records of `kind` in `folder` begin with: `kind u8 | HMAC(names, namespace \0 folder)[16]`.
-pub fn folder_prefix(names: &MacKey, namespace: &str, kind: Kind, folder: &str) -> StoreKey {
+pub fn folder_prefix(names: &MacKey, namespace: &str, kind: RecordKind, folder: &str) -> StoreKey {
     let mut key = Vec::with_capacity(STORE_KEY);
     key.push(kind.byte());
     let folder = names.mac(&[namespace.as_bytes(), &[0], folder.as_bytes()]);
@@ -80,7 +80,12 @@ pub fn seal(
 ///
 /// # Errors
 /// It was made for another place, store or keyring, or changed since.
-pub fn open(keyring: &Keyring, store_id: StoreId, key: &[u8], record: &[u8]) -> Result<Opened, CryptoError> {
+pub fn open(
+    keyring: &Keyring,
+    store_id: StoreId,
+    key: &[u8],
+    record: &[u8],
+) -> Result<Plaintext, CryptoError> {
     let (header, sealed) = record.split_first_chunk::<HEADER>().ok_or(CryptoError)?;
     let [V1, term @ ..] = header else { return Err(CryptoError) };
     let term_key = keyring.term(u32::from_be_bytes(*term)).ok_or(CryptoError)?;
@@ -90,10 +95,10 @@ pub fn open(keyring: &Keyring, store_id: StoreId, key: &[u8], record: &[u8]) -> 
     let name = usize::from(u16::from_be_bytes(*length));
     let (text, _) = rest.split_at_checked(name).ok_or(CryptoError)?;
     std::str::from_utf8(text).map_err(|_| CryptoError)?;
-    Ok(Opened { plaintext, name })
+    Ok(Plaintext { plaintext, name })
 }
 
-impl Opened {
+impl Plaintext {
     /// The record's name in its folder.
     pub fn name(&self) -> &str {
         let name = self.plaintext.expose().get(2..2 + self.name);

@@ -1,5 +1,5 @@
-//! The scrub: a walk over the whole store that opens every record and adds up the set digest anew. The committer takes
-//! its steps between two groups, so that it is exact although writes go on.
+//! The scrub: a walk over the whole store that opens every record and adds up the set digest again. The committer takes
+//! its steps between two groups, so that it is exact although writes continue.
 
 use data_encoding::HEXLOWER;
 use tokio::sync::oneshot;
@@ -29,7 +29,7 @@ pub struct ScrubReport {
 
 pub(super) type Reply = oneshot::Sender<Result<ScrubReport, BarrierError>>;
 
-/// A walk on its way.
+/// A walk that is not finished.
 pub(super) struct Scrub {
     reply: Reply,
     /// The last key read.

@@ -24,7 +24,7 @@ impl StoredKeyring {
     /// Starts a new term and returns its number. See [`Barrier::rotate`].
     ///
     /// # Errors
-    /// The write failed, or the root key is gone; then the old term goes on.
+    /// The write failed, or the root key is gone; then the old term continues.
     pub async fn rotate(&self, by: Option<RequestId>) -> Result<u32, BarrierError> {
         let root = self.root()?;
         self.barrier.rotate(&root, by).await
@@ -33,7 +33,7 @@ impl StoredKeyring {
     /// From now on the keyring is sealed under `new_root`, which `seal_record` tells how to find. See [`Barrier::rekey`].
     ///
     /// # Errors
-    /// The write failed, or the root key is gone; then the old root goes on.
+    /// The write failed, or the root key is gone; then the old root key stays in use.
     pub async fn rekey(
         &self,
         new_root: Key,

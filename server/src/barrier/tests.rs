@@ -21,9 +21,9 @@ use crate::{
 
 const ID: StoreId = StoreId([7; 16]);
 /// The numbers are those of the vectors.
-const SOME: Kind = Kind::new(16, "Some");
-const OTHER: Kind = Kind::new(17, "Other");
-const THIRD: Kind = Kind::new(32, "Third");
+const SOME: RecordKind = RecordKind::new(16, "Some");
+const OTHER: RecordKind = RecordKind::new(17, "Other");
+const THIRD: RecordKind = RecordKind::new(32, "Third");
 
 /// A store in a map; `fail` makes the next commit fail once: 1 read-only, 2 unknown.
 #[derive(Default)]
@@ -439,7 +439,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Random groups of puts and deletes against a model; in the end the digest is the sum made anew.
+    /// Random groups of puts and deletes against a model; in the end the digest is the sum computed from scratch.
     #[test]
     fn the_digest_is_that_of_the_records(rounds in prop::collection::vec(prop::collection::vec((0..6_u64, prop::option::of(0..9_u8)), 1..4), 1..20)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -3,7 +3,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Barrier, BarrierError, Kind, MAX_PLAINTEXT, group::GROUP_BYTES, record};
+use super::{Barrier, BarrierError, MAX_PLAINTEXT, RecordKind, group::GROUP_BYTES, record};
 use crate::{
     model::{RequestId, SecretBytes},
     storage::{Batch, Condition, Record, Revision, StoreKey},
@@ -16,7 +16,7 @@ const MAX_CHANGES: usize = 100;
 /// Where a record is, within a view.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Address {
-    pub kind: Kind,
+    pub kind: RecordKind,
     /// The folder to scan to find it: `apps/payments`, or empty.
     pub folder: Box<str>,
     /// Its name in the folder.
@@ -27,7 +27,7 @@ pub struct Address {
 
 /// An opened record.
 #[derive(Debug)]
-pub struct Entry {
+pub struct OpenedRecord {
     pub content: SecretBytes,
     /// When it was written, for conditions.
     pub revision: Revision,
@@ -50,9 +50,9 @@ pub struct Found {
     /// Its name in the folder.
     pub name: Box<str>,
     pub part: u64,
-    /// Where the next scan goes on.
+    /// Where the next scan continues.
     pub cursor: Cursor,
-    pub entry: Entry,
+    pub entry: OpenedRecord,
 }
 
 /// A place in a scan; opaque.
@@ -75,13 +75,13 @@ impl View {
     ///
     /// # Errors
     /// It does not open, or the store cannot be read.
-    pub async fn get(&self, address: &Address) -> Result<Option<Entry>, BarrierError> {
+    pub async fn get(&self, address: &Address) -> Result<Option<OpenedRecord>, BarrierError> {
         let records = &self.barrier.records;
         let key = self.key(address);
         let Some(Record { value, revision }) = records.store.get(&key).await? else { return Ok(None) };
         match records.open(&key, &value) {
             Ok(opened) if opened.name() == &*address.name => {
-                Ok(Some(Entry { content: opened.into_content(), revision }))
+                Ok(Some(OpenedRecord { content: opened.into_content(), revision }))
             }
             _ => Err(self.corrupt(address.kind)),
         }
@@ -93,7 +93,7 @@ impl View {
     /// One of them does not open, or the store cannot be read.
     pub async fn scan(
         &self,
-        kind: Kind,
+        kind: RecordKind,
         folder: &str,
         after: Option<&Cursor>,
         limit: usize,
@@ -105,12 +105,12 @@ impl View {
     }
 
     /// Whether `key` is that of a record of `kind` in `folder`.
-    pub fn is_in(&self, kind: Kind, folder: &str, key: &[u8]) -> bool {
+    pub fn is_in(&self, kind: RecordKind, folder: &str, key: &[u8]) -> bool {
         key.first() == Some(&kind.byte()) && key.starts_with(&self.prefix(kind, folder))
     }
 
     /// What the keys of all records of `kind` in `folder` begin with, and no others of this store.
-    pub fn prefix(&self, kind: Kind, folder: &str) -> StoreKey {
+    pub fn prefix(&self, kind: RecordKind, folder: &str) -> StoreKey {
         record::folder_prefix(&self.barrier.records.names, &self.namespace, kind, folder)
     }
 
@@ -119,7 +119,7 @@ impl View {
     ///
     /// # Errors
     /// It does not open, or the store cannot be read.
-    pub async fn find(&self, kind: Kind, key: &StoreKey) -> Result<Option<Found>, BarrierError> {
+    pub async fn find(&self, kind: RecordKind, key: &StoreKey) -> Result<Option<Found>, BarrierError> {
         let record = self.barrier.records.store.get(key).await?;
         record.map(|record| self.found(kind, key.clone(), record)).transpose()
     }
@@ -161,15 +161,15 @@ impl View {
         record::store_key(&self.barrier.records.names, &self.namespace, address)
     }
 
-    fn found(&self, kind: Kind, key: StoreKey, record: Record) -> Result<Found, BarrierError> {
+    fn found(&self, kind: RecordKind, key: StoreKey, record: Record) -> Result<Found, BarrierError> {
         let opened = self.barrier.records.open(&key, &record.value).map_err(|_| self.corrupt(kind))?;
         let part = key.last_chunk::<8>().map(|part| u64::from_be_bytes(*part)).ok_or(self.corrupt(kind))?;
         let name = opened.name().into();
-        let entry = Entry { content: opened.into_content(), revision: record.revision };
+        let entry = OpenedRecord { content: opened.into_content(), revision: record.revision };
         Ok(Found { name, part, cursor: Cursor(key), entry })
     }
 
-    fn corrupt(&self, kind: Kind) -> BarrierError {
+    fn corrupt(&self, kind: RecordKind) -> BarrierError {
         BarrierError::Corrupt { kind, namespace: self.namespace.to_string() }
     }
 }

@@ -1,4 +1,4 @@
-//! What is known of a request while it is on its way: at first where it comes from, and once its caller is known, whose it
+//! What is known of a request while it is handled: at first where it comes from, and once its caller is known, whose it
 //! is, by which policy it is judged and what it is about. Whoever handles it has it from here.
 
 use std::{net::IpAddr, sync::Arc};
@@ -29,12 +29,12 @@ pub(super) struct RequestContext {
     /// What it is judged by; long streams notice when there is another one.
     pub(super) policy: Arc<PolicySet>,
     /// What it is about; nothing while it could not be parsed.
-    pub(super) place: Place,
+    pub(super) place: ActedOn,
 }
 
 /// What an action is about, made once for all of its records.
 #[derive(Default)]
-pub(super) struct Place {
+pub(super) struct ActedOn {
     pub(super) path: Option<String>,
     pub(super) target: Option<String>,
     pub(super) version: Option<u64>,
@@ -46,7 +46,7 @@ impl RequestContext {
     }
 }
 
-impl Place {
+impl ActedOn {
     pub(super) fn of(action: &Action, needs: Option<&Needs>) -> Self {
         let path = needs.map(|needs| needs.paths.iter().map(Path::as_str).collect::<Vec<_>>().join(" "));
         let version = match action {

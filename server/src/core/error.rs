@@ -21,15 +21,15 @@ use crate::{
 /// See the module.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("not initialised: run `strongroom init`")]
+    #[error("the server is not initialised: run `strongroom init`")]
     NotInitialized,
-    /// Init a second time.
-    #[error("already initialised")]
+    /// Somebody asked for init a second time.
+    #[error("the server is already initialised")]
     AlreadyInitialized,
-    #[error("sealed: {given} of {threshold} shares given")]
+    #[error("the server is sealed: {given} of {threshold} shares were given")]
     Sealed { given: u8, threshold: u8 },
-    /// Unseal of an unsealed server.
-    #[error("not sealed")]
+    /// Somebody asked to unseal an unsealed server.
+    #[error("the server is not sealed")]
     NotSealed,
     /// A share that cannot be used.
     #[error(transparent)]
@@ -40,19 +40,19 @@ pub enum Error {
     /// No bearer token.
     #[error("no token: log in first and send `authorization: Bearer sr1_...`")]
     TokenMissing,
-    /// Not a token that counts.
+    /// The token is not valid.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// The method said no.
+    /// The auth method refused it.
     #[error(transparent)]
     Login(#[from] LoginError),
-    /// What the session hung on is not there any more.
+    /// What the session depended on is gone.
     #[error(transparent)]
     Gone(#[from] Gone),
-    /// Policy said no.
+    /// The policy refused it.
     #[error("denied: needs {} on {} (decision {})", .0.verb, .0.path, .0.decision_id)]
     Refused(Box<Refused>),
-    /// A verb that turned out to be needed is not there.
+    /// A verb that turned out to be needed is not granted.
     #[error("denied: needs {0} on {1}")]
     Needs(Verb, String),
     /// A field is wrong.
@@ -64,7 +64,7 @@ pub enum Error {
     /// No such object.
     #[error("{0} does not exist")]
     NoSuch(String),
-    /// The engine said no.
+    /// The engine refused it.
     #[error(transparent)]
     Engine(EngineError),
     /// Below the engines.
@@ -84,7 +84,7 @@ pub enum Error {
     /// It took too long.
     #[error("the deadline passed; a write may have happened")]
     DeadlinePassed,
-    /// On the way out.
+    /// The server is shutting down.
     #[error("the server is stopping")]
     Stopping,
     /// The data directory is older than the audit log says.
@@ -98,9 +98,9 @@ pub enum Error {
         /// In the store.
         data: u64,
     },
-    /// As many batches as the log says, but other ones.
+    /// There are as many batches as the log says, but other ones.
     #[error(
-        "the data is not what the audit log speaks of: both are at batch {0}, with different contents. \
+        "the data is not what the audit log describes: both are at batch {0}, with different contents. \
          Somebody restored another copy; start with --accept-rollback if that was you"
     )]
     Forked(u64),
@@ -110,13 +110,13 @@ pub enum Error {
          Put the audit directory back, or start with --accept-rollback if it is lost"
     )]
     LogLost,
-    /// Done, but the outcome could not be recorded. Not to be repeated blindly.
+    /// It was done, but the outcome could not be recorded. Clients must not repeat it blindly.
     #[error("the request was carried out, but its outcome could not be written to the audit log")]
     Unrecorded,
     /// The audit log is not this store's.
     #[error(
         "the audit log belongs to another store (its last checkpoint is not signed by this one); \
-         if the store was meant to be made anew, move the audit directory away first"
+         if the store was meant to be created again, move the audit directory away first"
     )]
     ForeignLog,
     /// A watch has to be begun again.

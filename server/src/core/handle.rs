@@ -5,7 +5,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 use futures_util::FutureExt;
 
 use super::{
-    context::{Origin, Place, RequestContext},
+    context::{ActedOn, Origin, RequestContext},
     error::Error,
     record,
     remember::remember,
@@ -27,7 +27,7 @@ use crate::{
 pub async fn handle(core: &Arc<Core>, request: Request) -> Result<Answer, Error> {
     let now = core.clock.now();
 
-    // 1. Sealed? Without the keys there is no way on.
+    // 1. Sealed? Without the keys the request ends here.
     // 2. Who? A token is opened with the keys; it is never looked up.
     let (unsealed, session) = match identify(core, request.bearer.as_ref(), now) {
         Ok(known) => known,
@@ -39,13 +39,13 @@ pub async fn handle(core: &Arc<Core>, request: Request) -> Result<Answer, Error>
     // What could not be parsed is refused only now: strangers learn nothing about it.
     let Request { origin, action, slot, .. } = request;
     let policy = unsealed.policy.current();
-    let mut request = RequestContext { origin, session, at: now, policy, place: Place::default() };
+    let mut request = RequestContext { origin, session, at: now, policy, place: ActedOn::default() };
     let parsed = action.and_then(|action| action.needs().map(|needs| (action, needs)));
     let (action, needs) = match parsed {
         Ok(parsed) => parsed,
         Err(invalid) => return request.refuse(core, invalid.into()).await,
     };
-    request.place = Place::of(&action, needs.as_ref());
+    request.place = ActedOn::of(&action, needs.as_ref());
 
     // A session of a pod ends with the pod.
     if let Err(gone) = unsealed.methods.check(&request.session.principal) {

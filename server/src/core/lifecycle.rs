@@ -11,7 +11,7 @@ use super::{
     state::{Core, Held, Options, Unsealed},
 };
 use crate::{
-    audit::{Broker, Opened, Recovery, Redactor, StoreState},
+    audit::{Broker, RecoveredLog, Recovery, Redactor, StoreState},
     auth::Methods,
     barrier::{
         self, Applied, Barrier, BarrierError, Derived, KEYRING_KEY, Keyring, Purpose, SEAL_KEY, StoredKeyring,
@@ -36,7 +36,7 @@ pub struct Initialized {
     pub root_token: SecretBytes,
     /// For `audit verify`.
     pub audit_public_key: PublicKey,
-    /// Of the new store.
+    /// The id of the new store.
     pub store_id: StoreId,
 }
 
@@ -47,7 +47,7 @@ impl Core {
     /// The store cannot be read, or the key of such a seal does not fit.
     pub async fn start(
         store: Arc<dyn Store>,
-        audit: (Broker, Opened),
+        audit: (Broker, RecoveredLog),
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         metrics: Arc<Metrics>,
@@ -214,7 +214,7 @@ impl Core {
         if shares.is_empty() {
             return Ok(());
         }
-        let problem = "are given, but the present seal opens without shares; expected none";
+        let problem = "are given, but the current seal opens without shares; expected none";
         Err(Invalid::new("current_shares", problem).into())
     }
 
@@ -252,8 +252,8 @@ impl Core {
         Ok(())
     }
 
-    /// Gives each write that the last run left without an outcome its end, from the store. A crash in here is no harm: who
-    /// has a line is settled, who has none is asked for again, and the store keeps the answer until the line is durable.
+    /// Gives each write that the last run left without an outcome its end, from the store. A crash in here does no harm:
+    /// who has a line is settled, who has none is asked for again, and the store keeps the answer until the line is durable.
     async fn resolve_intents(&self, held: &mut Held, barrier: &Barrier) -> Result<(), Error> {
         self.applied.keep_inherited(|id| held.unresolved.iter().any(|intent| intent.request_id == *id));
         while let Some(intent) = held.unresolved.first() {
@@ -312,7 +312,7 @@ impl Core {
         match refused {
             None => Ok(""),
             Some(error) if self.options.accept_rollback => {
-                tracing::warn!(%error, "accepted by --accept-rollback");
+                tracing::warn!(%error, "--accept-rollback was given: the rollback is accepted");
                 Ok(match error {
                     Error::LogLost => "the log before this line is lost: accepted by --accept-rollback",
                     _ => "the data is older than the log or another copy: accepted by --accept-rollback",

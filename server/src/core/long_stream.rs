@@ -14,12 +14,12 @@ use super::{
 };
 use crate::{
     audit,
-    engines::Mounted,
+    engines::MountedEngine,
     model::Verb,
     policy::{Context, Decision, Question},
 };
 
-/// How often a long stream asks whether it may go on. A revoked session is cut off within this time.
+/// How often a long stream asks whether it may continue. A revoked session is cut off within this time.
 const REVIEW: Duration = Duration::from_secs(2);
 
 /// Lines of the audit log, with our errors.
@@ -60,7 +60,11 @@ pub(super) fn while_valid<T: Send + 'static>(
             };
             needs.verbs.iter().any(granted)
         };
-        if needs.paths.iter().all(allows) { Ok(()) } else { Err(Error::WatchEnded("the right to it ended")) }
+        if needs.paths.iter().all(allows) {
+            Ok(())
+        } else {
+            Err(Error::WatchEnded("the caller may no longer read it"))
+        }
     };
     let mut reviews = tokio::time::interval(REVIEW);
     reviews.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -85,9 +89,12 @@ pub(super) fn while_valid<T: Send + 'static>(
     }))
 }
 
-/// Ends `stream` when what it comes from is taken away.
-pub(super) fn while_mounted<T: Send + 'static>(mounted: Arc<Mounted>, stream: Answers<T>) -> Answers<T> {
-    let away = || Err(Error::WatchEnded("the mount was taken away"));
+/// Ends `stream` when the mount that it comes from is removed.
+pub(super) fn while_mounted<T: Send + 'static>(
+    mounted: Arc<MountedEngine>,
+    stream: Answers<T>,
+) -> Answers<T> {
+    let away = || Err(Error::WatchEnded("the mount was removed"));
     let mut reviews = tokio::time::interval(REVIEW);
     reviews.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     Box::pin(futures_util::stream::unfold(Some((stream, reviews)), move |state| {

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     audit::{
-        AuditError, Decision, Effect, Event, Hashed, Kind, OpenIntent, Recorded, Recovery, Redactor, Status,
+        AuditError, Decision, Effect, Event, EventKind, Hashed, OpenIntent, Recorded, Recovery, Redactor,
+        Status,
     },
     auth::LoginError,
     model::Timestamp,
@@ -43,7 +44,7 @@ impl Ended {
 }
 
 impl RequestContext {
-    fn event<'a>(&'a self, kind: Kind, status: Status) -> Event<'a> {
+    fn event<'a>(&'a self, kind: EventKind, status: Status) -> Event<'a> {
         Event {
             principal: Some(&self.session.principal),
             session: Some(self.session.id),
@@ -75,7 +76,7 @@ impl RequestContext {
             version: self.place.version,
             decision,
             fields: &fields,
-            ..self.event(Kind::Request, status)
+            ..self.event(EventKind::Request, status)
         };
         core.audit.record(&event).await
     }
@@ -96,7 +97,7 @@ impl RequestContext {
             target: self.place.target.as_deref(),
             decision,
             reason: error.reason().as_str(),
-            ..self.event(Kind::Request, status(&error))
+            ..self.event(EventKind::Request, status(&error))
         };
         core.audit.record(&event).await?;
         Err(error)
@@ -108,38 +109,38 @@ impl RequestContext {
             version: ended.version.or(self.place.version),
             reason: ended.reason,
             duration: Some(core.clock.now().since(self.at)),
-            ..self.event(Kind::Outcome, ended.status)
+            ..self.event(EventKind::Outcome, ended.status)
         };
         core.audit.record(&event).await.map(drop)
     }
 }
 
 impl Origin {
-    fn event<'a>(&self, kind: Kind, status: Status) -> Event<'a> {
+    fn event<'a>(&self, kind: EventKind, status: Status) -> Event<'a> {
         Event { peer: self.peer, ..Event::new(kind, self.id, self.name, status) }
     }
 }
 
 /// A caller who never proved who they are.
 pub(super) async fn refused_stranger(core: &Core, from: Origin, error: &Error) -> Result<(), AuditError> {
-    let event = Event { reason: error.reason().as_str(), ..from.event(Kind::Request, status(error)) };
+    let event = Event { reason: error.reason().as_str(), ..from.event(EventKind::Request, status(error)) };
     core.audit.refuse(&event).await
 }
 
 /// Before init and unseal.
 pub(super) async fn stranger_intent(core: &Core, from: Origin) -> Result<(), AuditError> {
-    core.audit.record(&from.event(Kind::Request, Status::Pending)).await.map(drop)
+    core.audit.record(&from.event(EventKind::Request, Status::Pending)).await.map(drop)
 }
 
 /// After init and unseal.
 pub(super) async fn stranger_outcome(core: &Core, from: Origin, ended: Ended) -> Result<(), AuditError> {
-    let event = Event { reason: ended.reason, ..from.event(Kind::Outcome, ended.status) };
+    let event = Event { reason: ended.reason, ..from.event(EventKind::Outcome, ended.status) };
     core.audit.record(&event).await.map(drop)
 }
 
 /// Before something that no caller asked for. It has no principal and no peer: it is the server's own.
 pub(super) async fn errand_intent(core: &Core, errand: &Errand) -> Result<Recorded, AuditError> {
-    core.audit.record(&Event::new(Kind::Request, errand.id(), errand.name(), Status::Pending)).await
+    core.audit.record(&Event::new(EventKind::Request, errand.id(), errand.name(), Status::Pending)).await
 }
 
 /// After it.
@@ -152,7 +153,7 @@ pub(super) async fn errand_outcome(
     let event = Event {
         reason: ended.reason,
         duration: Some(core.clock.now().since(began)),
-        ..Event::new(Kind::Outcome, errand.id(), errand.name(), ended.status)
+        ..Event::new(EventKind::Outcome, errand.id(), errand.name(), ended.status)
     };
     core.audit.record(&event).await.map(drop)
 }
@@ -170,7 +171,7 @@ pub(super) async fn recovered(
     let event = Event {
         path: intent.path.as_deref(),
         reason: "the server ended before it recorded the outcome",
-        ..Event::new(Kind::Recovered(recovery), intent.request_id, &intent.operation, status)
+        ..Event::new(EventKind::Recovered(recovery), intent.request_id, &intent.operation, status)
     };
     core.audit.record(&event).await.map(drop)
 }
@@ -190,7 +191,7 @@ pub(super) async fn login(
         session: session.map(|session| session.id),
         path: place,
         reason: &reason,
-        ..from.event(Kind::Request, error.map_or(Status::Ok, status))
+        ..from.event(EventKind::Request, error.map_or(Status::Ok, status))
     };
     match error {
         None => core.audit.record(&event).await.map(drop),

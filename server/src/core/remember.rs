@@ -18,7 +18,7 @@ pub(super) struct Done {
 
 /// What has to be remembered.
 pub(super) enum Memo {
-    /// The sessions that stood on what there is no more have ended, now that nobody can log in by it again.
+    /// The sessions that depended on what was removed have ended, now that nobody can log in by it again.
     SessionsEnd(Which),
 }
 

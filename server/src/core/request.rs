@@ -15,7 +15,7 @@ use crate::{
     tokens::{self, Session},
 };
 
-/// A place among the requests at work; free again when the last clone is dropped. A write holds one until it is done,
+/// A place among the requests in progress; free again when the last clone is dropped. A write holds one until it is done,
 /// whatever became of its caller; a stream until it ends.
 pub type Slot = Arc<OwnedSemaphorePermit>;
 
@@ -110,7 +110,7 @@ pub enum SysAction {
     Rekey {
         /// The seal to move to.
         seal: crate::seal::SealConfig,
-        /// Of the present one.
+        /// Shares of the current seal.
         current_shares: Vec<SecretBytes>,
     },
     /// The new shares have arrived: switch.
@@ -161,7 +161,7 @@ pub type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Error>> + Send>>;
 /// What is answered.
 pub enum Answer {
     Reply(Box<dyn engines::Reply>),
-    /// Of an engine, again and again.
+    /// An engine's answers, one after the other.
     Replies(Answers<Box<dyn engines::Reply>>),
     Token(SecretBytes, Session),
     /// Who one is, and with what roles.

@@ -120,7 +120,7 @@ async fn user(
     let users = users.ok_or_else(|| Error::Internal("no method keeps users".to_owned()))?;
     match action {
         UserAction::Put { name, password, groups } => {
-            // Whoever has the old password, or was in the old groups, has to log in anew.
+            // Whoever has the old password, or was in the old groups, has to log in again.
             users.put_user(&name, password, groups, core.clock.now(), Some(request.id())).await?;
             Ok(Done::and(Ok(Answer::Done), sessions_end(&name)))
         }

@@ -1,5 +1,5 @@
-//! What state the server is in. The state is a type, not a flag: whoever needs keys asks for [`Unsealed`] and cannot go on
-//! without it.
+//! What state the server is in. The state is a type, not a flag: whoever needs keys asks for [`Unsealed`] and cannot
+//! continue without it.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -117,7 +117,7 @@ pub struct Status {
     pub key_term: Option<u32>,
 }
 
-/// Of a seal, without anything that matters to a thief.
+/// What can be told of a seal, without anything that matters to a thief.
 pub struct SealSummary {
     /// `shamir` or `file`.
     pub kind: &'static str,

@@ -8,7 +8,7 @@ use strongroom_proto::Reason;
 use tempfile::TempDir;
 
 use super::{
-    context::{Origin, Place, RequestContext},
+    context::{ActedOn, Origin, RequestContext},
     error::Error,
     handle, record,
     remember::{Done, Memo, remember},
@@ -102,7 +102,7 @@ impl House {
         let unsealed = self.core.unsealed().unwrap();
         let session = unsealed.tokens.open(root.expose_str().unwrap(), NOW).unwrap();
         let policy = unsealed.policy.current();
-        RequestContext { origin: origin(), session, at: NOW, policy, place: Place::default() }
+        RequestContext { origin: origin(), session, at: NOW, policy, place: ActedOn::default() }
     }
 }
 

@@ -14,7 +14,7 @@ impl Core {
         let Ok(unsealed) = self.unsealed() else { return };
         // No act but tidiness, and so without a record: what is forgotten covers no session any more.
         if let Err(error) = unsealed.tokens.revocations().prune(self.clock.now()).await {
-            tracing::warn!(%error, "old revocations could not be forgotten; tried again in an hour");
+            tracing::warn!(%error, "old revocations could not be removed; retrying in an hour");
         }
         if unsealed.barrier.rotation_due() {
             self.attend_to(Chore::RotateKeys).await;
@@ -23,7 +23,7 @@ impl Core {
 
     async fn attend_to(&self, chore: Chore) {
         if let Err(error) = self.act(chore).await {
-            tracing::error!(chore = chore.name(), %error, "it could not be done; tried again in an hour");
+            tracing::error!(chore = chore.name(), %error, "a chore failed; retrying in an hour");
         }
     }
 
@@ -52,7 +52,7 @@ impl Core {
         match permit.chore() {
             Chore::RotateKeys => {
                 let term = self.rotate(permit.id()).await?;
-                tracing::info!(term, "a new key term was started: the last one was over");
+                tracing::info!(term, "a new key term began because the last one expired");
                 Ok(())
             }
         }

@@ -36,7 +36,7 @@ pub fn sha256(bytes: &[u8]) -> Digest {
 pub struct Sha256(digest::Context);
 
 impl Sha256 {
-    /// Of nothing so far.
+    /// Begins with nothing.
     pub fn new() -> Self {
         Self(digest::Context::new(&digest::SHA256))
     }
@@ -45,7 +45,7 @@ impl Sha256 {
         self.0.update(bytes);
     }
 
-    /// Of everything given.
+    /// The sum over everything that was given.
     pub fn finish(self) -> Digest {
         to_digest(self.0.finish().as_ref())
     }

@@ -3,7 +3,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use super::{EngineError, KINDS, Kind};
+use super::{EngineError, EngineKind, KINDS};
 use crate::{
     barrier::{Barrier, BarrierError, Keyring, View},
     clock::ManualClock,
@@ -19,7 +19,7 @@ use crate::{
 /// An engine under test: something it can be told, and be asked for again.
 pub(super) trait Subject: Clone + Send + Sync + 'static {
     /// Its entry in the table of kinds.
-    const KIND: Kind;
+    const KIND: EngineKind;
     /// Mounts it on `view`.
     fn build(view: View) -> Self;
     /// Keeps `value` at `path`.
@@ -52,12 +52,12 @@ pub(super) async fn check<S: Subject>() {
     first.write(&path, "one").await.unwrap();
     assert_eq!(first.read(&path).await.unwrap(), "one");
 
-    // Built anew it knows the same; on another view, nothing.
+    // Built again it knows the same; on another view, nothing.
     assert_eq!(S::build(barrier.view("first")).read(&path).await.unwrap(), "one");
     let second = S::build(barrier.view("second"));
     assert!(matches!(second.read(&path).await, Err(EngineError::NotFound)));
 
-    // The mount itself is no place to keep anything.
+    // Nothing can be kept at the mount itself.
     assert!(matches!(
         first.write(&path.parent().unwrap().parent().unwrap(), "x").await,
         Err(EngineError::Invalid(_))
@@ -78,7 +78,7 @@ pub(super) async fn check<S: Subject>() {
     stopped.release();
     first.write(&path, "three").await.unwrap();
     assert_eq!(first.read(&path).await.unwrap(), "three");
-    // Erased is erased, for one that is built anew as well, and nobody else loses anything. An attempt that was cut off
+    // Erased is erased, for one that is built again as well, and nobody else loses anything. An attempt that was cut off
     // is made again.
     second.write(&path, "kept").await.unwrap();
     for n in 0..300 {

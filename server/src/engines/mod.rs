@@ -24,17 +24,15 @@ mod mounts;
 pub mod random;
 mod service;
 
-pub use mounts::{
-    Entered, MountError, MountInfo, Mounted, Mounts, Record as MountRecord, State as MountState,
-};
+pub use mounts::{Entered, MountError, MountInfo, MountRecord, MountState, MountedEngine, Mounts};
 pub(crate) use service::service;
 pub use service::{Answers, Asked, Reply, Rpc, Service, at, own, read};
 
 /// All kinds there are; a new engine is a folder, a `.proto` and one line here.
-pub const KINDS: &[Kind] = &[kv::KIND, random::KIND];
+pub const KINDS: &[EngineKind] = &[kv::KIND, random::KIND];
 
 /// A kind of engine that can be mounted.
-pub struct Kind {
+pub struct EngineKind {
     /// Name in the mount table.
     pub name: &'static str,
     /// One sentence for people.
@@ -57,9 +55,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Where keys and passwords come from.
     pub entropy: Arc<dyn Entropy>,
-    /// For work that goes on after its request. The mount is not taken away before it is done.
+    /// For work that continues after its request. The mount is not removed before it is done.
     pub tasks: TaskTracker,
-    /// Those of the mount.
     pub settings: Settings,
 }
 
@@ -77,7 +74,7 @@ pub trait Engine: Send + Sync {
         None
     }
 
-    /// Erases everything it keeps. Nobody else is at work in it; after an error or a crash it is done again.
+    /// Erases everything it keeps. No request is in progress in it; after an error or a crash it is done again.
     async fn erase(&self) -> Result<(), BarrierError>;
 }
 
@@ -134,10 +131,10 @@ pub enum EngineError {
     /// A field is wrong.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// The permit does not hold the verb that turned out to be needed.
-    #[error("needs {0}")]
+    /// The permit lacks a verb that turned out to be needed.
+    #[error("the permit lacks the verb {0}")]
     Needs(Verb),
-    #[error("nothing there")]
+    #[error("there is nothing at this path")]
     NotFound,
     /// One of the engine's own.
     #[error("{sentence}")]
@@ -173,7 +170,8 @@ mod tests {
                 let (service, method) = rpc.name.split_once('.').unwrap();
                 assert_eq!(format!("strongroom.v1.{service}"), kind.service.name, "{method}");
                 assert!(names.insert(rpc.name), "{}", rpc.name);
-                // Field 1 is the path, or the paths: nothing, a mount, a path, two mounts, what is no path, no message.
+                // Field 1 is the path, or the paths: nothing, a mount, a path, two mounts, what is not a path, what is not
+                // a message.
                 let field = |text: &str| {
                     let mut bytes = vec![0x0a, u8::try_from(text.len()).unwrap()];
                     bytes.extend_from_slice(text.as_bytes());

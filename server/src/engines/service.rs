@@ -24,7 +24,7 @@ pub struct Rpc {
     pub name: &'static str,
     /// How many answers there are.
     pub answers: Answers,
-    /// Reads its message. What is no such message at all is an error; what cannot be parsed is told only to callers who
+    /// Reads its message. Bytes that are not such a message are an error; what cannot be parsed is told only to callers who
     /// are known.
     pub read: fn(&mut dyn Buf) -> Result<Asked, DecodeError>,
 }
@@ -45,7 +45,7 @@ pub trait Reply: Any + Send {
     /// Writes it as a message of the engine's service.
     ///
     /// # Errors
-    /// No room.
+    /// `into` has no room for it.
     fn write(self: Box<Self>, into: &mut dyn BufMut) -> Result<(), EncodeError>;
 
     /// The version that was written, for the audit log.
@@ -57,7 +57,7 @@ pub trait Reply: Any + Send {
 /// Reads a message and hands it to `parse`.
 ///
 /// # Errors
-/// It is no such message.
+/// The bytes are not such a message.
 pub fn read<M: Message + Default>(
     bytes: &mut dyn Buf,
     parse: impl FnOnce(M) -> Asked,

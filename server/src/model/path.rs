@@ -32,7 +32,7 @@ pub enum InvalidPath {
     #[error("has a segment of {0} bytes; at most {SEGMENT_BYTES} are allowed")]
     SegmentTooLong(usize),
     /// Outside `A-Z a-z 0-9 . _ ~ @ : + = -`.
-    #[error("holds {0:?}; allowed are A-Z a-z 0-9 . _ ~ @ : + = - and / between segments")]
+    #[error("contains {0:?}; allowed characters are A-Z a-z 0-9 . _ ~ @ : + = - and / between segments")]
     Character(char),
     /// A key that is not a plain file name.
     #[error("is not a key; expected 1 to {KEY_BYTES} of A-Z a-z 0-9 . _ - and not '..' at the start")]

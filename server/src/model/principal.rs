@@ -89,7 +89,7 @@ impl Principal {
         }
     }
 
-    /// The pod it is in the person of.
+    /// The pod behind it.
     pub fn pod(&self) -> Option<&Pod> {
         match self {
             Principal::ServiceAccount { pod, .. } => pod.as_ref(),
@@ -119,7 +119,7 @@ impl Group {
             Some((method, name)) if !method.is_empty() && !name.is_empty() => {
                 Ok(Self { method: method.into(), name: name.into() })
             }
-            _ => Err(Invalid::new("groups", "holds something that is not METHOD/NAME")),
+            _ => Err(Invalid::new("groups", "has an item that is not METHOD/NAME")),
         }
     }
 }

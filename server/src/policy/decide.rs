@@ -265,7 +265,6 @@ fn on_all(
 }
 
 impl Allowed {
-    /// Of which request.
     pub fn request_id(&self) -> RequestId {
         self.request_id
     }

@@ -13,7 +13,7 @@ use crate::model::{Path, Verb};
 pub struct WhoCan {
     /// `user userpass/alice`, `group oidc/platform`, `serviceAccount main/payments/*`.
     pub subject: String,
-    /// By which binding.
+    /// The binding that gives it.
     pub binding: String,
     pub role: String,
     /// What must hold besides, as text; empty when nothing.

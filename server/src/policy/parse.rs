@@ -72,7 +72,7 @@ struct Reader {
     documents: Documents,
     problems: Vec<Invalid>,
     trusted: bool,
-    /// Of which document: `Role payments-app`, `document 3`.
+    /// The document that is being read: `Role payments-app`, `document 3`.
     place: String,
 }
 
@@ -123,7 +123,7 @@ impl Reader {
         let rules = rules.collect::<Vec<_>>();
         let Some(name) = name else { return };
         if self.documents.roles.contains_key(&name) {
-            return self.problem("name", node, "is there twice");
+            return self.problem("name", node, "appears twice");
         }
         self.documents.roles.insert(Arc::clone(&name), Arc::new(Role { name, rules }));
     }
@@ -189,7 +189,7 @@ impl Reader {
         let role = self.required(node, fields, "", "role").filter(|(text, role)| {
             let sound = is_name(text) && *text != defaults::ROOT;
             if !sound {
-                self.problem("role", role, format!("is {text:?}, which is no role that can be bound"));
+                self.problem("role", role, format!("is {text:?}, which is not a role that can be bound"));
             }
             sound
         });
@@ -202,7 +202,7 @@ impl Reader {
         let conditions = field(fields, "conditions").map(|conditions| self.conditions(conditions));
         let (Some(name), Some((role, _))) = (name, role) else { return };
         if self.documents.bindings.contains_key(&name) {
-            return self.problem("name", node, "is there twice");
+            return self.problem("name", node, "appears twice");
         }
         let binding = Binding {
             name: Arc::clone(&name),
@@ -310,7 +310,7 @@ impl Reader {
             self.problem(
                 place,
                 node,
-                format!("has the unknown field {name:?}; there are {}", known.join(", ")),
+                format!("has the unknown field {name:?}; the known ones are {}", known.join(", ")),
             );
         }
     }

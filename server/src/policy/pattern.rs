@@ -228,7 +228,7 @@ fn pieces(segment: &str) -> Result<Vec<Piece>, String> {
     while let Some((before, after)) = rest.split_once("{{") {
         push_text(&mut pieces, before)?;
         let Some((name, after)) = after.split_once("}}") else {
-            return Err(format!("has {{{{ without }}}} in the segment {segment:?}"));
+            return Err(format!("has {{{{ without a closing }}}} in the segment {segment:?}"));
         };
         pieces.push(Piece::Template(Variable::parse(name)?));
         rest = after;
@@ -241,7 +241,7 @@ fn push_text(pieces: &mut Vec<Piece>, text: &str) -> Result<(), String> {
     let odd = |c: &char| !(c.is_ascii_alphanumeric() || "._~@:+=-*".contains(*c));
     if let Some(c) = text.chars().find(odd) {
         return Err(format!(
-            "holds {c:?}; allowed are A-Z a-z 0-9 . _ ~ @ : + = - and *, ** and {{{{templates}}}}"
+            "contains {c:?}; allowed characters are A-Z a-z 0-9 . _ ~ @ : + = - and *, ** and {{{{templates}}}}"
         ));
     }
     if !text.is_empty() {
@@ -316,7 +316,7 @@ impl Variable {
     fn parse(name: &str) -> Result<Self, String> {
         Self::ALL.into_iter().find(|variable| variable.as_str() == name).ok_or_else(|| {
             let all = Self::ALL.map(|variable| format!("{{{{{}}}}}", variable.as_str())).join(", ");
-            format!("has the unknown template {{{{{name}}}}}; there are {all}")
+            format!("has the unknown template {{{{{name}}}}}; the known ones are {all}")
         })
     }
 }

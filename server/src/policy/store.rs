@@ -16,13 +16,13 @@ use super::{
     set::PolicySet,
 };
 use crate::{
-    barrier::{Address, BarrierError, Changes, Derived, Kind, View},
+    barrier::{Address, BarrierError, Changes, Derived, RecordKind, View},
     model::{RequestId, SecretBytes},
     storage::StoreKey,
 };
 
-pub const ROLE: Kind = Kind::new(32, "Role");
-const BINDING: Kind = Kind::new(33, "Binding");
+pub const ROLE: RecordKind = RecordKind::new(32, "Role");
+const BINDING: RecordKind = RecordKind::new(33, "Binding");
 
 /// Most records of one batch, below the barrier's 100.
 const BATCH_RECORDS: usize = 96;
@@ -233,7 +233,7 @@ async fn carry_over(view: &View, journal: &Journal) -> Result<(), BarrierError> 
     let last = Changes { deletes: (0..PIECES).map(piece_address).collect(), ..Changes::default() };
     for batch in journal.batches().into_iter().chain([last]) {
         view.commit(batch).await.inspect_err(|error| {
-            tracing::warn!(%error, "policy: the journal is not carried over yet");
+            tracing::warn!(%error, "the journal of a policy change could not be applied yet");
         })?;
     }
     Ok(())
@@ -341,13 +341,13 @@ fn piece_address(part: u64) -> Address {
     Address { kind: ROLE, folder: JOURNAL.into(), name: JOURNAL.into(), part }
 }
 
-fn record_kind(kind: ObjectKind) -> Kind {
+fn record_kind(kind: ObjectKind) -> RecordKind {
     match kind {
         ObjectKind::Role => ROLE,
         ObjectKind::Binding => BINDING,
     }
 }
 
-fn corrupt(kind: Kind) -> BarrierError {
+fn corrupt(kind: RecordKind) -> BarrierError {
     BarrierError::Corrupt { kind, namespace: "sys/policy".into() }
 }

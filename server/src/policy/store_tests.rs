@@ -130,7 +130,7 @@ async fn an_apply_is_whole_wherever_it_breaks() {
                 assert_eq!(*store.documents(), *expected, "{case}");
                 assert_eq!(done.is_ok(), at > 0 || fault == Fault::UnknownAfter, "{case}");
                 assert_eq!(*house.load().await.documents(), *expected, "{case}");
-                // And it goes on.
+                // The next start continues it.
                 let third = many(count, "use");
                 let store = house.load().await;
                 apply(&store, third.clone()).await.unwrap();

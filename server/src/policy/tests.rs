@@ -390,10 +390,10 @@ kind: Rule
 "#,
     );
     let expected = [
-        "Role payments-app (line 3): has the unknown field \"colour\"; there are kind, name, rules",
+        "Role payments-app (line 3): has the unknown field \"colour\"; the known ones are kind, name, rules",
         "Role payments-app, rules[0].paths[1] (line 5): has an empty segment (a slash at the start or end, or two in a row)",
         "Role payments-app, rules[0].paths[2] (line 5): has ** before its end; ** is only allowed as the last segment",
-        "Role payments-app, rules[0].paths[3] (line 5): has the unknown template {{nobody}}; there are {{namespace}}, \
+        "Role payments-app, rules[0].paths[3] (line 5): has the unknown template {{nobody}}; the known ones are {{namespace}}, \
          {{serviceaccount}}, {{cluster}}, {{pod}}, {{user}}, {{method}}",
         "Role payments-app, rules[0].verbs[0] (line 6): is \"raed\"; expected one of read, list, create, update, delete, \
          destroy, use, manage, or \"*\" for all",

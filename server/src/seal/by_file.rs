@@ -1,13 +1,13 @@
 //! The seal that the server opens by itself, with the seal key in a file.
 
-use super::{FileSeal, Kind, Seal, SealConfig, SealError, SealRecord, Share, new_set, unwrap, wrap};
+use super::{FileSeal, Seal, SealConfig, SealError, SealKind, SealRecord, Share, new_set, unwrap, wrap};
 use crate::{
     crypto::{Entropy, Key},
     model::StoreId,
 };
 
 /// The line of `KINDS`.
-pub(super) const KIND: Kind = Kind {
+pub(super) const KIND: SealKind = SealKind {
     name: "file",
     description: "a key file; the server unseals by itself",
     number: 2,
@@ -19,7 +19,7 @@ pub(super) const KIND: Kind = Kind {
 struct ByFile(Option<FileSeal>);
 
 impl Seal for ByFile {
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> SealKind {
         KIND
     }
 

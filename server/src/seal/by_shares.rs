@@ -1,7 +1,8 @@
 //! The seal that people open: the seal key is split into shares, a threshold of which gives it back. It needs no settings.
 
 use super::{
-    Kind, Seal, SealConfig, SealError, SealRecord, Share, ShareRejected, new_set, same, shamir, unwrap, wrap,
+    Seal, SealConfig, SealError, SealKind, SealRecord, Share, ShareRejected, new_set, same, shamir, unwrap,
+    wrap,
 };
 use crate::{
     crypto::{Entropy, Key},
@@ -9,7 +10,7 @@ use crate::{
 };
 
 /// The line of `KINDS`.
-pub(super) const KIND: Kind = Kind {
+pub(super) const KIND: SealKind = SealKind {
     name: "shamir",
     description: "shares held by people; a threshold of them unseals",
     number: 1,
@@ -23,7 +24,7 @@ const PROOF_ROUNDS: usize = 3;
 struct ByShares;
 
 impl Seal for ByShares {
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> SealKind {
         KIND
     }
 

@@ -22,7 +22,7 @@ use crate::{
 /// Binds what a seal key wraps to this purpose.
 const LABEL: &str = "strongroom seal v1";
 /// All kinds there are; a new seal is a file beside this one, what can be asked of it in [`SealConfig`] and a line here.
-pub const KINDS: &[Kind] = &[by_shares::KIND, by_file::KIND];
+pub const KINDS: &[SealKind] = &[by_shares::KIND, by_file::KIND];
 
 /// Most shares needed: more people than that do not come together at three in the morning.
 pub const MAX_THRESHOLD: u8 = 10;
@@ -31,7 +31,7 @@ pub use crate::config::Seal as Settings;
 
 /// A kind of seal.
 #[derive(Clone, Copy, Debug)]
-pub struct Kind {
+pub struct SealKind {
     /// In status, configuration and documentation.
     pub name: &'static str,
     pub description: &'static str,
@@ -43,18 +43,18 @@ pub struct Kind {
 }
 
 /// The number is what counts.
-impl PartialEq for Kind {
+impl PartialEq for SealKind {
     fn eq(&self, other: &Self) -> bool {
         self.number == other.number
     }
 }
 
-impl Eq for Kind {}
+impl Eq for SealKind {}
 
 /// A way to keep the root key: wrapped in a record, and got out of it again by the server itself, or by people who give
-/// shares one by one. Which of the two, [`Kind::by_shares`] says; the other of `open` and `combine` is not there then.
+/// shares one by one. [`SealKind::by_shares`] says which of the two; the other of `open` and `combine` is not there then.
 trait Seal: Send + Sync {
-    fn kind(&self) -> Kind;
+    fn kind(&self) -> SealKind;
 
     /// Wraps `root` for `store`, with the shares that open it if people are to hold some.
     fn wrap(
@@ -131,22 +131,22 @@ pub enum SealError {
 /// Why a share is refused. Says which mistake it was, never anything of the share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShareRejected {
-    /// Something else.
+    /// It is not a share at all.
     #[error("this is not a share; a share starts with srs1-")]
     NotAShare,
-    /// Of a later format.
+    /// Its format is a later one.
     #[error("the share has a format that this server does not know")]
     Version,
     /// A character is wrong or missing.
-    #[error("the share is mistyped: its check sum does not fit")]
+    #[error("the share is mistyped: its checksum does not match")]
     Mistyped,
-    /// Of another store, or from before a rekey.
+    /// It is from another store, or from before a rekey.
     #[error("the share belongs to another store or to a set that was replaced by a rekey")]
     ForeignSet,
-    /// Right set, other threshold: not made by us.
-    #[error("the share names another threshold than this store's seal")]
+    /// It is of the right set but has another threshold, so this server did not make it.
+    #[error("the share has a different threshold from this store's seal")]
     WrongThreshold,
-    #[error("this share was given already; another one is needed")]
+    #[error("this share was already given; another one is needed")]
     Duplicate,
     /// Enough shares, and they do not open the root key. All were forgotten.
     #[error("the shares do not open the root key: at least one is wrong; all were forgotten, start over")]
@@ -164,8 +164,7 @@ pub enum ShareRejected {
 }
 
 impl SealConfig {
-    /// Which kind it is.
-    pub fn kind(self) -> Kind {
+    pub fn kind(self) -> SealKind {
         match self {
             SealConfig::Shamir { .. } => by_shares::KIND,
             SealConfig::File => by_file::KIND,
@@ -198,7 +197,7 @@ impl Seals {
         Self(KINDS.iter().map(|kind| (kind.build)(settings)).collect())
     }
 
-    /// Seals `root` anew and proves that it opens again before anything is given out, so that a switch to the new record
+    /// Seals `root` and proves that it opens again before anything is given out, so that a switch to the new record
     /// can lose nothing.
     ///
     /// # Errors
@@ -250,7 +249,7 @@ impl Seals {
         self.of(record.kind).ok_or(ShareRejected::NotShamir)?.combine(record, shares)
     }
 
-    fn of(&self, kind: Kind) -> Option<&dyn Seal> {
+    fn of(&self, kind: SealKind) -> Option<&dyn Seal> {
         self.0.iter().map(|seal| &**seal).find(|seal| seal.kind() == kind)
     }
 }
@@ -284,7 +283,7 @@ fn unwrap(key: &Key, record: &SealRecord) -> Result<Key, CryptoError> {
     Key::from_slice(root.expose())
 }
 
-/// Drawn anew with every seal.
+/// Drawn again for every seal.
 fn new_set(entropy: &dyn Entropy) -> Result<SetId, CryptoError> {
     let mut set = SetId::default();
     entropy.fill(&mut set)?;

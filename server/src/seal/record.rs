@@ -3,7 +3,7 @@
 
 use prost::Message;
 
-use super::{KINDS, Kind, MAX_THRESHOLD, SetId};
+use super::{KINDS, MAX_THRESHOLD, SealKind, SetId};
 use crate::model::StoreId;
 
 const VERSION: u8 = 1;
@@ -11,20 +11,20 @@ const VERSION: u8 = 1;
 /// How the root key of a store is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealRecord {
-    pub kind: Kind,
+    pub kind: SealKind,
     /// How many shares were made; 0 where there are none.
     pub shares: u8,
     /// How many of them are needed; 0 where there are none.
     pub threshold: u8,
-    /// Drawn anew with every seal.
+    /// Drawn again for every seal.
     pub set: SetId,
-    /// Of which store.
+    /// The store that it belongs to.
     pub store: StoreId,
     /// The root key under the seal key.
     pub wrapped: Vec<u8>,
 }
 
-/// Stored bytes that are no seal record.
+/// Stored bytes that are not a seal record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the stored seal record is damaged or of a later version: {0}")]
 pub struct MalformedRecord(&'static str);
@@ -70,7 +70,7 @@ impl SealRecord {
         if *version != VERSION {
             return Err(MalformedRecord("its version is not known"));
         }
-        let wire = Wire::decode(rest).map_err(|_| MalformedRecord("it is no message"))?;
+        let wire = Wire::decode(rest).map_err(|_| MalformedRecord("it is not a message"))?;
         let kind =
             KINDS.iter().find(|k| k.number == wire.kind).ok_or(MalformedRecord("its kind is not known"))?;
         let record = Self {

@@ -2,7 +2,7 @@
 //! `version 1 | set id 8 | threshold 1 | x 1 | y 32 | CRC-32 of all before, 4`.
 //!
 //! Written in upper case; read in either case and with white space around, because people copy shares from paper and
-//! mail. The CRC finds typing errors, it is no protection against forgery: that is what opening the root key is for.
+//! mail. The CRC finds typing errors but does not protect against forgery: that is what opening the root key is for.
 
 use data_encoding::BASE32_NOPAD;
 use zeroize::Zeroizing;
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::model::SecretBytes;
 
-/// Which set a share belongs to: drawn anew whenever shares are made. Not a secret.
+/// The set that a share belongs to: drawn again whenever shares are made. Not a secret.
 pub type SetId = [u8; 8];
 
 const PREFIX: &[u8] = b"srs1-";

@@ -18,7 +18,7 @@ pub(super) fn key(key: &[u8]) -> Result<(), StoreError> {
     bound(key)
 }
 
-/// Whether `key` can be compared with keys of records: a prefix or the place where a scan goes on.
+/// Whether `key` can be compared with keys of records: a prefix or the place where a scan continues.
 pub(super) fn bound(key: &[u8]) -> Result<(), StoreError> {
     if key.len() > MAX_KEY_BYTES {
         return Err(StoreError::TooLarge("a key is too long"));

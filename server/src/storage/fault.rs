@@ -118,7 +118,7 @@ impl Held {
 }
 
 impl Stopped {
-    /// Lets the operation go on.
+    /// Lets the operation continue.
     pub fn release(self) {
         let _ = self.release.send(());
     }

@@ -31,7 +31,7 @@ pub struct Revision(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     pub value: Vec<u8>,
-    /// Of the batch that wrote it.
+    /// The number of the batch that wrote it.
     pub revision: Revision,
 }
 
@@ -61,15 +61,15 @@ pub enum StoreError {
     #[error("a record changed in the meantime")]
     Conflict(StoreKey),
     /// The batch or a key breaks a limit of the contract; nothing was changed.
-    #[error("not storable: {0}")]
+    #[error("this cannot be stored: {0}")]
     TooLarge(&'static str),
-    /// The disk is nearly full; nothing was changed. Reads go on.
+    /// The disk is nearly full; nothing was changed. Reads continue.
     #[error("the store is read-only: {0}")]
     ReadOnly(String),
     /// It may have happened, or not: read again before deciding anything.
     #[error("the outcome of the write is unknown: {0}")]
     Unknown(String),
-    /// The store cannot go on.
+    /// The store cannot continue.
     #[error("the store failed: {0}")]
     Fatal(String),
 }

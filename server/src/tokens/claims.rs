@@ -18,7 +18,7 @@ pub struct Session {
     pub expires: Timestamp,
     /// No renewal goes past this; equal to `expires` if there can be none.
     pub max_expires: Timestamp,
-    /// By how much a renewal extends it.
+    /// How much a renewal extends it.
     pub ttl: Duration,
 }
 

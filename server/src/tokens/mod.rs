@@ -38,10 +38,10 @@ pub struct Tokens {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Starts like a token, but its checksum is wrong.
-    #[error("the token was damaged on its way (mistyped or cut); copy it again")]
+    #[error("the token was damaged in transit (mistyped or truncated); copy it again")]
     Mistyped,
-    /// Not made by this store, or changed.
-    #[error("not a token of this server")]
+    /// It was not made by this store, or was changed.
+    #[error("the token was not issued by this server")]
     Invalid,
     /// Issued in the future: the server's clock was set back.
     #[error("the token is not valid before {issued}; the server's clock was set back")]
@@ -56,7 +56,7 @@ pub enum TokenError {
     #[error("the session cannot be renewed past {max_expires}; log in again then")]
     NotRenewable { max_expires: Timestamp },
     /// The principal does not fit into one.
-    #[error("the principal is too large for a token of {MAX_TOKEN_BYTES} bytes; too many groups?")]
+    #[error("the principal is too large for a token of {MAX_TOKEN_BYTES} bytes; it may have too many groups")]
     TooLarge,
     #[error(transparent)]
     Crypto(#[from] CryptoError),

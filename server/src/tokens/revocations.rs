@@ -17,7 +17,7 @@ use prost::Message;
 
 use super::{
     Session,
-    revoked::{Entry, Revoked},
+    revoked::{Cutoff, Revoked},
     which::{FOLDERS, REVOCATION, Which},
 };
 use crate::{
@@ -59,7 +59,7 @@ pub struct Revocations {
 
 /// A stored revocation; what is revoked is the record's name.
 #[derive(Clone, PartialEq, prost::Message)]
-struct Record {
+struct RevocationRecord {
     #[prost(int64, tag = "1")]
     up_to_ms: i64,
     #[prost(int64, tag = "2")]
@@ -93,7 +93,7 @@ impl Revocations {
         by: Option<RequestId>,
     ) -> Result<(), RevokeError> {
         let until = now.plus(MAX_LIFETIME).plus(CLOCK_MARGIN);
-        self.insert(which, Entry { up_to: now, until }, by).await
+        self.insert(which, Cutoff { up_to: now, until }, by).await
     }
 
     /// Revokes one session that is at hand, as a logout does: it is remembered only as long as that one could live.
@@ -107,7 +107,7 @@ impl Revocations {
         by: Option<RequestId>,
     ) -> Result<(), RevokeError> {
         let until = session.max_expires.plus(CLOCK_MARGIN);
-        self.insert(Which::Session(session.id), Entry { up_to: now, until }, by).await
+        self.insert(Which::Session(session.id), Cutoff { up_to: now, until }, by).await
     }
 
     /// Forgets what covers no living session any more, and says how many that were. To be called now and then.
@@ -141,7 +141,7 @@ impl Revocations {
         self.len() == 0
     }
 
-    async fn insert(&self, which: Which, entry: Entry, by: Option<RequestId>) -> Result<(), RevokeError> {
+    async fn insert(&self, which: Which, entry: Cutoff, by: Option<RequestId>) -> Result<(), RevokeError> {
         let limit = match which {
             Which::Session(_) => MAX_REVOCATIONS,
             Which::Principal(_) | Which::Method(_) | Which::Pod(_) => MAX_REVOCATIONS + RESERVED,
@@ -156,12 +156,17 @@ impl Revocations {
 
     /// Makes it durable and says what stands there now. Two revocations of the same never lose one another: the record
     /// is written only over what was read, and only ever grows.
-    async fn store(&self, which: &Which, entry: Entry, by: Option<RequestId>) -> Result<Entry, BarrierError> {
+    async fn store(
+        &self,
+        which: &Which,
+        entry: Cutoff,
+        by: Option<RequestId>,
+    ) -> Result<Cutoff, BarrierError> {
         let address = which.address();
         for _ in 0..MAX_TRIES {
             let (condition, merged) = match self.view.get(&address).await? {
                 None => (Condition::Absent, entry),
-                Some(old) => (Condition::At(old.revision), entry.merge(Entry::read(old.content.expose())?)),
+                Some(old) => (Condition::At(old.revision), entry.merge(Cutoff::read(old.content.expose())?)),
             };
             let changes = Changes {
                 conditions: vec![(address.clone(), condition)],
@@ -194,7 +199,7 @@ impl Revocations {
     }
 
     /// Deletes records that are over, unless one of them is changed meanwhile: then all of them wait for the next time.
-    async fn delete(&self, over: &[&Stored]) -> Result<bool, BarrierError> {
+    async fn delete(&self, over: &[&StoredRevocation]) -> Result<bool, BarrierError> {
         if over.is_empty() {
             return Ok(false);
         }
@@ -218,7 +223,7 @@ impl Revocations {
         };
         let mut found = Vec::with_capacity(records.len());
         for record in records {
-            found.push(Stored::read(folder, &record)?);
+            found.push(StoredRevocation::read(folder, &record)?);
         }
         Ok(Some(Page { found, last }))
     }
@@ -239,7 +244,7 @@ impl Derived for Revocations {
             };
             // One that is gone covers nothing any more, and goes here by its own end.
             if let Some(record) = self.view.find(REVOCATION, key).await? {
-                let Stored { which, entry, .. } = Stored::read(folder, &record)?;
+                let StoredRevocation { which, entry, .. } = StoredRevocation::read(folder, &record)?;
                 self.revoked.show(&which, entry);
             }
         }
@@ -253,29 +258,29 @@ impl Derived for Revocations {
 }
 
 struct Page {
-    found: Vec<Stored>,
+    found: Vec<StoredRevocation>,
     last: Cursor,
 }
 
-struct Stored {
+struct StoredRevocation {
     which: Which,
-    entry: Entry,
+    entry: Cutoff,
     condition: Condition,
 }
 
-impl Stored {
+impl StoredRevocation {
     fn read(folder: &str, record: &Found) -> Result<Self, BarrierError> {
         Ok(Self {
             which: Which::from_record(folder, &record.name).ok_or_else(corrupt)?,
-            entry: Entry::read(record.entry.content.expose())?,
+            entry: Cutoff::read(record.entry.content.expose())?,
             condition: Condition::At(record.entry.revision),
         })
     }
 }
 
-impl Entry {
+impl Cutoff {
     fn read(bytes: &[u8]) -> Result<Self, BarrierError> {
-        let record = Record::decode(bytes).map_err(|_| corrupt())?;
+        let record = RevocationRecord::decode(bytes).map_err(|_| corrupt())?;
         Ok(Self {
             up_to: Timestamp::from_millis(record.up_to_ms),
             until: Timestamp::from_millis(record.until_ms),
@@ -283,7 +288,7 @@ impl Entry {
     }
 
     fn write(self) -> SecretBytes {
-        let record = Record { up_to_ms: self.up_to.as_millis(), until_ms: self.until.as_millis() };
+        let record = RevocationRecord { up_to_ms: self.up_to.as_millis(), until_ms: self.until.as_millis() };
         SecretBytes::new(record.encode_to_vec())
     }
 }

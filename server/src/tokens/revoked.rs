@@ -18,10 +18,10 @@ use crate::model::{SessionId, Timestamp};
 const SHARDS: usize = 256;
 
 /// A table that is replaced as a whole.
-type Table<K> = ArcSwap<HashMap<K, Entry>>;
+type Table<K> = ArcSwap<HashMap<K, Cutoff>>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct Cutoff {
     /// Sessions issued then or before are dead.
     pub(super) up_to: Timestamp,
     /// No session it covers can be alive from then on.
@@ -39,7 +39,7 @@ pub(super) struct Revoked {
     known: AtomicBool,
 }
 
-impl Entry {
+impl Cutoff {
     pub(super) fn merge(self, other: Self) -> Self {
         Self { up_to: self.up_to.max(other.up_to), until: self.until.max(other.until) }
     }
@@ -79,7 +79,7 @@ impl Revoked {
 
     /// Makes it visible to checks. Replaces a table by compare-and-swap, so that revocations at the same time do not lose
     /// one another. What is there only grows.
-    pub(super) fn show(&self, which: &Which, entry: Entry) {
+    pub(super) fn show(&self, which: &Which, entry: Cutoff) {
         let is_new = match which {
             Which::Session(id) => self.shard(*id).is_some_and(|shard| put(shard, *id, entry)),
             Which::Principal(principal) => put(&self.principals, Arc::from(&**principal), entry),
@@ -131,7 +131,7 @@ fn covers(table: &Table<Arc<str>>, issued: Timestamp, key: impl FnOnce() -> Box<
 }
 
 /// Says whether it is new.
-fn put<K: Clone + Eq + Hash>(table: &Table<K>, key: K, entry: Entry) -> bool {
+fn put<K: Clone + Eq + Hash>(table: &Table<K>, key: K, entry: Cutoff) -> bool {
     let before = table.rcu(|table| {
         let mut table = HashMap::clone(table);
         let merged = table.get(&key).map_or(entry, |old| entry.merge(*old));
@@ -143,7 +143,7 @@ fn put<K: Clone + Eq + Hash>(table: &Table<K>, key: K, entry: Entry) -> bool {
 
 /// Says how many there were. One that was revoked again meanwhile has a later end and stays.
 fn drop_over<K: Clone + Eq + Hash>(table: &Table<K>, now: Timestamp) -> usize {
-    let over = |table: &HashMap<K, Entry>| table.values().filter(|entry| entry.until <= now).count();
+    let over = |table: &HashMap<K, Cutoff>| table.values().filter(|entry| entry.until <= now).count();
     if over(&table.load()) == 0 {
         return 0;
     }

@@ -2,12 +2,12 @@
 
 use crate::{
     auth::KINDS,
-    barrier::{Address, Kind},
+    barrier::{Address, RecordKind},
     model::{Invalid, SessionId},
 };
 
 /// A revocation of sessions.
-pub(super) const REVOCATION: Kind = Kind::new(49, "Revocation");
+pub(super) const REVOCATION: RecordKind = RecordKind::new(49, "Revocation");
 
 /// Longest uid of a pod.
 const POD_BYTES: usize = 64;

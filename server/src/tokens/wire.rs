@@ -32,7 +32,7 @@ type Header = [u8; 5];
 /// Why a text is not a token of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unreadable {
-    /// It starts like one, but was damaged on its way.
+    /// It starts like one, but was damaged in transit.
     Mistyped,
     /// It is none, or of another store, or forged.
     Foreign,
@@ -46,7 +46,7 @@ pub(super) struct TokenKey {
 }
 
 impl TokenKey {
-    /// From a key made for this. Its id is derived from it, so nobody has to number keys, and is no secret.
+    /// From a key made for this. Its id is derived from it, so nobody has to number keys, and is not secret.
     pub(super) fn new(key: Key, store: StoreId) -> Self {
         let [a, b, c, d, ..] = MacKey::new(&key).mac(&[b"strongroom token key id"]);
         let header: Header = [VERSION, a, b, c, d];

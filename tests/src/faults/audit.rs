@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use strongroom_client::audit_verify::{Anchor, Options, Summary, verify};
 use strongroom_server::{
-    audit::{Broker, Config, Durability, Event, Kind, Status},
+    audit::{Broker, Config, Durability, Event, EventKind, Status},
     clock::SystemClock,
     crypto::{Sha256, SigningKey},
 };
@@ -159,7 +159,7 @@ async fn request(broker: &Broker, event: Event<'_>, number: u64) -> io::Result<(
     }
     let intent = Event { status: Status::Pending, operation: "Secrets.Put", ..event };
     broker.record(&intent).await.map_err(io::Error::other)?;
-    let outcome = Event::new(Kind::Outcome, event.request_id, "Secrets.Put", Status::Ok);
+    let outcome = Event::new(EventKind::Outcome, event.request_id, "Secrets.Put", Status::Ok);
     broker.record(&outcome).await.map(drop).map_err(io::Error::other)
 }
 

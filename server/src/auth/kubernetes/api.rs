@@ -37,21 +37,21 @@ const OBJECT_BYTES: usize = 2 << 20;
 /// What is asked of a cluster. A trait, so that tests can be a cluster.
 #[async_trait]
 pub(super) trait Api: Send + Sync {
-    /// Whose token it is, if it is good for that audience.
+    /// Asks whose token it is, if it is good for that audience.
     async fn review(&self, token: &str, audience: &str) -> Result<ReviewStatus, ApiError>;
     /// The public keys of its tokens, as they are published.
     async fn keys(&self) -> Result<Bytes, ApiError>;
     /// The uid of an object; `None` if there is none of that name.
-    async fn uid_of(&self, what: What, namespace: &str, name: &str) -> Result<Option<String>, ApiError>;
+    async fn uid_of(&self, what: Resource, namespace: &str, name: &str) -> Result<Option<String>, ApiError>;
     /// A page of all objects of a kind, from the newest state.
-    async fn list(&self, what: What, from: Option<&str>) -> Result<Page, ApiError>;
+    async fn list(&self, what: Resource, from: Option<&str>) -> Result<Page, ApiError>;
     /// What happens to them after `version`.
-    async fn watch(&self, what: What, version: &str) -> Result<Events, ApiError>;
+    async fn watch(&self, what: Resource, version: &str) -> Result<Events, ApiError>;
 }
 
-/// Kinds of objects that a session hangs on.
+/// Kinds of objects that a session depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum Resource {
     Pods,
     Accounts,
 }
@@ -69,7 +69,7 @@ pub(super) enum Event {
         uid: String,
         version: String,
     },
-    /// Nothing, until here.
+    /// Nothing happened until here.
     Bookmark {
         version: String,
     },
@@ -80,7 +80,7 @@ pub(super) enum Event {
 pub(super) struct Page {
     pub(super) uids: Vec<String>,
     pub(super) version: String,
-    /// Of the next page.
+    /// The token that asks for the next page.
     pub(super) more: Option<String>,
 }
 
@@ -91,15 +91,17 @@ pub(super) enum ApiError {
     TimedOut,
     #[error("the API server cannot be reached")]
     Unreachable,
-    #[error("the API server refuses our own credential (401); is token_file of this cluster?")]
+    #[error(
+        "the API server refuses this server's own credential (401); check that token_file belongs to this cluster"
+    )]
     Unauthorized,
     #[error("the API server does not allow it (403); docs/auth/kubernetes.md has the role this server needs")]
     Forbidden,
-    #[error("the API server forgot where the watch was (410)")]
+    #[error("the API server no longer has the events after the watch's position (410)")]
     Expired,
     #[error("the API server answered with status {0}")]
     Status(u16),
-    #[error("the API server's answer is too large or not what it should be")]
+    #[error("the API server's answer is too large or malformed")]
     Malformed,
 }
 
@@ -108,7 +110,7 @@ pub(super) enum ApiError {
 pub(super) enum ConnectError {
     #[error("cannot read {file}: {cause}")]
     File { file: String, cause: std::io::Error },
-    /// Not in a cluster.
+    /// The server does not run in a cluster.
     #[error(
         "api_server is not set, and KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not there: \
              expected to run in a pod, or api_server = \"https://HOST:PORT\""
@@ -183,7 +185,7 @@ struct Line {
     object: serde_json::Value,
 }
 
-impl What {
+impl Resource {
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Pods => "pods",
@@ -201,7 +203,7 @@ impl KubeApi {
     /// Reads CA and token; connects with the first call.
     ///
     /// # Errors
-    /// A file is not there, or the address is none.
+    /// A file does not exist, or the address is not one.
     pub(super) fn connect(cluster: &Cluster) -> Result<Self, ConnectError> {
         for file in [&cluster.ca_file, &cluster.token_file] {
             let told = |cause| ConnectError::File { file: file.display().to_string(), cause };
@@ -262,7 +264,7 @@ impl Api for KubeApi {
         .await
     }
 
-    async fn uid_of(&self, what: What, namespace: &str, name: &str) -> Result<Option<String>, ApiError> {
+    async fn uid_of(&self, what: Resource, namespace: &str, name: &str) -> Result<Option<String>, ApiError> {
         let path = format!("/api/v1/namespaces/{namespace}/{}/{name}", what.as_str());
         match self.read(request(Method::GET, &path, ONE, vec![])?, OBJECT_BYTES).await {
             Ok(body) => Ok(Some(parse::<Object>(&body)?.metadata.uid)),
@@ -271,7 +273,7 @@ impl Api for KubeApi {
         }
     }
 
-    async fn list(&self, what: What, from: Option<&str>) -> Result<Page, ApiError> {
+    async fn list(&self, what: Resource, from: Option<&str>) -> Result<Page, ApiError> {
         let mut path = format!("/api/v1/{}?limit={PAGE}", what.as_str());
         if let Some(from) = from {
             path.push_str("&continue=");
@@ -285,7 +287,7 @@ impl Api for KubeApi {
         })
     }
 
-    async fn watch(&self, what: What, version: &str) -> Result<Events, ApiError> {
+    async fn watch(&self, what: Resource, version: &str) -> Result<Events, ApiError> {
         let mut path = format!(
             "/api/v1/{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={}&resourceVersion=",
             what.as_str(),
@@ -336,7 +338,7 @@ fn address(server: &ApiServer) -> Result<http::Uri, ConnectError> {
             }
         }
     };
-    text.parse().map_err(|_| ConnectError::Client(format!("{text} is no address")))
+    text.parse().map_err(|_| ConnectError::Client(format!("{text} is not an address")))
 }
 
 /// Lines of a watch. The first that cannot be read is the last.

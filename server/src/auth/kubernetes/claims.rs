@@ -71,7 +71,7 @@ struct Node {
 }
 
 impl<'a> Jwt<'a> {
-    /// `None`: it is no token of any cluster.
+    /// `None`: it is not a token of any cluster.
     pub(super) fn parse(token: &'a str) -> Option<Self> {
         let (message, signature) = token.rsplit_once('.')?;
         let (header, claims) = message.split_once('.')?;
@@ -86,7 +86,7 @@ impl<'a> Jwt<'a> {
 }
 
 impl Claims {
-    /// Whose token it says it is; `None` if it contradicts itself.
+    /// Reads whose token it claims to be; `None` if it contradicts itself.
     pub(super) fn identity(&self) -> Option<Identity> {
         let Private { namespace, serviceaccount, pod, node } = &self.private;
         let identity = Identity::parse(&Claimed {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{
     ACCOUNT_GONE, NAME, Outage, POD_GONE, PodToken,
-    api::{Api, What},
+    api::{Api, Resource},
     flights::{self, Flights},
     identity::{Identity, Named, Uid},
     local::Verifier,
@@ -111,7 +111,7 @@ impl Cluster {
         }
     }
 
-    /// Whose token it is.
+    /// Finds out whose token it is.
     async fn judge(&self, token: &SecretBytes, context: &LoginContext) -> Result<Arc<Identity>, Judged> {
         if token.len() > TOKEN_BYTES {
             return Err(Judged::Invalid(too_long()));
@@ -125,8 +125,8 @@ impl Cluster {
 
     /// Whether pod and account are there, as far as it can be known.
     async fn confirm(&self, identity: &Identity, now: Timestamp) -> Result<(), Judged> {
-        let pod = identity.pod.as_ref().map(|pod| (What::Pods, &*self.pods, pod, Refusal::PodGone));
-        let account = (What::Accounts, &*self.accounts, &identity.account, Refusal::AccountGone);
+        let pod = identity.pod.as_ref().map(|pod| (Resource::Pods, &*self.pods, pod, Refusal::PodGone));
+        let account = (Resource::Accounts, &*self.accounts, &identity.account, Refusal::AccountGone);
         for (what, presence, object, refusal) in pod.into_iter().chain([account]) {
             if !self.is_here(what, presence, &identity.namespace, object, now).await? {
                 return Err(refusal.into());
@@ -137,7 +137,7 @@ impl Cluster {
 
     async fn is_here(
         &self,
-        what: What,
+        what: Resource,
         presence: &Presence,
         namespace: &str,
         object: &Named,
@@ -158,13 +158,13 @@ impl Cluster {
 
     async fn ask(
         &self,
-        what: What,
+        what: Resource,
         presence: &Presence,
         namespace: &str,
         object: &Named,
     ) -> Result<bool, Outage> {
         let uid = Uid::of(&object.uid);
-        let key = (what == What::Pods, sha256(object.uid.as_bytes()));
+        let key = (what == Resource::Pods, sha256(object.uid.as_bytes()));
         let asking = self.questions.get(key, |found| *found != Found::Here, || async {
             presence.ask(uid, self.clock.now());
             let found = self.api.uid_of(what, namespace, &object.name).await;
@@ -173,7 +173,7 @@ impl Cluster {
                 Ok(_) => (Found::Gone, GONE),
                 Err(error) => {
                     presence.answer(uid, false);
-                    tracing::warn!(cluster = &*self.name, what = what.as_str(), %error, "a question was not answered");
+                    tracing::warn!(cluster = &*self.name, what = what.as_str(), %error, "the API server did not say whether this exists");
                     (Found::Unanswered, SOON)
                 }
             }
@@ -184,7 +184,9 @@ impl Cluster {
             Ok((Found::Unanswered, _)) => {
                 Err(Outage { problem: "its API server does not answer", retry_after: SOON })
             }
-            Err(flights::Full) => Err(Outage { problem: "too many questions at once", retry_after: WAIT }),
+            Err(flights::Full) => {
+                Err(Outage { problem: "too many questions to its API server at once", retry_after: WAIT })
+            }
         }
     }
 
@@ -199,7 +201,7 @@ impl Cluster {
         &self.name
     }
 
-    /// Whether what a session hangs on is still there.
+    /// Whether what a session depends on is still there.
     pub(super) fn check(&self, account: &str, pod: Option<&Pod>) -> Result<(), Gone> {
         let gone = if pod.is_some_and(|pod| self.pods.of(Uid::of(&pod.uid)) == Known::Gone) {
             POD_GONE
@@ -230,15 +232,15 @@ impl Cluster {
         };
         let watches = async {
             if self.watch {
-                let pods = self.watcher(What::Pods, &self.pods);
-                let accounts = self.watcher(What::Accounts, &self.accounts);
+                let pods = self.watcher(Resource::Pods, &self.pods);
+                let accounts = self.watcher(Resource::Accounts, &self.accounts);
                 tokio::join!(pods.run(), accounts.run());
             }
         };
         tokio::join!(keys, watches);
     }
 
-    fn watcher(&self, what: What, presence: &Arc<Presence>) -> Watcher {
+    fn watcher(&self, what: Resource, presence: &Arc<Presence>) -> Watcher {
         Watcher {
             api: Arc::clone(&self.api),
             what,

@@ -12,7 +12,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use crate::{clock::Clock, model::Timestamp};
 
-/// Most who wait at a time: each holds one of the server's 512 places for requests at work, and logins must not take all of
+/// Most logins that wait at a time: each holds one of the server's 512 request slots, and logins must not take all of
 /// them from reads while an API server hangs.
 const WAITING: usize = 128;
 /// Most answers that are remembered: about 20 MB. When all are good, further ones are not remembered.

@@ -1,4 +1,4 @@
-//! A cluster's public keys (JWKS, RFC 7517), each with the one algorithm it is for, read anew when they may have changed.
+//! A cluster's public keys (JWKS, RFC 7517), each with the one algorithm it is for, read again when they may have changed.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -89,7 +89,7 @@ impl Keys {
             *last = Some(now);
             let first = self.believed()?.is_none();
             if self.fetch().await && first {
-                // The first keys of all are no answer to an id that is not among them.
+                // The very first fetch says nothing about an id that is not among its keys.
                 *last = None;
             }
         }
@@ -146,7 +146,7 @@ fn parse(body: &[u8]) -> Option<HashMap<String, Key>> {
             twice.push(kid);
         }
     }
-    // Two keys of one id are no key: which of them is meant is nothing to guess.
+    // Of two keys with one id neither counts: which of them is meant must not be guessed.
     twice.iter().for_each(|kid| drop(keys.remove(kid)));
     Some(keys)
 }

@@ -28,7 +28,7 @@ impl Verifier {
         Self { keys: Keys::new(api, clock, cluster), expected }
     }
 
-    /// Whose token it is.
+    /// Finds out whose token it is.
     pub(super) async fn judge(&self, token: &str, now: Timestamp) -> Result<Identity, Judged> {
         let jwt = Jwt::parse(token).ok_or(Refusal::Token)?;
         self.expected.check(&jwt.claims, now)?;

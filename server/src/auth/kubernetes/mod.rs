@@ -1,7 +1,8 @@
 //! The auth method kubernetes: pods prove who they are with their projected service-account token. Each configured cluster
-//! is an [`AuthMethod`] of its own, and all of them together are the one that the server knows. Knows nothing of session tokens; keeps nothing in the store.
+//! is an [`AuthMethod`] of its own, and all of them together are the one that the server knows. The method knows nothing of
+//! session tokens and keeps nothing in the store.
 //!
-//! A token is judged by the cluster's API server (`review.rs`) or by the cluster's keys (`local.rs`). A session hangs on
+//! A token is judged by the cluster's API server (`review.rs`) or by the cluster's keys (`local.rs`). A session depends on
 //! the pod and the account it was made for: `Clusters::check` says at each request whether both are still there, as the
 //! watch (`watch.rs`, `presence.rs`) has it. A pod that is being terminated is still there until it is really deleted.
 
@@ -25,19 +26,19 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AuthMethod, Build, ConnectError, Credential, Gone, Kind, Login, LoginContext, LoginError, Shown,
-    Surroundings,
+    AuthMethod, Build, ConnectError, Credential, Gone, Login, LoginContext, LoginError, MethodKind,
+    Surroundings, WireCredential,
 };
 use crate::model::{Invalid, Principal, SecretBytes};
 use api::KubeApi;
 use cluster::Cluster;
 
 /// The line of `KINDS`.
-pub const KIND: Kind = Kind {
+pub const KIND: MethodKind = MethodKind {
     name: NAME,
     description: "Pods with their service-account token, judged by their cluster",
     read: |shown| match shown {
-        Shown::Kubernetes(given) => {
+        WireCredential::Kubernetes(given) => {
             let token = given.token.unwrap_or_default().into();
             Ok(Credential::new(NAME, PodToken { cluster: given.cluster, token }))
         }
@@ -71,11 +72,11 @@ pub(super) struct Outage {
 
 /// The pod was deleted.
 const POD_GONE: Gone = Gone("the pod of this session is gone");
-/// The account was deleted, or made anew under the same name.
+/// The account was deleted, or deleted and created again under the same name.
 const ACCOUNT_GONE: Gone =
-    Gone("the service account of this session was deleted, or made anew since; log in again");
+    Gone("the service account of this session was deleted, or deleted and created again; log in again");
 /// The cluster is not in the configuration any more.
-const CLUSTER_GONE: Gone = Gone("the cluster of this session is not configured any more");
+const CLUSTER_GONE: Gone = Gone("the cluster of this session is no longer configured");
 
 #[async_trait]
 impl AuthMethod for Clusters {
@@ -101,7 +102,7 @@ impl AuthMethod for Clusters {
         cluster.check(uid, pod.as_ref())
     }
 
-    /// Only if its pod's end would be noticed.
+    /// A session is renewed only if its pod's end would be noticed.
     fn may_renew(&self, principal: &Principal) -> bool {
         match principal {
             Principal::ServiceAccount { cluster, .. } => {
@@ -124,7 +125,7 @@ impl AuthMethod for Clusters {
 }
 
 impl Clusters {
-    /// Those of the configuration.
+    /// Connects to the clusters of the configuration.
     fn connect(surroundings: &Surroundings<'_>) -> Result<Self, ConnectError> {
         let mut clusters = BTreeMap::new();
         for (name, settings) in &surroundings.config.kubernetes {
@@ -143,12 +144,12 @@ impl Clusters {
     /// The cluster of that name; if none is named, [`DEFAULT_CLUSTER`].
     ///
     /// # Errors
-    /// There is none. Which ones there are is for the operator, not for strangers.
+    /// There is none of that name. The known names are for the operator, not for strangers.
     fn find(&self, name: &str) -> Result<&Cluster, Invalid> {
         let name = if name.is_empty() { DEFAULT_CLUSTER } else { name };
         let problem = match self.0.is_empty() {
             true => "names a cluster, but none is configured",
-            false => "names no configured cluster; the server tells at its start which there are",
+            false => "does not name a configured cluster; the server logs the configured ones when it starts",
         };
         self.0
             .get(name)

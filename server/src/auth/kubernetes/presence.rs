@@ -17,7 +17,7 @@ use crate::model::Timestamp;
 /// Most objects of a kind: three times the largest cluster that Kubernetes supports (150,000 pods), about 20 MB. A cluster
 /// with more is not watched, and says so.
 const OBJECTS: usize = 500_000;
-/// Without a word from the API server for so long (a watch is opened anew every 30 s), what is known is old.
+/// Without a word from the API server for so long (a watch is opened again every 30 s), what is known is old.
 const CURRENT: Duration = Duration::from_secs(4 * WATCH.as_secs());
 
 /// See the module. The lock is held for one look-up or one change, except at the end of a list.
@@ -26,15 +26,15 @@ pub(super) struct Presence(RwLock<State>);
 
 #[derive(Default)]
 struct State {
-    known: HashMap<Uid, Seen>,
+    known: HashMap<Uid, Sighting>,
     /// A list was complete once; before that nothing can be said of what is not known.
     synced: bool,
-    /// When the API server was heard last.
+    /// When the API server answered last.
     heard: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy)]
-struct Seen {
+struct Sighting {
     at: Timestamp,
     /// Whether it is there, or whether somebody is asking about it.
     here: bool,
@@ -76,7 +76,7 @@ impl Presence {
             return Err(TooMany);
         }
         state.heard = Some(at);
-        state.known.insert(uid, Seen { at, here: true });
+        state.known.insert(uid, Sighting { at, here: true });
         Ok(())
     }
 
@@ -87,7 +87,7 @@ impl Presence {
         state.known.remove(&uid);
     }
 
-    /// The API server was heard.
+    /// The API server answered.
     pub(super) fn heard(&self, at: Timestamp) {
         self.write().heard = Some(at);
     }
@@ -110,7 +110,7 @@ impl Presence {
     pub(super) fn ask(&self, uid: Uid, at: Timestamp) {
         let mut state = self.write();
         if state.known.len() < OBJECTS {
-            state.known.entry(uid).or_insert(Seen { at, here: false });
+            state.known.entry(uid).or_insert(Sighting { at, here: false });
         }
     }
 

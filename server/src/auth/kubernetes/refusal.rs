@@ -19,9 +19,7 @@ pub(super) enum Refusal {
     #[error("the token was not accepted")]
     Token,
     /// By its own claims it is somebody else's token.
-    #[error(
-        "the token was not accepted: it is of another issuer than this cluster's; is the cluster's name right?"
-    )]
+    #[error("the token was not accepted: its issuer is not this cluster's; check the cluster's name")]
     Issuer,
     /// By its own claims it is for somebody else.
     #[error(
@@ -40,7 +38,7 @@ pub(super) enum Refusal {
     #[error("the pod of this token is gone")]
     PodGone,
     /// Proved, but gone.
-    #[error("the service account of this token was deleted, or made anew since")]
+    #[error("the service account of this token was deleted, or deleted and created again")]
     AccountGone,
 }
 

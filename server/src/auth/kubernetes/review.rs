@@ -31,7 +31,7 @@ const SUCCESS: Duration = Duration::from_secs(10);
 const FAILURE: Duration = Duration::from_secs(1);
 /// How long nothing is asked after the API server did not answer.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Reviews at once, a share of the 600 requests that an API server has at work (its default).
+/// Reviews at once, a share of the 600 requests that an API server handles at a time (its default).
 const AT_ONCE: usize = 32;
 /// Longest wait for one of them: a full node of 250 pods takes 10 rounds of a few milliseconds.
 const WAIT: Duration = Duration::from_millis(500);
@@ -66,7 +66,7 @@ impl Reviewer {
         Self { api, expected, flights, clock, metrics, closed_until: AtomicI64::new(i64::MIN) }
     }
 
-    /// Whose token it is.
+    /// Finds out whose token it is.
     pub(super) async fn judge(
         &self,
         token: &str,
@@ -156,7 +156,7 @@ impl From<Outage> for Judged {
     }
 }
 
-/// Whose token it is by the API server's word, all of which must fit: a yes with an error beside it is a no
+/// Reads whose token it is from the API server's answer, all of which must fit: a yes with an error beside it is a no
 /// (CVE-2026-46405), and so is one that does not say for which audience (vault-plugin-auth-kubernetes#175).
 fn accept(status: &ReviewStatus, audience: &str) -> Option<Identity> {
     if !status.authenticated
@@ -166,7 +166,7 @@ fn accept(status: &ReviewStatus, audience: &str) -> Option<Identity> {
         return None;
     }
     let (namespace, name) = parse_subject(&status.user.username)?;
-    // Two values, or none, of something that there is one of are no answer.
+    // Two values or none, where there must be one, do not count as an answer.
     let extra = |key: &str| match status.user.extra.get(key).map(Vec::as_slice) {
         None => Some(None),
         Some([one]) => Some(Some(&**one)),

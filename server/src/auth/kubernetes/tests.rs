@@ -1,4 +1,4 @@
-//! A cluster in memory, and what both modes have in common: the conformance suite, and what a session hangs on.
+//! A cluster in memory, and what both modes have in common: the conformance suite, and what a session depends on.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
 
 use super::{
-    api::{Api, ApiError, Events, Page, ReviewStatus, ReviewUser, What},
+    api::{Api, ApiError, Events, Page, Resource, ReviewStatus, ReviewUser},
     cluster::{GONE, TOKEN_BYTES},
     identity::Uid,
     presence::Known,
@@ -54,7 +54,7 @@ impl FakeApi {
         self.broken.store(true, Ordering::SeqCst);
     }
 
-    fn set(&self, what: What, name: &str, uid: &str) {
+    fn set(&self, what: Resource, name: &str, uid: &str) {
         self.objects.lock().unwrap().insert((what.as_str(), name.to_owned()), uid.to_owned());
     }
 
@@ -91,17 +91,17 @@ impl Api for FakeApi {
         self.answer(Bytes::from(keys.to_string()))
     }
 
-    async fn uid_of(&self, what: What, _: &str, name: &str) -> Result<Option<String>, ApiError> {
+    async fn uid_of(&self, what: Resource, _: &str, name: &str) -> Result<Option<String>, ApiError> {
         self.questions.fetch_add(1, Ordering::SeqCst);
         let found = self.objects.lock().unwrap().get(&(what.as_str(), name.to_owned())).cloned();
         self.answer(found)
     }
 
-    async fn list(&self, _: What, _: Option<&str>) -> Result<Page, ApiError> {
+    async fn list(&self, _: Resource, _: Option<&str>) -> Result<Page, ApiError> {
         self.answer(Page::default())
     }
 
-    async fn watch(&self, _: What, _: &str) -> Result<Events, ApiError> {
+    async fn watch(&self, _: Resource, _: &str) -> Result<Events, ApiError> {
         self.answer(Box::pin(futures_util::stream::pending()) as Events)
     }
 }
@@ -189,7 +189,7 @@ async fn both_modes_are_auth_methods_like_any_other() {
     for mode in [Mode::Review, Mode::Local] {
         let scene = scene(mode).watched();
         let (good, unknown) = (scene.good(), scene.token("two"));
-        // Of the same key, for the same claims, and yet not the one that was signed.
+        // A signature by the same key over the same claims, and yet not the one that was made.
         let wrong =
             format!("{}{}", &good[..good.len() - 4], if good.ends_with("AAAA") { "BBBA" } else { "AAAA" });
         conformance::run(Fixture {
@@ -250,13 +250,13 @@ async fn a_pod_that_the_watch_does_not_know_yet_is_asked_for() {
     assert!(matches!(scene.login(&token).await, Err(LoginError::Refused { word: "pod_gone", .. })));
     assert_eq!(scene.api.questions.load(Ordering::SeqCst), 1, "a no is remembered");
     scene.clock.advance(GONE);
-    scene.api.set(What::Pods, "web-0", "p-2");
+    scene.api.set(Resource::Pods, "web-0", "p-2");
     assert!(
         matches!(scene.login(&token).await, Err(LoginError::Refused { word: "pod_gone", .. })),
         "another of its name"
     );
     scene.clock.advance(GONE);
-    scene.api.set(What::Pods, "web-0", "p-1");
+    scene.api.set(Resource::Pods, "web-0", "p-1");
     scene.login(&token).await.unwrap();
     scene.login(&token).await.unwrap();
     assert_eq!(scene.api.questions.load(Ordering::SeqCst), 3, "from then on it is known");

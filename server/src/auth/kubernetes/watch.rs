@@ -6,13 +6,13 @@ use std::{sync::Arc, time::Duration};
 use futures_util::StreamExt;
 
 use super::{
-    api::{Api, ApiError, Event, WATCH, What},
+    api::{Api, ApiError, Event, Resource, WATCH},
     identity::Uid,
     presence::{Presence, TooMany},
 };
 use crate::{clock::Clock, telemetry::ClusterMetrics};
 
-/// A list begins anew after so long, so that nothing that was missed stays missed.
+/// After so long everything is listed again, so that nothing that was missed stays missed.
 const RELIST: Duration = Duration::from_secs(3600);
 /// A watch that has said nothing for so long is dead: the API server should have ended it.
 const SILENCE: Duration = Duration::from_secs(WATCH.as_secs() + 5);
@@ -28,13 +28,13 @@ const PAGES: usize = 10_000;
 /// Watches one kind of objects of one cluster.
 pub(super) struct Watcher {
     pub(super) api: Arc<dyn Api>,
-    pub(super) what: What,
+    pub(super) what: Resource,
     pub(super) presence: Arc<Presence>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: ClusterMetrics,
 }
 
-/// Why it has to begin anew.
+/// Why it has to begin again.
 enum Failure {
     Api(ApiError),
     TooMany,
@@ -53,13 +53,13 @@ impl From<TooMany> for Failure {
 }
 
 impl Watcher {
-    /// For as long as it is polled.
+    /// Lists and watches for as long as it is polled.
     pub(super) async fn run(&self) {
         let (mut pause, mut told) = (PAUSES.0, false);
         loop {
             let began = self.clock.now();
             let Err(failure) = self.list_and_watch().await else { continue };
-            // One that worked for a while is not the one before, over again.
+            // After it worked for a while, a failure is a new one and not the one before over again.
             if self.clock.now().since(began) > PAUSES.1 {
                 (pause, told) = (PAUSES.0, false);
             }
@@ -115,7 +115,7 @@ impl Watcher {
         Err(Failure::TooMany)
     }
 
-    /// One watch, to its end.
+    /// Follows one watch to its end.
     async fn follow(&self, version: &mut String) -> Result<(), Failure> {
         let mut events = self.api.watch(self.what, version).await?;
         self.presence.heard(self.clock.now());
@@ -169,12 +169,12 @@ impl Watcher {
         match failure {
             Failure::Api(error) => tracing::warn!(
                 cluster, what, %error,
-                "the watch does not work: sessions of deleted ones end at their expiry, not at once; tried again"
+                "the watch failed: sessions of deleted pods and accounts last until they expire; retrying"
             ),
             Failure::TooMany => tracing::warn!(
                 cluster,
                 what,
-                "there are too many to be watched: sessions of deleted ones end at their expiry, not at once"
+                "there are too many to watch: sessions of deleted pods and accounts last until they expire"
             ),
         }
     }

@@ -45,11 +45,11 @@ impl Derived for Shelf {
                     let moves = Move::of(*kind, folder, &found.name, Some(&found.entry.content));
                     self.index.apply(moves.into_iter().collect(), found.entry.revision);
                 }
-                // Which name it was, the hash does not tell.
+                // The hash does not tell which name it was.
                 None => self.index.drop_folder(folder),
             }
         }
-        // Of which secret it is news only its folder could tell.
+        // Only its folder could tell which secret the news is about.
         self.hub.resync();
         Ok(())
     }

@@ -1,11 +1,11 @@
-//! Erasing all of it, for a mount whose data is destroyed. Nobody else is at work here then.
+//! Erasing all of it, for a mount whose data is destroyed. No request is in progress here then.
 
 use super::{
     Shelf,
     folders::address,
     record::{FOLDER, SECRET, VERSION},
 };
-use crate::barrier::{Address, BarrierError, Changes, Kind as Record};
+use crate::barrier::{Address, BarrierError, Changes, RecordKind};
 
 /// Records of one batch.
 const BATCH: usize = 100;
@@ -35,7 +35,7 @@ impl Shelf {
         Ok(())
     }
 
-    async fn erase_records(&self, kind: Record, folder: &str) -> Result<(), BarrierError> {
+    async fn erase_records(&self, kind: RecordKind, folder: &str) -> Result<(), BarrierError> {
         loop {
             let page = self.view.scan(kind, folder, None, BATCH).await?;
             if page.is_empty() {

@@ -14,13 +14,13 @@ pub enum Error {
     /// A field is wrong.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// The permit does not hold the verb that turned out to be needed.
-    #[error("needs {0}")]
+    /// The permit lacks a verb that turned out to be needed.
+    #[error("the permit lacks the verb {0}")]
     Needs(Verb),
-    #[error("nothing there")]
+    #[error("there is nothing at this path")]
     NotFound,
     /// The version is hidden.
-    #[error("version {version} was deleted at {at}; undelete brings it back")]
+    #[error("version {version} was deleted at {at}; undelete it to read it")]
     Deleted { version: u64, at: Timestamp },
     /// The version's bytes are gone.
     #[error("version {version} was destroyed")]
@@ -36,12 +36,12 @@ pub enum Error {
         current: u64,
     },
     /// The secret wants expected_version.
-    #[error("this secret demands expected_version (cas_required is set); the current version is {current}")]
+    #[error("this secret requires expected_version (cas_required is set); the current version is {current}")]
     CasRequired {
         /// In the store.
         current: u64,
     },
-    /// Not something that kv does in that way.
+    /// kv does not know this operation.
     #[error("this mount cannot do that")]
     WrongEngine,
     /// The store or the keys.

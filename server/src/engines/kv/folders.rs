@@ -4,7 +4,7 @@
 //! of an existing name or folder exists, and a folder is removed only if it is empty. Why, whoever else is writing:
 //!
 //! - Who adds a name to a folder does so on condition that the folder's record is as it was read and open (making it open
-//!   if need be), or makes the record and goes on with the parent in the same way.
+//!   if need be), or creates the record and continues with the parent in the same way.
 //! - Who removes the last name marks the folder `closing` in the same batch, and those above it that hold nothing else.
 //!   This needs no condition on the folders: the batch has one on the name, and as long as that exists they do.
 //! - Only then, when that is durable, the folder is searched. A name added before the mark is found. A name added after it

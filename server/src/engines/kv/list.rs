@@ -13,7 +13,7 @@ use strongroom_proto::limits::PAGE_SIZE;
 use tokio::sync::Semaphore;
 
 use super::{
-    Error, Output, Record, Shelf, Sight, Stream,
+    Error, Output, RecordKind, Shelf, Sight, Stream,
     folders::is_closing,
     record::{FOLDER, SECRET},
     within_mount,
@@ -68,7 +68,12 @@ impl Move {
     }
 
     /// What a record says of a name; no content: it was deleted.
-    pub(super) fn of(kind: Record, folder: &str, name: &str, content: Option<&SecretBytes>) -> Option<Self> {
+    pub(super) fn of(
+        kind: RecordKind,
+        folder: &str,
+        name: &str,
+        content: Option<&SecretBytes>,
+    ) -> Option<Self> {
         let label = label(kind, name)?;
         let state = match content {
             Some(content) if kind == FOLDER && is_closing(content) => State::Closing,
@@ -80,7 +85,7 @@ impl Move {
 }
 
 /// How a name is shown.
-fn label(kind: Record, name: &str) -> Option<Box<str>> {
+fn label(kind: RecordKind, name: &str) -> Option<Box<str>> {
     match kind {
         SECRET => Some(name.into()),
         FOLDER => Some(format!("{name}/").into()),
@@ -162,7 +167,7 @@ impl Index {
             if at > slot.floor {
                 slot.set(label, Mark { at, state });
             }
-            // More memory of what is gone than of what is there: better collected anew.
+            // More memory of what is gone than of what is there: better collected again.
             if slot.gone > slot.names.len() / 2 + BLOCK {
                 slots.by_folder.remove(&folder);
             }
@@ -412,7 +417,7 @@ fn make_token(label: &str) -> String {
 }
 
 fn open_token(token: &str) -> Result<Box<str>, Invalid> {
-    let invalid = || Invalid::new("page_token", "is not one of this server; list again from the start");
+    let invalid = || Invalid::new("page_token", "was not made by this server; list again from the start");
     if token.len() > TOKEN_BYTES {
         return Err(invalid());
     }

@@ -31,14 +31,14 @@ use tokio_util::task::TaskTracker;
 use self::settings::Beginning;
 use super::{Engine, EngineError, Parts, Settings, own};
 use crate::{
-    barrier::{Address, BarrierError, Changes, Derived, Kind as Record, View},
+    barrier::{Address, BarrierError, Changes, Derived, RecordKind, View},
     model::{Invalid, KeyName, Path, RequestId, SecretBytes, Timestamp, Verb},
     permit::Permit,
     storage::Revision,
 };
 
 /// kv, for the mount table.
-pub const KIND: super::Kind = super::Kind {
+pub const KIND: super::EngineKind = super::EngineKind {
     name: "kv",
     description: "Versioned secrets: maps of keys to bytes under paths.",
     service: service::SERVICE,
@@ -163,7 +163,7 @@ pub enum Output {
     /// A version was written, or had been by the same operation id.
     Written {
         version: u64,
-        /// Of the secret after it.
+        /// The secret's metadata after it.
         metadata: SecretMetadata,
     },
     /// A version's content.
@@ -202,10 +202,10 @@ pub struct SecretMetadata {
     pub max_versions: u32,
     /// Whether each put must give expected_version.
     pub cas_required: bool,
-    /// Of the first version.
+    /// When the first version was written.
     pub created_at: Timestamp,
     pub created_by: Box<str>,
-    /// Of the last change of any kind.
+    /// When anything of it changed last.
     pub updated_at: Timestamp,
     pub updated_by: Box<str>,
 }
@@ -311,7 +311,7 @@ struct Shelf {
     view: View,
     index: list::Index,
     hub: watch::Hub,
-    /// Writes that go on when their callers are gone.
+    /// Writes that continue when their callers are gone.
     tasks: TaskTracker,
     /// How new secrets begin.
     beginning: ArcSwap<Beginning>,
@@ -384,12 +384,12 @@ impl Shelf {
 }
 
 /// Where one secret is kept.
-struct Place {
+struct SecretAddress {
     folder: Box<str>,
     name: Box<str>,
 }
 
-impl Place {
+impl SecretAddress {
     fn of(path: &Path) -> Result<Self, Invalid> {
         let inner = within_mount(path);
         if inner.is_empty() {
@@ -407,7 +407,7 @@ impl Place {
         self.address(VERSION, version << 16 | u64::from(chunk))
     }
 
-    fn address(&self, kind: Record, part: u64) -> Address {
+    fn address(&self, kind: RecordKind, part: u64) -> Address {
         Address { kind, folder: self.folder.clone(), name: self.name.clone(), part }
     }
 }
@@ -417,7 +417,7 @@ fn within_mount(path: &Path) -> &str {
     path.as_str().split_once('/').map_or("", |(_, inner)| inner)
 }
 
-fn corrupt(kind: Record, path: &Path) -> Error {
+fn corrupt(kind: RecordKind, path: &Path) -> Error {
     BarrierError::Corrupt { kind, namespace: path.to_string() }.into()
 }
 

@@ -1,7 +1,7 @@
 //! Reading: one get for a small latest version, one more per chunk otherwise.
 
 use super::{
-    Error, Output, Place, Shelf, corrupt,
+    Error, Output, SecretAddress, Shelf, corrupt,
     record::{self, Data, Row, SECRET, Secret, VERSION},
 };
 use crate::{
@@ -25,7 +25,7 @@ impl Shelf {
         version: Option<u64>,
         now: Timestamp,
     ) -> Result<Output, Error> {
-        let place = Place::of(path)?;
+        let place = SecretAddress::of(path)?;
         if version == Some(0) {
             return Err(Invalid::new("version", "is 0; versions start at 1").into());
         }
@@ -41,11 +41,11 @@ impl Shelf {
     }
 
     pub(super) async fn metadata(&self, path: &Path) -> Result<Output, Error> {
-        let stored = self.stored(path, &Place::of(path)?).await?.ok_or(Error::NotFound)?;
+        let stored = self.stored(path, &SecretAddress::of(path)?).await?.ok_or(Error::NotFound)?;
         Ok(Output::Metadata(stored.secret.metadata(path)))
     }
 
-    pub(super) async fn stored(&self, path: &Path, place: &Place) -> Result<Option<Stored>, Error> {
+    pub(super) async fn stored(&self, path: &Path, place: &SecretAddress) -> Result<Option<Stored>, Error> {
         let Some(entry) = self.view.get(&place.secret()).await? else { return Ok(None) };
         let secret = Secret::decode(&entry.content).map_err(|_| corrupt(SECRET, path))?;
         Ok(Some(Stored { secret, revision: entry.revision }))
@@ -55,7 +55,7 @@ impl Shelf {
     pub(super) async fn data(
         &self,
         path: &Path,
-        place: &Place,
+        place: &SecretAddress,
         stored: &Stored,
         row: &Row,
     ) -> Result<Option<Data>, Error> {
@@ -67,7 +67,7 @@ impl Shelf {
         for chunk in 0..row.chunks {
             let entry = self.view.get(&place.chunk(row.version, chunk)).await?;
             // A record names only chunks as old as itself or older. A younger or missing one was changed since, or the
-            // secret was destroyed and made anew; if its record is still the same, it is the store that is wrong.
+            // secret was destroyed and created again; if its record is still the same, it is the store that is wrong.
             let suspicious = entry.as_ref().is_none_or(|entry| entry.revision > stored.revision);
             if suspicious && !self.unchanged(place, stored.revision).await? {
                 return Ok(None);
@@ -78,7 +78,7 @@ impl Shelf {
         Ok(Some(data))
     }
 
-    async fn unchanged(&self, place: &Place, revision: Revision) -> Result<bool, Error> {
+    async fn unchanged(&self, place: &SecretAddress, revision: Revision) -> Result<bool, Error> {
         Ok(self.view.get(&place.secret()).await?.is_some_and(|entry| entry.revision == revision))
     }
 }

@@ -9,16 +9,16 @@ use zeroize::Zeroizing;
 
 use super::{SecretMetadata, VersionMetadata, settings::Beginning};
 use crate::{
-    barrier::{Kind, MAX_PLAINTEXT},
+    barrier::{MAX_PLAINTEXT, RecordKind},
     model::{Invalid, KeyName, Path, SecretBytes, Timestamp},
 };
 
 /// Names, versions and metadata of one secret.
-pub const SECRET: Kind = Kind::new(16, "KvSecret");
+pub const SECRET: RecordKind = RecordKind::new(16, "KvSecret");
 /// The bytes of one version, in chunks.
-pub const VERSION: Kind = Kind::new(17, "KvVersion");
+pub const VERSION: RecordKind = RecordKind::new(17, "KvVersion");
 /// A folder within a folder.
-pub(super) const FOLDER: Kind = Kind::new(18, "KvFolder");
+pub(super) const FOLDER: RecordKind = RecordKind::new(18, "KvFolder");
 
 /// Data up to this size stands in the secret's own record. More would make listing, which opens these records, slower.
 pub(super) const INLINE_BYTES: usize = 4 << 10;

@@ -98,7 +98,7 @@ fn watch(message: v1::WatchRequest) -> Asked {
     {
         return Err(Invalid::new(
             "paths",
-            format!("{stranger} is of another mount; expected one mount per watch"),
+            format!("{stranger} is in another mount; expected one mount per watch"),
         ));
     }
     Ok((paths, Box::new(Operation::Watch)))

@@ -4,7 +4,7 @@ use strongroom_proto::limits::{DEFAULT_VERSIONS, MAX_VERSIONS};
 
 use crate::{engines::Settings, model::Invalid};
 
-/// Of a secret that nobody has changed the settings of.
+/// The settings of a secret whose own nobody has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Beginning {
     pub(super) max_versions: u32,
@@ -29,7 +29,7 @@ impl Beginning {
             match name.as_str() {
                 "max_versions" => {
                     let kept = value.parse().ok().filter(|kept| (1..=MAX_VERSIONS).contains(kept));
-                    let problem = || Invalid::new(field, format!("is no number from 1 to {MAX_VERSIONS}"));
+                    let problem = || Invalid::new(field, format!("is not a number from 1 to {MAX_VERSIONS}"));
                     beginning.max_versions = kept.ok_or_else(problem)?;
                 }
                 "cas_required" => {
@@ -38,7 +38,8 @@ impl Beginning {
                     beginning.cas_required = required.ok_or_else(problem)?;
                 }
                 _ => {
-                    let problem = "is no setting of a kv; expected max_versions or cas_required";
+                    let problem =
+                        "has a setting that kv does not have; expected max_versions or cas_required";
                     return Err(Invalid::new("settings", problem));
                 }
             }

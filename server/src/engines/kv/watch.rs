@@ -21,7 +21,7 @@ impl Hub {
 
     /// Tells everyone. Two changes of one path may arrive in either order, which is why they are only hints.
     pub(super) fn publish(&self, kind: ChangeKind, path: &Path, version: u64) {
-        // Nobody listening is no failure.
+        // It is fine if nobody listens.
         let _ = self.0.send(Change { kind, path: Some(path.clone()), version });
     }
 

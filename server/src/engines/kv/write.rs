@@ -7,7 +7,7 @@ use strongroom_proto::limits::{
 };
 
 use super::{
-    ChangeKind, Error, Operation, Output, Place, Request, Shelf, check_operation_id,
+    ChangeKind, Error, Operation, Output, Request, SecretAddress, Shelf, check_operation_id,
     read::{Stored, readable},
     record::{self, CHUNK_BYTES, Data, INLINE_BYTES, Row, Secret, Stamp},
 };
@@ -48,7 +48,7 @@ impl Shelf {
     }
 
     async fn retry(&self, request: &Request, operation: Operation) -> Result<Output, Error> {
-        let place = Place::of(&request.path)?;
+        let place = SecretAddress::of(&request.path)?;
         let write = Write::checked(operation)?;
         for _ in 0..ATTEMPTS {
             let result = match &write {
@@ -70,7 +70,7 @@ impl Shelf {
     async fn put(
         &self,
         request: &Request,
-        place: &Place,
+        place: &SecretAddress,
         content: &Content,
         terms: &Terms,
     ) -> Result<Output, Error> {
@@ -115,7 +115,7 @@ impl Shelf {
     async fn merge(
         &self,
         request: &Request,
-        place: &Place,
+        place: &SecretAddress,
         stored: &Stored,
         changes: &BTreeMap<KeyName, Option<SecretBytes>>,
     ) -> Result<Data, Error> {
@@ -131,7 +131,12 @@ impl Shelf {
         Ok(data)
     }
 
-    async fn delete(&self, request: &Request, place: &Place, versions: &[u64]) -> Result<Output, Error> {
+    async fn delete(
+        &self,
+        request: &Request,
+        place: &SecretAddress,
+        versions: &[u64],
+    ) -> Result<Output, Error> {
         let mut stored = self.existing(request, place).await?;
         let latest = [stored.secret.current];
         let versions = if versions.is_empty() { &latest } else { versions };
@@ -146,7 +151,12 @@ impl Shelf {
         self.replace(request, place, stored, changed, ChangeKind::Deleted).await
     }
 
-    async fn undelete(&self, request: &Request, place: &Place, versions: &[u64]) -> Result<Output, Error> {
+    async fn undelete(
+        &self,
+        request: &Request,
+        place: &SecretAddress,
+        versions: &[u64],
+    ) -> Result<Output, Error> {
         let mut stored = self.existing(request, place).await?;
         check_known(&stored.secret, versions)?;
         let mut changed = false;
@@ -159,7 +169,12 @@ impl Shelf {
         self.replace(request, place, stored, changed, ChangeKind::Undeleted).await
     }
 
-    async fn settle(&self, request: &Request, place: &Place, settings: &Settings) -> Result<Output, Error> {
+    async fn settle(
+        &self,
+        request: &Request,
+        place: &SecretAddress,
+        settings: &Settings,
+    ) -> Result<Output, Error> {
         let mut stored = self.existing(request, place).await?;
         let secret = &mut stored.secret;
         secret.custom = settings.custom.clone().unwrap_or_else(|| std::mem::take(&mut secret.custom));
@@ -171,7 +186,12 @@ impl Shelf {
 
     /// Erases as many versions as fit into a batch at a time. Each of them goes at once with its bytes; of all of them a
     /// crash may leave some, and asking again does the rest.
-    async fn destroy(&self, request: &Request, place: &Place, versions: &[u64]) -> Result<Output, Error> {
+    async fn destroy(
+        &self,
+        request: &Request,
+        place: &SecretAddress,
+        versions: &[u64],
+    ) -> Result<Output, Error> {
         check_known(&self.existing(request, place).await?.secret, versions)?;
         loop {
             let mut stored = self.existing(request, place).await?;
@@ -189,7 +209,7 @@ impl Shelf {
     }
 
     /// Bytes first, the record that names them last, so that a crash leaves no bytes that nobody knows of.
-    async fn destroy_all(&self, request: &Request, place: &Place) -> Result<Output, Error> {
+    async fn destroy_all(&self, request: &Request, place: &SecretAddress) -> Result<Output, Error> {
         loop {
             let mut stored = self.existing(request, place).await?;
             let all: Vec<u64> = stored.secret.rows.iter().map(|row| row.version).collect();
@@ -213,7 +233,7 @@ impl Shelf {
         }
     }
 
-    async fn existing(&self, request: &Request, place: &Place) -> Result<Stored, Error> {
+    async fn existing(&self, request: &Request, place: &SecretAddress) -> Result<Stored, Error> {
         self.stored(&request.path, place).await?.ok_or(Error::NotFound)
     }
 
@@ -221,7 +241,7 @@ impl Shelf {
     async fn replace(
         &self,
         request: &Request,
-        place: &Place,
+        place: &SecretAddress,
         mut stored: Stored,
         changed: bool,
         kind: ChangeKind,
@@ -239,7 +259,7 @@ impl Shelf {
     async fn store(
         &self,
         request: &Request,
-        place: &Place,
+        place: &SecretAddress,
         secret: Secret,
         mut changes: Changes,
         kind: ChangeKind,
@@ -263,7 +283,7 @@ impl Secret {
     /// Adds the next version. The former one moves out of the record if it stood inline.
     fn append(
         &mut self,
-        place: &Place,
+        place: &SecretAddress,
         data: &Data,
         stamp: Stamp,
         terms: &Terms,
@@ -337,7 +357,7 @@ fn check_known(secret: &Secret, versions: &[u64]) -> Result<(), Invalid> {
 }
 
 /// Drops the oldest versions beyond those to keep, as many as fit; the rest goes with the next put.
-fn prune(secret: &mut Secret, place: &Place, changes: &mut Changes) {
+fn prune(secret: &mut Secret, place: &SecretAddress, changes: &mut Changes) {
     let keep = usize::try_from(secret.max_versions).unwrap_or(usize::MAX);
     let mut pruned = 0;
     for row in secret.rows.iter().take(secret.rows.len().saturating_sub(keep)) {
@@ -353,7 +373,7 @@ fn prune(secret: &mut Secret, place: &Place, changes: &mut Changes) {
 }
 
 /// Marks `versions` destroyed and removes their bytes, as many as fit; whether there are more.
-fn erase(secret: &mut Secret, place: &Place, versions: &[u64], changes: &mut Changes) -> bool {
+fn erase(secret: &mut Secret, place: &SecretAddress, versions: &[u64], changes: &mut Changes) -> bool {
     let current = secret.current;
     for row in secret.rows.iter_mut().filter(|row| !row.destroyed && versions.contains(&row.version)) {
         if changes.deletes.len() + usize::from(row.chunks) > ERASE {

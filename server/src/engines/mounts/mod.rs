@@ -1,10 +1,10 @@
 //! Mounts: the first segment of a path picks the engine. Which mounts there are stands in the store and, as a snapshot, in
 //! memory, so that finding one takes no lock. A fresh store has `secret/`, a kv.
 //!
-//! A mount that is taken away keeps its data and its kind, until it is mounted again or its data is destroyed: nothing is
-//! ever kept that no list shows. Data is destroyed in three steps: the record says so, and nobody gets in any more; those
-//! still at work finish; the engine erases what it keeps. A crash in between leaves a mount that is being destroyed, and
-//! asking again goes on with it.
+//! A mount that is unmounted keeps its data and its kind, until it is mounted again or its data is destroyed: nothing is
+//! ever kept that no list shows. Data is destroyed in three steps: the record says so, and nobody gets in any more;
+//! requests in progress finish; the engine erases what it keeps. A crash in between leaves a mount that is being destroyed, and
+//! asking again continues with it.
 
 mod record;
 #[cfg(test)]
@@ -17,9 +17,9 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
-pub use record::{Record, State};
+pub use record::{MountRecord, MountState};
 
-use super::{Engine, KINDS, Kind, Parts, Settings};
+use super::{Engine, EngineKind, KINDS, Parts, Settings};
 use crate::{
     barrier::{Barrier, BarrierError, Changes, Derived, View},
     clock::Clock,
@@ -31,7 +31,7 @@ use crate::{
 /// Name of the mount a store is born with.
 const FIRST_MOUNT: &str = "secret";
 const FIRST_KIND: &str = "kv";
-/// Most mounts, those taken away included; the table is read as one page.
+/// Most mounts, those unmounted included; the table is read as one page.
 const MAX_MOUNTS: usize = 1000;
 /// Longest description.
 const DESCRIPTION_BYTES: usize = 256;
@@ -54,21 +54,21 @@ type Snapshot = BTreeMap<Box<str>, Row>;
 /// A mount as it was read.
 #[derive(Clone)]
 struct Row {
-    record: Record,
+    record: MountRecord,
     revision: Revision,
     /// Only where it is mounted.
-    mounted: Option<Arc<Mounted>>,
+    mounted: Option<Arc<MountedEngine>>,
 }
 
-/// A mounted engine and those who are at work in it.
-pub struct Mounted {
+/// A mounted engine and the requests in progress in it.
+pub struct MountedEngine {
     engine: Box<dyn Engine>,
     tasks: TaskTracker,
 }
 
 /// An engine, for one request. While there is one its data is not destroyed.
 pub struct Entered {
-    mounted: Arc<Mounted>,
+    mounted: Arc<MountedEngine>,
     _here: TaskTrackerToken,
 }
 
@@ -77,7 +77,7 @@ pub struct Entered {
 pub struct MountInfo {
     /// First segment of its paths.
     pub name: Box<str>,
-    pub record: Record,
+    pub record: MountRecord,
 }
 
 /// Why a mount was not changed.
@@ -129,10 +129,10 @@ impl Mounts {
         (!mounted.tasks.is_closed()).then_some(Entered { mounted, _here: here })
     }
 
-    /// Mounts an engine, or what was taken away before.
+    /// Mounts an engine, or what was unmounted before.
     ///
     /// # Errors
-    /// The name is none or is taken, there is no such kind, or the store failed.
+    /// The name is not valid or is taken, there is no such kind, or the store failed.
     pub async fn mount(
         &self,
         name: &str,
@@ -150,19 +150,19 @@ impl Mounts {
         let snapshot = self.snapshot.load_full();
         let (condition, created) = match snapshot.get(name) {
             None if snapshot.len() >= MAX_MOUNTS => {
-                let problem = format!("is one too many; at most {MAX_MOUNTS} mounts are kept");
+                let problem = format!("would exceed the limit of {MAX_MOUNTS} mounts");
                 return Err(Invalid::new("name", problem).into());
             }
             None => (Condition::Absent, now),
             Some(Row { record, revision, .. }) => match record.state {
-                State::Gone => (Condition::At(*revision), now),
-                State::Away if *record.kind == *kind => (Condition::At(*revision), record.created),
+                MountState::Gone => (Condition::At(*revision), now),
+                MountState::Away if *record.kind == *kind => (Condition::At(*revision), record.created),
                 _ => return Err(taken(record).into()),
             },
         };
-        let record = Record {
+        let record = MountRecord {
             kind: kind.into(),
-            state: State::Mounted,
+            state: MountState::Mounted,
             description: description.into(),
             settings,
             created,
@@ -178,24 +178,24 @@ impl Mounts {
         let _one = self.changing.lock().await;
         let Row { record, revision, .. } = self.row(name)?;
         match record.state {
-            State::Mounted => {
-                let record = Record { state: State::Away, ..record };
+            MountState::Mounted => {
+                let record = MountRecord { state: MountState::Away, ..record };
                 self.change(name, Condition::At(revision), record, by).await
             }
-            State::Away => Ok(()),
-            State::Destroying | State::Gone => Err(taken(&record).into()),
+            MountState::Away => Ok(()),
+            MountState::Destroying | MountState::Gone => Err(taken(&record).into()),
         }
     }
 
-    /// Takes a mount away and destroys its data, or that of one which was taken away before.
+    /// Unmounts a mount and destroys its data, or that of one which was unmounted before.
     ///
     /// # Errors
     /// There is none, or the store failed; then some of the data may be left, and asking again destroys it.
     pub async fn destroy(&self, name: &str, by: RequestId) -> Result<(), MountError> {
         let _one = self.changing.lock().await;
         let Row { record, mut revision, .. } = self.row(name)?;
-        if record.state != State::Destroying {
-            let record = Record { state: State::Destroying, ..record.clone() };
+        if record.state != MountState::Destroying {
+            let record = MountRecord { state: MountState::Destroying, ..record.clone() };
             self.change(name, Condition::At(revision), record, by).await?;
             revision = self.row(name)?.revision;
         }
@@ -203,7 +203,7 @@ impl Mounts {
         self.build(name, &record)?.engine.erase().await?;
         if name == FIRST_MOUNT {
             // Or the next unseal would take the store for a fresh one.
-            let gone = Record { state: State::Gone, ..record };
+            let gone = MountRecord { state: MountState::Gone, ..record };
             self.write(name, Condition::At(revision), gone, None).await?;
         } else {
             let address = record::address(name);
@@ -227,7 +227,7 @@ impl Mounts {
         check_description(description.unwrap_or_default())?;
         let _one = self.changing.lock().await;
         let Row { mut record, revision, .. } = self.row(name)?;
-        if record.state != State::Mounted {
+        if record.state != MountState::Mounted {
             return Err(MountError::NoSuch(name.into()));
         }
         if let Some(settings) = settings {
@@ -244,20 +244,20 @@ impl Mounts {
     /// All there are, by name.
     pub fn list(&self) -> Vec<MountInfo> {
         let snapshot = self.snapshot.load();
-        let shown = snapshot.iter().filter(|(_, row)| row.record.state != State::Gone);
+        let shown = snapshot.iter().filter(|(_, row)| row.record.state != MountState::Gone);
         shown.map(|(name, row)| MountInfo { name: name.clone(), record: row.record.clone() }).collect()
     }
 
     fn row(&self, name: &str) -> Result<Row, MountError> {
         let row = self.snapshot.load().get(name).cloned();
-        row.filter(|row| row.record.state != State::Gone).ok_or_else(|| MountError::NoSuch(name.into()))
+        row.filter(|row| row.record.state != MountState::Gone).ok_or_else(|| MountError::NoSuch(name.into()))
     }
 
     async fn change(
         &self,
         name: &str,
         condition: Condition,
-        record: Record,
+        record: MountRecord,
         by: RequestId,
     ) -> Result<(), MountError> {
         let written = self.write(name, condition, record, Some(by)).await;
@@ -270,7 +270,7 @@ impl Mounts {
         &self,
         name: &str,
         condition: Condition,
-        record: Record,
+        record: MountRecord,
         by: Option<RequestId>,
     ) -> Result<(), BarrierError> {
         let address = record::address(name);
@@ -289,16 +289,16 @@ impl Mounts {
         let mut next = Snapshot::new();
         for found in self.table.scan(record::MOUNT, "", None, MAX_MOUNTS).await? {
             let (name, revision) = (found.name, found.entry.revision);
-            let record = Record::decode(&found.entry.content).ok_or_else(|| corrupt(&name))?;
+            let record = MountRecord::decode(&found.entry.content).ok_or_else(|| corrupt(&name))?;
             let former = known.get(&name).and_then(|row| row.mounted.clone().map(|mounted| (row, mounted)));
             let mounted = match (record.state, former) {
-                (State::Mounted, Some((row, mounted))) if row.record.kind == record.kind => {
+                (MountState::Mounted, Some((row, mounted))) if row.record.kind == record.kind => {
                     if row.record.settings != record.settings {
                         mounted.engine.tune(&record.settings);
                     }
                     Some(mounted)
                 }
-                (State::Mounted, _) => Some(Arc::new(self.build(&name, &record)?)),
+                (MountState::Mounted, _) => Some(Arc::new(self.build(&name, &record)?)),
                 _ => None,
             };
             next.insert(name, Row { record, revision, mounted });
@@ -318,11 +318,11 @@ impl Mounts {
         Ok(())
     }
 
-    fn all(&self) -> Vec<Arc<Mounted>> {
+    fn all(&self) -> Vec<Arc<MountedEngine>> {
         self.snapshot.load().values().filter_map(|row| row.mounted.clone()).collect()
     }
 
-    fn build(&self, name: &str, record: &Record) -> Result<Mounted, BarrierError> {
+    fn build(&self, name: &str, record: &MountRecord) -> Result<MountedEngine, BarrierError> {
         let kind = find_kind(&record.kind).ok_or_else(|| corrupt(name))?;
         let tasks = TaskTracker::new();
         let parts = Parts {
@@ -333,7 +333,7 @@ impl Mounts {
             settings: record.settings.clone(),
         };
         let engine = (kind.build)(parts).map_err(|_| corrupt(name))?;
-        Ok(Mounted { engine, tasks })
+        Ok(MountedEngine { engine, tasks })
     }
 }
 
@@ -380,20 +380,20 @@ impl Entered {
         &*self.mounted.engine
     }
 
-    /// For what goes on after the request: it can tell whether the engine is still mounted, and keeps nobody waiting.
-    pub fn mounted(&self) -> Arc<Mounted> {
+    /// For what continues after the request: it can tell whether the engine is still mounted, and keeps nobody waiting.
+    pub fn mounted(&self) -> Arc<MountedEngine> {
         Arc::clone(&self.mounted)
     }
 }
 
-impl Mounted {
-    /// Whether it was taken away.
+impl MountedEngine {
+    /// Whether it was unmounted.
     pub fn is_away(&self) -> bool {
         self.tasks.is_closed()
     }
 }
 
-fn find_kind(name: &str) -> Option<&'static Kind> {
+fn find_kind(name: &str) -> Option<&'static EngineKind> {
     KINDS.iter().find(|kind| kind.name == name)
 }
 
@@ -403,15 +403,15 @@ fn no_kind(name: &str) -> Invalid {
     Invalid::new("kind", format!("is {shown:?}; expected one of {kinds}"))
 }
 
-fn taken(record: &Record) -> Invalid {
+fn taken(record: &MountRecord) -> Invalid {
     let problem = match record.state {
-        State::Mounted => format!("is taken by a {}", record.kind),
-        State::Away => format!(
-            "holds the data of a {}, which was taken away; mount that kind again, or destroy its data first",
+        MountState::Mounted => format!("is taken by a {}", record.kind),
+        MountState::Away => format!(
+            "holds the data of a {} that was unmounted; mount that kind again, or destroy its data first",
             record.kind
         ),
-        State::Destroying | State::Gone => {
-            format!("is a {} whose data is being destroyed; destroy it again to go on", record.kind)
+        MountState::Destroying | MountState::Gone => {
+            format!("is a {} whose data is being destroyed; destroy it again to continue", record.kind)
         }
     };
     Invalid::new("name", problem)

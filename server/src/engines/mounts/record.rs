@@ -4,22 +4,22 @@
 use prost::Message;
 
 use crate::{
-    barrier::{Address, Kind},
+    barrier::{Address, RecordKind},
     engines::Settings,
     model::{SecretBytes, Timestamp},
 };
 
-pub(super) const MOUNT: Kind = Kind::new(64, "Mount");
+pub(super) const MOUNT: RecordKind = RecordKind::new(64, "Mount");
 
 /// Before a record that is more than a name. No kind begins with it.
 const FORMAT: u8 = 2;
 
 /// What is known of a mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct MountRecord {
     pub kind: Box<str>,
     /// Whether it is there.
-    pub state: State,
+    pub state: MountState,
     pub description: Box<str>,
     /// For its engine.
     pub settings: Settings,
@@ -30,7 +30,7 @@ pub struct Record {
 /// Whether a mount is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
 #[repr(i32)]
-pub enum State {
+pub enum MountState {
     Mounted = 0,
     /// Taken away; its data is still there.
     Away = 1,
@@ -41,10 +41,10 @@ pub enum State {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct Stored {
+struct EncodedMount {
     #[prost(string, tag = "1")]
     kind: String,
-    #[prost(enumeration = "State", tag = "2")]
+    #[prost(enumeration = "MountState", tag = "2")]
     state: i32,
     #[prost(string, tag = "3")]
     description: String,
@@ -55,10 +55,10 @@ struct Stored {
 }
 
 /// What a store is born with.
-pub(super) fn first(kind: &str) -> Record {
-    Record {
+pub(super) fn first(kind: &str) -> MountRecord {
+    MountRecord {
         kind: kind.into(),
-        state: State::Mounted,
+        state: MountState::Mounted,
         description: "".into(),
         settings: Settings::new(),
         created: Timestamp::default(),
@@ -69,12 +69,12 @@ pub(super) fn address(name: &str) -> Address {
     Address { kind: MOUNT, folder: "".into(), name: name.into(), part: 0 }
 }
 
-impl Record {
+impl MountRecord {
     pub(super) fn encode(&self) -> SecretBytes {
         if *self == first(&self.kind) {
             return SecretBytes::from(self.kind.as_bytes());
         }
-        let stored = Stored {
+        let stored = EncodedMount {
             kind: self.kind.to_string(),
             state: self.state.into(),
             description: self.description.to_string(),
@@ -91,9 +91,9 @@ impl Record {
         let Some(stored) = content.expose().strip_prefix(&[FORMAT]) else {
             return content.expose_str().ok().map(first);
         };
-        let stored = Stored::decode(stored).ok()?;
+        let stored = EncodedMount::decode(stored).ok()?;
         Some(Self {
-            state: State::try_from(stored.state).ok()?,
+            state: MountState::try_from(stored.state).ok()?,
             kind: stored.kind.into(),
             description: stored.description.into(),
             settings: stored.settings,

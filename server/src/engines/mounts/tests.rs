@@ -31,7 +31,7 @@ async fn fresh() -> (Arc<Barrier>, Mounts) {
     (barrier, mounts)
 }
 
-fn states(mounts: &Mounts) -> Vec<(String, State)> {
+fn states(mounts: &Mounts) -> Vec<(String, MountState)> {
     mounts.list().into_iter().map(|mount| (mount.name.into(), mount.record.state)).collect()
 }
 
@@ -55,7 +55,7 @@ use crate::{barrier::Address, engines::kv};
 #[tokio::test]
 async fn a_fresh_store_has_one_and_writes_it_as_the_first_stores_did() {
     let (barrier, mounts) = fresh().await;
-    assert_eq!(states(&mounts), [("secret".to_owned(), State::Mounted)]);
+    assert_eq!(states(&mounts), [("secret".to_owned(), MountState::Mounted)]);
     let stored = barrier.view("sys/mounts").get(&record::address("secret")).await.unwrap().unwrap();
     assert_eq!(stored.content.expose(), b"kv");
     assert!(mounts.enter("secret").is_some() && mounts.enter("other").is_none());
@@ -70,14 +70,14 @@ async fn what_was_taken_away_is_kept_until_it_is_destroyed() {
 
     mounts.unmount("team", BY).await.unwrap();
     assert!(mounts.enter("team").is_none());
-    assert_eq!(states(&load(&barrier).await)[1], ("team".to_owned(), State::Away));
+    assert_eq!(states(&load(&barrier).await)[1], ("team".to_owned(), MountState::Away));
     mount(&mounts, "team", "kv").await.unwrap();
     assert_eq!(kept(&barrier, "team").await, 1, "it was only away");
 
     mounts.destroy("team", BY).await.unwrap();
     assert_eq!(kept(&barrier, "team").await, 0);
     assert_eq!(kept(&barrier, "secret").await, 1, "what others keep stays");
-    assert_eq!(states(&mounts), [("secret".to_owned(), State::Mounted)]);
+    assert_eq!(states(&mounts), [("secret".to_owned(), MountState::Mounted)]);
     assert!(matches!(mounts.unmount("team", BY).await, Err(MountError::NoSuch(_))));
 }
 
@@ -123,7 +123,7 @@ async fn tuning_lasts_and_leaves_the_engine_where_it_is() {
     }
 }
 
-/// Whoever is at work finishes before a mount is taken away for good, and nobody gets in meanwhile.
+/// Requests in progress finish before a mount is removed for good, and no new ones are let in meanwhile.
 #[tokio::test]
 async fn those_at_work_finish_first() {
     let (_, mounts) = fresh().await;
@@ -142,13 +142,13 @@ async fn those_at_work_finish_first() {
     .await
     .unwrap();
     assert!(mounts.enter("secret").is_none() && !destroying.is_finished());
-    assert_eq!(states(&mounts), [("secret".to_owned(), State::Destroying)]);
+    assert_eq!(states(&mounts), [("secret".to_owned(), MountState::Destroying)]);
     drop(at_work);
     destroying.await.unwrap().unwrap();
     assert!(states(&mounts).is_empty());
 }
 
-/// The store stops in the middle: nothing is served, the list says so, and asking again goes on.
+/// The store stops in the middle: nothing is served, the list says so, and asking again continues.
 #[tokio::test]
 async fn a_destruction_that_was_cut_off_goes_on() {
     let store = Arc::new(FaultStore::new(MemoryStore::new()));
@@ -158,11 +158,11 @@ async fn a_destruction_that_was_cut_off_goes_on() {
     keep(&barrier, "secret", "a").await;
     mounts.unmount("secret", BY).await.unwrap();
     let record = mounts.row("secret").unwrap();
-    let destroying = Record { state: State::Destroying, ..record.record };
+    let destroying = MountRecord { state: MountState::Destroying, ..record.record };
     mounts.write("secret", Condition::At(record.revision), destroying, None).await.unwrap();
 
     let mounts = load(&barrier).await;
-    assert_eq!(states(&mounts), [("secret".to_owned(), State::Destroying)]);
+    assert_eq!(states(&mounts), [("secret".to_owned(), MountState::Destroying)]);
     assert!(mounts.enter("secret").is_none());
     assert!(matches!(mount(&mounts, "secret", "kv").await, Err(MountError::Invalid(_))));
     store.inject(Operation::Commit, Fault::ReadOnly);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Engine, EngineError, Kind, Output, Parts, Settings, own};
+use super::{Engine, EngineError, EngineKind, Output, Parts, Settings, own};
 use crate::{
     barrier::BarrierError,
     crypto::Entropy,
@@ -20,7 +20,7 @@ use crate::{
 use shape::Shape;
 
 /// random, for the mount table.
-pub const KIND: Kind = Kind {
+pub const KIND: EngineKind = EngineKind {
     name: "random",
     description: "Passwords and keys made by the server; keeps nothing.",
     service: service::SERVICE,

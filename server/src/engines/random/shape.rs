@@ -45,10 +45,7 @@ impl Shape {
         let found = Self::ALL.into_iter().find(|(known, _)| name == Some(*known));
         found.map(|(_, shape)| shape).ok_or_else(|| {
             let names = Self::ALL.map(|(name, _)| name).join(", ");
-            Invalid::new(
-                "path",
-                format!("{path} is nothing that can be made; expected MOUNT/ and one of {names}"),
-            )
+            Invalid::new("path", format!("{path} does not name a shape; expected MOUNT/ and one of {names}"))
         })
     }
 

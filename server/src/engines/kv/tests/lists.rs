@@ -69,8 +69,8 @@ async fn folders_go_with_their_last_name() {
     assert_eq!(names(&shelf, "s/a").await, ["b/"]);
 }
 
-/// The same after a start anew, when names are collected and not remembered.
-async fn names_anew(shelf: &Shelf, at: &str) -> Vec<String> {
+/// The same after a restart, when names are collected and not remembered.
+async fn names_collected(shelf: &Shelf, at: &str) -> Vec<String> {
     names(&on(shelf.view.clone()), at).await
 }
 
@@ -96,13 +96,13 @@ async fn a_crash_while_a_folder_closes_is_harmless() {
         destroying.await.unwrap().unwrap();
         for folder in ["s", "s/a"] {
             assert!(names(&shelf, folder).await.is_empty(), "{folder} after {survived}");
-            assert!(names_anew(&shelf, folder).await.is_empty(), "{folder} after {survived}");
+            assert!(names_collected(&shelf, folder).await.is_empty(), "{folder} after {survived}");
         }
         assert!(walked(&shelf, "s", ALL).await.is_empty());
         // Whoever comes next finds everything in order.
         filled(&shelf, &["s/a/b/new"]).await;
         assert_eq!(names(&shelf, "s").await, ["a/"]);
-        assert_eq!(names_anew(&shelf, "s/a").await, ["b/"]);
+        assert_eq!(names_collected(&shelf, "s/a").await, ["b/"]);
         destroy_all(&shelf, "s/a/b/new").await.unwrap();
         assert_eq!(store.inner().scan(&[], None, 99).await.unwrap().len(), 1);
     }

@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use super::{Beginning, Error, KIND, Operation, Output, Request, SECRET, SecretMetadata, Shelf, Sight};
 use crate::{
     barrier::{BarrierError, View},
-    engines::{EngineError, Kind, conformance},
+    engines::{EngineError, EngineKind, conformance},
     model::{KeyName, Path, RequestId, SecretBytes, Timestamp},
     storage::{Batch, Page, Record, Revision, Store, StoreError, memory::MemoryStore},
 };
@@ -175,7 +175,7 @@ async fn walked(shelf: &Arc<Shelf>, at: &str, sees: Sees) -> Vec<String> {
 struct Mounted(Arc<Shelf>);
 
 impl conformance::Subject for Mounted {
-    const KIND: Kind = KIND;
+    const KIND: EngineKind = KIND;
 
     fn build(view: View) -> Self {
         Self(Arc::new(on(view)))

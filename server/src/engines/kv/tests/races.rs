@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     barrier::{BarrierError, Changes},
-    engines::kv::Place,
+    engines::kv::SecretAddress,
     storage::fault::{FaultStore, Operation as Io},
 };
 
@@ -35,7 +35,7 @@ async fn of_many_who_expect_the_same_version_one_wins() {
 }
 
 /// Writers that create and destroy names of one folder again and again never lose one, neither in the lists that are
-/// remembered nor in those collected anew, and leave no folder behind.
+/// remembered nor in those collected again, and leave no folder behind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn creating_and_destroying_at_once_loses_no_name() {
     let store = Arc::new(MemoryStore::new());
@@ -63,9 +63,9 @@ async fn creating_and_destroying_at_once_loses_no_name() {
         let left: Vec<String> =
             (0..6).filter(|writer| (writer + round) % 3 == 0).map(|n| n.to_string()).collect();
         assert_eq!(names(&shelf, "s/x/y").await, left);
-        let anew = Arc::new(on(shelf.view.clone()));
-        assert_eq!(names(&anew, "s/x/y").await, left);
-        assert_eq!(walked(&anew, "s", ALL).await.len(), 2);
+        let restarted = Arc::new(on(shelf.view.clone()));
+        assert_eq!(names(&restarted, "s/x/y").await, left);
+        assert_eq!(walked(&restarted, "s", ALL).await.len(), 2);
         assert_eq!(names(&shelf, "s").await, ["x/"]);
         for name in left {
             destroy_all(&shelf, &format!("s/x/y/{name}")).await.unwrap();
@@ -86,7 +86,7 @@ async fn retried<T, F: Future<Output = Result<T, Error>>>(mut write: impl FnMut(
     }
 }
 
-/// While versions are written, pruned and made anew, a reader gets whole versions and never an alarm.
+/// While versions are written, pruned and created again, a reader gets whole versions and never an alarm.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn readers_never_see_a_mixture() {
     let shelf = shelf().await;
@@ -141,7 +141,7 @@ async fn a_read_that_was_overtaken_starts_over() {
 async fn a_lost_chunk_is_an_alarm_and_not_nothing() {
     let shelf = shelf().await;
     written(&shelf, "s/a", put(&[1; 150_000], None)).await.unwrap();
-    let chunk = Place::of(&path("s/a")).unwrap().chunk(1, 1);
+    let chunk = SecretAddress::of(&path("s/a")).unwrap().chunk(1, 1);
     shelf.commit(Changes { deletes: vec![chunk], ..Changes::default() }).await.unwrap();
     let outcome = value(&shelf, "s/a", None).await;
     assert!(matches!(outcome, Err(Error::Barrier(BarrierError::Corrupt { .. }))));

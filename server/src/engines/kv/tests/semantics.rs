@@ -150,7 +150,7 @@ async fn delete_hides_undelete_brings_back_destroy_is_for_good() {
     ] {
         assert!(matches!(write(&shelf, "s/a", wrong).await, Err(Error::Invalid(_))));
     }
-    // Numbers go on.
+    // Numbers continue.
     assert_eq!(written(&shelf, "s/a", put(b"4", None)).await.unwrap(), 4);
 }
 
