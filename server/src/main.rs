@@ -5,13 +5,15 @@
     reason = "what a person asked for on the command line goes to them"
 )]
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use strongroom_server::{
-    app::App,
+    app::{self, App},
     config::{self, Args, Command, Config},
-    process, telemetry,
+    process,
+    salvage::Shares,
+    telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +23,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The configuration was refused; nothing was started.
 const EXIT_CONFIG: u8 = 2;
+/// A salvage that brought back less than there was.
+const EXIT_LOST: u8 = 3;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -41,7 +45,32 @@ fn main() -> ExitCode {
             println!("strongroom-server {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
+        Command::Salvage { into, share_file } => bring_back(&config, into, share_file),
         Command::Run => run(&config, args.accept_rollback),
+    }
+}
+
+/// Everything came back, or what did not was told.
+fn bring_back(config: &Config, into: PathBuf, shares: Vec<PathBuf>) -> ExitCode {
+    if let Err(error) = telemetry::init_log(config.log.format, &config.log.level) {
+        eprintln!("{error}");
+        return ExitCode::from(EXIT_CONFIG);
+    }
+    process::harden();
+    let salvaging = async { app::salvage(config, into, Shares(shares)).await };
+    match tokio::runtime::Runtime::new().map(|runtime| runtime.block_on(salvaging)) {
+        Ok(Ok(report)) => {
+            print!("{report}");
+            if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_LOST) }
+        }
+        Ok(Err(error)) => {
+            eprintln!("nothing was salvaged: {error}");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("no runtime: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

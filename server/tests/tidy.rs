@@ -12,6 +12,7 @@ use std::{
 const ORDER: &[&str] = &[
     "main",
     "app",
+    "salvage",
     "api",
     "core",
     "tokens",
