@@ -1,11 +1,11 @@
-# A thin index of commands; each line is what you would type yourself. Always the whole workspace: a part of it has other
-# features, and everything below would be built twice.
+# A thin index of commands; each line is what you would type yourself. Commands always build the whole workspace: a part of it
+# would select other features, and everything below would be built twice.
 CARGO ?= cargo
 ARGS ?=
 
 .PHONY: demo test bench faults lint build images sbom twice cluster cluster-down cluster-test
 
-demo: ## A server with TLS, a tour of the main job, and commands to try in a second terminal (ARGS=--once: only the tour)
+demo: ## A server with TLS, a tour of what it does, and commands to try in a second terminal (ARGS=--once: only the tour)
 	$(CARGO) build -q --release --workspace --locked
 	target/release/demo $(ARGS)
 
@@ -14,11 +14,11 @@ test: ## Installs what the tests need and runs them all
 	$(CARGO) build --workspace --all-targets --locked
 	$(CARGO) test --workspace --locked
 
-bench: ## Speed, against baselines in the same run (ARGS=--quick: under a minute)
+bench: ## Measures speed against baselines in the same run (ARGS=--quick: under a minute)
 	$(CARGO) build -q --release --workspace --locked
 	target/release/bench $(ARGS)
 
-faults: ## What must never happen, tried many times (ARGS=--long before a release)
+faults: ## Tries many times what must never happen (ARGS=--long before a release)
 	$(CARGO) build -q --release --workspace --locked
 	target/release/faults $(ARGS)
 
@@ -26,19 +26,19 @@ images: ## Container images of server, driver, command line and example, in targ
 	./tests/install-needs
 	deploy/images/build
 
-sbom: ## What is in them, crate by crate, as SPDX beside them (needs Go)
+sbom: ## Lists what is in the images, crate by crate, as SPDX beside them (needs Go)
 	deploy/images/sbom
 
-twice: ## The images from a second build elsewhere: the same bits, or it fails
+twice: ## Builds the images again elsewhere; fails unless the bits are the same
 	deploy/images/twice
 
-cluster: images ## A throw-away Kubernetes with our images in it; prints its KUBECONFIG
+cluster: images ## Starts a throw-away Kubernetes with our images; prints its KUBECONFIG
 	tests/cluster/up target/image/*.tar
 
-cluster-down: ## Takes it away again
+cluster-down: ## Takes it down again
 	tests/cluster/down
 
-cluster-test: ## Only the tests on a real cluster (ARGS=rotation: some of them)
+cluster-test: ## Runs only the tests on a real cluster (ARGS=rotation: some of them)
 	./tests/install-needs
 	$(CARGO) build --workspace --all-targets --locked
 	CI=true $(CARGO) test --workspace --locked --test cluster -- $(ARGS)

@@ -29,9 +29,9 @@ use tonic::{
 
 use crate::{
     Client, Session,
-    credentials::Credentials,
     error::tests::status,
-    session::{Keeper, Token},
+    session::{credentials::Credentials, keeper::Keeper},
+    transport::{Transport, bearer::Token},
 };
 
 /// The server, seen from a test.
@@ -130,7 +130,8 @@ impl Fake {
 
     pub(crate) fn client_with(&self, timeout: Duration, credentials: Option<Credentials>) -> Client {
         let token = Token::new(&SecretBytes::from(self.shared.state().good_token())).unwrap();
-        Client::over(self.channel.clone(), timeout, Keeper::new(Some(token), credentials))
+        let transport = Transport::new(self.channel.clone(), timeout);
+        Client::over(Keeper::new(transport, Some(token), credentials))
     }
 
     /// Answers the next calls with these.

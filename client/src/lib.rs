@@ -45,45 +45,31 @@
 // Others read these docs; in the other crates an empty comment would be worse than none.
 #![warn(missing_docs)]
 
-mod audit;
+mod answer;
 pub mod audit_verify;
-mod auth;
-mod connect;
-mod credentials;
+mod calls;
+mod client;
 mod error;
-mod policy;
-mod retry;
-mod secrets;
 mod session;
-mod sys;
+mod transport;
 pub mod volume;
-mod watch;
 
 #[cfg(test)]
 mod fake;
 
-pub use audit::{Audit, AuditQuery};
-pub use auth::{Auth, Login, Pod, Session, Sessions, User, Whoami};
-pub use connect::{Builder, Client};
-pub use credentials::KUBERNETES_TOKEN_FILE;
+// What is public, and the only place that says so: inside, files name each other and not what stands here.
+pub use answer::ResultStream;
+pub use calls::{
+    audit::{Audit, AuditQuery},
+    auth::{Auth, Sessions, User},
+    policy::Policy,
+    random::Random,
+    secrets::{ListPage, Metadata, Patch, Put, Secret, UpdateMetadata, VersionInfo},
+    sys::{Initialized, SealKind, Sys},
+    watch::{Change, ChangeKind},
+};
+pub use client::{Builder, Client};
 pub use error::{Error, ErrorKind};
 pub use futures_util::{StreamExt, TryStreamExt};
-pub use policy::Policy;
-pub use secrets::{ListPage, Metadata, Patch, Put, Secret, UpdateMetadata, VersionInfo};
+pub use session::{Login, Pod, Session, Whoami, credentials::KUBERNETES_TOKEN_FILE};
 pub use strongroom_proto::{Reason, SecretBytes, limits, v1};
-pub use sys::{Initialized, SealKind, Sys};
-pub use watch::{Change, ChangeKind};
-
-/// A stream of results; it ends after an error.
-pub type ResultStream<T> = std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<T, Error>> + Send>>;
-
-/// A point in time from the wire's milliseconds; what no calendar holds becomes its last or first day.
-fn timestamp(millis: i64) -> jiff::Timestamp {
-    let nearest = if millis < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
-    jiff::Timestamp::from_millisecond(millis).unwrap_or(nearest)
-}
-
-/// The same where 0 means "never".
-fn optional_timestamp(millis: i64) -> Option<jiff::Timestamp> {
-    (millis != 0).then(|| timestamp(millis))
-}

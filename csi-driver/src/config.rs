@@ -6,9 +6,11 @@ use std::{
     time::Duration,
 };
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use strongroom_client::volume::DRIVER;
+use strongroom_daemon::log::LogFormat;
 
-use crate::{DRIVER_NAME, limits};
+use crate::limits;
 
 /// Mounts secrets of a Strongroom server into pods.
 #[derive(Parser, Clone, Debug)]
@@ -66,19 +68,10 @@ pub struct Config {
     pub log_format: LogFormat,
 }
 
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For machines.
-    Json,
-    /// For people.
-    Text,
-}
-
 impl Config {
     /// Where to register.
     pub fn registration_socket(&self) -> PathBuf {
-        let default = || self.kubelet_root.join(format!("plugins_registry/{DRIVER_NAME}-reg.sock"));
+        let default = || self.kubelet_root.join(format!("plugins_registry/{DRIVER}-reg.sock"));
         self.registration_socket.clone().unwrap_or_else(default)
     }
 
@@ -98,7 +91,7 @@ impl Config {
     }
 
     fn plugin_folder(&self) -> PathBuf {
-        self.kubelet_root.join("plugins").join(DRIVER_NAME)
+        self.kubelet_root.join("plugins").join(DRIVER)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reading a pod's secrets as that pod. The server is behind a trait, so that everything above can be tried without one.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::{failure::Failure, limits};
+use crate::{failure::Failure, limits, volume::Pod};
 
 /// Reads of one volume at once.
 const AT_ONCE: usize = 4;
@@ -56,30 +56,61 @@ pub struct Answer {
     pub versions: Vec<(String, u64)>,
 }
 
+/// Who reads for the pods of this node.
+pub struct Reader {
+    server: Arc<dyn Server>,
+    /// The server's name of this cluster.
+    cluster: String,
+    /// The audience of the pods' tokens.
+    audience: String,
+    /// Places for those who ask at once.
+    places: Semaphore,
+}
+
+impl Reader {
+    pub fn new(server: Arc<dyn Server>, cluster: String, audience: String) -> Self {
+        Self { server, cluster, audience, places: Semaphore::new(limits::FETCHES) }
+    }
+
+    pub fn audience(&self) -> &str {
+        &self.audience
+    }
+
+    /// What a pod asks for, and wants to know of when it changes.
+    pub fn question<'a>(&'a self, pod: &Pod, volume: &'a Volume) -> Question<'a> {
+        let principal = format!("kubernetes/{}/{}/{}", self.cluster, pod.namespace, pod.service_account);
+        Question { reader: self, principal, volume, follows: true }
+    }
+}
+
 /// Who asks for what.
 pub struct Question<'a> {
+    reader: &'a Reader,
     /// Who the pod is to the server: `kubernetes/<cluster>/<namespace>/<account>`.
-    pub principal: &'a str,
-    /// The audience of its tokens.
-    pub audience: &'a str,
+    principal: String,
     /// What is to be in the volume.
-    pub volume: &'a Volume,
-    /// Places for those who ask at once.
-    pub places: &'a Semaphore,
+    volume: &'a Volume,
     /// Whether later changes matter.
-    pub follows: bool,
+    follows: bool,
 }
 
 impl Question<'_> {
-    /// Logs in and, if later changes matter, begins to watch. The watch stands before anything is read, so that no change falls in between.
+    /// The same, if later changes do not matter.
+    #[must_use]
+    pub fn once(self) -> Self {
+        Self { follows: false, ..self }
+    }
+
+    /// Logs in and, if later changes matter, begins to watch. The watch stands before anything is read, so that no change
+    /// falls in between.
     ///
     /// # Errors
     /// [`Failure::Login`].
-    pub async fn log_in(&self, server: &dyn Server, token: &SecretBytes) -> Result<Touch, Failure> {
-        let _place = self.places.acquire().await;
-        let session = server.log_in(token).await.map_err(|error| Failure::Login {
-            principal: self.principal.to_owned(),
-            audience: self.audience.to_owned(),
+    pub async fn log_in(&self, token: &SecretBytes) -> Result<Touch, Failure> {
+        let _place = self.reader.places.acquire().await;
+        let session = self.reader.server.log_in(token).await.map_err(|error| Failure::Login {
+            principal: self.principal.clone(),
+            audience: self.reader.audience.clone(),
             error,
         })?;
         if !self.follows {
@@ -99,7 +130,7 @@ impl Question<'_> {
     /// # Errors
     /// What the server said of the first secret that could not be read.
     pub async fn read(&self, session: &dyn Session) -> Result<Answer, Failure> {
-        let _place = self.places.acquire().await;
+        let _place = self.reader.places.acquire().await;
         let sources = self.volume.sources();
         let reads: Vec<_> =
             sources.into_iter().map(|source| self.read_one(session, source.clone())).collect();
@@ -123,7 +154,7 @@ impl Question<'_> {
         match session.read(source.path(), source.version()).await {
             Ok(secret) => Ok(Some((source, secret))),
             Err(error) if error.is_not_found() && self.is_optional(&source) => Ok(None),
-            Err(error) => Err(Failure::reading(self.principal, source.path(), error)),
+            Err(error) => Err(Failure::reading(&self.principal, source.path(), error)),
         }
     }
 
@@ -138,16 +169,11 @@ impl Question<'_> {
     ///
     /// # Errors
     /// A refusal, or [`Failure::Unreachable`].
-    pub async fn ask(
-        &self,
-        server: &dyn Server,
-        token: &SecretBytes,
-        patience: Duration,
-    ) -> Result<(Touch, Answer), Failure> {
+    pub async fn ask(&self, token: &SecretBytes, patience: Duration) -> Result<(Touch, Answer), Failure> {
         let began = Instant::now();
         let mut failures = 0;
         loop {
-            let failure = match self.log_in(server, token).await {
+            let failure = match self.log_in(token).await {
                 Ok(touch) => match self.read(&*touch.session).await {
                     Ok(answer) => return Ok((touch, answer)),
                     Err(failure) => failure,

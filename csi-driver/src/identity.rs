@@ -1,13 +1,11 @@
 //! Who the driver is. It has no controller: there is nothing to provision.
 
+use strongroom_client::volume::DRIVER;
 use tonic::{Request, Response, Status};
 
-use crate::{
-    DRIVER_NAME,
-    wire::csi::{
-        GetPluginCapabilitiesRequest, GetPluginCapabilitiesResponse, GetPluginInfoRequest,
-        GetPluginInfoResponse, ProbeRequest, ProbeResponse, identity_server::Identity,
-    },
+use crate::wire::csi::{
+    GetPluginCapabilitiesRequest, GetPluginCapabilitiesResponse, GetPluginInfoRequest, GetPluginInfoResponse,
+    ProbeRequest, ProbeResponse, identity_server::Identity,
 };
 
 pub struct IdentityService;
@@ -19,7 +17,7 @@ impl Identity for IdentityService {
         _: Request<GetPluginInfoRequest>,
     ) -> Result<Response<GetPluginInfoResponse>, Status> {
         Ok(Response::new(GetPluginInfoResponse {
-            name: DRIVER_NAME.to_owned(),
+            name: DRIVER.to_owned(),
             vendor_version: env!("CARGO_PKG_VERSION").to_owned(),
             manifest: Default::default(),
         }))

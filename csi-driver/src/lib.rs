@@ -2,28 +2,29 @@
 //! own; each pod's secrets are read with that pod's service-account token.
 //!
 //! [`run`] is the whole driver; the binary only parses arguments and opens sockets. Modules, from the kubelet to the disk:
-//! `node` (thin), `volume` (the request, parsed), `publish` (what is done), `fetch` (from the server), `writer` (to the
-//! files), `mount` (to the tree), `refresh` (what happens to a mounted volume), `state` (beyond a restart).
+//! `node` (thin), `volume` (the request, parsed), `publish` (what is done), `refresh` (what happens to a mounted volume),
+//! `fetch` (from the server), `disk` (to the node: `state` beyond a restart, `writer` to the files, `mount` to the tree).
 
 pub mod authority;
 pub mod config;
 pub mod connection;
+pub mod disk;
 pub mod failure;
 #[cfg(test)]
 mod fake_server;
 pub mod fetch;
 pub mod folder;
+pub mod follower;
 pub mod identity;
 pub mod limits;
 pub mod mount;
 pub mod node;
 pub mod ops;
-pub mod process;
 pub mod provider;
 pub mod publish;
+pub mod recover;
 pub mod refresh;
 pub mod registration;
-pub mod sockets;
 pub mod state;
 pub mod strongroom;
 pub mod telemetry;
@@ -35,26 +36,29 @@ pub mod writer;
 use std::{io, path::PathBuf, sync::Arc};
 
 use futures_util::TryStreamExt;
+use strongroom_daemon::{
+    metrics::MetricsError,
+    ops::serve as serve_ops,
+    socket::{Socket, SocketError},
+    tasks::Tasks,
+};
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::watch,
-    task::JoinSet,
 };
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::Router};
 
-pub use config::{Config, LogFormat};
-pub use sockets::{Socket, SocketError};
+pub use config::Config;
 
 use crate::{
     connection::Connection,
     identity::IdentityService,
     mount::Linux,
     node::NodeService,
-    ops::Ops,
     provider::ProviderService,
-    publish::{Driver, Parts},
+    publish::Driver,
     registration::{RegistrationService, Standing},
     state::States,
     strongroom::Strongroom,
@@ -65,9 +69,6 @@ use crate::{
         registration::registration_server::RegistrationServer,
     },
 };
-
-/// The driver's name: in pods, in the CSIDriver object, in the kubelet's folders.
-pub const DRIVER_NAME: &str = "csi.strongroom.dev";
 
 /// Why the driver could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +89,7 @@ pub enum RunError {
     Recover(String),
     /// A fault of ours.
     #[error("metrics: {0}")]
-    Metrics(#[from] telemetry::MetricsError),
+    Metrics(#[from] MetricsError),
     #[error("serving: {0}")]
     Serve(#[from] tonic::transport::Error),
     /// The kubelet refused the driver.
@@ -142,7 +143,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
     let (csi, _csi_file) = listeners.csi.into_parts();
     let (registration_socket, registration_file) = listeners.registration.into_parts();
 
-    let mut tasks: JoinSet<Result<(), RunError>> = JoinSet::new();
+    let mut tasks = Tasks::default();
     let services = Server::builder()
         .add_service(IdentityServer::new(IdentityService))
         .add_service(NodeServer::new(node).max_decoding_message_size(limits::REQUEST_BYTES));
@@ -150,12 +151,12 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
     let services = Server::builder().add_service(RegistrationServer::new(registration));
     tasks.spawn(serve(services, registration_socket, stop.clone()));
     let ops = listeners.ops.local_addr().map(|address| address.to_string()).ok();
-    let answers = Ops {
+    let answers = ops::Ops {
         driver: Arc::clone(&driver),
         standing: kubelet.clone(),
         registration_socket: config.registration_socket(),
     };
-    let serving = ops::serve(listeners.ops, answers, stop.clone());
+    let serving = serve_ops(listeners.ops, Arc::new(answers), stop.clone());
     tasks.spawn(async move { serving.await.map_err(RunError::Ops) });
     let _provider_file = listeners.provider.map(|socket| {
         let (provider, file) = socket.into_parts();
@@ -167,29 +168,19 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
     });
 
     tracing::info!(node = config.node_name, server = config.server, ops, "serving");
-    let mut outcome = Ok(());
-    tokio::select! {
-        () = stop.cancelled() => {}
+    let outcome = tokio::select! {
+        () = stop.cancelled() => Ok(()),
         Ok(standing) = kubelet.wait_for(|now| matches!(now, Standing::Refused(_))) => {
             let trouble = standing.trouble(&config.registration_socket()).unwrap_or_default();
-            outcome = Err(RunError::Registration(trouble));
+            Err(RunError::Registration(trouble))
         }
-        Some(ended) = tasks.join_next() => outcome = ended.map_err(RunError::from).and_then(|result| result),
-    }
+        outcome = tasks.ended() => outcome,
+    };
     late.abort();
     // The kubelet takes the driver off its list before the driver stops to answer.
     drop(registration_file);
     stop.cancel();
-    let drained = tokio::time::timeout(limits::DRAIN, async {
-        while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended.map_err(RunError::from).and_then(|result| result) {
-                tracing::error!(%error, "a part of the driver failed");
-            }
-        }
-    });
-    if drained.await.is_err() {
-        tracing::warn!(seconds = limits::DRAIN.as_secs(), "some calls did not finish in time");
-    }
+    let outcome = outcome.and(tasks.drain(limits::DRAIN).await);
     driver.stop().await;
     outcome
 }
@@ -197,7 +188,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
 fn build(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Driver>, RunError> {
     let path = config.state_dir();
     let states = States::open(&path).map_err(|cause| RunError::State { path, cause })?;
-    Ok(Driver::new(Parts {
+    Ok(Driver::new(publish::Parts {
         kubelet_root: config.kubelet_root.clone(),
         cluster: config.cluster.clone(),
         audience: config.audience.clone(),

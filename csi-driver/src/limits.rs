@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-/// Longest path of a Unix socket: the kernel's `sun_path` has 108 bytes, one of them for the end.
-pub const SOCKET_PATH_BYTES: usize = 107;
 /// Longest volume id. The specification allows 128 bytes; some orchestrators use more.
 pub const VOLUME_ID_BYTES: usize = 256;
 /// Longest target path: PATH_MAX, less what is appended to it.

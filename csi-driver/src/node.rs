@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use crate::{
+    disk::Usage,
     failure::Failure,
-    publish::{Driver, Usage},
+    publish::Driver,
     telemetry::Doing,
     volume::{self, Target, VolumeId},
     wire::csi::{

@@ -1,16 +1,14 @@
-//! The plain port for machines: `/healthz` (alive), `/readyz` (registered with the kubelet), `/metrics`. Whether the
-//! server can be reached is no part of being ready: pods that are mounted do not need it.
+//! What the driver answers on its plain port: it is ready once it is registered with the kubelet. Whether the server can be
+//! reached is no part of being ready: pods that are mounted do not need it.
 
 use std::{path::PathBuf, sync::Arc};
 
-use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
-use tokio::{net::TcpListener, sync::watch};
-use tokio_util::sync::CancellationToken;
+use strongroom_daemon::ops;
+use tokio::sync::watch;
 
 use crate::{publish::Driver, registration::Standing};
 
 /// What the answers are made of.
-#[derive(Clone)]
 pub struct Ops {
     /// What is mounted, and the metrics.
     pub driver: Arc<Driver>,
@@ -20,28 +18,13 @@ pub struct Ops {
     pub registration_socket: PathBuf,
 }
 
-/// Serves until `stop`.
-///
-/// # Errors
-/// The listener failed.
-pub async fn serve(listener: TcpListener, ops: Ops, stop: CancellationToken) -> std::io::Result<()> {
-    let router = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(render))
-        .with_state(ops);
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
-}
-
-async fn ready(State(ops): State<Ops>) -> impl IntoResponse {
-    let trouble = ops.standing.borrow().trouble(&ops.registration_socket);
-    match trouble {
-        None => (StatusCode::OK, "ready\n".to_owned()),
-        Some(trouble) => (StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n")),
+impl ops::Report for Ops {
+    fn trouble(&self) -> Option<String> {
+        self.standing.borrow().trouble(&self.registration_socket)
     }
-}
 
-async fn render(State(ops): State<Ops>) -> impl IntoResponse {
-    ops.driver.measure();
-    ([("content-type", "text/plain; version=0.0.4")], ops.driver.metrics().render())
+    fn metrics(&self) -> String {
+        self.driver.measure();
+        self.driver.metrics().render()
+    }
 }

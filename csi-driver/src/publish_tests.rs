@@ -1,20 +1,23 @@
 //! The driver without the kubelet and without a server: with real mounts where they are allowed, and always with those of
 //! the fake.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, io, path::Path, time::Duration};
 
 use strongroom_client::{ChangeKind, Reason};
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 use super::*;
 use crate::{
     fake_server::FakeServer,
-    mount::{Linux, fake::Fake, tests::may_mount},
+    folder::Folder,
+    mount::{Linux, Place, fake::Fake, tests::may_mount},
     volume::Request,
     wire::csi::{
         NodePublishVolumeRequest, VolumeCapability,
         volume_capability::{AccessType, MountVolume},
     },
+    writer,
 };
 
 const DB: &str = "secret/app/db";
@@ -443,7 +446,7 @@ async fn a_volume_whose_mount_went_away_is_mounted_again() {
     for node in Node::each() {
         node.publish().await.unwrap();
         let Request { target, .. } = node.request(|_| {});
-        node.mounter.detach(&node.driver.place(&target).unwrap().unwrap()).unwrap();
+        node.mounter.detach(&node.driver.disk.place(&target).unwrap().unwrap()).unwrap();
         node.server.put(DB, "two");
         node.until("trouble", || node.trouble().is_some_and(|why| why.contains("mount is gone"))).await;
         assert_eq!(
@@ -508,7 +511,7 @@ async fn whatever_a_kill_left_the_next_start_puts_in_order() {
             request.capability,
             Timestamp::UNIX_EPOCH,
         );
-        node.driver.parts.states.save(&record).unwrap();
+        node.driver.disk.remember(&record).unwrap();
         if with_folder {
             fs::create_dir(node.target("u-1")).unwrap();
         }
@@ -523,18 +526,18 @@ async fn whatever_a_kill_left_the_next_start_puts_in_order() {
         // After the unmount, before the folder and the state file are gone.
         node.publish().await.unwrap();
         let Request { target, .. } = node.request(|_| {});
-        node.mounter.detach(&node.driver.place(&target).unwrap().unwrap()).unwrap();
+        node.mounter.detach(&node.driver.disk.place(&target).unwrap().unwrap()).unwrap();
         node.restart().await;
         node.is_clean();
         // Emptied, not unmounted yet.
         node.publish().await.unwrap();
-        writer::empty(&node.driver.place(&target).unwrap().unwrap().open().unwrap()).unwrap();
+        writer::empty(&node.driver.disk.place(&target).unwrap().unwrap().open().unwrap()).unwrap();
         node.restart().await;
         node.unpublish().await.unwrap();
         node.is_clean();
         // The folder is gone, the state file not.
         node.publish().await.unwrap();
-        node.mounter.detach(&node.driver.place(&target).unwrap().unwrap()).unwrap();
+        node.mounter.detach(&node.driver.disk.place(&target).unwrap().unwrap()).unwrap();
         fs::remove_dir(node.target("u-1")).unwrap();
         node.restart().await;
         node.is_clean();

@@ -1,102 +1,66 @@
 //! Looking after a mounted volume: one task per volume holds the pod's session and its watch, and brings a changed secret
 //! to the disk at once. What cannot be renewed stays as it is: a pod keeps its last content whatever happens here.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use strongroom_client::{Change, ChangeKind, SecretBytes, volume::Volume};
 use tokio::{
-    sync::Notify,
-    task::AbortHandle,
+    task::spawn_blocking,
     time::{Instant, sleep, sleep_until, timeout},
 };
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    disk::Disk,
     failure::Failure,
-    fetch::{Session, Touch, chance, pause},
+    fetch::{Question, Reader, Session, Touch, chance, pause},
+    follower::{Follower, Inbox},
     limits,
-    publish::Driver,
-    telemetry::Doing,
+    telemetry::{Doing, Metrics},
     volumes::Mounted,
     writer::Outcome,
 };
 
-/// The task's end of a volume: drop it to stop the task.
-pub struct Follower {
-    inbox: Arc<Inbox>,
-    task: AbortHandle,
-    _stop: DropGuard,
+/// All tasks, and what they share: who reads, what is written to, what is counted.
+#[derive(Clone)]
+pub struct Refresh {
+    reader: Arc<Reader>,
+    disk: Arc<Disk>,
+    metrics: Arc<Metrics>,
+    tasks: TaskTracker,
 }
 
-/// The pod's newest token, until it is taken.
-#[derive(Default)]
-struct Inbox {
-    token: Mutex<Option<SecretBytes>>,
-    arrived: Notify,
-    /// Whether the session is to be ended with the task.
-    log_out: AtomicBool,
-}
-
-impl Inbox {
-    fn put(&self, token: SecretBytes) {
-        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
-        self.arrived.notify_one();
+impl Refresh {
+    pub fn new(reader: Arc<Reader>, disk: Arc<Disk>, metrics: Arc<Metrics>) -> Self {
+        Self { reader, disk, metrics, tasks: TaskTracker::new() }
     }
 
-    async fn take(&self) -> SecretBytes {
-        loop {
-            let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).take();
-            match token {
-                Some(token) => return token,
-                None => self.arrived.notified().await,
-            }
-        }
-    }
-}
-
-impl Follower {
     /// Starts to look after `mounted`; without a touch, as after a restart, it waits for a token first.
-    pub fn start(driver: &Arc<Driver>, mounted: &Arc<Mounted>, volume: Volume, touch: Option<Touch>) -> Self {
-        let (inbox, stop) = (Arc::new(Inbox::default()), CancellationToken::new());
+    pub fn follow(&self, mounted: &Arc<Mounted>, volume: Volume, touch: Option<Touch>) -> Follower {
         let following = Following {
-            driver: Arc::clone(driver),
+            shared: self.clone(),
             mounted: Arc::clone(mounted),
-            principal: driver.principal(&mounted.record.pod),
             volume,
             sweep_at: touch.as_ref().map(|_| Instant::now() + limits::SWEEP_AFTER),
             lost_since: None,
         };
-        let task = driver.tasks().spawn(following.run(touch, Arc::clone(&inbox), stop.clone()));
-        Self { inbox, task: task.abort_handle(), _stop: stop.drop_guard() }
+        Follower::start(|inbox, stop| self.tasks.spawn(following.run(touch, inbox, stop)))
     }
 
-    /// Whether nobody is at work any more: a fault of ours ended the task.
-    pub fn has_ended(&self) -> bool {
-        self.task.is_finished()
-    }
-
-    /// Stops the task because the volume is gone: the task ends the session at the server, on its own time. A session
-    /// that is only dropped ends by itself and costs nobody anything, while an end before its time is a write of the
-    /// server; so a restart or a replaced session has none.
-    pub fn log_out(self) {
-        self.inbox.log_out.store(true, Ordering::Relaxed);
-    }
-
-    /// The kubelet brought a fresh token. It is used if the session needs it, and forgotten if not.
-    pub fn token(&self, token: SecretBytes) {
-        self.inbox.put(token);
+    /// Waits for the ends of sessions that are under way, but not for long: they end by themselves, too.
+    pub async fn stop(&self) {
+        self.tasks.close();
+        if timeout(limits::LOGOUT, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some sessions did not end in time");
+        }
     }
 }
 
 struct Following {
-    driver: Arc<Driver>,
+    shared: Refresh,
     mounted: Arc<Mounted>,
-    principal: String,
     volume: Volume,
     /// When the files of the last generation are to go.
     sweep_at: Option<Instant>,
@@ -148,7 +112,7 @@ impl Following {
             }
         }
         if let Some(Touch { session, changes, .. }) = touch
-            && inbox.log_out.load(Ordering::Relaxed)
+            && inbox.is_to_log_out()
         {
             drop(changes);
             // It ends by itself where nobody listens.
@@ -177,7 +141,7 @@ impl Following {
                 Some(Err(error)) => Woken::Ended(Some(error)),
                 None => Woken::Ended(None),
             },
-            token = inbox.take() => Woken::Token(token),
+            token = inbox.token() => Woken::Token(token),
             () = sweep => Woken::Sweep,
         }
     }
@@ -192,17 +156,20 @@ impl Following {
         ends_soon || self.lost_since.is_some_and(|since| since.elapsed() > limits::NEW_LOGIN_AFTER)
     }
 
+    fn question(&self) -> Question<'_> {
+        self.shared.reader.question(&self.mounted.record.pod, &self.volume)
+    }
+
     /// A new session, and whatever changed while there was none.
     async fn log_in(&mut self, token: &SecretBytes, stop: &CancellationToken) -> Option<Touch> {
-        let question = self.driver.question(&self.principal, &self.volume);
-        let touch = match question.log_in(self.driver.server(), token).await {
+        let touch = match self.question().log_in(token).await {
             Ok(touch) => touch,
             Err(failure) => {
                 self.trouble(&failure.to_string(), failure.reason());
                 return None;
             }
         };
-        self.driver.metrics().logged_in();
+        self.shared.metrics.logged_in();
         self.lost_since = None;
         self.reconcile(&*touch.session, None, stop).await.then_some(touch)
     }
@@ -279,18 +246,18 @@ impl Following {
     }
 
     async fn refresh(&mut self, session: &dyn Session, heard: Option<Instant>) -> Result<(), Failure> {
-        let answer = self.driver.question(&self.principal, &self.volume).read(session).await?;
-        let outcome = self.driver.rewrite(&self.mounted, &self.volume, &answer.fetched).await?;
+        let answer = self.question().read(session).await?;
+        let outcome = self.shared.disk.rewrite(&self.mounted, &self.volume, &answer.fetched).await?;
         let changed = outcome == Outcome::Written;
-        self.driver.metrics().refreshed(changed);
+        self.shared.metrics.refreshed(changed);
         if self.lost_since.is_none() {
-            self.mounted.is_current();
+            self.mounted.mark_current();
         }
         if changed {
             self.sweep_at = Some(Instant::now() + limits::SWEEP_AFTER);
             let took = heard.map(|heard| heard.elapsed());
             if let Some(took) = took {
-                self.driver.metrics().change_on_disk(took);
+                self.shared.metrics.change_on_disk(took);
             }
             tracing::info!(
                 volume = %self.mounted.record.volume,
@@ -304,16 +271,18 @@ impl Following {
 
     async fn sweep(&mut self) {
         self.sweep_at = None;
-        if let Err(failure) = self.driver.sweep(&self.mounted).await {
-            self.driver.metrics().failed(Doing::Refresh, failure.reason());
+        let (disk, mounted) = (Arc::clone(&self.shared.disk), Arc::clone(&self.mounted));
+        let swept = spawn_blocking(move || disk.sweep(&mounted)).await.map_err(Failure::from);
+        if let Err(failure) = swept.and_then(|swept| swept) {
+            self.shared.metrics.failed(Doing::Refresh, failure.reason());
             tracing::warn!(volume = %self.mounted.record.volume, %failure, "old files could not be removed");
         }
     }
 
     /// Content stays; who asks is told. The log says it once: an outage is many attempts of many volumes.
     fn trouble(&self, why: &str, reason: &'static str) {
-        self.driver.metrics().failed(Doing::Refresh, reason);
-        if self.mounted.is_in_trouble(why) {
+        self.shared.metrics.failed(Doing::Refresh, reason);
+        if self.mounted.mark_troubled(why) {
             tracing::warn!(
                 volume = %self.mounted.record.volume,
                 pod = %self.mounted.record.pod,

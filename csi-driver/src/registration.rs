@@ -5,11 +5,12 @@ use std::{
     sync::Arc,
 };
 
+use strongroom_client::volume::DRIVER;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    DRIVER_NAME, limits,
+    limits,
     telemetry::Metrics,
     wire::registration::{
         InfoRequest, PluginInfo, RegistrationStatus, RegistrationStatusResponse,
@@ -92,7 +93,7 @@ impl Registration for RegistrationService {
         });
         Ok(Response::new(PluginInfo {
             r#type: KIND.to_owned(),
-            name: DRIVER_NAME.to_owned(),
+            name: DRIVER.to_owned(),
             endpoint: self.endpoint.clone(),
             supported_versions: vec![VERSION.to_owned()],
         }))

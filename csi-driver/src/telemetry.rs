@@ -1,35 +1,12 @@
-//! The log and the metrics. No path, principal or secret is ever a label, and the log has no field for a secret.
+//! The metrics. No path, principal or secret is ever a label.
 
 use std::time::Duration;
 
-use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
-};
-use tracing_subscriber::EnvFilter;
+use strongroom_daemon::metrics::{Histogram, IntCounter, IntCounterVec, IntGauge, MetricsError, Registry};
 
-use crate::config::LogFormat;
-
-/// The log could not be started.
-#[derive(Debug, thiserror::Error)]
-#[error("the log cannot be started: {0}")]
-pub struct LogError(String);
-
-/// Starts the log on standard error.
-///
-/// # Errors
-/// A bad level, or a second start.
-pub fn init_log(format: LogFormat, level: &str) -> Result<(), LogError> {
-    let filter = EnvFilter::try_new(level).map_err(|e| LogError(e.to_string()))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
-        LogFormat::Text => log.try_init(),
-    }
-    .map_err(|e| LogError(e.to_string()))
-}
-
-/// Two metrics of one name: a fault of ours.
-pub type MetricsError = prometheus::Error;
+/// Half a millisecond (writing a few files) to 100 seconds (the patience of a first publish).
+const BOUNDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 100.0];
 
 /// What the driver was doing when something failed. The label of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,44 +56,42 @@ impl Metrics {
     /// # Errors
     /// Two metrics of one name: a fault of ours.
     pub fn new() -> Result<Self, MetricsError> {
-        let counters = |name, help, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
-        let seconds = |name, help| Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets()));
-        let metrics = Self {
-            registry: Registry::new(),
-            publishes: IntCounter::new("strongroom_csi_publishes_total", "Volumes mounted")?,
-            republishes: IntCounter::new(
+        let registry = Registry::default();
+        let (counter, gauge) =
+            (|name, help| registry.counter(name, help), |name, help| registry.gauge(name, help));
+        let seconds = |name, help| registry.seconds(name, help, BOUNDS);
+        Ok(Self {
+            publishes: counter("strongroom_csi_publishes_total", "Volumes mounted")?,
+            republishes: counter(
                 "strongroom_csi_republishes_total",
                 "Calls of the kubelet for mounted volumes",
             )?,
-            unpublishes: IntCounter::new("strongroom_csi_unpublishes_total", "Volumes removed")?,
-            refreshes: counters(
+            unpublishes: counter("strongroom_csi_unpublishes_total", "Volumes removed")?,
+            refreshes: registry.counters(
                 "strongroom_csi_refreshes_total",
                 "Mounted volumes read again, by whether anything was new",
                 &["content"],
             )?,
-            provided: IntCounter::new(
+            provided: counter(
                 "strongroom_csi_provided_total",
                 "Mounts served for the Secrets Store CSI driver",
             )?,
-            failures: counters(
+            failures: registry.counters(
                 "strongroom_csi_failures_total",
                 "What failed, by what was being done and why",
                 &["doing", "reason"],
             )?,
-            logins: IntCounter::new("strongroom_csi_logins_total", "Sessions opened for pods")?,
-            volumes: IntGauge::new("strongroom_csi_volumes", "Volumes mounted now")?,
-            abnormal: IntGauge::new(
+            logins: counter("strongroom_csi_logins_total", "Sessions opened for pods")?,
+            volumes: gauge("strongroom_csi_volumes", "Volumes mounted now")?,
+            abnormal: gauge(
                 "strongroom_csi_volumes_abnormal",
                 "Mounted volumes whose content may be outdated, or whose secrets are gone",
             )?,
-            stale: IntGauge::new(
+            stale: gauge(
                 "strongroom_csi_oldest_content_seconds",
                 "For how long the mounted volume that is worst off has not been known to be current; 0 while all are",
             )?,
-            registered: IntGauge::new(
-                "strongroom_csi_registered",
-                "1 once the kubelet has registered the driver",
-            )?,
+            registered: gauge("strongroom_csi_registered", "1 once the kubelet has registered the driver")?,
             publish_seconds: seconds(
                 "strongroom_csi_publish_seconds",
                 "From the kubelet's call to the mounted volume, waiting for the server included",
@@ -129,29 +104,8 @@ impl Metrics {
                 "strongroom_csi_change_seconds",
                 "From the news of a changed secret to its new content on the pod's disk",
             )?,
-        };
-        metrics.register()?;
-        Ok(metrics)
-    }
-
-    fn register(&self) -> Result<(), MetricsError> {
-        let all: [Box<dyn prometheus::core::Collector>; 14] = [
-            Box::new(self.publishes.clone()),
-            Box::new(self.republishes.clone()),
-            Box::new(self.unpublishes.clone()),
-            Box::new(self.refreshes.clone()),
-            Box::new(self.provided.clone()),
-            Box::new(self.failures.clone()),
-            Box::new(self.logins.clone()),
-            Box::new(self.volumes.clone()),
-            Box::new(self.abnormal.clone()),
-            Box::new(self.stale.clone()),
-            Box::new(self.registered.clone()),
-            Box::new(self.publish_seconds.clone()),
-            Box::new(self.write_seconds.clone()),
-            Box::new(self.change_seconds.clone()),
-        ];
-        all.into_iter().try_for_each(|metric| self.registry.register(metric))
+            registry,
+        })
     }
 
     /// A volume is mounted; `own` is what of it was not waiting for the server.
@@ -210,13 +164,8 @@ impl Metrics {
 
     /// All of it in the text format of Prometheus.
     pub fn render(&self) -> String {
-        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+        self.registry.render()
     }
-}
-
-/// Half a millisecond (writing a few files) to 100 seconds (the patience of a first publish).
-fn buckets() -> Vec<f64> {
-    vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 100.0]
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use crate::{
     failure::Failure,
+    follower::Follower,
     limits,
-    refresh::Follower,
     state::Record,
     volume::{Request, Target, VolumeId},
 };
@@ -64,12 +64,12 @@ impl Mounted {
     }
 
     /// Its content is what the server has.
-    pub fn is_current(&self) {
+    pub fn mark_current(&self) {
         *lock(&self.health) = Health::default();
     }
 
     /// Its content may be outdated, or cannot be renewed. Whether that is news.
-    pub fn is_in_trouble(&self, why: impl Into<String>) -> bool {
+    pub fn mark_troubled(&self, why: impl Into<String>) -> bool {
         let mut health = lock(&self.health);
         health.stale_since.get_or_insert_with(Instant::now);
         let why = Some(why.into());

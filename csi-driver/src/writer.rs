@@ -16,7 +16,7 @@ use rustix::{
     fs::{AtFlags, FileType, Gid, Mode, Uid, fchmod, fchown, fstat, renameat, symlinkat, unlinkat},
     io::Errno,
 };
-use strongroom_client::volume::File as VolumeFile;
+use strongroom_client::volume::{File as VolumeFile, Volume};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -38,6 +38,11 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// Who a volume's description says.
+    pub fn of(volume: &Volume) -> Self {
+        Self { uid: volume.uid, gid: volume.gid }
+    }
+
     /// The mode of folders: with a group, nobody else has anything to look for there.
     pub fn folder_mode(self) -> Mode {
         if self.gid.is_some() { Mode::from_raw_mode(0o750) } else { Mode::from_raw_mode(0o755) }

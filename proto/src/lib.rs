@@ -1,4 +1,4 @@
-//! The contract both ends of Strongroom share: the generated messages and services, the type that carries secret
+//! The contract that both ends of Strongroom share: the generated messages and services, the type that carries secret
 //! bytes, the machine-readable reasons of errors, and the limits of the wire.
 //!
 //! It knows neither how the server works nor how a client keeps its connections.

@@ -1,16 +1,16 @@
-//! Limits both ends know, each with its reason. The server's own (connections, time-outs) stand in `server/src/limits.rs`.
+//! The limits that both ends know, each with its reason. `server/src/limits.rs` has the server's own (connections, time-outs).
 
-/// Longest path in bytes: fits one line of a log and etcd's key habits.
+/// Longest path in bytes: it fits on one line of a log and suits etcd's keys.
 pub const PATH_BYTES: usize = 512;
 /// Most segments of a path, the mount included.
 pub const PATH_SEGMENTS: usize = 16;
-/// Longest segment: a Kubernetes name is at most 63 or 253 bytes, but 253 does not leave room for a path.
+/// Longest segment in bytes: a Kubernetes name has at most 63 or 253 bytes, but 253 would leave no room for a path.
 pub const SEGMENT_BYTES: usize = 128;
 /// Longest key of a secret; a key becomes a file name, and NAME_MAX is 255.
 pub const KEY_BYTES: usize = 253;
 /// Most keys in one secret.
 pub const SECRET_KEYS: usize = 1024;
-/// Most bytes of all keys and values of one version, 1 MiB as in Kubernetes.
+/// Most bytes of all keys and values of one version: 1 MiB, as in Kubernetes.
 pub const SECRET_BYTES: usize = 1 << 20;
 /// Largest request message: one secret with its framing.
 pub const REQUEST_BYTES: usize = SECRET_BYTES + (64 << 10);
@@ -28,11 +28,11 @@ pub const CUSTOM_KEY_BYTES: usize = 128;
 pub const CUSTOM_VALUE_BYTES: usize = 512;
 /// Most versions a secret may keep.
 pub const MAX_VERSIONS: u32 = 1000;
-/// Versions kept when nothing else is said (as in Vault).
+/// How many versions are kept by default (as in Vault).
 pub const DEFAULT_VERSIONS: u32 = 10;
-/// Longest life of a version: ten years, in seconds.
+/// Longest lifetime of a version: ten years, in seconds.
 pub const TTL_SECONDS: u64 = 10 * 366 * 24 * 3600;
-/// Longest operation id.
+/// Longest operation id, in bytes.
 pub const OPERATION_ID_BYTES: usize = 64;
 /// Shortest and longest password, in bytes (NIST SP 800-63B asks for 8 and at least 64).
 pub const PASSWORD_BYTES: std::ops::RangeInclusive<usize> = 12..=1024;

@@ -3,7 +3,7 @@
 
 use tonic::Code;
 
-/// The domain of every `ErrorInfo` of ours.
+/// The domain of each of our `ErrorInfo`s.
 pub const DOMAIN: &str = "strongroom.dev";
 
 macro_rules! reasons {
@@ -14,7 +14,7 @@ macro_rules! reasons {
         pub enum Reason { $($(#[$doc])* $name,)* }
 
         impl Reason {
-            /// All of them, for documentation and tests.
+            /// All reasons, for documentation and tests.
             pub const ALL: &[Reason] = &[$(Reason::$name,)*];
 
             /// The wire form.
@@ -22,17 +22,17 @@ macro_rules! reasons {
                 match self { $(Reason::$name => $text,)* }
             }
 
-            /// The gRPC code that goes with it, always the same.
+            /// The gRPC code of this reason; it is always the same.
             pub const fn code(self) -> Code {
                 match self { $(Reason::$name => Code::$code,)* }
             }
 
-            /// Whether the same request may succeed later without anybody doing anything, and is safe to send again.
+            /// Whether the same request may succeed later without anybody's help, and is safe to send again.
             pub const fn is_retryable(self) -> bool {
                 match self { $(Reason::$name => $retry,)* }
             }
 
-            /// From the wire form; `None` for a reason of a later version.
+            /// Parses the wire form; `None` for a reason of a later version.
             pub fn parse(text: &str) -> Option<Self> {
                 match text { $($text => Some(Reason::$name),)* _ => None }
             }
@@ -41,45 +41,45 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// No init yet.
+    /// The store has not been initialised.
     NotInitialized = "NOT_INITIALIZED", FailedPrecondition, retry: false;
-    /// Init a second time.
+    /// The store is already initialised.
     AlreadyInitialized = "ALREADY_INITIALIZED", FailedPrecondition, retry: false;
-    /// The server has no keys; metadata `progress`, `threshold`.
+    /// The server does not have its keys; metadata `progress`, `threshold`.
     Sealed = "SEALED", FailedPrecondition, retry: false;
-    /// Unseal of an unsealed server.
+    /// An unseal of a server that is already unsealed.
     NotSealed = "NOT_SEALED", FailedPrecondition, retry: false;
-    /// A share that is mistyped, foreign, repeated or wrong.
+    /// The share is mistyped, foreign, repeated or wrong.
     ShareRejected = "SHARE_REJECTED", InvalidArgument, retry: false;
-    /// No bearer token in the request.
+    /// The request has no bearer token.
     TokenMissing = "TOKEN_MISSING", Unauthenticated, retry: false;
-    /// Not a token of this server.
+    /// The token is not one of this server.
     TokenInvalid = "TOKEN_INVALID", Unauthenticated, retry: false;
-    /// Its time is over: log in again.
+    /// The token has expired: log in again.
     TokenExpired = "TOKEN_EXPIRED", Unauthenticated, retry: false;
-    /// Revoked by somebody.
+    /// Somebody revoked the token.
     TokenRevoked = "TOKEN_REVOKED", Unauthenticated, retry: false;
-    /// Wrong name or password, or whatever the method wants.
+    /// The name, the password or whatever else the method asks for is wrong.
     LoginRejected = "LOGIN_REJECTED", Unauthenticated, retry: false;
-    /// The pod or the service account that the session was made for is gone: log in again, if there is one.
+    /// The pod or the service account of the session is gone: log in again, if it still exists.
     PodGone = "POD_GONE", Unauthenticated, retry: false;
     /// No rule allows it, or one denies it; metadata `decision_id`, `verb`, `path`.
     PermissionDenied = "PERMISSION_DENIED", PermissionDenied, retry: false;
-    /// Nothing there; only told to who may read it.
+    /// There is nothing at the path; said only to those who may read it.
     NotFound = "NOT_FOUND", NotFound, retry: false;
-    /// The version was deleted (metadata `version`, `deleted_at_ms`): undelete brings it back.
+    /// The version was deleted (metadata `version`, `deleted_at_ms`); an undelete brings it back.
     VersionDeleted = "VERSION_DELETED", NotFound, retry: false;
     /// The version's bytes are gone for good.
     VersionDestroyed = "VERSION_DESTROYED", NotFound, retry: false;
-    /// The version's time to live is over.
+    /// The version has expired.
     VersionExpired = "VERSION_EXPIRED", NotFound, retry: false;
     /// Check-and-set failed; metadata `current_version`.
     VersionMismatch = "VERSION_MISMATCH", FailedPrecondition, retry: false;
-    /// The secret demands expected_version.
+    /// The secret requires `expected_version`.
     CasRequired = "CAS_REQUIRED", FailedPrecondition, retry: false;
     /// A field is wrong; metadata `field`.
     InvalidArgument = "INVALID_ARGUMENT", InvalidArgument, retry: false;
-    /// Too much work at once; retry after `retry_after_ms`.
+    /// The server has too much work; retry after `retry_after_ms`.
     Overloaded = "OVERLOADED", ResourceExhausted, retry: true;
     /// Somebody changed the same thing at the same moment; nothing was written.
     Conflict = "CONFLICT", Aborted, retry: true;
@@ -93,16 +93,16 @@ reasons! {
     ShuttingDown = "SHUTTING_DOWN", Unavailable, retry: true;
     /// The store is read-only (disk nearly full).
     ReadOnly = "READ_ONLY", Unavailable, retry: true;
-    /// The data is older than the audit log, or not the one it speaks of, or its log is missing: somebody restored an old
-    /// copy, or took the log away.
+    /// The data is older than the audit log or does not match it, or the log is missing: somebody restored an old copy or
+    /// took the log away.
     RolledBack = "ROLLED_BACK", FailedPrecondition, retry: false;
-    /// The audit log is that of another store.
+    /// The audit log belongs to another store.
     ForeignAuditLog = "FOREIGN_AUDIT_LOG", FailedPrecondition, retry: false;
-    /// A record did not open: an alarm, see the operator's guide.
+    /// A record did not open. This is an alarm: see the operator's guide.
     Corrupt = "CORRUPT", DataLoss, retry: false;
     /// The caller's deadline passed; a write may have happened.
     DeadlineExceeded = "DEADLINE_EXCEEDED", DeadlineExceeded, retry: false;
-    /// A fault of the server; its log has the cause under the request id.
+    /// The server is at fault; its log has the cause under the request id.
     Internal = "INTERNAL", Internal, retry: false;
 }
 

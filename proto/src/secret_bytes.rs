@@ -1,4 +1,4 @@
-//! Secret bytes as a type: wiped when dropped, never shown, never compared in variable time, never copied by accident.
+//! Secret bytes as a type: they are wiped when dropped, and never shown, compared in variable time or copied by accident.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::v1::Sensitive;
 
 /// Bytes that must not leak. There is no `Clone`, no `Serialize` and no `PartialEq`; `Debug` prints only the length class.
 ///
-/// What it cannot do: reach copies that others made before (a TLS buffer, a decoder's scratch space).
+/// It cannot reach copies that were made before, in a TLS buffer or a decoder's scratch space.
 pub struct SecretBytes(Zeroizing<Box<[u8]>>);
 
 impl SecretBytes {
@@ -30,12 +30,12 @@ impl SecretBytes {
     /// The bytes as text.
     ///
     /// # Errors
-    /// They are not UTF-8.
+    /// The bytes are not UTF-8.
     pub fn expose_str(&self) -> Result<&str, std::str::Utf8Error> {
         std::str::from_utf8(&self.0)
     }
 
-    /// How many bytes.
+    /// The number of bytes.
     pub fn len(&self) -> usize {
         self.0.len()
     }

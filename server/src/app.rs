@@ -2,23 +2,25 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, task::JoinSet};
+use strongroom_daemon::{metrics::MetricsError, ops, systemd, tasks::Tasks};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::storage::sled::{SledOptions, SledStore};
 use crate::{
-    api::{Api, ApiError, ops_http},
+    admission::Admission,
+    api::{self, Api, ApiError, ops_http::Ops},
     audit::{self, Broker, Opened},
     auth::{self, Methods},
     clock::{Clock, SystemClock},
     config::{self, Config, StorageKind},
     core::{Core, Options},
-    crypto::{Entropy, SystemEntropy},
-    limits, process,
+    crypto::{CryptoError, Entropy, SystemEntropy},
+    limits,
     salvage::{self, Order, Report, SalvageError, Shares},
     seal::FileSeal,
     storage::{Revision, Store, memory::MemoryStore},
-    telemetry::{self, Metrics},
+    telemetry::Metrics,
     tls,
 };
 
@@ -47,13 +49,15 @@ pub enum AppError {
     #[error(transparent)]
     Core(#[from] crate::core::Error),
     #[error(transparent)]
+    Crypto(#[from] CryptoError),
+    #[error(transparent)]
     Api(#[from] ApiError),
     /// The plain port.
     #[error("the ops port: {0}")]
     Ops(std::io::Error),
     /// A fault of ours.
     #[error("metrics: {0}")]
-    Metrics(#[from] telemetry::MetricsError),
+    Metrics(#[from] MetricsError),
     /// A task ended that must not.
     #[error("a task of the server failed: {0}")]
     Task(#[from] tokio::task::JoinError),
@@ -109,37 +113,31 @@ impl App {
     /// Something that must go on did not.
     pub async fn run(self, stop: CancellationToken) -> Result<(), AppError> {
         let App { core, metrics, certificate, listener, ops, limits, entropy } = self;
-        let api = Api {
-            core: Arc::clone(&core),
-            metrics: Arc::clone(&metrics),
-            in_flight: usize::try_from(limits.in_flight).unwrap_or(usize::MAX),
-            deadline: Duration::from_secs(limits.request_seconds),
-        };
-        let connections =
-            tls::accept(listener, certificate.server_config()?, Arc::clone(&metrics), stop.clone());
-        let mut tasks: JoinSet<Result<(), AppError>> = JoinSet::new();
-        let (api_stop, ops_stop, watch_stop, chores_stop) =
-            (stop.clone(), stop.clone(), stop.clone(), stop.clone());
-        tasks.spawn(async move { Ok(api.serve(connections, &*entropy, api_stop).await?) });
-        let ops = ops_http::serve(ops, Arc::clone(&core), Arc::clone(&metrics), ops_stop);
+        let in_flight = usize::try_from(limits.in_flight).unwrap_or(usize::MAX);
+        let longest = Duration::from_secs(limits.request_seconds);
+        let (core_too, metrics_too) = (Arc::clone(&core), Arc::clone(&metrics));
+        let admission = Admission::new(core_too, in_flight, longest, &*entropy, metrics_too)?;
+        let tls = certificate.server_config(api::ALPN)?;
+        let connections = tls::accept(listener, tls, Arc::clone(&metrics), stop.clone());
+        let answers = Ops { core: Arc::clone(&core), metrics: Arc::clone(&metrics) };
+        let ops = ops::serve(ops, Arc::new(answers), stop.clone());
+        let api_stop = stop.clone();
+        let mut tasks = Tasks::default();
+        tasks.spawn(async move { Ok(Api { admission }.serve(connections, api_stop).await?) });
         tasks.spawn(async move { ops.await.map_err(AppError::Ops) });
-        tokio::spawn(certificate.watch(metrics, watch_stop));
+        tokio::spawn(certificate.watch(metrics, stop.clone()));
         core.start_methods(&stop);
-        tokio::spawn(chores(Arc::clone(&core), chores_stop));
+        tokio::spawn(chores(Arc::clone(&core), stop.clone()));
 
-        process::notify_ready();
-        let mut draining = Box::pin(drain(tasks, stop.clone()));
+        systemd::ready();
         let outcome = tokio::select! {
-            outcome = &mut draining => outcome,
-            () = stop.cancelled() => {
-                process::notify_stopping();
-                core.drain();
-                tokio::time::timeout(limits::DRAIN, draining).await.unwrap_or_else(|_| {
-                    tracing::warn!(seconds = limits::DRAIN.as_secs(), "some requests did not finish in time");
-                    Ok(())
-                })
-            }
+            () = stop.cancelled() => Ok(()),
+            outcome = tasks.ended() => outcome,
         };
+        systemd::stopping();
+        stop.cancel();
+        core.drain();
+        let outcome = outcome.and(tasks.drain(limits::DRAIN).await);
         core.stop().await;
         outcome
     }
@@ -169,19 +167,6 @@ fn open_audit(config: &Config, clock: &Arc<dyn Clock>) -> Result<(Broker, Opened
     let kinds = audit::KINDS.iter().filter(|kind| config.audit.stdout && kind.name == "stdout");
     let sinks = kinds.map(|kind| (kind.build)()).collect::<Result<_, _>>().map_err(AppError::Sink)?;
     Ok(Broker::open(&settings, Arc::clone(clock), sinks)?)
-}
-
-/// Waits for all tasks; the end of one is the end of all. The last error is told, the others are logged.
-async fn drain(mut tasks: JoinSet<Result<(), AppError>>, stop: CancellationToken) -> Result<(), AppError> {
-    let mut outcome = Ok(());
-    while let Some(ended) = tasks.join_next().await {
-        stop.cancel();
-        if let Err(error) = ended.map_err(AppError::from).and_then(|result| result) {
-            tracing::error!(%error, "a part of the server failed");
-            outcome = Err(error);
-        }
-    }
-    outcome
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, AppError> {

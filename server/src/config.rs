@@ -11,15 +11,12 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+use strongroom_daemon::log::{self, LogFormat};
 use toml::{Table, Value};
 
 pub use kubernetes::{ApiServer, Cluster, Mode};
 
-use crate::{
-    limits,
-    model::Invalid,
-    telemetry::{self, LogFormat},
-};
+use crate::{limits, model::Invalid};
 
 /// The Strongroom server.
 #[derive(Clone, Debug, Default, Parser)]
@@ -432,7 +429,7 @@ impl Section<'_> {
     fn level(&mut self, key: &'static str) -> Option<String> {
         let value = self.take(key).unwrap_or_else(|| Value::String(String::from("info")));
         match value.as_str() {
-            Some(text) if telemetry::is_level(text) => Some(text.to_owned()),
+            Some(text) if log::is_level(text) => Some(text.to_owned()),
             _ => self.wrong(key, &value, "a level such as \"info\" or \"info,strongroom_server=debug\""),
         }
     }

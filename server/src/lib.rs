@@ -7,6 +7,8 @@ pub mod salvage;
 
 pub mod api;
 
+pub mod admission;
+
 pub mod core;
 
 pub mod tokens;
@@ -32,8 +34,6 @@ pub mod config;
 pub mod tls;
 
 pub mod telemetry;
-
-pub mod process;
 
 pub mod crypto;
 

@@ -8,21 +8,27 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
+use strongroom_daemon::{
+    harden::{self, harden},
+    life::{EXIT_CONFIG, live, stop_on_signal},
+    log,
+};
 use strongroom_server::{
     app::{self, App},
     config::{self, Args, Command, Config},
-    process,
+    limits,
     salvage::Shares,
-    telemetry,
 };
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use tokio::runtime::Builder;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The configuration was refused; nothing was started.
-const EXIT_CONFIG: u8 = 2;
+const NEEDS: harden::Needs = harden::Needs {
+    open_files: Some(limits::OPEN_FILES),
+    // No word of IPC_LOCK: the Pod Security level that the server's own namespace enforces does not allow to add it.
+    against_swap: "switch swap off, as is the rule on Kubernetes nodes, or set LimitMEMLOCK=infinity (systemd)",
+};
 /// A salvage that brought back less than there was.
 const EXIT_LOST: u8 = 3;
 
@@ -52,11 +58,11 @@ fn main() -> ExitCode {
 
 /// Everything came back, or what did not was told.
 fn bring_back(config: &Config, into: PathBuf, shares: Vec<PathBuf>) -> ExitCode {
-    if let Err(error) = telemetry::init_log(config.log.format, &config.log.level) {
+    if let Err(error) = log::start(config.log.format, &config.log.level) {
         eprintln!("{error}");
         return ExitCode::from(EXIT_CONFIG);
     }
-    process::harden();
+    harden(NEEDS);
     let salvaging = async { app::salvage(config, into, Shares(shares)).await };
     match tokio::runtime::Runtime::new().map(|runtime| runtime.block_on(salvaging)) {
         Ok(Ok(report)) => {
@@ -75,46 +81,13 @@ fn bring_back(config: &Config, into: PathBuf, shares: Vec<PathBuf>) -> ExitCode 
 }
 
 fn run(config: &Config, accept_rollback: bool) -> ExitCode {
-    if let Err(error) = telemetry::init_log(config.log.format, &config.log.level) {
+    if let Err(error) = log::start(config.log.format, &config.log.level) {
         eprintln!("{error}");
         return ExitCode::from(EXIT_CONFIG);
     }
-    process::harden();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "no runtime");
-            return ExitCode::FAILURE;
-        }
-    };
-    let ended = runtime.block_on(async {
+    harden(NEEDS);
+    live("the server", &mut Builder::new_multi_thread(), async {
         let app = App::build(config, accept_rollback).await?;
         app.run(stop_on_signal()).await
-    });
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(%error, "the server cannot go on");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Cancelled by SIGTERM and SIGINT.
-fn stop_on_signal() -> CancellationToken {
-    let stop = CancellationToken::new();
-    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        match signal(kind) {
-            Ok(mut signals) => {
-                let stop = stop.clone();
-                tokio::spawn(async move {
-                    signals.recv().await;
-                    tracing::info!("stopping");
-                    stop.cancel();
-                });
-            }
-            Err(error) => tracing::warn!(%error, "a signal cannot be handled"),
-        }
-    }
-    stop
+    })
 }

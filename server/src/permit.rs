@@ -2,9 +2,11 @@
 //!
 //! An engine takes a [`Permit`] and nothing else tells it where to act. A permit is made only here, from an
 //! [`Allowed`] that only `policy` makes and a [`Recorded`] that only `audit` makes, so forgetting a check does not compile.
+//! What the server does by itself needs an [`Upkeep`] instead: an [`Errand`] of its own and the record of that very errand.
 
 use crate::{
     audit::Recorded,
+    crypto::{CryptoError, Entropy},
     model::{Path, Principal, RequestId, Timestamp, Verb},
     policy::{Allowed, Scope},
 };
@@ -15,9 +17,28 @@ pub struct Permit {
     at: Timestamp,
 }
 
-/// A decision and a record that belong to different requests. Only a fault of ours can make one.
+/// May do one thing that no caller asked for; used up by doing it.
+pub struct Upkeep {
+    chore: Chore,
+    id: RequestId,
+}
+
+/// One chore that is about to be done.
+pub struct Errand {
+    chore: Chore,
+    id: RequestId,
+}
+
+/// What the server does by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chore {
+    /// A new key term, because the last one is over.
+    RotateKeys,
+}
+
+/// A record that belongs to something else than what was decided. Only a fault of ours can make one.
 #[derive(Debug, thiserror::Error)]
-#[error("the audit record {recorded} is not that of the decision for {decided}")]
+#[error("the audit record {recorded} is not that of {decided}, which was decided")]
 pub struct Mismatch {
     decided: RequestId,
     recorded: RequestId,
@@ -69,5 +90,58 @@ impl Permit {
     /// When the request was let in; what engines write as the time of a change.
     pub fn at(&self) -> Timestamp {
         self.at
+    }
+}
+
+impl Chore {
+    /// As in the audit log, where an RPC has its name. No RPC is called like that.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RotateKeys => "Upkeep.RotateKeys",
+        }
+    }
+}
+
+impl Errand {
+    /// With an id of its own, which no request has.
+    ///
+    /// # Errors
+    /// No randomness.
+    pub fn new(chore: Chore, entropy: &dyn Entropy) -> Result<Self, CryptoError> {
+        let mut id = [0; 16];
+        entropy.fill(&mut id)?;
+        Ok(Self { chore, id: RequestId(id) })
+    }
+
+    pub fn name(&self) -> &'static str {
+        self.chore.name()
+    }
+
+    pub fn id(&self) -> RequestId {
+        self.id
+    }
+}
+
+impl Upkeep {
+    /// Joins the errand and its record.
+    ///
+    /// # Errors
+    /// The record is that of something else.
+    pub fn join(errand: &Errand, recorded: &Recorded) -> Result<Self, Mismatch> {
+        let (decided, recorded) = (errand.id, recorded.request_id());
+        if decided != recorded {
+            return Err(Mismatch { decided, recorded });
+        }
+        Ok(Self { chore: errand.chore, id: decided })
+    }
+
+    /// What to do.
+    pub fn chore(&self) -> Chore {
+        self.chore
+    }
+
+    /// Under which the log has it.
+    pub fn id(&self) -> RequestId {
+        self.id
     }
 }

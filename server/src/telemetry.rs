@@ -1,46 +1,14 @@
-//! The log and the metrics. No path, principal or secret is ever a label, and the log has no field for a secret.
+//! The metrics. No path, principal or secret is ever a label.
 
 use std::{sync::Arc, time::Duration};
 
-use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+use strongroom_daemon::metrics::{
+    HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, MetricsError, Registry,
 };
-use tracing_subscriber::EnvFilter;
 
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    Json,
-    Text,
-}
-
-/// The log could not be started.
-#[derive(Debug, thiserror::Error)]
-#[error("the log cannot be started: {0}")]
-pub struct LogError(String);
-
-/// Whether `level` is one that [`init_log`] takes: `info`, or `info,strongroom_server=debug`.
-pub fn is_level(level: &str) -> bool {
-    EnvFilter::try_new(level).is_ok() && !level.is_empty()
-}
-
-/// Starts the log on standard error.
-///
-/// # Errors
-/// A bad level, or a second start.
-pub fn init_log(format: LogFormat, level: &str) -> Result<(), LogError> {
-    let filter = EnvFilter::try_new(level).map_err(|e| LogError(e.to_string()))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
-        LogFormat::Text => log.try_init(),
-    }
-    .map_err(|e| LogError(e.to_string()))
-}
-
-/// Two metrics of one name: a fault of ours.
-pub type MetricsError = prometheus::Error;
+/// 100 microseconds to 10 seconds: a read takes less than a millisecond, the deadline is 30 s.
+const BOUNDS: &[f64] =
+    &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
 /// What the server measures of itself.
 pub struct Metrics {
@@ -111,80 +79,53 @@ impl Metrics {
     ///
     /// # Errors
     /// Two metrics of one name: a fault of ours.
-    pub fn new() -> Result<Self, prometheus::Error> {
-        let counters = |name, help, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
-        let seconds = |name, help| HistogramOpts::new(name, help).buckets(buckets());
-        let metrics = Self {
-            registry: Registry::new(),
+    pub fn new() -> Result<Self, MetricsError> {
+        let registry = Registry::default();
+        let (counters, gauge) = (
+            |name, help, labels: &[&str]| registry.counters(name, help, labels),
+            |name, help| registry.gauge(name, help),
+        );
+        Ok(Self {
             requests: counters(
                 "strongroom_requests_total",
                 "Requests by RPC and gRPC code",
                 &["rpc", "code"],
             )?,
-            durations: HistogramVec::new(
-                seconds("strongroom_request_duration_seconds", "Request duration"),
+            durations: registry.seconds_by(
+                "strongroom_request_duration_seconds",
+                "Request duration",
+                BOUNDS,
                 &["rpc"],
             )?,
-            in_flight: IntGauge::new("strongroom_requests_in_flight", "Requests at work")?,
-            audit_records: IntGauge::new(
-                "strongroom_audit_records",
-                "Audit records written since the start",
-            )?,
-            audit_groups: IntGauge::new(
+            in_flight: gauge("strongroom_requests_in_flight", "Requests at work")?,
+            audit_records: gauge("strongroom_audit_records", "Audit records written since the start")?,
+            audit_groups: gauge(
                 "strongroom_audit_groups",
                 "Groups they were written in, each with one write and one sync",
             )?,
-            audit_suppressed: IntGauge::new(
+            audit_suppressed: gauge(
                 "strongroom_audit_suppressed",
                 "Refusals of unknown callers that were counted instead of written one by one",
             )?,
-            audit_writable: IntGauge::new("strongroom_audit_writable", "0 while nothing can be answered")?,
-            store_batches: IntGauge::new("strongroom_store_batches", "Number of the last durable batch")?,
-            sealed: IntGauge::new("strongroom_sealed", "1 while the server has no keys")?,
-            connections: IntGauge::new("strongroom_connections", "Open TLS connections")?,
+            audit_writable: gauge("strongroom_audit_writable", "0 while nothing can be answered")?,
+            store_batches: gauge("strongroom_store_batches", "Number of the last durable batch")?,
+            sealed: gauge("strongroom_sealed", "1 while the server has no keys")?,
+            connections: gauge("strongroom_connections", "Open TLS connections")?,
             refused: counters("strongroom_connections_refused_total", "Connections not served", &["why"])?,
-            certificate_expiry: IntGauge::new(
+            certificate_expiry: gauge(
                 "strongroom_tls_certificate_expiry_seconds",
                 "End of the served certificate, in seconds since the Unix epoch",
             )?,
-            reload_failures: IntCounter::new(
-                "strongroom_certificate_reload_failures_total",
-                "Broken certificate files",
-            )?,
+            reload_failures: registry
+                .counter("strongroom_certificate_reload_failures_total", "Broken certificate files")?,
             logins: counters(
                 "strongroom_logins_total",
                 "Logins by method and result",
                 &["method", "result"],
             )?,
-            kubernetes: KubernetesMetrics::new()?,
-        };
-        metrics.register()?;
-        Ok(metrics)
-    }
-
-    fn register(&self) -> Result<(), prometheus::Error> {
-        let all: [Box<dyn prometheus::core::Collector>; 19] = [
-            Box::new(self.requests.clone()),
-            Box::new(self.durations.clone()),
-            Box::new(self.in_flight.clone()),
-            Box::new(self.audit_records.clone()),
-            Box::new(self.audit_groups.clone()),
-            Box::new(self.audit_suppressed.clone()),
-            Box::new(self.audit_writable.clone()),
-            Box::new(self.store_batches.clone()),
-            Box::new(self.sealed.clone()),
-            Box::new(self.connections.clone()),
-            Box::new(self.refused.clone()),
-            Box::new(self.certificate_expiry.clone()),
-            Box::new(self.reload_failures.clone()),
-            Box::new(self.logins.clone()),
-            Box::new(self.kubernetes.reviews.clone()),
-            Box::new(self.kubernetes.reviews_in_flight.clone()),
-            Box::new(self.kubernetes.reviews_cached.clone()),
-            Box::new(self.kubernetes.watching.clone()),
-            Box::new(self.kubernetes.gone.clone()),
-        ];
-        all.into_iter().try_for_each(|metric| self.registry.register(metric))
+            kubernetes: KubernetesMetrics::new(&registry)?,
+            registry,
+        })
     }
 
     /// A request came in.
@@ -257,36 +198,37 @@ impl Metrics {
 
     /// All of it in the text format of Prometheus.
     pub fn render(&self) -> String {
-        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+        self.registry.render()
     }
 }
 
 impl KubernetesMetrics {
-    fn new() -> Result<Self, prometheus::Error> {
-        let (counter, gauge) = (IntCounterVec::new, IntGaugeVec::new);
-        let reviews = HistogramOpts::new("strongroom_kubernetes_review_seconds", "Token reviews by result");
+    fn new(registry: &Registry) -> Result<Self, MetricsError> {
         Ok(Self {
-            reviews: HistogramVec::new(reviews.buckets(buckets()), &["cluster", "result"])?,
-            reviews_in_flight: gauge(
-                Opts::new("strongroom_kubernetes_reviews_in_flight", "Token reviews under way"),
+            reviews: registry.seconds_by(
+                "strongroom_kubernetes_review_seconds",
+                "Token reviews by result",
+                BOUNDS,
+                &["cluster", "result"],
+            )?,
+            reviews_in_flight: registry.gauges(
+                "strongroom_kubernetes_reviews_in_flight",
+                "Token reviews under way",
                 &["cluster"],
             )?,
-            reviews_cached: counter(
-                Opts::new(
-                    "strongroom_kubernetes_reviews_cached_total",
-                    "Logins that needed no review of their own",
-                ),
+            reviews_cached: registry.counters(
+                "strongroom_kubernetes_reviews_cached_total",
+                "Logins that needed no review of their own",
                 &["cluster"],
             )?,
-            watching: gauge(
-                Opts::new("strongroom_kubernetes_watching", "1 while deleted ones are noticed at once"),
+            watching: registry.gauges(
+                "strongroom_kubernetes_watching",
+                "1 while deleted ones are noticed at once",
                 &["cluster", "what"],
             )?,
-            gone: counter(
-                Opts::new(
-                    "strongroom_kubernetes_gone_refused_total",
-                    "Requests refused because the pod or account is gone",
-                ),
+            gone: registry.counters(
+                "strongroom_kubernetes_gone_refused_total",
+                "Requests refused because the pod or account is gone",
                 &["cluster"],
             )?,
         })
@@ -335,11 +277,6 @@ impl Drop for InFlight {
     }
 }
 
-/// 100 microseconds to 10 seconds: a read takes less than a millisecond, the deadline is 30 s.
-fn buckets() -> Vec<f64> {
-    vec![0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -365,11 +302,5 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }
-    }
-
-    #[test]
-    fn levels() {
-        assert!(is_level("info") && is_level("info,strongroom_server=debug"));
-        assert!(!is_level("") && !is_level("info=loud=x"));
     }
 }

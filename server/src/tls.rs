@@ -1,5 +1,5 @@
 //! TLS: the certificate that is served and reloaded, and the acceptor that hands out finished connections within the
-//! limits. TLS 1.3 and HTTP/2 only. It knows nothing of requests.
+//! limits. TLS 1.3 only; what is spoken over it is the business of the wires. It knows nothing of requests.
 
 use std::{
     collections::HashMap,
@@ -88,17 +88,18 @@ impl Certificate {
         Ok(Arc::new(Self { certificate: certificate.into(), key: key.into(), provider, current, seen }))
     }
 
-    /// The configuration of the listener; it always serves the certificate of the moment.
+    /// The configuration of a listener whose wires speak these protocols (RFC 7301), the preferred one first; it always
+    /// serves the certificate of the moment.
     ///
     /// # Errors
     /// See [`TlsError`].
-    pub fn server_config(self: &Arc<Self>) -> Result<Arc<ServerConfig>, TlsError> {
+    pub fn server_config(self: &Arc<Self>, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, TlsError> {
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(TlsError::Config)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(Current(self.clone())));
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(Arc::new(config))
     }
 
@@ -467,6 +468,14 @@ mod tests {
         assert!(matches!(certificate.reload(), Err(TlsError::Pem(..))));
         assert!(!certificate.reload().unwrap(), "told once");
         assert_eq!(certificate.current.load_full().cert, second.cert, "the old one stays");
+    }
+
+    #[test]
+    fn only_what_the_wires_speak_is_offered() {
+        let dir = tempfile::tempdir().unwrap();
+        write_pair(dir.path());
+        let config = load(dir.path()).unwrap().server_config(&[b"h2", b"http/1.1"]).unwrap();
+        assert_eq!(config.alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
     }
 
     #[test]

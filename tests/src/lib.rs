@@ -13,5 +13,7 @@ pub mod one_node;
 pub mod pki;
 pub mod raw;
 pub mod server;
+pub mod shop;
+pub mod wait;
 pub mod wire;
 pub mod world;

@@ -9,7 +9,6 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
-    time::{Duration, Instant},
 };
 
 use strongroom_csi::wire::{
@@ -29,11 +28,10 @@ use tonic::{
 
 use crate::{
     fake_kubernetes::Pod,
-    server::{Server, binary, follow, pause},
+    server::{Server, binary, ended, follow},
+    wait::DEADLINE,
 };
 
-/// How long a start or a stop may take before a test gives up.
-const DEADLINE: Duration = Duration::from_secs(30);
 /// What our mounts are called in the mount table.
 const SOURCE: &str = "strongroom-csi";
 
@@ -132,15 +130,8 @@ impl Node {
         let pid = i32::try_from(driver.child.id()).ok().and_then(rustix::process::Pid::from_raw);
         let pid = pid.ok_or_else(|| io::Error::other("no process id"))?;
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        let deadline = Instant::now() + DEADLINE;
-        while Instant::now() < deadline {
-            if let Some(status) = driver.child.try_wait()? {
-                let failed = || io::Error::other(format!("{status}:\n{}", self.log()));
-                return status.success().then_some(()).ok_or_else(failed);
-            }
-            pause();
-        }
-        Err(io::Error::new(io::ErrorKind::TimedOut, "the driver did not end"))
+        let status = ended(&mut driver.child)?;
+        if status.success() { Ok(()) } else { Err(io::Error::other(format!("{status}:\n{}", self.log()))) }
     }
 
     /// Whether the process has ended by itself, and how.

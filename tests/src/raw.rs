@@ -54,7 +54,7 @@ impl Decoder for Bytes {
 /// What the server answered instead.
 pub async fn call(
     channel: &Channel,
-    rpc: &'static str,
+    rpc: &str,
     token: Option<&MetadataValue<Ascii>>,
     message: Vec<u8>,
 ) -> Result<Option<Vec<u8>>, Status> {
@@ -64,7 +64,7 @@ pub async fn call(
     if let Some(token) = token {
         request.metadata_mut().insert("authorization", token.clone());
     }
-    let path = PathAndQuery::from_static(rpc);
+    let path = PathAndQuery::try_from(rpc).map_err(|error| Status::internal(error.to_string()))?;
     let mut answers = client.server_streaming(request, path, Bytes).await?.into_inner();
     answers.message().await
 }

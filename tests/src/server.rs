@@ -5,16 +5,15 @@ use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
-    time::{Duration, Instant},
 };
 
-use crate::pki::Pki;
-
-/// How long a start or a stop may take before a test gives up.
-const DEADLINE: Duration = Duration::from_secs(30);
+use crate::{
+    pki::Pki,
+    wait::{DEADLINE, found},
+};
 
 /// What a test decides about a server.
 #[derive(Clone, Debug)]
@@ -177,7 +176,7 @@ impl Server {
         let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
         let pid = pid.ok_or_else(|| io::Error::other("no process id"))?;
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        let status = wait(&mut self.child)?;
+        let status = ended(&mut self.child)?;
         if status.success() { Ok(()) } else { Err(io::Error::other(format!("{status}:\n{}", self.log()))) }
     }
 
@@ -185,8 +184,8 @@ impl Server {
     ///
     /// # Errors
     /// It did not.
-    pub fn wait(mut self) -> io::Result<std::process::ExitStatus> {
-        wait(&mut self.child)
+    pub fn wait(mut self) -> io::Result<ExitStatus> {
+        ended(&mut self.child)
     }
 }
 
@@ -212,23 +211,12 @@ impl Drop for Server {
     }
 }
 
-fn wait(child: &mut Child) -> io::Result<std::process::ExitStatus> {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        if Instant::now() > deadline {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the server did not end"));
-        }
-        pause();
-    }
-}
-
-/// Between two looks at a condition that has a deadline.
-#[expect(clippy::disallowed_methods, reason = "polling with a deadline; there is nothing to wait on")]
-pub fn pause() {
-    thread::sleep(Duration::from_millis(5));
+/// Waits for a process to end by itself, and says how.
+///
+/// # Errors
+/// It did not.
+pub(crate) fn ended(child: &mut Child) -> io::Result<ExitStatus> {
+    found("the process has ended", DEADLINE, || child.try_wait())
 }
 
 /// Keeps the log of a process and finds the line that tells its ports.

@@ -4,7 +4,6 @@ use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     path::Path,
-    time::{Duration, Instant},
 };
 
 use strongroom_client::{Builder, Client, Initialized, SealKind, SecretBytes};
@@ -12,27 +11,10 @@ use strongroom_proto::v1::{self, auth_client::AuthClient};
 use tempfile::TempDir;
 use tonic::{Status, transport::Channel};
 
-use crate::server::{Options, Server, pause};
+use crate::server::{Options, Server};
 
-/// How long a condition may take to come true before a test gives up.
-pub const DEADLINE: Duration = Duration::from_secs(20);
 /// Of every user; a throw-away server on the loopback address.
 pub const PASSWORD: &str = "correct horse battery staple";
-/// Each service account of the cluster `main` may read what belongs to its namespace.
-pub const OWN_NAMESPACE: &str = r#"
-kind: Role
-name: own
-rules:
-- paths: ["secret/apps/{{namespace}}/**"]
-  verbs: [read, list]
----
-kind: Binding
-name: own
-role: own
-subjects:
-- serviceAccount: {cluster: main, namespace: "*", name: "*"}
-"#;
-
 /// An unsealed server.
 pub struct World {
     pub server: Server,
@@ -147,37 +129,6 @@ pub fn http_get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     let code = text.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
     let body = text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
     Ok((code, body))
-}
-
-/// Asks until it is so.
-///
-/// # Errors
-/// It was not so within [`DEADLINE`].
-pub async fn pause_until(what: &str, mut so: impl AsyncFnMut() -> bool) -> io::Result<()> {
-    let deadline = Instant::now() + DEADLINE;
-    while !so().await {
-        if Instant::now() > deadline {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("not in time: {what}")));
-        }
-        // Between two looks at a condition that has a deadline.
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    Ok(())
-}
-
-/// Looks until it is so.
-///
-/// # Errors
-/// It was not so within [`DEADLINE`].
-pub fn until(what: &str, mut so: impl FnMut() -> bool) -> io::Result<()> {
-    let deadline = Instant::now() + DEADLINE;
-    while !so() {
-        if Instant::now() > deadline {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("not in time: {what}")));
-        }
-        pause();
-    }
-    Ok(())
 }
 
 /// A folder and all below it, modes kept.

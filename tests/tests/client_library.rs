@@ -17,7 +17,8 @@ use strongroom_client::{
 };
 use strongroom_tests::{
     server::{Options, Server, binary},
-    world::{DEADLINE, PASSWORD, World, builder},
+    wait::DEADLINE,
+    world::{PASSWORD, World, builder},
 };
 
 const ADMIN: &str =

@@ -15,7 +15,8 @@ use std::{
 use strongroom_tests::{
     pki::Pki,
     server::{Options, Server, binary},
-    world::{anonymous, until},
+    wait::until,
+    world::anonymous,
 };
 
 fn server(arguments: &[&str], environment: &[(&str, &str)]) -> Output {

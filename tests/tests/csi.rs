@@ -29,13 +29,14 @@ use strongroom_csi::wire::provider::{
 use strongroom_tests::{
     faults::driver,
     node::{Node, Volume, mount_request},
-    one_node::{DB, OneNode, SECRETS, may_mount},
-    server::{Options, Server, pause},
-    world::{World, http_get, until},
+    one_node::{OneNode, SECRETS, may_mount},
+    server::{Options, Server},
+    shop::{self, DB, HOUR, Shop},
+    wait::{nothing_for, until, until_async},
+    world::{World, http_get},
 };
 use tonic::Code;
 
-const HOUR: Duration = Duration::from_secs(3600);
 const POLICY_FOR_BATCH: &str = r#"
 kind: Binding
 name: batch
@@ -46,14 +47,6 @@ subjects:
 
 fn is_clean(cluster: &OneNode) {
     assert_eq!(cluster.node.leftovers().unwrap(), Vec::<String>::new());
-}
-
-async fn eventually(what: &str, mut so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !so().await {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,9 +65,9 @@ async fn a_pod_gets_its_secrets_as_files_and_leaves_nothing() {
 - path: secret/apps/shop/nothing
   optional: true
 "#;
-    let pod = cluster.kubernetes.create_pod("shop", "web", "web-0");
+    let pod = cluster.shop.pod("web-0");
     let volume = Volume { group: "2000".into(), ..cluster.node.volume(&pod, "secrets", secrets).unwrap() };
-    let token = cluster.token(&pod);
+    let token = cluster.shop.token(&pod);
     kubelet.publish(volume.publish(&token)).await.unwrap();
     assert_eq!((volume.read("db/user").as_str(), volume.read("db/password").as_str()), ("shop", "one"));
     assert_eq!(volume.read("database.url"), "postgres://shop:one@db");
@@ -109,12 +102,12 @@ async fn a_put_reaches_the_disk_in_well_under_a_second() {
     let cluster = OneNode::start(false).await.unwrap();
     let kubelet = cluster.kubelet().await.unwrap();
     let (pod, volume) = cluster.pod("web-0").unwrap();
-    kubelet.publish(volume.publish(&cluster.token(&pod))).await.unwrap();
+    kubelet.publish(volume.publish(&cluster.shop.token(&pod))).await.unwrap();
     let mut times = Vec::new();
     for round in 0..50 {
         let value = format!("value-{round}");
         let began = Instant::now();
-        cluster.put(&value).await.unwrap();
+        cluster.shop.put(&value).await.unwrap();
         until("the new content", || volume.read("password") == value).unwrap();
         times.push(began.elapsed());
     }
@@ -131,9 +124,9 @@ async fn a_refusal_names_what_is_missing_and_the_pod_starts_when_it_is_there() {
     }
     let cluster = OneNode::start(false).await.unwrap();
     let kubelet = cluster.kubelet().await.unwrap();
-    let pod = cluster.kubernetes.create_pod("shop", "batch", "job-0");
+    let pod = cluster.shop.kubernetes.create_pod("shop", "batch", "job-0");
     let volume = cluster.node.volume(&pod, "secrets", SECRETS).unwrap();
-    let token = cluster.token(&pod);
+    let token = cluster.shop.token(&pod);
     let refused = kubelet.publish(volume.publish(&token)).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
     for part in
@@ -142,14 +135,14 @@ async fn a_refusal_names_what_is_missing_and_the_pod_starts_when_it_is_there() {
         assert!(refused.message().contains(part), "{part} is missing in {}", refused.message());
     }
     is_clean(&cluster);
-    cluster.world.apply(POLICY_FOR_BATCH).await.unwrap();
+    cluster.shop.world.apply(POLICY_FOR_BATCH).await.unwrap();
     kubelet.publish(volume.publish(&token)).await.unwrap();
     assert_eq!(volume.read("password"), "one");
 
     // Nobody else's token works, and none of it is repeated.
     let (_, other) = cluster.pod("web-1").unwrap();
     let forged = format!("{}x", &token[..token.len() - 1]);
-    for token in [forged, cluster.kubernetes.token(&pod, "vault", HOUR), "nonsense".to_owned()] {
+    for token in [forged, cluster.shop.kubernetes.token(&pod, "vault", HOUR), "nonsense".to_owned()] {
         let refused = kubelet.publish(other.publish(&token)).await.unwrap_err();
         assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
         assert!(refused.message().contains("refused the login of kubernetes/main/shop/web"), "{refused}");
@@ -169,14 +162,14 @@ async fn an_outage_takes_nothing_from_running_pods_and_new_ones_wait() {
     let kubelet = cluster.kubelet().await.unwrap();
     let (pod, volume) = cluster.pod("web-0").unwrap();
     let (late, waiting) = cluster.pod("web-1").unwrap();
-    let token = cluster.token(&pod);
+    let token = cluster.shop.token(&pod);
     kubelet.publish(volume.publish(&token)).await.unwrap();
-    let OneNode { world, node, kubernetes, .. } = cluster;
+    let OneNode { shop: Shop { world, kubernetes, .. }, node, .. } = cluster;
     let World { server, home, keys } = world;
     let address = server.url.trim_start_matches("https://").to_owned();
     server.stop().unwrap();
 
-    eventually("the condition is told", async || kubelet.condition(&volume).await.unwrap().0).await;
+    until_async("the condition is told", async || kubelet.condition(&volume).await.unwrap().0).await.unwrap();
     for _ in 0..3 {
         kubelet.publish(volume.publish(&token)).await.unwrap();
     }
@@ -194,11 +187,11 @@ async fn an_outage_takes_nothing_from_running_pods_and_new_ones_wait() {
     let (kubelet, waiting, published) = call.await.unwrap();
     published.unwrap();
     assert_eq!(waiting.read("password"), "one");
-    eventually("all is well again", async || !kubelet.condition(&volume).await.unwrap().0).await;
+    until_async("all is well again", async || !kubelet.condition(&volume).await.unwrap().0).await.unwrap();
     // The session from before goes on: changes are told again.
     let token = SecretBytes::from(keys.root_token.expose());
     let root = strongroom_tests::world::builder(&server).token(token).connect().await.unwrap();
-    root.put(DB).value("password", SecretBytes::from(b"two".as_slice())).send().await.unwrap();
+    shop::put(&root, "two").await.unwrap();
     until("the new content", || volume.read("password") == "two" && waiting.read("password") == "two")
         .unwrap();
     assert_eq!(metric(&node, "strongroom_csi_logins_total"), 2);
@@ -220,7 +213,7 @@ async fn a_driver_that_is_restarted_goes_on_where_it_was() {
     }
     let mut cluster = OneNode::start(false).await.unwrap();
     let (pod, volume) = cluster.pod("web-0").unwrap();
-    let token = cluster.token(&pod);
+    let token = cluster.shop.token(&pod);
     cluster.kubelet().await.unwrap().publish(volume.publish(&token)).await.unwrap();
     for graceful in [true, false] {
         if graceful {
@@ -229,7 +222,7 @@ async fn a_driver_that_is_restarted_goes_on_where_it_was() {
             cluster.node.kill().unwrap();
         }
         let value = format!("while it was away {graceful}");
-        cluster.put(&value).await.unwrap();
+        cluster.shop.put(&value).await.unwrap();
         assert!(!volume.read("password").is_empty());
         cluster.node.restart().unwrap();
         let kubelet = cluster.kubelet().await.unwrap();
@@ -237,7 +230,7 @@ async fn a_driver_that_is_restarted_goes_on_where_it_was() {
         kubelet.publish(volume.publish(&token)).await.unwrap();
         until("what was missed", || volume.read("password") == value).unwrap();
         let value = format!("and then {graceful}");
-        cluster.put(&value).await.unwrap();
+        cluster.shop.put(&value).await.unwrap();
         until("the new content", || volume.read("password") == value).unwrap();
     }
     cluster.kubelet().await.unwrap().unpublish(volume.unpublish()).await.unwrap();
@@ -250,9 +243,9 @@ async fn kills_in_the_middle_leave_nothing() {
     if !may_mount() {
         return;
     }
-    let seen = driver::rounds(20, 1).await.unwrap();
-    assert_eq!((seen.left, seen.partial), (0, 0));
-    assert!(seen.cut_off > 0, "no kill hit a call");
+    let tally = driver::rounds(20, 1).await.unwrap();
+    assert_eq!((tally.left, tally.partial), (0, 0));
+    assert!(tally.cut_off > 0, "no kill hit a call");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -329,7 +322,7 @@ async fn what_is_missing_or_hostile_is_refused_and_nothing_is_touched() {
     let cluster = OneNode::start(false).await.unwrap();
     let kubelet = cluster.kubelet().await.unwrap();
     let (pod, volume) = cluster.pod("web-0").unwrap();
-    let token = cluster.token(&pod);
+    let token = cluster.shop.token(&pod);
     type Change = Box<dyn Fn(&mut NodePublishVolumeRequest)>;
     let mut wrong: Vec<(String, Change)> = vec![
         ("no id".into(), Box::new(|m| m.volume_id.clear())),
@@ -439,7 +432,7 @@ async fn calls_at_once_and_long_ids_are_served() {
     for n in 0..20 {
         let (pod, volume) = cluster.pod(&format!("web-{n}")).unwrap();
         let volume = Volume { id: format!("{n}-{}", "é/../x".repeat(20)), ..volume };
-        let (kubelet, request) = (std::sync::Arc::clone(&kubelet), volume.publish(&cluster.token(&pod)));
+        let (kubelet, request) = (std::sync::Arc::clone(&kubelet), volume.publish(&cluster.shop.token(&pod)));
         calls.push(tokio::spawn(async move { kubelet.publish(request).await }));
         volumes.push(volume);
     }
@@ -450,7 +443,7 @@ async fn calls_at_once_and_long_ids_are_served() {
 
     // One volume, many calls: one mounts, the others are told that it is at work or done.
     let (pod, volume) = cluster.pod("web-all").unwrap();
-    let token = cluster.token(&pod);
+    let token = cluster.shop.token(&pod);
     let mut calls = Vec::new();
     for _ in 0..20 {
         let (kubelet, request) = (std::sync::Arc::clone(&kubelet), volume.publish(&token));
@@ -491,12 +484,12 @@ async fn a_deleted_pods_session_ends_with_it() {
     let cluster = OneNode::start(false).await.unwrap();
     let kubelet = cluster.kubelet().await.unwrap();
     let (pod, volume) = cluster.pod("web-0").unwrap();
-    kubelet.publish(volume.publish(&cluster.token(&pod))).await.unwrap();
-    cluster.kubernetes.delete_pod(&pod);
+    kubelet.publish(volume.publish(&cluster.shop.token(&pod))).await.unwrap();
+    cluster.shop.kubernetes.delete_pod(&pod);
     // The driver holds the pod's session, and that is of no use any more; the files stay until the kubelet comes.
-    eventually("the condition is told", async || kubelet.condition(&volume).await.unwrap().0).await;
-    cluster.put("two").await.unwrap();
-    pause();
+    until_async("the condition is told", async || kubelet.condition(&volume).await.unwrap().0).await.unwrap();
+    cluster.shop.put("two").await.unwrap();
+    nothing_for(Duration::from_millis(500));
     assert_eq!(volume.read("password"), "one");
     kubelet.unpublish(volume.unpublish()).await.unwrap();
     is_clean(&cluster);
@@ -514,8 +507,8 @@ async fn the_secrets_store_driver_gets_the_same_files() {
     let version = provider.version(VersionRequest { version: "v1alpha1".into() }).await.unwrap().into_inner();
     assert_eq!((version.version.as_str(), version.runtime_name.as_str()), ("v1alpha1", "strongroom"));
 
-    let pod = cluster.kubernetes.create_pod("shop", "web", "web-0");
-    let token = cluster.token(&pod);
+    let pod = cluster.shop.pod("web-0");
+    let token = cluster.shop.token(&pod);
     let request = |secrets: &str, token: &str| MountRequest {
         secrets: "{}".into(),
         ..mount_request(&pod, secrets, token)

@@ -39,7 +39,7 @@ async fn the_driver_passes_what_csi_sanity_has_for_node_drivers() {
     let Some(mut sanity) = sanity else { return };
     let cluster = OneNode::start(false).await.unwrap();
     let (pod, volume) = cluster.pod("sanity").unwrap();
-    let token = cluster.token(&pod);
+    let token = cluster.shop.token(&pod);
     let file = |name: &str| -> PathBuf { cluster.home.path().join(name) };
     let request = volume.publish_with_secrets(&token);
     let secrets = serde_json::json!({ "NodePublishVolumeSecret": request.secrets });

@@ -119,8 +119,8 @@ fn script(file: &Path, text: &str) -> io::Result<()> {
     options.write(true).create_new(true).mode(0o755).open(file)?.write_all(text.as_bytes())
 }
 
-/// One machine for both: the user comes to what the operator has set up.
+/// One machine for all: the user comes to what the operator has set up.
 #[test]
 fn the_guides_do_what_they_say() -> io::Result<()> {
-    Machine::new()?.follow(&["docs/operator.md", "docs/user.md"])
+    Machine::new()?.follow(&["docs/operator.md", "docs/user.md", "docs/engines/random.md"])
 }

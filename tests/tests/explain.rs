@@ -69,13 +69,14 @@ metadata: {name: web, namespace: shop}
 spec: {}
 "#;
 
-struct Place {
+/// A shop with a secret and its policy, and the command line of its root.
+struct ShopAndRoot {
     world: World,
     root: Cli,
 }
 
-impl Place {
-    async fn open() -> Place {
+impl ShopAndRoot {
+    async fn open() -> ShopAndRoot {
         let world = World::open(SealKind::File).await.unwrap();
         world.apply(POLICY).await.unwrap();
         let client = world.root().await.unwrap();
@@ -85,7 +86,7 @@ impl Place {
         let token = world.home.path().join("root-token");
         std::fs::write(&token, world.keys.root_token.expose()).unwrap();
         let root = Cli::new(&world.home.path().join("root"), &world.server).unwrap().with_token(&token);
-        Place { world, root }
+        ShopAndRoot { world, root }
     }
 }
 
@@ -109,16 +110,16 @@ fn verdicts(cli: &Cli, manifest: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_would_mount_is_told_file_by_file() {
-    let place = Place::open().await;
+    let setup = ShopAndRoot::open().await;
     tokio::task::block_in_place(|| {
-        let (code, said, error) = explain(&place.root, DEPLOYMENT, &[]);
+        let (code, said, error) = explain(&setup.root, DEPLOYMENT, &[]);
         assert_eq!(code, 0, "{said}{error}");
         assert!(said.contains("Deployment web as kubernetes/main/shop/web"), "{said}");
         assert!(said.contains("role shop, rule 1"), "{said}");
         assert!(said.contains("1 of 1 volume would mount"), "{said}");
         assert!(!said.contains("hunter2"), "{said}");
         assert_eq!(
-            verdicts(&place.root, DEPLOYMENT),
+            verdicts(&setup.root, DEPLOYMENT),
             ["db/password yes", "db/user yes", "database.url yes", "secret/apps/shop/flags skipped"]
                 .map(|row| row.replace("secret/apps/shop/flags", "*"))
         );
@@ -127,10 +128,10 @@ async fn what_would_mount_is_told_file_by_file() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_would_not_mount_is_told_with_the_reason() {
-    let place = Place::open().await;
+    let setup = ShopAndRoot::open().await;
     tokio::task::block_in_place(|| {
         let refuses = |from: &str, to: &str, why: &str| {
-            let (code, said, error) = explain(&place.root, &DEPLOYMENT.replace(from, to), &[]);
+            let (code, said, error) = explain(&setup.root, &DEPLOYMENT.replace(from, to), &[]);
             assert_eq!(code, 1, "{from} -> {to}: {said}{error}");
             // The table breaks long cells into lines; words stay whole.
             let flat = said.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -144,9 +145,9 @@ async fn what_would_not_mount_is_told_with_the_reason() {
         refuses("dir: db", "dir: ../db", "secrets[0].dir");
 
         let (_, said, _) =
-            explain(&place.root, &DEPLOYMENT.replace("mountPath:", "subPath: a, mountPath:"), &[]);
+            explain(&setup.root, &DEPLOYMENT.replace("mountPath:", "subPath: a, mountPath:"), &[]);
         assert!(said.contains("warning: container web mounts a subPath"), "{said}");
-        let (code, _, error) = explain(&place.root, "kind: Pod\nspec: {}\n", &[]);
+        let (code, _, error) = explain(&setup.root, "kind: Pod\nspec: {}\n", &[]);
         assert_eq!(code, 2);
         assert!(error.contains("no pod in it has a volume of csi.strongroom.dev"), "{error}");
     });
@@ -154,16 +155,16 @@ async fn what_would_not_mount_is_told_with_the_reason() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_cannot_see_a_secret_is_told_so() {
-    let place = Place::open().await;
-    place.world.user("pat", &[]).await.unwrap();
-    let pat = Cli::new(&place.world.home.path().join("pat"), &place.world.server).unwrap();
+    let setup = ShopAndRoot::open().await;
+    setup.world.user("pat", &[]).await.unwrap();
+    let pat = Cli::new(&setup.world.home.path().join("pat"), &setup.world.server).unwrap();
     tokio::task::block_in_place(|| {
         pat.ok(&["login", "--user", "pat", "--password-file", "-"], PASSWORD.as_bytes()).unwrap();
         let (code, said, _) = explain(&pat, DEPLOYMENT, &[]);
         assert_eq!(code, 1, "{said}");
         assert_eq!(verdicts(&pat, DEPLOYMENT), ["db/* unknown", "database.url unknown", "* unknown"]);
         // Who may not even ask about others is told what is missing.
-        place.root.ok(&["apply", "--remove", "Binding/planner", "--yes"], b"").unwrap();
+        setup.root.ok(&["apply", "--remove", "Binding/planner", "--yes"], b"").unwrap();
         let (code, _, error) = explain(&pat, DEPLOYMENT, &[]);
         assert_eq!(code, 3, "{error}");
         assert!(error.contains("sys/policy"), "{error}");
@@ -172,11 +173,11 @@ async fn who_cannot_see_a_secret_is_told_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_pod_may_can_be_asked() {
-    let place = Place::open().await;
+    let setup = ShopAndRoot::open().await;
     tokio::task::block_in_place(|| {
         let ask = |principal: &str| {
             let arguments = ["can-i", "read", "secret/apps/shop/db", "--as", principal];
-            let output = place.root.run(&arguments, b"").unwrap();
+            let output = setup.root.run(&arguments, b"").unwrap();
             (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
         };
         let (code, said) = ask("kubernetes/main/shop/web");

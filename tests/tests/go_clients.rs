@@ -6,11 +6,11 @@ use std::{fs, io::Write, os::unix::net::UnixStream, path::Path, process::Command
 
 use prost::Message;
 use strongroom_tests::{
-    cluster::kubectl,
     go,
     node::{Node, mount_request},
     one_node::{OneNode, SECRETS, may_mount},
-    world::{http_get, until},
+    wait::{found, until},
+    world::http_get,
 };
 
 /// What the program calls the ways of dialling.
@@ -28,9 +28,9 @@ async fn every_socket_takes_every_go_client() {
     let provider = home.join("provider.sock");
     let node = cluster.add_node("other", &[&format!("--provider-socket={}", provider.display())]).unwrap();
     // What the Secrets Store CSI driver sends for a pod; Go writes `null` for no secrets.
-    let pod = cluster.kubernetes.create_pod("shop", "web", "web-0");
+    let pod = cluster.shop.pod("web-0");
     let mount = cluster.home.path().join("mount-request");
-    fs::write(&mount, mount_request(&pod, SECRETS, &cluster.token(&pod)).encode_to_vec()).unwrap();
+    fs::write(&mount, mount_request(&pod, SECRETS, &cluster.shop.token(&pod)).encode_to_vec()).unwrap();
     let nothing: Option<&Path> = None;
     let sockets = [
         (
@@ -72,7 +72,7 @@ async fn a_driver_that_nobody_registers_says_so_and_where_to_look() {
         assert!(body.contains(part), "{body}");
     }
     let told = || Ok(node.log().contains("no pod gets its secrets yet").then_some(()));
-    kubectl::until("the warning after 30 s", Duration::from_secs(60), told).unwrap();
+    found("the warning after 30 s", Duration::from_secs(60), told).unwrap();
     let log = node.log();
     let line = log.lines().find(|line| line.contains("no pod gets its secrets yet")).unwrap();
     assert!(line.contains("\"WARN\"") && line.contains(&socket.display().to_string()), "{line}");

@@ -8,31 +8,17 @@
 
 use std::time::{Duration, Instant};
 
-use strongroom_client::{Client, SealKind, SecretBytes};
+use strongroom_client::{Client, SecretBytes};
 use strongroom_proto::v1::{self, auth_client::AuthClient};
 use strongroom_tests::{
     bench::subject::channel,
     fake_kubernetes::{FakeKubernetes, Mood, Pod, SigningKey},
     server::{Options, Server},
-    world::{DEADLINE, OWN_NAMESPACE, World, builder, http_get, log_in_as_pod, pause_until},
+    shop::{DB, HOUR, trusting},
+    wait::{DEADLINE, found_async, until_async},
+    world::{World, builder, http_get, log_in_as_pod},
 };
 use tonic::{Code, Status};
-
-const HOUR: Duration = Duration::from_secs(3600);
-
-/// A server that trusts a cluster called `main`, with one secret of the namespace `shop`.
-async fn world(kubernetes: &FakeKubernetes, local: bool) -> World {
-    let config = if local { kubernetes.config_toml_local("main") } else { kubernetes.config_toml("main") };
-    let world = World::open_with(SealKind::File, &Options { config, ..Options::default() }).await.unwrap();
-    world.apply(OWN_NAMESPACE).await.unwrap();
-    let root = world.root().await.unwrap();
-    root.put("secret/apps/shop/db")
-        .value("password", SecretBytes::from("hunter2".as_bytes()))
-        .send()
-        .await
-        .unwrap();
-    world
-}
 
 async fn login(world: &World, cluster: &str, token: &str) -> Result<v1::TokenResponse, Status> {
     let channel = channel(&world.server.url, &world.server.ca()).await.unwrap();
@@ -54,7 +40,7 @@ async fn client(world: &World, answer: &v1::TokenResponse) -> Client {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_reads_what_its_namespace_may() {
     let kubernetes = FakeKubernetes::start().await.unwrap();
-    let world = world(&kubernetes, false).await;
+    let world = trusting(&kubernetes, false).await.unwrap();
     watching(&world).await;
     let pod = kubernetes.create_pod("shop", "web", "web-0");
     let answer = login(&world, "", &kubernetes.token(&pod, "strongroom", HOUR)).await.unwrap();
@@ -63,8 +49,8 @@ async fn a_pod_reads_what_its_namespace_may() {
     let told = session.pod.unwrap();
     assert_eq!((told.name, told.uid, told.node), (pod.name, pod.uid, pod.node));
     let client = client(&world, &answer).await;
-    let secret = client.get("secret/apps/shop/db").await.unwrap();
-    assert_eq!(secret.get("password").unwrap().expose(), b"hunter2");
+    let secret = client.get(DB).await.unwrap();
+    assert_eq!(secret.get("password").unwrap().expose(), b"one");
     assert!(client.get("secret/apps/other/db").await.is_err());
     client.auth().renew().await.unwrap();
 }
@@ -74,16 +60,16 @@ async fn the_session_of_a_deleted_pod_is_refused() {
     for local in [false, true] {
         let kubernetes = FakeKubernetes::start().await.unwrap();
         let pod = kubernetes.create_pod("shop", "web", "web-0");
-        let world = world(&kubernetes, local).await;
+        let world = trusting(&kubernetes, local).await.unwrap();
         let token = kubernetes.token(&pod, "strongroom", HOUR);
         let answer = login_soon(&world, &token).await;
         let client = client(&world, &answer).await;
-        client.get("secret/apps/shop/db").await.unwrap();
+        client.get(DB).await.unwrap();
 
         kubernetes.delete_pod(&pod);
         let deleted = Instant::now();
         let refused = loop {
-            match client.get("secret/apps/shop/db").await {
+            match client.get(DB).await {
                 Ok(_) if deleted.elapsed() < DEADLINE => {}
                 Ok(_) => panic!("the session of a deleted pod lives on"),
                 Err(refused) => break refused,
@@ -108,19 +94,17 @@ async fn the_session_of_a_deleted_pod_is_refused() {
 async fn an_account_made_anew_is_someone_else() {
     let kubernetes = FakeKubernetes::start().await.unwrap();
     let pod = kubernetes.create_pod("shop", "web", "web-0");
-    let world = world(&kubernetes, true).await;
+    let world = trusting(&kubernetes, true).await.unwrap();
     let token = kubernetes.token(&pod, "strongroom", HOUR);
     let client = client(&world, &login_soon(&world, &token).await).await;
-    client.get("secret/apps/shop/db").await.unwrap();
+    client.get(DB).await.unwrap();
     kubernetes.delete_account(&pod);
     let other = kubernetes.create_pod("shop", "web", "web-1");
     assert_ne!(pod.account_uid, other.account_uid);
-    pause_until("the old account's session is refused", async || {
-        client.get("secret/apps/shop/db").await.is_err()
-    })
-    .await
-    .unwrap();
-    let refused = client.get("secret/apps/shop/db").await.unwrap_err();
+    until_async("the old account's session is refused", async || client.get(DB).await.is_err())
+        .await
+        .unwrap();
+    let refused = client.get(DB).await.unwrap_err();
     assert!(refused.to_string().contains("the service account of this session was deleted"), "{refused}");
     let refused = refusal(&world, "main", &token).await;
     assert!(refused.message().contains("the service account of this token was deleted"), "{refused:?}");
@@ -131,12 +115,12 @@ async fn an_account_made_anew_is_someone_else() {
 async fn a_watch_of_a_deleted_pod_ends() {
     let kubernetes = FakeKubernetes::start().await.unwrap();
     let pod = kubernetes.create_pod("shop", "web", "web-0");
-    let world = world(&kubernetes, false).await;
+    let world = trusting(&kubernetes, false).await.unwrap();
     let answer = login_soon(&world, &kubernetes.token(&pod, "strongroom", HOUR)).await;
     let channel = channel(&world.server.url, &world.server.ca()).await.unwrap();
     let mut secrets = v1::secrets_client::SecretsClient::new(channel);
     let token = strongroom_tests::bench::subject::bearer(answer.token.as_ref().unwrap()).unwrap();
-    let watch = v1::WatchRequest { paths: vec!["secret/apps/shop/db".to_owned()] };
+    let watch = v1::WatchRequest { paths: vec![DB.to_owned()] };
     let request = strongroom_tests::bench::subject::with(&token, watch);
     let mut changes = secrets.watch(request).await.unwrap().into_inner();
     changes.message().await.unwrap().unwrap();
@@ -157,7 +141,7 @@ async fn what_is_wrong_with_a_token_is_told_to_its_owner_and_to_the_log() {
     let stranger = elsewhere.create_pod("shop", "web", "web-0");
     elsewhere.rotate_key(SigningKey::es256("elsewhere").unwrap(), true);
     for local in [false, true] {
-        let world = world(&kubernetes, local).await;
+        let world = trusting(&kubernetes, local).await.unwrap();
         login_soon(&world, &kubernetes.token(&pod, "strongroom", HOUR)).await;
         let refused = refusal(&world, "main", &kubernetes.token(&pod, "vault", HOUR)).await;
         assert_eq!(refused.code(), Code::Unauthenticated);
@@ -188,7 +172,7 @@ async fn what_is_wrong_with_a_token_is_told_to_its_owner_and_to_the_log() {
 async fn an_api_server_that_is_down_or_slow_gives_unavailable_and_no_pile_up() {
     let kubernetes = FakeKubernetes::start().await.unwrap();
     let pods: Vec<Pod> = (0..50).map(|n| kubernetes.create_pod("shop", "web", &format!("web-{n}"))).collect();
-    let world = world(&kubernetes, false).await;
+    let world = trusting(&kubernetes, false).await.unwrap();
     let token = |pod| kubernetes.token(pod, "strongroom", HOUR);
     login_soon(&world, &token(&pods[0])).await;
 
@@ -199,7 +183,7 @@ async fn an_api_server_that_is_down_or_slow_gives_unavailable_and_no_pile_up() {
     assert_eq!(reason(&refused), ("CLUSTER_UNAVAILABLE".to_owned(), "1000".to_owned()));
 
     kubernetes.set_mood(Mood { slow: Duration::from_secs(60), ..Mood::default() });
-    pause_until("it is asked again", async || {
+    until_async("it is asked again", async || {
         kubernetes.counts().reviews > 0 && {
             let began = Instant::now();
             let _ = refusal(&world, "main", &token(&pods[1])).await;
@@ -226,7 +210,7 @@ async fn an_api_server_that_is_down_or_slow_gives_unavailable_and_no_pile_up() {
 async fn a_crowd_of_one_pod_costs_one_review() {
     let kubernetes = FakeKubernetes::start().await.unwrap();
     let pod = kubernetes.create_pod("shop", "web", "web-0");
-    let world = world(&kubernetes, false).await;
+    let world = trusting(&kubernetes, false).await.unwrap();
     let token = kubernetes.token(&pod, "strongroom", HOUR);
     let before = kubernetes.counts().reviews;
     let all = (0..20).map(|_| login(&world, "main", &token));
@@ -240,7 +224,7 @@ async fn a_crowd_of_one_pod_costs_one_review() {
 async fn keys_are_rotated_under_the_pods() {
     let kubernetes = FakeKubernetes::start().await.unwrap();
     let pod = kubernetes.create_pod("shop", "web", "web-0");
-    let world = world(&kubernetes, true).await;
+    let world = trusting(&kubernetes, true).await.unwrap();
     let old = kubernetes.token(&pod, "strongroom", HOUR);
     login_soon(&world, &old).await;
     let reviews = kubernetes.counts().reviews;
@@ -263,14 +247,14 @@ async fn without_the_right_to_watch_sessions_end_by_their_expiry() {
     let kubernetes = FakeKubernetes::start().await.unwrap();
     kubernetes.set_mood(Mood { forbid_watch: true, ..Mood::default() });
     let pod = kubernetes.create_pod("shop", "web", "web-0");
-    let world = world(&kubernetes, false).await;
+    let world = trusting(&kubernetes, false).await.unwrap();
     let answer = login_soon(&world, &kubernetes.token(&pod, "strongroom", HOUR)).await;
     let session = answer.session.clone().unwrap();
     assert_eq!(session.max_expires_at_ms - session.issued_at_ms, 15 * 60 * 1000);
-    pause_until("it is told", async || world.server.log().contains("the watch does not work")).await.unwrap();
+    until_async("it is told", async || world.server.log().contains("the watch does not work")).await.unwrap();
     kubernetes.delete_pod(&pod);
     let client = client(&world, &answer).await;
-    client.get("secret/apps/shop/db").await.unwrap();
+    client.get(DB).await.unwrap();
     assert!(client.auth().renew().await.is_err(), "nobody would notice that it is gone");
     let warned = world.server.log().matches("the watch does not work").count();
     assert_eq!(warned, 2, "once for pods, once for accounts");
@@ -286,7 +270,7 @@ async fn local_mode_lets_nobody_in_while_it_cannot_watch() {
     let kubernetes = FakeKubernetes::start().await.unwrap();
     kubernetes.set_mood(Mood { forbid_watch: true, ..Mood::default() });
     let pod = kubernetes.create_pod("shop", "web", "web-0");
-    let world = world(&kubernetes, true).await;
+    let world = trusting(&kubernetes, true).await.unwrap();
     let refused = refusal(&world, "main", &kubernetes.token(&pod, "strongroom", HOUR)).await;
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
     assert!(refused.message().contains("are not watched at the moment"), "{refused:?}");
@@ -297,7 +281,7 @@ async fn a_watch_goes_on_after_the_api_server_forgot_and_after_it_was_away() {
     let kubernetes = FakeKubernetes::start().await.unwrap();
     let (one, two) =
         (kubernetes.create_pod("shop", "web", "one"), kubernetes.create_pod("shop", "web", "two"));
-    let world = world(&kubernetes, false).await;
+    let world = trusting(&kubernetes, false).await.unwrap();
     let token = |pod| kubernetes.token(pod, "strongroom", HOUR);
     let one_client = client(&world, &login_soon(&world, &token(&one)).await).await;
     let two_client = client(&world, &login_soon(&world, &token(&two)).await).await;
@@ -307,14 +291,10 @@ async fn a_watch_goes_on_after_the_api_server_forgot_and_after_it_was_away() {
     kubernetes.delete_pod(&one);
     kubernetes.compact();
     kubernetes.set_mood(Mood::default());
-    pause_until("the first is refused", async || one_client.get("secret/apps/shop/db").await.is_err())
-        .await
-        .unwrap();
-    two_client.get("secret/apps/shop/db").await.unwrap();
+    until_async("the first is refused", async || one_client.get(DB).await.is_err()).await.unwrap();
+    two_client.get(DB).await.unwrap();
     kubernetes.delete_pod(&two);
-    pause_until("the second is refused", async || two_client.get("secret/apps/shop/db").await.is_err())
-        .await
-        .unwrap();
+    until_async("the second is refused", async || two_client.get(DB).await.is_err()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -322,7 +302,7 @@ async fn after_a_restart_sessions_are_accepted_until_the_first_list() {
     let kubernetes = FakeKubernetes::start().await.unwrap();
     let (stays, goes) =
         (kubernetes.create_pod("shop", "web", "stays"), kubernetes.create_pod("shop", "web", "goes"));
-    let world = world(&kubernetes, false).await;
+    let world = trusting(&kubernetes, false).await.unwrap();
     let token = |pod| kubernetes.token(pod, "strongroom", HOUR);
     let (stays, goes) =
         (login_soon(&world, &token(&stays)).await, (login_soon(&world, &token(&goes)).await, goes));
@@ -334,11 +314,11 @@ async fn after_a_restart_sessions_are_accepted_until_the_first_list() {
     let options = Options { config: kubernetes.config_toml("main"), ..Options::default() };
     let world = World { server: Server::start(home.path(), &options).unwrap(), keys, home };
     let (stays, goes) = (client(&world, &stays).await, client(&world, &goes.0).await);
-    stays.get("secret/apps/shop/db").await.unwrap();
-    goes.get("secret/apps/shop/db").await.unwrap();
+    stays.get(DB).await.unwrap();
+    goes.get(DB).await.unwrap();
     kubernetes.set_mood(Mood::default());
-    pause_until("the list", async || goes.get("secret/apps/shop/db").await.is_err()).await.unwrap();
-    stays.get("secret/apps/shop/db").await.unwrap();
+    until_async("the list", async || goes.get(DB).await.is_err()).await.unwrap();
+    stays.get(DB).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -346,7 +326,7 @@ async fn all_sessions_of_a_pod_are_revoked_by_its_uid() {
     let kubernetes = FakeKubernetes::start().await.unwrap();
     let (one, two) =
         (kubernetes.create_pod("shop", "web", "one"), kubernetes.create_pod("shop", "web", "two"));
-    let world = world(&kubernetes, false).await;
+    let world = trusting(&kubernetes, false).await.unwrap();
     let token = |pod| kubernetes.token(pod, "strongroom", HOUR);
     let first = client(&world, &login_soon(&world, &token(&one)).await).await;
     let other = client(&world, &login_soon(&world, &token(&two)).await).await;
@@ -356,42 +336,38 @@ async fn all_sessions_of_a_pod_are_revoked_by_its_uid() {
     let which = Some(v1::revoke_sessions_request::Which::Pod(one.uid.clone()));
     let revoke = strongroom_tests::bench::subject::with(&root, v1::RevokeSessionsRequest { which });
     AuthClient::new(channel).revoke_sessions(revoke).await.unwrap();
-    let refused = first.get("secret/apps/shop/db").await.unwrap_err();
+    let refused = first.get(DB).await.unwrap_err();
     assert!(refused.to_string().contains("revoked"), "{refused}");
-    other.get("secret/apps/shop/db").await.unwrap();
+    other.get(DB).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_pod_may_is_told_before_there_is_one() {
     let kubernetes = FakeKubernetes::start().await.unwrap();
-    let world = world(&kubernetes, false).await;
+    let world = trusting(&kubernetes, false).await.unwrap();
     let root = world.root().await.unwrap();
     let ask = async |who: &str, path: &str| {
         root.policy().can_i("read", path, Some(who), Vec::new()).await.unwrap().allowed
     };
-    assert!(ask("kubernetes/main/shop/web", "secret/apps/shop/db").await);
-    assert!(!ask("kubernetes/main/other/web", "secret/apps/shop/db").await);
-    assert!(!ask("kubernetes/edge/shop/web", "secret/apps/shop/db").await);
+    assert!(ask("kubernetes/main/shop/web", DB).await);
+    assert!(!ask("kubernetes/main/other/web", DB).await);
+    assert!(!ask("kubernetes/edge/shop/web", DB).await);
 }
 
 /// Logs in, as soon as the server has seen its cluster.
 async fn login_soon(world: &World, token: &str) -> v1::TokenResponse {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        match login(world, "main", token).await {
-            Ok(answer) => return answer,
-            Err(status) if status.code() == Code::Unavailable && Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            Err(status) => panic!("{status:?}"),
-        }
-    }
+    let attempt = async || match login(world, "main", token).await {
+        Ok(answer) => Some(answer),
+        Err(status) if status.code() == Code::Unavailable => None,
+        Err(status) => panic!("{status:?}"),
+    };
+    found_async("the login", DEADLINE, attempt).await.unwrap()
 }
 
 /// Waits until pods and accounts are watched.
 async fn watching(world: &World) {
     let line = |what| format!("strongroom_kubernetes_watching{{cluster=\"main\",what=\"{what}\"}} 1");
-    pause_until("the watch", async || {
+    until_async("the watch", async || {
         let (_, metrics) = http_get(world.server.ops, "/metrics").unwrap();
         metrics.contains(&line("pods")) && metrics.contains(&line("serviceaccounts"))
     })

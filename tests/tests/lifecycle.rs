@@ -9,12 +9,16 @@
 use std::{fs, sync::Arc};
 
 use strongroom_client::{Client, Error, ErrorKind, Reason, SealKind, SecretBytes};
-use strongroom_server::api::access::{Credential, TABLE};
+use strongroom_server::{
+    admission::access::{Credential, TABLE},
+    api,
+};
 use strongroom_tests::{
     bench::subject::{bearer, channel},
     raw,
     server::{Options, Server},
-    world::{World, anonymous, builder, copy, http_get, unseal, until},
+    wait::until,
+    world::{World, anonymous, builder, copy, http_get, unseal},
 };
 
 const TWO_OF_THREE: SealKind = SealKind::Shamir { shares: 3, threshold: 2 };
@@ -90,9 +94,10 @@ async fn a_sealed_server_does_nothing_else() {
     world.root().await.unwrap().sys().seal().await.unwrap();
     let channel = channel(&world.server.url, &world.server.ca()).await.unwrap();
     for access in TABLE.iter() {
-        let refused = raw::call(&channel, access.rpc, Some(&token), Vec::new()).await.map_err(Error::from);
+        let refused =
+            raw::call(&channel, &api::path(access.name), Some(&token), Vec::new()).await.map_err(Error::from);
         let sealed = matches!(&refused, Err(error) if error.reason() == Some(Reason::Sealed));
-        assert_eq!(sealed, !access.while_sealed, "{}: {refused:?}", access.rpc);
+        assert_eq!(sealed, !access.while_sealed, "{}: {refused:?}", access.name);
         assert!(access.while_sealed || access.name == "Auth.Login" || access.credential == Credential::Token);
     }
 }

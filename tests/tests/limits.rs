@@ -22,8 +22,9 @@ use strongroom_tests::{
     bench::subject::{bearer, channel, put, with},
     raw,
     server::{Memory, Options, Server},
+    wait::until,
     wire::{END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, End, Target, call, frame, header, kind},
-    world::{World, builder, http_get, until},
+    world::{World, builder, http_get},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -13,12 +13,7 @@ use strongroom_client::{
     AuditQuery, ChangeKind, Client, Error, ErrorKind, SealKind, SecretBytes, StreamExt,
     v1::list_mounts_response::mount::State,
 };
-use strongroom_proto::v1::{self, random_client::RandomClient};
-use strongroom_tests::{
-    bench::subject::{bearer, channel, with},
-    world::{DEADLINE, World},
-};
-use tonic::Code;
+use strongroom_tests::{cli::Cli, wait::DEADLINE, world::World};
 
 async fn put(client: &Client, path: &str) -> Result<(), Error> {
     client.put(path).value("k", SecretBytes::from(path.as_bytes())).send().await.map(drop)
@@ -142,25 +137,64 @@ async fn random_makes_secrets_where_it_is_mounted_and_the_log_has_none_of_them()
     let world = World::open(SealKind::File).await.unwrap();
     let root = world.root().await.unwrap();
     mount(&root, "random", "random").await.unwrap();
-    let token = bearer(&(&world.keys.root_token).into()).unwrap();
-    let mut client = RandomClient::new(channel(&world.server.url, &world.server.ca()).await.unwrap());
-    let mut ask = async |path: &str, length| {
-        let message = v1::GenerateRequest { path: path.to_owned(), length };
-        client.generate(with(&token, message)).await.map(|answer| answer.into_inner().value.unwrap())
-    };
-    let password = ask("random/password", Some(40)).await.unwrap();
-    let text = std::str::from_utf8(&password.value).unwrap().to_owned();
-    assert!(text.len() == 40 && text.chars().all(|letter| letter.is_ascii_alphanumeric()), "{text}");
-    assert_eq!(ask("random/hex", None).await.unwrap().value.len(), 64);
+    let password = root.random().generate("random/password", Some(40)).await.unwrap();
+    let text = password.expose_str().unwrap();
+    assert!(text.len() == 40 && text.chars().all(|letter| letter.is_ascii_alphanumeric()));
+    assert_eq!(root.random().generate("random/hex", None).await.unwrap().len(), 64);
     for (path, length) in [("random/password", Some(3)), ("random/none", None), ("secret/password", None)] {
-        let refused = ask(path, length).await.err().unwrap();
-        assert_eq!(refused.code(), Code::InvalidArgument, "{path} {refused:?}");
+        let refused = root.random().generate(path, length).await.err().unwrap();
+        assert!(is_invalid(&refused), "{path} {refused:?}");
     }
+    assert!(is_not_found(&root.random().generate("nowhere/password", None).await.err().unwrap()));
     assert!(is_invalid(&value(&root, "random/password").await.unwrap_err()), "random is no kv");
 
     let query = AuditQuery { operation: "Random.Generate".into(), ..AuditQuery::default() };
     let lines: Vec<String> =
         root.audit().query(query).await.unwrap().map(|line| line.unwrap()).collect().await;
     assert!(lines.iter().any(|line| line.contains("\"path\":\"random/password\"")), "{lines:?}");
-    assert!(!lines.concat().contains(&text) && !world.server.log().contains(&text));
+    assert!(!lines.concat().contains(text) && !world.server.log().contains(text));
+}
+
+/// What a person can do with it: a pipe gets the bytes alone, a terminal nothing unless asked, and a secret can be made where
+/// it is kept, so that nobody ever sees it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_makes_secrets_and_shows_none_unasked() {
+    let world = World::open(SealKind::File).await.unwrap();
+    let home = world.home.path();
+    std::fs::write(home.join("root-token"), world.keys.root_token.expose()).unwrap();
+    let cli = Cli::new(&home.join("root"), &world.server).unwrap().with_token(&home.join("root-token"));
+    let missing = cli.run(&["random", "password"], b"").unwrap();
+    let said = String::from_utf8_lossy(&missing.stderr).into_owned();
+    assert_eq!(missing.status.code(), Some(4), "{said}");
+    assert!(said.contains("strongroom mount add random --kind random"), "{said}");
+    cli.ok(&["mount", "add", "random", "--kind", "random"], b"").unwrap();
+
+    let piped = cli.ok(&["random", "password", "--length", "24"], b"").unwrap();
+    assert!(piped.len() == 24 && piped.chars().all(|letter| letter.is_ascii_alphanumeric()), "{piped}");
+    assert_eq!(cli.run(&["random", "bytes"], b"").unwrap().stdout.len(), 32);
+    let json = cli.ok(&["random", "hex", "-o", "json"], b"").unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((json["path"].as_str(), json["value"].as_str().unwrap().len()), (Some("random/hex"), 64));
+    let file = home.join("key");
+    assert_eq!(cli.ok(&["random", "base64", "--out-file", file.to_str().unwrap()], b"").unwrap(), "");
+    assert_eq!(std::fs::read(&file).unwrap().len(), 44);
+    let wrong = cli.run(&["random", "hex", "--length", "3"], b"").unwrap();
+    assert!(!wrong.status.success() && String::from_utf8_lossy(&wrong.stderr).contains("length"));
+
+    assert!(cli.on_terminal(&["random", "password"]).unwrap().contains("--show"));
+    assert_eq!(cli.on_terminal(&["random", "password", "--show"]).unwrap().trim_end().len(), 32);
+    assert!(cli.on_terminal(&["random", "bytes", "--show"]).unwrap().contains("hex"));
+
+    let put = ["put", "secret/db", "user=-", "--generate", "password", "--generate", "key=random/hex"];
+    let said = cli.ok(&put, b"shop").unwrap();
+    let password = cli.ok(&["get", "secret/db", "--key", "password"], b"").unwrap();
+    assert!(password.len() == 32 && !said.contains(&password), "{said}");
+    assert_eq!(cli.ok(&["get", "secret/db", "--key", "key"], b"").unwrap().len(), 64);
+    assert_eq!(cli.ok(&["get", "secret/db", "--key", "user"], b"").unwrap(), "shop");
+    cli.ok(&["patch", "secret/db", "--generate", "password"], b"").unwrap();
+    assert_ne!(cli.ok(&["get", "secret/db", "--key", "password"], b"").unwrap(), password);
+    let twice = cli.run(&["put", "secret/db", "password=-", "--generate", "password"], b"x").unwrap();
+    assert_eq!(twice.status.code(), Some(2), "{}", String::from_utf8_lossy(&twice.stderr));
+    let log = cli.ok(&["audit", "query"], b"").unwrap() + &world.server.log();
+    assert!(log.contains("Random.Generate") && !log.contains(&password) && !log.contains(&piped));
 }

@@ -11,44 +11,32 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::{Duration, Instant},
 };
 
-use strongroom_client::{ChangeKind, Client, Error, ErrorKind, Reason, SealKind, SecretBytes, StreamExt};
+use strongroom_client::{ChangeKind, Client, Error, ErrorKind, Reason, SecretBytes, StreamExt};
 use strongroom_tests::{
     cli::Cli,
-    fake_kubernetes::{FakeKubernetes, Pod},
-    server::{Options, binary},
-    world::{DEADLINE, OWN_NAMESPACE, World, anonymous, builder},
+    fake_kubernetes::Pod,
+    server::binary,
+    shop::{DB, Shop},
+    wait::{DEADLINE, found_async},
+    world::{World, anonymous, builder},
 };
 
-const HOUR: Duration = Duration::from_secs(3600);
-const PATH: &str = "secret/apps/shop/db";
-
-/// A server that trusts a cluster with a pod, and a file with that pod's token.
-struct Place {
-    kubernetes: FakeKubernetes,
-    world: World,
+/// A pod of the shop, and a file with its token.
+struct ShopPod {
+    shop: Shop,
     pod: Pod,
     token_file: PathBuf,
 }
 
-impl Place {
-    async fn open() -> Place {
-        let kubernetes = FakeKubernetes::start().await.unwrap();
-        let pod = kubernetes.create_pod("shop", "web", "web-0");
-        let options = Options { config: kubernetes.config_toml("main"), ..Options::default() };
-        let world = World::open_with(SealKind::File, &options).await.unwrap();
-        world.apply(OWN_NAMESPACE).await.unwrap();
-        let token_file = world.home.path().join("token");
-        let place = Place { kubernetes, world, pod, token_file };
-        place.put("first").await;
-        place.project(&place.token(&place.pod));
-        place
-    }
-
-    fn token(&self, pod: &Pod) -> String {
-        self.kubernetes.token(pod, "strongroom", HOUR)
+impl ShopPod {
+    async fn open() -> ShopPod {
+        let shop = Shop::open(false).await.unwrap();
+        let (pod, token_file) = (shop.pod("web-0"), shop.world.home.path().join("token"));
+        let shop_pod = ShopPod { shop, pod, token_file };
+        shop_pod.project(&shop_pod.shop.token(&shop_pod.pod));
+        shop_pod
     }
 
     /// As the kubelet does it: the new file takes the place of the old one.
@@ -58,14 +46,12 @@ impl Place {
         fs::rename(new, &self.token_file).unwrap();
     }
 
-    async fn put(&self, password: &str) {
-        let root = self.world.root().await.unwrap();
-        root.put(PATH).value("password", SecretBytes::from(password.as_bytes())).send().await.unwrap();
-    }
-
     async fn client(&self) -> Client {
         let connect = || {
-            builder(&self.world.server).kubernetes("main").kubernetes_token_file(&self.token_file).connect()
+            builder(&self.shop.world.server)
+                .kubernetes("main")
+                .kubernetes_token_file(&self.token_file)
+                .connect()
         };
         soon(connect).await
     }
@@ -73,14 +59,12 @@ impl Place {
 
 /// Tried until the server has seen its cluster.
 async fn soon<F: Future<Output = Result<Client, Error>>>(attempt: impl Fn() -> F) -> Client {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        match attempt().await {
-            Ok(client) => return client,
-            Err(error) if error.is_transient() && Instant::now() < deadline => tokio::task::yield_now().await,
-            Err(error) => panic!("{error}"),
-        }
-    }
+    let attempt = async || match attempt().await {
+        Ok(client) => Some(client),
+        Err(error) if error.is_transient() => None,
+        Err(error) => panic!("{error}"),
+    };
+    found_async("the login", DEADLINE, attempt).await.unwrap()
 }
 
 async fn session_of(client: &Client) -> (String, String) {
@@ -90,49 +74,50 @@ async fn session_of(client: &Client) -> (String, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_follows_its_projected_token() {
-    let place = Place::open().await;
-    let client = place.client().await;
-    assert_eq!(client.get(PATH).await.unwrap().text("password"), Some("first"));
+    let shop_pod = ShopPod::open().await;
+    let client = shop_pod.client().await;
+    assert_eq!(client.get(DB).await.unwrap().text("password"), Some("one"));
     let (principal, first) = session_of(&client).await;
     assert_eq!(principal, "kubernetes/main/shop/web");
     assert_eq!(client.auth().renew().await.unwrap().session.id, first, "renewed without another login");
 
     // A new session is made of what is in the file now, not of what was in it at the start.
-    place.project("not.a.token");
+    shop_pod.project("not.a.token");
     client.auth().logout().await.unwrap();
-    let refused = client.get(PATH).await.unwrap_err();
+    let refused = client.get(DB).await.unwrap_err();
     assert_eq!(refused.kind(), &ErrorKind::Unauthenticated(Reason::LoginRejected), "{refused}");
-    place.project(&place.token(&place.pod));
-    assert_eq!(client.get(PATH).await.unwrap().version, 1);
+    shop_pod.project(&shop_pod.shop.token(&shop_pod.pod));
+    assert_eq!(client.get(DB).await.unwrap().version, 1);
     assert_ne!(session_of(&client).await.1, first);
 
-    fs::remove_file(&place.token_file).unwrap();
+    fs::remove_file(&shop_pod.token_file).unwrap();
     client.auth().logout().await.unwrap();
-    let missing = client.get(PATH).await.unwrap_err();
+    let missing = client.get(DB).await.unwrap_err();
     assert_eq!(missing.kind(), &ErrorKind::Config);
     assert!(missing.to_string().contains("serviceAccountToken of the audience strongroom"), "{missing}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_connection_carries_a_session_for_each_pod() {
-    let place = Place::open().await;
-    let other = place.kubernetes.create_pod("pay", "api", "api-0");
-    let driver = anonymous(&place.world.server).await.unwrap();
-    let log_in =
-        async |pod: &Pod| soon(|| driver.log_in_as_pod("main", SecretBytes::from(place.token(pod)))).await;
-    let (web, api) = (log_in(&place.pod).await, log_in(&other).await);
+    let shop_pod = ShopPod::open().await;
+    let other = shop_pod.shop.kubernetes.create_pod("pay", "api", "api-0");
+    let driver = anonymous(&shop_pod.shop.world.server).await.unwrap();
+    let log_in = async |pod: &Pod| {
+        soon(|| driver.log_in_as_pod("main", SecretBytes::from(shop_pod.shop.token(pod)))).await
+    };
+    let (web, api) = (log_in(&shop_pod.pod).await, log_in(&other).await);
     assert_eq!(session_of(&web).await.0, "kubernetes/main/shop/web");
     assert_eq!(session_of(&api).await.0, "kubernetes/main/pay/api");
-    assert_eq!(web.get(PATH).await.unwrap().version, 1);
-    assert!(matches!(api.get(PATH).await.unwrap_err().kind(), ErrorKind::Denied { .. }));
-    let nobody = driver.get(PATH).await.unwrap_err();
+    assert_eq!(web.get(DB).await.unwrap().version, 1);
+    assert!(matches!(api.get(DB).await.unwrap_err().kind(), ErrorKind::Denied { .. }));
+    let nobody = driver.get(DB).await.unwrap_err();
     assert_eq!(nobody.kind(), &ErrorKind::Unauthenticated(Reason::TokenMissing));
 
-    let stolen = place.token(&place.pod);
-    place.kubernetes.delete_pod(&place.pod);
+    let stolen = shop_pod.shop.token(&shop_pod.pod);
+    shop_pod.shop.kubernetes.delete_pod(&shop_pod.pod);
     let gone = tokio::time::timeout(DEADLINE, async {
         loop {
-            match web.get(PATH).await {
+            match web.get(DB).await {
                 Ok(_) => tokio::task::yield_now().await,
                 Err(error) => return error,
             }
@@ -147,9 +132,9 @@ async fn one_connection_carries_a_session_for_each_pod() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_stream_tells_of_all_secrets_of_a_pod() {
-    let place = Place::open().await;
-    let (client, root) = (place.client().await, place.world.root().await.unwrap());
-    let paths = [PATH, "secret/apps/shop/stripe"];
+    let shop_pod = ShopPod::open().await;
+    let (client, root) = (shop_pod.client().await, shop_pod.shop.world.root().await.unwrap());
+    let paths = [DB, "secret/apps/shop/stripe"];
     let mut changes = client.watch(paths);
     let mut next = async || tokio::time::timeout(DEADLINE, changes.next()).await.unwrap().unwrap();
     assert_eq!(next().await.unwrap().kind, ChangeKind::Started);
@@ -160,21 +145,21 @@ async fn one_stream_tells_of_all_secrets_of_a_pod() {
     assert_eq!(told, [(paths[1].to_owned(), 1), (paths[0].to_owned(), 2)]);
 
     // A watch does not outlive its pod, and says so.
-    place.kubernetes.delete_pod(&place.pod);
+    shop_pod.shop.kubernetes.delete_pod(&shop_pod.pod);
     let ended = next().await.unwrap_err();
     assert_eq!(ended.kind(), &ErrorKind::Unauthenticated(Reason::PodGone), "{ended}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_logs_in_as_a_pod() {
-    let place = Place::open().await;
-    place.client().await;
-    let cli = Cli::new(&place.world.home.path().join("pod"), &place.world.server).unwrap();
-    let file = place.token_file.display().to_string();
+    let shop_pod = ShopPod::open().await;
+    shop_pod.client().await;
+    let cli = Cli::new(&shop_pod.shop.world.home.path().join("pod"), &shop_pod.shop.world.server).unwrap();
+    let file = shop_pod.token_file.display().to_string();
     tokio::task::block_in_place(|| {
         let said = cli.ok(&["login", "--kubernetes", "--token-file", &file], b"").unwrap();
         assert!(said.contains("logged in as kubernetes/main/shop/web"), "{said}");
-        assert_eq!(cli.ok(&["get", PATH, "--key", "password"], b"").unwrap(), "first");
+        assert_eq!(cli.ok(&["get", DB, "--key", "password"], b"").unwrap(), "one");
         cli.ok(&["logout"], b"").unwrap();
 
         let output = cli.run(&["login", "--kubernetes"], b"").unwrap();
@@ -187,14 +172,14 @@ async fn the_command_line_logs_in_as_a_pod() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_example_follows_its_secret_and_ends_when_told() {
-    let place = Place::open().await;
-    place.client().await;
-    let mut child = example(&place.world, &place.token_file);
+    let shop_pod = ShopPod::open().await;
+    shop_pod.client().await;
+    let mut child = example(&shop_pod.shop.world, &shop_pod.token_file);
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let mut next = || tokio::task::block_in_place(|| lines.next().unwrap());
-    assert_eq!(next(), "secret/apps/shop/db version 1: password 5 bytes");
-    place.put("rotated").await;
-    assert_eq!(next(), "secret/apps/shop/db version 2: password 7 bytes");
+    assert_eq!(next(), "secret/apps/shop/db version 1: password 3 bytes, user 4 bytes");
+    shop_pod.shop.put("rotated").await.unwrap();
+    assert_eq!(next(), "secret/apps/shop/db version 2: password 7 bytes, user 4 bytes");
 
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
@@ -207,7 +192,7 @@ fn example(world: &World, token_file: &Path) -> std::process::Child {
         .env("STRONGROOM_ADDR", &world.server.url)
         .env("STRONGROOM_CACERT", world.server.ca())
         .env("TOKEN_FILE", token_file)
-        .env("SECRET_PATH", PATH)
+        .env("SECRET_PATH", DB)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap()

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use strongroom_client::{AuditQuery, ChangeKind, Client, Error, ErrorKind, SealKind, SecretBytes, StreamExt};
-use strongroom_tests::world::{DEADLINE, World};
+use strongroom_tests::{wait::DEADLINE, world::World};
 
 const TEAMS: &str = r#"
 kind: Role

@@ -1,12 +1,19 @@
-//! The command line's grammar: global flags and the list of commands. Each command's own arguments stand in its file.
+//! The command line's grammar: the list of commands. Each command's own arguments stand in its file, those of all of them in
+//! `context/options.rs`.
 
-use std::path::PathBuf;
-
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 use crate::{
-    apply, audit, explain, init, kubernetes, list, meta, mount, operator, policy, read, remove, session,
-    token, unseal, user, watch, write,
+    commands::{
+        audit, explain,
+        identity::{login, token, user},
+        kubernetes,
+        kv::{list, meta, read, remove, watch, write},
+        policy::{apply, ask},
+        random,
+        server::{init, mount, operator, unseal},
+    },
+    context::options::Global,
 };
 
 /// A secrets store for Kubernetes.
@@ -21,38 +28,6 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
-#[derive(Args)]
-pub(crate) struct Global {
-    /// The server: https://host:port
-    #[arg(long, global = true, env = "STRONGROOM_ADDR", value_name = "URL")]
-    pub(crate) address: Option<String>,
-    /// PEM file of the authorities that may have signed the server's certificate
-    #[arg(long, global = true, env = "STRONGROOM_CACERT", value_name = "FILE")]
-    pub(crate) ca: Option<PathBuf>,
-    /// The name to expect in the server's certificate, if it is not the host of the address
-    #[arg(long, global = true, env = "STRONGROOM_SERVER_NAME", value_name = "NAME")]
-    pub(crate) server_name: Option<String>,
-    /// Which profile of config.toml to use
-    #[arg(long, global = true, env = "STRONGROOM_PROFILE", value_name = "NAME")]
-    pub(crate) profile: Option<String>,
-    /// How to print
-    #[arg(short, long, global = true, value_name = "FORMAT")]
-    pub(crate) output: Option<Format>,
-    /// Seconds a call may take, its retries included
-    #[arg(long, global = true, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub(crate) timeout: u64,
-    /// Log to standard error; twice for more
-    #[arg(short, long, global = true, action = ArgAction::Count)]
-    pub(crate) verbose: u8,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    Table,
-    Json,
-    Yaml,
-}
-
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Whether the server is initialised and unsealed
@@ -64,7 +39,7 @@ pub(crate) enum Command {
     /// Make the server forget its keys
     Seal,
     /// Log in and keep the token for later commands
-    Login(session::LoginArgs),
+    Login(login::LoginArgs),
     /// Revoke the session and forget its token
     Logout,
     /// Show who the token stands for
@@ -94,12 +69,14 @@ pub(crate) enum Command {
     Meta(meta::Meta),
     /// Tell of changes as they happen
     Watch(watch::Watch),
+    /// Make a password or a key; the server does not keep it
+    Random(random::Random),
     /// Create, change and remove roles and bindings, all or nothing
     Apply(apply::Apply),
     /// Whether you, or another, may do something, and which rule says so
-    CanI(policy::CanI),
+    CanI(ask::CanI),
     /// Who may do something
-    WhoCan(policy::WhoCan),
+    WhoCan(ask::WhoCan),
     /// Why something would, or would not, work
     Explain(explain::Explain),
     /// What a Kubernetes cluster needs

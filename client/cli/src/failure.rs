@@ -1,10 +1,8 @@
 //! Why a command failed: a sentence, a hint where one helps, and an exit code that scripts can tell apart.
 
-use std::{fmt, process::ExitCode};
+use std::fmt;
 
 use strongroom_client::{Error, ErrorKind, Reason};
-
-use crate::output;
 
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -16,6 +14,8 @@ pub(crate) enum Failure {
     Local(String),
     /// Nobody is logged in.
     NotLoggedIn,
+    /// The engine that the command needs is not there.
+    NotMounted { name: String, kind: &'static str },
     /// The answer is "no"; it is printed already.
     No,
     /// The reader of standard output has gone, as `head` does.
@@ -31,23 +31,18 @@ impl Failure {
         Self::Local(format!("{what}: {error}"))
     }
 
-    /// Says it on standard error and gives the exit code.
-    pub(crate) fn report(&self) -> ExitCode {
-        if !matches!(self, Self::No | Self::ReaderGone) {
-            output::complain(&format!("error: {self}"));
-            if let Some(hint) = self.hint() {
-                output::complain(&format!("hint: {hint}"));
-            }
-        }
-        ExitCode::from(self.code())
+    /// Whether nothing is left to be said: the answer was printed, or nobody reads any more.
+    pub(crate) fn is_silent(&self) -> bool {
+        matches!(self, Self::No | Self::ReaderGone)
     }
 
-    fn code(&self) -> u8 {
+    pub(crate) fn code(&self) -> u8 {
         match self {
             Self::ReaderGone => 0,
             Self::Local(_) | Self::No => 1,
             Self::Usage(_) => 2,
             Self::NotLoggedIn => 3,
+            Self::NotMounted { .. } => 4,
             Self::Client(error) => match error.kind() {
                 ErrorKind::Config => 2,
                 ErrorKind::Unauthenticated(_) | ErrorKind::Denied { .. } => 3,
@@ -63,9 +58,14 @@ impl Failure {
         }
     }
 
-    fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self) -> Option<String> {
         let error = match self {
             Self::NotLoggedIn => return Some("strongroom login -u NAME".into()),
+            Self::NotMounted { name, kind } => {
+                return Some(format!(
+                    "an administrator can mount it: strongroom mount add {name} --kind {kind}"
+                ));
+            }
             Self::Client(error) => error,
             _ => return None,
         };
@@ -103,6 +103,7 @@ impl fmt::Display for Failure {
             Self::Usage(sentence) | Self::Local(sentence) => f.write_str(sentence),
             Self::Client(error) => error.fmt(f),
             Self::NotLoggedIn => f.write_str("not logged in"),
+            Self::NotMounted { name, kind } => write!(f, "the engine {kind} is not mounted at {name}/"),
             Self::No => f.write_str("no"),
             Self::ReaderGone => f.write_str("nobody reads the output"),
         }

@@ -1,39 +1,19 @@
 //! `strongroom`: the command line. This file starts it: hardens the process, parses the arguments, runs one command and
-//! turns its failure into a sentence, a hint and an exit code. What the commands do stands in a file per noun.
+//! turns its failure into a sentence, a hint and an exit code. What the commands do stands in `commands/`.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a command line speaks there; all of it through output.rs"
+    reason = "a command line speaks there; all of it through output/"
 )]
 
-mod apply;
 mod arguments;
-mod audit;
+mod commands;
 mod context;
-mod explain;
 mod failure;
-mod init;
-mod kubernetes;
-mod list;
-mod meta;
-mod mount;
-mod operator;
+mod input;
 mod output;
-mod policy;
 mod private_file;
-mod profile;
-mod prompt;
-mod read;
-mod remove;
-mod session;
-mod status;
-mod token;
-mod unseal;
-mod user;
-mod values;
-mod verify;
-mod watch;
-mod write;
+mod secret_json;
 
 use std::process::ExitCode;
 
@@ -43,6 +23,15 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     arguments::{Arguments, Command},
+    commands::{
+        audit, explain,
+        identity::{login, token, user},
+        kubernetes,
+        kv::{list, meta, read, remove, watch, write},
+        policy::{apply, ask},
+        random,
+        server::{init, mount, operator, status, unseal},
+    },
     context::Context,
     failure::Failure,
 };
@@ -53,11 +42,11 @@ fn main() -> ExitCode {
     log_to_stderr(arguments.global.verbose);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return Failure::from(error).report(),
+        Err(error) => return report(&Failure::from(error)),
     };
     match runtime.block_on(run(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => report(&failure),
     }
 }
 
@@ -68,9 +57,9 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Init(args) => init::run(&context, args).await,
         Command::Unseal(args) => unseal::run(&context, args).await,
         Command::Seal => unseal::seal(&context).await,
-        Command::Login(args) => session::login(&context, args).await,
-        Command::Logout => session::logout(&context).await,
-        Command::Whoami => session::whoami(&context).await,
+        Command::Login(args) => login::login(&context, args).await,
+        Command::Logout => login::logout(&context).await,
+        Command::Whoami => login::whoami(&context).await,
         Command::Token(args) => token::run(&context, args).await,
         Command::Put(args) => write::put(&context, args).await,
         Command::Patch(args) => write::patch(&context, args).await,
@@ -83,17 +72,29 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::History(args) => meta::history(&context, args).await,
         Command::Meta(args) => meta::run(&context, args).await,
         Command::Watch(args) => watch::run(&context, args).await,
+        Command::Random(args) => random::run(&context, args).await,
         Command::Apply(args) => apply::run(&context, args).await,
-        Command::CanI(args) => policy::can_i(&context, args).await,
-        Command::WhoCan(args) => policy::who_can(&context, args).await,
+        Command::CanI(args) => ask::can_i(&context, args).await,
+        Command::WhoCan(args) => ask::who_can(&context, args).await,
         Command::Explain(args) => explain::run(&context, args).await,
         Command::Kubernetes(args) => kubernetes::run(&context, args),
-        Command::Roles => policy::export(&context).await,
+        Command::Roles => ask::export(&context).await,
         Command::User(args) => user::run(&context, args).await,
         Command::Audit(args) => audit::run(&context, args).await,
         Command::Mount(args) => mount::run(&context, args).await,
         Command::Operator(args) => operator::run(&context, args).await,
     }
+}
+
+/// Says why it failed and what may help, and gives the exit code that scripts can tell failures apart by.
+fn report(failure: &Failure) -> ExitCode {
+    if !failure.is_silent() {
+        output::complain(&format!("error: {failure}"));
+        if let Some(hint) = failure.hint() {
+            output::complain(&format!("hint: {hint}"));
+        }
+    }
+    ExitCode::from(failure.code())
 }
 
 /// Secrets pass through this process: no core dump holds them, and no other process of the user reads its memory.

@@ -31,7 +31,6 @@ mod parse;
 mod render;
 mod source;
 mod template;
-mod yaml;
 
 #[cfg(test)]
 mod tests;

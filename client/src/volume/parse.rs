@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 
 use strongroom_proto::limits::WATCH_PATHS;
+use strongroom_yaml::{Node, Value, field};
 
 use super::{
     Decode, ENTRIES, Entry, FILES, FileName, Layout, Mode, PodRef, Problem, Source, TEXT_BYTES, Template,
-    Volume,
-    name::Claims,
-    source,
-    template::is_key,
-    yaml::{self, Node},
+    Volume, name::Claims, source, template::is_key,
 };
 
 /// What the kubelet adds about the pod; not the author's.
 const KUBELET: &str = "csi.storage.k8s.io/";
+/// Deepest nesting: the fields of `keys`, `from` or `template` of an entry of the list are the third level.
+const DEPTH: usize = 8;
 /// Most problems told at once: more of them nobody reads.
 const PROBLEMS: usize = 100;
 /// Most secrets of one `from`.
@@ -51,12 +50,12 @@ impl Volume {
 /// What makes an entry, before it is known whether it fits together.
 struct Fields<'a> {
     place: &'a str,
-    all: &'a [(String, Node)],
+    all: strongroom_yaml::Fields<'a>,
 }
 
 impl<'a> Fields<'a> {
     fn get(&self, name: &str) -> Option<&'a Node> {
-        self.all.iter().find(|(field, _)| field == name).map(|(_, node)| node)
+        field(self.all, name)
     }
 
     fn at(&self, name: &str) -> String {
@@ -101,17 +100,12 @@ impl Reader<'_> {
             Some(text) if text.len() > TEXT_BYTES => {
                 Err(format!("has {} bytes; at most {TEXT_BYTES} are allowed", text.len()))
             }
-            Some(text) => yaml::read(text),
+            Some(text) => strongroom_yaml::read(text, DEPTH).map_err(|error| error.to_string()),
         };
-        let items = match node {
-            Ok(Node::List(items)) if items.is_empty() => Err("is empty; expected at least one".to_owned()),
-            Ok(Node::List(items)) if items.len() > ENTRIES => {
-                Err(format!("has {} entries; at most {ENTRIES} are allowed", items.len()))
-            }
-            Ok(Node::List(items)) => Ok(items),
-            Ok(other) => Err(format!("is {other}; expected a list (- path: secret/...)")),
-            Err(problem) => Err(problem),
-        };
+        let items = node.as_ref().map_err(String::clone).and_then(|node| match &node.value {
+            Value::List(_) => node.items(ENTRIES),
+            other => Err(format!("is {other}; expected a list (- path: secret/...)")),
+        });
         let items = self.keep("secrets", items).unwrap_or_default();
         let entries = items.iter().enumerate().filter_map(|(at, node)| {
             let place = format!("secrets[{at}]");
@@ -137,8 +131,8 @@ impl Reader<'_> {
         });
         let optional = match fields.get("optional") {
             None => false,
-            Some(Node::Bool(optional)) => *optional,
-            Some(other) => {
+            Some(Node { value: Value::Bool(optional), .. }) => *optional,
+            Some(Node { value: other, .. }) => {
                 self.problem(fields.at("optional"), format!("is {other}; expected true or false"));
                 false
             }
@@ -201,7 +195,7 @@ impl Reader<'_> {
     fn decode(&mut self, fields: &Fields<'_>) -> Decode {
         match fields.get("decode") {
             None => Decode::Plain,
-            Some(Node::Text(text)) if text == "base64" => Decode::Base64,
+            Some(node) if node.text() == Ok("base64") => Decode::Base64,
             Some(_) => {
                 self.problem(fields.at("decode"), "is not known; expected base64");
                 Decode::Plain
@@ -212,10 +206,12 @@ impl Reader<'_> {
     fn source(&mut self, fields: &Fields<'_>) -> Option<Source> {
         let version = match fields.get("version") {
             None => None,
-            Some(Node::Number(text)) if text.parse::<u64>().is_ok_and(|version| version > 0) => {
+            Some(Node { value: Value::Number(text), .. })
+                if text.parse::<u64>().is_ok_and(|version| version > 0) =>
+            {
                 text.parse().ok()
             }
-            Some(other) => {
+            Some(Node { value: other, .. }) => {
                 self.problem(fields.at("version"), format!("is {other}; expected a version: 1 or more"));
                 None
             }
@@ -294,32 +290,17 @@ impl Reader<'_> {
     }
 
     fn text<'n>(&mut self, place: &str, node: &'n Node) -> Option<&'n str> {
-        match node {
-            Node::Text(text) => Some(text),
-            Node::Number(_) | Node::Bool(_) => {
-                self.problem(place, format!("is {node}; expected text: put it in quotes"));
-                None
-            }
-            other => {
-                self.problem(place, format!("is {other}; expected text"));
-                None
-            }
-        }
+        self.keep(place, node.text())
     }
 
     /// At least one field.
-    fn map<'n>(&mut self, place: &str, node: &'n Node) -> Option<&'n [(String, Node)]> {
-        match node {
-            Node::Map(fields) if !fields.is_empty() => Some(fields),
-            Node::Map(_) => {
-                self.problem(place, "is empty; expected at least one field");
-                None
-            }
-            other => {
-                self.problem(place, format!("is {other}; expected fields"));
-                None
-            }
+    fn map<'n>(&mut self, place: &str, node: &'n Node) -> Option<strongroom_yaml::Fields<'n>> {
+        let fields = self.keep(place, node.fields())?;
+        if fields.is_empty() {
+            self.problem(place, "is empty; expected at least one field");
+            return None;
         }
+        Some(fields)
     }
 }
 

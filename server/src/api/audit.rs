@@ -1,7 +1,5 @@
 //! The Audit service: thin.
 
-use std::sync::Arc;
-
 use futures_util::StreamExt;
 use strongroom_proto::{
     limits::AUDIT_LINES,
@@ -9,14 +7,18 @@ use strongroom_proto::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{Streaming, call::call, convert, status::status};
+use super::{
+    call::{Streaming, call},
+    convert,
+    status::status,
+};
 use crate::{
-    core::{Action, Answer, AuditAction, Core},
+    core::{Action, Answer, AuditAction},
     model::{Invalid, RequestId},
 };
 
 /// See the module.
-pub(super) struct AuditService(pub(super) Arc<Core>);
+pub(super) struct AuditService;
 
 /// Most old lines a tail begins with.
 const TAIL_LINES: u32 = 10_000;
@@ -28,7 +30,6 @@ impl Audit for AuditService {
 
     async fn tail(&self, request: Request<v1::TailRequest>) -> Result<Response<Self::TailStream>, Status> {
         call(
-            &self.0,
             request,
             |message| {
                 if message.last > TAIL_LINES {
@@ -44,7 +45,6 @@ impl Audit for AuditService {
 
     async fn query(&self, request: Request<v1::QueryRequest>) -> Result<Response<Self::QueryStream>, Status> {
         call(
-            &self.0,
             request,
             |message| {
                 if message.limit > AUDIT_LINES {
@@ -61,7 +61,6 @@ impl Audit for AuditService {
 
     async fn hash(&self, request: Request<v1::HashRequest>) -> Result<Response<v1::HashResponse>, Status> {
         call(
-            &self.0,
             request,
             |message| match message.value {
                 Some(value) => Ok(Action::Audit(AuditAction::Hash(value.into()))),

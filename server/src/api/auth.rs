@@ -1,40 +1,34 @@
 //! The Auth service: thin.
 
-use std::sync::Arc;
-
 use strongroom_proto::v1::{self, auth_server::Auth, revoke_sessions_request::Which};
 use tonic::{Request, Response, Status};
 
 use super::{
-    call::{call, context},
+    call::{call, visit},
     convert,
     status::status,
 };
 use crate::{
     auth::{Credential, users},
-    core::{Action, Answer, Core, Login, SessionAction, UserAction},
+    core::{Action, Answer, SessionAction, UserAction},
     model::Invalid,
     tokens,
 };
 
 /// See the module.
-pub(super) struct AuthService(pub(super) Arc<Core>);
+pub(super) struct AuthService;
 
 #[tonic::async_trait]
 impl Auth for AuthService {
     async fn login(&self, request: Request<v1::LoginRequest>) -> Result<Response<v1::TokenResponse>, Status> {
-        let context = context(&request)?;
-        let slot = context.slot().await.map_err(|error| status(&error, context.id))?;
+        let visit = visit(&request)?;
         let credential = Credential::read(request.into_inner().credential);
-        let login = Login { slot, id: context.id, name: context.access.name, peer: context.peer, credential };
-        let (token, session) =
-            crate::core::login(&self.0, login).await.map_err(|error| status(&error, context.id))?;
+        let (token, session) = visit.login(credential).await.map_err(|error| status(&error, visit.id()))?;
         Ok(Response::new(convert::token(token, &session)))
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::TokenResponse>, Status> {
         call(
-            &self.0,
             request,
             |_| Ok(Action::Session(SessionAction::Renew)),
             |answer, _| match answer {
@@ -50,7 +44,6 @@ impl Auth for AuthService {
         request: Request<v1::WhoamiRequest>,
     ) -> Result<Response<v1::WhoamiResponse>, Status> {
         call(
-            &self.0,
             request,
             |_| Ok(Action::Session(SessionAction::Whoami)),
             |answer, _| match answer {
@@ -67,13 +60,8 @@ impl Auth for AuthService {
         &self,
         request: Request<v1::LogoutRequest>,
     ) -> Result<Response<v1::LogoutResponse>, Status> {
-        call(
-            &self.0,
-            request,
-            |_| Ok(Action::Session(SessionAction::Logout)),
-            |_, _| Some(v1::LogoutResponse {}),
-        )
-        .await
+        call(request, |_| Ok(Action::Session(SessionAction::Logout)), |_, _| Some(v1::LogoutResponse {}))
+            .await
     }
 
     async fn revoke_sessions(
@@ -81,7 +69,6 @@ impl Auth for AuthService {
         request: Request<v1::RevokeSessionsRequest>,
     ) -> Result<Response<v1::RevokeSessionsResponse>, Status> {
         call(
-            &self.0,
             request,
             |message| {
                 let which = match message.which {
@@ -106,7 +93,6 @@ impl Auth for AuthService {
         request: Request<v1::PutUserRequest>,
     ) -> Result<Response<v1::PutUserResponse>, Status> {
         call(
-            &self.0,
             request,
             |message| {
                 Ok(Action::User(UserAction::Put {
@@ -125,7 +111,6 @@ impl Auth for AuthService {
         request: Request<v1::DeleteUserRequest>,
     ) -> Result<Response<v1::DeleteUserResponse>, Status> {
         call(
-            &self.0,
             request,
             |message| Ok(Action::User(UserAction::Delete { name: users::parse_name(&message.name)? })),
             |_, _| Some(v1::DeleteUserResponse {}),
@@ -138,7 +123,6 @@ impl Auth for AuthService {
         request: Request<v1::ListUsersRequest>,
     ) -> Result<Response<v1::ListUsersResponse>, Status> {
         call(
-            &self.0,
             request,
             |_| Ok(Action::User(UserAction::List)),
             |answer, _| match answer {

@@ -6,7 +6,7 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::Pin,
-    sync::{Arc, LazyLock},
+    sync::LazyLock,
     task::{Context as TaskContext, Poll},
 };
 
@@ -21,37 +21,41 @@ use tonic::{
 };
 use tower::{Layer, Service as TowerService};
 
-use super::{Streaming, call::call, status::status};
+use super::{
+    call::{Streaming, call},
+    path,
+    status::status,
+};
 use crate::{
-    core::{Action, Answer, Core},
+    core::{Action, Answer},
     engines::{Answers, Asked, KINDS, Reply, Rpc, Service},
 };
 
 /// Which RPC is whose.
 fn find(path: &str) -> Option<(&'static Service, &'static Rpc)> {
-    static BY_PATH: LazyLock<HashMap<&str, (&Service, &Rpc)>> = LazyLock::new(|| {
+    static BY_PATH: LazyLock<HashMap<String, (&Service, &Rpc)>> = LazyLock::new(|| {
         let services = KINDS.iter().map(|kind| &kind.service);
-        services.flat_map(|service| service.rpcs.iter().map(move |rpc| (rpc.path, (service, rpc)))).collect()
+        let rpcs = services.flat_map(|service| service.rpcs.iter().map(move |rpc| (service, rpc)));
+        rpcs.map(|(service, rpc)| (path::path(rpc.name), (service, rpc))).collect()
     });
     BY_PATH.get(path).copied()
 }
 
 /// Answers the RPCs of engines, and leaves all others to the services below.
 #[derive(Clone)]
-pub(super) struct EnginesLayer(pub(super) Arc<Core>);
+pub(super) struct EnginesLayer;
 
 impl<S> Layer<S> for EnginesLayer {
     type Service = Engines<S>;
 
     fn layer(&self, others: S) -> Engines<S> {
-        Engines { core: Arc::clone(&self.0), others }
+        Engines { others }
     }
 }
 
 /// See [`EnginesLayer`].
 #[derive(Clone)]
 pub(super) struct Engines<S> {
-    core: Arc<Core>,
     others: S,
 }
 
@@ -74,35 +78,30 @@ where
         let Some((service, rpc)) = find(request.uri().path()) else {
             return Box::pin(self.others.call(request));
         };
-        let forward = Forward(Arc::clone(&self.core));
         let mut grpc = Grpc::new(Words(rpc))
             .max_decoding_message_size(service.request_bytes)
             .max_encoding_message_size(wire::RESPONSE_BYTES);
         Box::pin(async move {
             Ok(match rpc.answers {
-                Answers::One => grpc.unary(forward, request).await,
-                Answers::Many => grpc.server_streaming(forward, request).await,
+                Answers::One => grpc.unary(Forward, request).await,
+                Answers::Many => grpc.server_streaming(Forward, request).await,
             })
         })
     }
 }
 
 /// Through the pipeline.
-struct Forward(Arc<Core>);
+struct Forward;
 
 impl UnaryService<Asked> for Forward {
     type Response = Box<dyn Reply>;
     type Future = Answering<Response<Self::Response>, Status>;
 
     fn call(&mut self, request: Request<Asked>) -> Self::Future {
-        let core = Arc::clone(&self.0);
-        Box::pin(async move {
-            call(&core, request, action, |answer, _| match answer {
-                Answer::Reply(reply) => Some(reply),
-                _ => None,
-            })
-            .await
-        })
+        Box::pin(call(request, action, |answer, _| match answer {
+            Answer::Reply(reply) => Some(reply),
+            _ => None,
+        }))
     }
 }
 
@@ -112,17 +111,13 @@ impl ServerStreamingService<Asked> for Forward {
     type Future = Answering<Response<Self::ResponseStream>, Status>;
 
     fn call(&mut self, request: Request<Asked>) -> Self::Future {
-        let core = Arc::clone(&self.0);
-        Box::pin(async move {
-            call(&core, request, action, |answer, id| match answer {
-                Answer::Replies(replies) => {
-                    let told = replies.map(move |next| next.map_err(|error| status(&error, id)));
-                    Some(Box::pin(told) as Streaming<Box<dyn Reply>>)
-                }
-                _ => None,
-            })
-            .await
-        })
+        Box::pin(call(request, action, |answer, id| match answer {
+            Answer::Replies(replies) => {
+                let told = replies.map(move |next| next.map_err(|error| status(&error, id)));
+                Some(Box::pin(told) as Streaming<Box<dyn Reply>>)
+            }
+            _ => None,
+        }))
     }
 }
 

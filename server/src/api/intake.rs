@@ -1,7 +1,6 @@
-//! What messages may take of memory while they are on their way. A decoder makes room for a whole message as soon as it
-//! has read its length, so a few bytes could make a megabyte of it, a hundred times on each connection. A message that
-//! comes with its first frame costs nothing here. One that comes in parts has to find room first: callers without a good
-//! token have little of it among all of them, and what they take is taken from nobody else.
+//! Messages that come in parts ask admission for room first. A decoder makes room for a whole message as soon as it has
+//! read its length, so a few bytes could make a megabyte of it, a hundred times on each connection. A message that comes
+//! with its first frame is let through as it is.
 
 use std::{
     pin::Pin,
@@ -12,33 +11,17 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use http_body::Frame;
-use strongroom_proto::limits as wire;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
 use tonic::{Status, body::Body};
 
-use super::{access::Credential, call::token, layers::Context, status::status};
-use crate::{
-    core::{self, Core, Error},
-    limits,
-};
+use super::{call::token, status::status};
+use crate::admission::{Room, Visit};
 
 /// Flag of compression and length, before each message (gRPC over HTTP/2).
 const PREFIX: usize = 5;
 
-/// Room for messages on their way, in bytes.
-pub(super) struct Intake {
-    core: Arc<Core>,
-    known: Arc<Semaphore>,
-    strangers: Arc<Semaphore>,
-}
-
 /// Whose message it is.
 struct Sender {
-    intake: Arc<Intake>,
-    context: Context,
+    visit: Arc<Visit>,
     authorization: Option<HeaderValue>,
 }
 
@@ -50,53 +33,28 @@ struct Guarded {
     prefix: Vec<u8>,
     asking: Option<Asking>,
     /// Held until the message was taken in and the body is dropped.
-    room: Option<OwnedSemaphorePermit>,
+    room: Option<Room>,
 }
 
 struct Asking {
-    answer: Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, Status>> + Send>>,
+    answer: Pin<Box<dyn Future<Output = Result<Room, Status>> + Send>>,
     /// Let in after it.
     frame: Bytes,
 }
 
-impl Intake {
-    pub(super) fn new(core: Arc<Core>) -> Self {
-        Self {
-            core,
-            known: Arc::new(Semaphore::new(limits::INTAKE_BYTES)),
-            strangers: Arc::new(Semaphore::new(limits::STRANGERS_INTAKE_BYTES)),
-        }
-    }
-
-    /// The body of a request, behind the guard.
-    pub(super) fn guard(self: &Arc<Self>, body: Body, headers: &HeaderMap, context: &Context) -> Body {
-        let authorization = headers.get(AUTHORIZATION).cloned();
-        let sender = Some(Sender { intake: Arc::clone(self), context: context.clone(), authorization });
-        Body::new(Guarded { body, sender, prefix: Vec::new(), asking: None, room: None })
-    }
+/// The body of a request, behind the guard.
+pub(super) fn guard(body: Body, headers: &HeaderMap, visit: &Arc<Visit>) -> Body {
+    let authorization = headers.get(AUTHORIZATION).cloned();
+    let sender = Some(Sender { visit: Arc::clone(visit), authorization });
+    Body::new(Guarded { body, sender, prefix: Vec::new(), asking: None, room: None })
 }
 
 impl Sender {
     /// Room for a message of that length.
-    async fn ask(self, length: u32) -> Result<OwnedSemaphorePermit, Status> {
-        self.room(length).await.map_err(|error| status(&error, self.context.id))
-    }
-
-    async fn room(&self, length: u32) -> Result<OwnedSemaphorePermit, Error> {
-        let (intake, context) = (&*self.intake, &self.context);
-        let (room, longest) = match context.access.credential {
-            Credential::None => (&intake.strangers, limits::SMALL_REQUEST_BYTES),
-            Credential::Token => {
-                let bearer = self.authorization.as_ref().and_then(|value| token(value.to_str().ok()?));
-                let (id, name) = (context.id, context.access.name);
-                core::vouch(&intake.core, id, name, context.peer, bearer.as_ref()).await?;
-                (&intake.known, wire::REQUEST_BYTES)
-            }
-        };
-        // The decoder refuses what is longer before it makes room for it.
-        let taken = if usize::try_from(length).is_ok_and(|length| length <= longest) { length } else { 0 };
-        let found = timeout(limits::QUEUE_WAIT, Arc::clone(room).acquire_many_owned(taken)).await;
-        found.ok().and_then(Result::ok).ok_or(Error::Overloaded(limits::QUEUE_WAIT))
+    async fn ask(self, length: u32) -> Result<Room, Status> {
+        let bearer = self.authorization.as_ref().and_then(|value| token(value.to_str().ok()?));
+        let room = self.visit.room(bearer.as_ref(), length).await;
+        room.map_err(|error| status(&error, self.visit.id()))
     }
 }
 

@@ -1,7 +1,6 @@
-//! The wire: the only place that knows tonic. It parses messages into actions, hands them to `core` and converts what
-//! comes back; it decides nothing.
+//! gRPC: the only place that knows tonic. It parses messages into actions, hands them to `admission` and converts what comes
+//! back; it decides nothing, and has no core to ask.
 
-pub mod access;
 mod audit;
 mod auth;
 mod call;
@@ -11,13 +10,15 @@ mod engines;
 mod intake;
 mod layers;
 pub mod ops_http;
+mod path;
 mod policy;
 mod status;
 mod sys;
 
-use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use futures_util::{Stream, StreamExt};
+use futures_util::StreamExt;
+pub use path::path;
 use strongroom_proto::{
     FILE_DESCRIPTOR_SET, limits as wire,
     v1::{
@@ -28,17 +29,13 @@ use strongroom_proto::{
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, transport::Server};
+use tonic::transport::Server;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use crate::{
-    core::Core,
-    crypto::{CryptoError, Entropy},
-    engines::KINDS,
-    limits,
-    telemetry::Metrics,
-    tls::TlsConnection,
-};
+use crate::{admission::Admission, engines::KINDS, limits, tls::TlsConnection};
+
+/// What a TLS connection must agree on to be ours (RFC 7301): gRPC is HTTP/2.
+pub const ALPN: &[&[u8]] = &[b"h2"];
 
 /// How often health is judged anew.
 const HEALTH_REVIEW: Duration = Duration::from_secs(1);
@@ -52,14 +49,9 @@ macro_rules! bounded {
     };
 }
 
-/// A server-streaming answer.
-type Streaming<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
 /// Why the API could not be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    #[error(transparent)]
-    Crypto(#[from] CryptoError),
     /// At start: our own descriptors.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -69,12 +61,7 @@ pub enum ApiError {
 
 /// What the API is made of.
 pub struct Api {
-    pub core: Arc<Core>,
-    pub metrics: Arc<Metrics>,
-    /// Requests at once before shedding.
-    pub in_flight: usize,
-    /// The longest a unary request may take.
-    pub deadline: Duration,
+    pub admission: Arc<Admission>,
 }
 
 impl Api {
@@ -85,21 +72,17 @@ impl Api {
     pub async fn serve(
         self,
         connections: mpsc::Receiver<TlsConnection>,
-        entropy: &dyn Entropy,
         stop: CancellationToken,
     ) -> Result<(), ApiError> {
-        let (core, metrics) = (Arc::clone(&self.core), self.metrics);
-        let shared = Arc::new(layers::Shared::new(core, self.in_flight, self.deadline, entropy, metrics)?);
         let (reporter, health) = tonic_health::server::health_reporter();
-        let follower = tokio::spawn(report_health(Arc::clone(&self.core), reporter));
+        let follower = tokio::spawn(report_health(Arc::clone(&self.admission), reporter));
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()?;
-        let core = self.core;
         let served = Server::builder()
-            .layer(layers::PerRequestLayer(shared))
-            .layer(engines::EnginesLayer(Arc::clone(&core)))
+            .layer(layers::PerRequestLayer(self.admission))
+            .layer(engines::EnginesLayer)
             .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
             .http2_max_pending_accept_reset_streams(Some(limits::PENDING_RESETS))
             .http2_max_header_list_size(limits::HEADER_BYTES)
@@ -107,18 +90,10 @@ impl Api {
             .max_connection_age_grace(limits::CONNECTION_GRACE)
             .add_service(health.max_decoding_message_size(limits::SMALL_REQUEST_BYTES))
             .add_service(reflection.max_decoding_message_size(limits::SMALL_REQUEST_BYTES))
-            .add_service(bounded!(
-                AuthServer,
-                auth::AuthService(Arc::clone(&core)),
-                limits::SMALL_REQUEST_BYTES
-            ))
-            .add_service(bounded!(
-                PolicyServer,
-                policy::PolicyService(Arc::clone(&core)),
-                wire::REQUEST_BYTES
-            ))
-            .add_service(bounded!(SysServer, sys::SysService(Arc::clone(&core)), limits::SMALL_REQUEST_BYTES))
-            .add_service(bounded!(AuditServer, audit::AuditService(core), wire::REQUEST_BYTES))
+            .add_service(bounded!(AuthServer, auth::AuthService, limits::SMALL_REQUEST_BYTES))
+            .add_service(bounded!(PolicyServer, policy::PolicyService, wire::REQUEST_BYTES))
+            .add_service(bounded!(SysServer, sys::SysService, limits::SMALL_REQUEST_BYTES))
+            .add_service(bounded!(AuditServer, audit::AuditService, wire::REQUEST_BYTES))
             .serve_with_incoming_shutdown(
                 ReceiverStream::new(connections).map(Ok::<_, Infallible>),
                 stop.cancelled_owned(),
@@ -130,10 +105,10 @@ impl Api {
 }
 
 /// The standard health service says SERVING when the server can answer: unsealed and with a log to write to.
-async fn report_health(core: Arc<Core>, reporter: HealthReporter) {
-    let mut changes = core.watch_phase();
+async fn report_health(admission: Arc<Admission>, reporter: HealthReporter) {
+    let mut changes = admission.watch_phase();
     loop {
-        let serving = if core.ready().is_ok() { ServingStatus::Serving } else { ServingStatus::NotServing };
+        let serving = if admission.is_ready() { ServingStatus::Serving } else { ServingStatus::NotServing };
         reporter.set_service_status("", serving).await;
         for kind in KINDS {
             reporter.set_service_status(kind.service.name, serving).await;

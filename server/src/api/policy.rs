@@ -1,7 +1,5 @@
 //! The Policy service: thin.
 
-use std::sync::Arc;
-
 use strongroom_proto::{
     limits::POLICY_BYTES,
     v1::{self, policy_server::Policy},
@@ -10,17 +8,17 @@ use tonic::{Request, Response, Status};
 
 use super::{call::call, convert};
 use crate::{
-    core::{Action, Answer, CanI, Core, PolicyAction, SessionAction},
+    core::{Action, Answer, CanI, PolicyAction, SessionAction},
     model::{Invalid, Path, Principal, Verb},
 };
 
 /// See the module.
-pub(super) struct PolicyService(pub(super) Arc<Core>);
+pub(super) struct PolicyService;
 
 #[tonic::async_trait]
 impl Policy for PolicyService {
     async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyResponse>, Status> {
-        call(&self.0, request, parse_apply, |answer, _| match answer {
+        call(request, parse_apply, |answer, _| match answer {
             Answer::Applied(changes) => {
                 Some(v1::ApplyResponse { changes: changes.into_iter().map(convert::policy_change).collect() })
             }
@@ -34,7 +32,6 @@ impl Policy for PolicyService {
         request: Request<v1::ExportRequest>,
     ) -> Result<Response<v1::ExportResponse>, Status> {
         call(
-            &self.0,
             request,
             |_| Ok(Action::Policy(PolicyAction::Export)),
             |answer, _| match answer {
@@ -46,7 +43,7 @@ impl Policy for PolicyService {
     }
 
     async fn can_i(&self, request: Request<v1::CanIRequest>) -> Result<Response<v1::CanIResponse>, Status> {
-        call(&self.0, request, parse_can_i, |answer, _| match answer {
+        call(request, parse_can_i, |answer, _| match answer {
             Answer::Decision(decision) => Some(convert::decision(&decision)),
             _ => None,
         })
@@ -58,7 +55,6 @@ impl Policy for PolicyService {
         request: Request<v1::WhoCanRequest>,
     ) -> Result<Response<v1::WhoCanResponse>, Status> {
         call(
-            &self.0,
             request,
             |message| {
                 let (verb, path) = (verb(&message.verb)?, Path::parse_field("path", &message.path)?);

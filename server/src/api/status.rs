@@ -38,11 +38,6 @@ fn inner_sentence(reason: Reason) -> String {
     .to_owned()
 }
 
-/// A refusal by the layers, before there is a core error.
-pub(super) fn refusal(reason: Reason, sentence: &str, id: RequestId) -> Status {
-    with_reason(reason, sentence.to_owned(), HashMap::new(), id)
-}
-
 fn with_reason(
     reason: Reason,
     sentence: String,

@@ -1,35 +1,38 @@
-//! The Sys service: thin. Status, init and unseal need no token; the pipeline does not know them, `core` has a function each.
-
-use std::sync::Arc;
+//! The Sys service: thin. Status, init and unseal need no token; the pipeline does not know them, admission has a door for
+//! them.
 
 use strongroom_proto::v1::{self, seal_config, sys_server::Sys};
 use tonic::{Request, Response, Status};
 
 use super::{
-    call::{call, context},
+    call::{call, visit},
     convert,
     status::status,
 };
 use crate::{
-    core::{self, Action, Answer, Core, SysAction, Unauthenticated},
+    core::{Action, Answer, SysAction},
     model::{Invalid, SecretBytes},
     seal::SealConfig,
 };
 
 /// See the module.
-pub(super) struct SysService(pub(super) Arc<Core>);
+pub(super) struct SysService;
 
 #[tonic::async_trait]
 impl Sys for SysService {
-    async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
-        Ok(Response::new(convert::core_status(&self.0.status())))
+    async fn status(
+        &self,
+        request: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
+        let visit = visit(&request)?;
+        let now = visit.status().await.map_err(|error| status(&error, visit.id()))?;
+        Ok(Response::new(convert::core_status(&now)))
     }
 
     async fn init(&self, request: Request<v1::InitRequest>) -> Result<Response<v1::InitResponse>, Status> {
-        let context = context(&request)?;
-        let from = Unauthenticated { id: context.id, name: context.access.name, peer: context.peer };
+        let visit = visit(&request)?;
         let seal = seal_config(request.into_inner().seal);
-        let made = core::init(&self.0, from, seal).await.map_err(|error| status(&error, context.id))?;
+        let made = visit.init(seal).await.map_err(|error| status(&error, visit.id()))?;
         Ok(Response::new(v1::InitResponse {
             shares: made.shares.into_iter().map(Into::into).collect(),
             root_token: Some(made.root_token.into()),
@@ -42,15 +45,14 @@ impl Sys for SysService {
         &self,
         request: Request<v1::UnsealRequest>,
     ) -> Result<Response<v1::StatusResponse>, Status> {
-        let context = context(&request)?;
-        let from = Unauthenticated { id: context.id, name: context.access.name, peer: context.peer };
+        let visit = visit(&request)?;
         let share: SecretBytes = request.into_inner().share.unwrap_or_default().into();
-        let now = core::unseal(&self.0, from, share).await.map_err(|error| status(&error, context.id))?;
+        let now = visit.unseal(share).await.map_err(|error| status(&error, visit.id()))?;
         Ok(Response::new(convert::core_status(&now)))
     }
 
     async fn seal(&self, request: Request<v1::SealRequest>) -> Result<Response<v1::SealResponse>, Status> {
-        call(&self.0, request, |_| Ok(Action::Sys(SysAction::Seal)), |_, _| Some(v1::SealResponse {})).await
+        call(request, |_| Ok(Action::Sys(SysAction::Seal)), |_, _| Some(v1::SealResponse {})).await
     }
 
     async fn rotate(
@@ -58,7 +60,6 @@ impl Sys for SysService {
         request: Request<v1::RotateRequest>,
     ) -> Result<Response<v1::RotateResponse>, Status> {
         call(
-            &self.0,
             request,
             |_| Ok(Action::Sys(SysAction::Rotate)),
             |answer, _| match answer {
@@ -71,7 +72,6 @@ impl Sys for SysService {
 
     async fn rekey(&self, request: Request<v1::RekeyRequest>) -> Result<Response<v1::RekeyResponse>, Status> {
         call(
-            &self.0,
             request,
             |message| {
                 let seal = seal_config(message.seal)?;
@@ -93,7 +93,6 @@ impl Sys for SysService {
         request: Request<v1::ConfirmRekeyRequest>,
     ) -> Result<Response<v1::ConfirmRekeyResponse>, Status> {
         call(
-            &self.0,
             request,
             |message| {
                 let shares = message.new_shares.into_iter().map(Into::into).collect();
@@ -106,7 +105,6 @@ impl Sys for SysService {
 
     async fn scrub(&self, request: Request<v1::ScrubRequest>) -> Result<Response<v1::ScrubResponse>, Status> {
         call(
-            &self.0,
             request,
             |_| Ok(Action::Sys(SysAction::Scrub)),
             |answer, _| match answer {
@@ -123,7 +121,6 @@ impl Sys for SysService {
 
     async fn mount(&self, request: Request<v1::MountRequest>) -> Result<Response<v1::MountResponse>, Status> {
         call(
-            &self.0,
             request,
             |v1::MountRequest { name, kind, description, settings }| {
                 Ok(Action::Sys(SysAction::Mount { name, kind, description, settings }))
@@ -137,12 +134,11 @@ impl Sys for SysService {
         &self,
         request: Request<v1::UnmountRequest>,
     ) -> Result<Response<v1::UnmountResponse>, Status> {
-        call(&self.0, request, parse_unmount, |_, _| Some(v1::UnmountResponse {})).await
+        call(request, parse_unmount, |_, _| Some(v1::UnmountResponse {})).await
     }
 
     async fn tune(&self, request: Request<v1::TuneRequest>) -> Result<Response<v1::TuneResponse>, Status> {
         call(
-            &self.0,
             request,
             |v1::TuneRequest { name, description, settings }| {
                 let settings = settings.map(|settings| settings.values);
@@ -158,7 +154,6 @@ impl Sys for SysService {
         request: Request<v1::ListMountsRequest>,
     ) -> Result<Response<v1::ListMountsResponse>, Status> {
         call(
-            &self.0,
             request,
             |_| Ok(Action::Sys(SysAction::ListMounts)),
             |answer, _| match answer {

@@ -81,6 +81,9 @@ pub enum Error {
     /// Too much at once.
     #[error("too many requests at once; retry in {} ms", .0.as_millis())]
     Overloaded(Duration),
+    /// It took too long.
+    #[error("the deadline passed; a write may have happened")]
+    DeadlinePassed,
     /// On the way out.
     #[error("the server is stopping")]
     Stopping,
@@ -185,6 +188,7 @@ impl Error {
             Error::Barrier(error) => barrier_reason(error),
             Error::Audit(AuditError::Overloaded) | Error::Overloaded(_) => Reason::Overloaded,
             Error::Audit(_) => Reason::AuditUnavailable,
+            Error::DeadlinePassed => Reason::DeadlineExceeded,
             Error::Stopping => Reason::ShuttingDown,
             Error::WatchEnded(_) => Reason::WatchEnded,
             Error::Revoke(_) | Error::Query(QueryError::Busy) => Reason::Overloaded,

@@ -1,12 +1,20 @@
 //! The pipeline: every authenticated request takes this way, top to bottom, and there is no other.
 
-use std::{net::IpAddr, panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
 
-use super::{Action, Answer, Core, Error, Request, Unsealed, record, request::Needs, run};
+use super::{
+    context::{Origin, Place, RequestContext},
+    error::Error,
+    record,
+    remember::remember,
+    request::{Action, Answer, Needs, Request},
+    run,
+    state::{Core, Unsealed},
+};
 use crate::{
-    model::{DecisionId, RequestId, SecretBytes, Timestamp},
+    model::{DecisionId, SecretBytes, Timestamp},
     permit::Permit,
     policy::{self, Allowed},
     tokens::{Session, TokenError},
@@ -24,37 +32,36 @@ pub async fn handle(core: &Arc<Core>, request: Request) -> Result<Answer, Error>
     let (unsealed, session) = match identify(core, request.bearer.as_ref(), now) {
         Ok(known) => known,
         Err(error) => {
-            record::refused_stranger(core, request.id, request.name, request.peer, &error).await?;
+            record::refused_stranger(core, request.origin, &error).await?;
             return Err(error);
         }
     };
     // What could not be parsed is refused only now: strangers learn nothing about it.
-    let Request { id, name, peer, action, slot, .. } = request;
+    let Request { origin, action, slot, .. } = request;
     let policy = unsealed.policy.current();
-    let place = record::Place::default();
-    let mut asked = record::Asked { id, name, peer, session, at: now, policy, place };
+    let mut request = RequestContext { origin, session, at: now, policy, place: Place::default() };
     let parsed = action.and_then(|action| action.needs().map(|needs| (action, needs)));
     let (action, needs) = match parsed {
         Ok(parsed) => parsed,
-        Err(invalid) => return asked.refuse(core, invalid.into()).await,
+        Err(invalid) => return request.refuse(core, invalid.into()).await,
     };
-    asked.place = record::Place::of(&action, needs.as_ref());
+    request.place = Place::of(&action, needs.as_ref());
 
     // A session of a pod ends with the pod.
-    if let Err(gone) = unsealed.methods.check(&asked.session.principal) {
-        return asked.refuse(core, gone.into()).await;
+    if let Err(gone) = unsealed.methods.check(&request.session.principal) {
+        return request.refuse(core, gone.into()).await;
     }
 
     // 3. May they? Deny by default.
-    let granted = match authorize(core, &asked, needs) {
+    let granted = match authorize(core, &request, needs) {
         Ok(granted) => granted,
-        Err(error) => return asked.refuse(core, error).await,
+        Err(error) => return request.refuse(core, error).await,
     };
 
     let core = Arc::clone(core);
     let is_write = action.is_write();
     let work = async move {
-        let result = carry_out(&core, &unsealed, &asked, granted, action).await;
+        let result = carry_out(&core, &unsealed, &request, granted, action).await;
         drop(slot);
         result
     };
@@ -69,15 +76,9 @@ pub async fn handle(core: &Arc<Core>, request: Request) -> Result<Answer, Error>
 ///
 /// # Errors
 /// They are not.
-pub async fn vouch(
-    core: &Core,
-    id: RequestId,
-    name: &'static str,
-    peer: Option<IpAddr>,
-    bearer: Option<&SecretBytes>,
-) -> Result<(), Error> {
+pub async fn vouch(core: &Core, from: Origin, bearer: Option<&SecretBytes>) -> Result<(), Error> {
     if let Err(error) = identify(core, bearer, core.clock.now()) {
-        record::refused_stranger(core, id, name, peer, &error).await?;
+        record::refused_stranger(core, from, &error).await?;
         return Err(error);
     }
     Ok(())
@@ -87,29 +88,31 @@ pub async fn vouch(
 async fn carry_out(
     core: &Arc<Core>,
     unsealed: &Arc<Unsealed>,
-    asked: &record::Asked,
+    request: &RequestContext,
     granted: Option<(Allowed, Needs)>,
     action: Action,
 ) -> Result<Answer, Error> {
     // 4. Write it down: a read's only record, a write's intent. No record, no answer.
     let allowed = granted.as_ref().map(|(allowed, _)| allowed);
-    let recorded = asked.intent(core, unsealed, allowed, &action).await?;
+    let recorded = request.intent(core, unsealed, allowed, &action).await?;
 
     // 5. The permit joins the decision and the record.
-    let join = |(allowed, needs)| Permit::join(allowed, &recorded, asked.at).map(|permit| (permit, needs));
+    let join = |(allowed, needs)| Permit::join(allowed, &recorded, request.at).map(|permit| (permit, needs));
     let permitted =
         granted.map(join).transpose().map_err(|mismatch| Error::Internal(mismatch.to_string()))?;
 
-    // 6. Do it. A panic is an error like any other: it has an outcome too.
+    // 6. Do it, and 7. remember what follows from it. A panic is an error like any other: it has an outcome too.
     let is_write = action.is_write();
-    let doing = AssertUnwindSafe(run::run(core, unsealed, asked, permitted, action)).catch_unwind();
+    let doing = async {
+        let done = run::run(core, unsealed, request, permitted, action).await?;
+        remember(core, unsealed, request, done).await
+    };
+    let doing = AssertUnwindSafe(doing).catch_unwind();
     let result = doing.await.unwrap_or_else(|_| Err(Error::Internal("a handler panicked".to_owned())));
-
-    // 7. Remember what has to be undone one day: kv leases nothing.
 
     // 8. Write the outcome down: of a write always, of a read when it did not give what the record promised.
     if is_write || result.is_err() {
-        let told = asked.outcome(core, record::Ended::of(&result)).await;
+        let told = request.outcome(core, record::Ended::of(&result)).await;
         if told.is_err() && result.is_ok() {
             return Err(Error::Unrecorded);
         }
@@ -135,16 +138,16 @@ fn identify(
 /// `None`: the action is about the caller's own session, for which the session is right enough.
 fn authorize(
     core: &Core,
-    asked: &record::Asked,
+    request: &RequestContext,
     needs: Option<Needs>,
 ) -> Result<Option<(Allowed, Needs)>, Error> {
     let Some(needs) = needs else { return Ok(None) };
     let mut decision = [0; 16];
     core.entropy.fill(&mut decision).map_err(|error| Error::Internal(error.to_string()))?;
-    let context = policy::Context { peer: asked.peer, now: asked.at };
-    let principal = Arc::clone(&asked.session.principal);
-    let (id, decision, paths) = (asked.id, DecisionId(decision), needs.paths.clone());
-    match policy::authorize(&asked.policy, id, decision, principal, needs.verbs, paths, context) {
+    let context = policy::Context { peer: request.origin.peer, now: request.at };
+    let principal = Arc::clone(&request.session.principal);
+    let (id, decision, paths) = (request.id(), DecisionId(decision), needs.paths.clone());
+    match policy::authorize(&request.policy, id, decision, principal, needs.verbs, paths, context) {
         Ok(allowed) => Ok(Some((allowed, needs))),
         Err(refused) => Err(Error::Refused(Box::new(refused))),
     }

@@ -4,7 +4,11 @@ use std::sync::{Arc, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use super::{Core, Error, Held, Phase, Unsealed, record};
+use super::{
+    error::Error,
+    record,
+    state::{Core, Held, Options, Phase, Unsealed},
+};
 use crate::{
     audit::{Broker, Opened, Recovery, Redactor, StoreState},
     auth::Methods,
@@ -15,19 +19,11 @@ use crate::{
     limits,
     model::{Invalid, RequestId, SecretBytes, StoreId},
     policy::store::PolicyStore,
-    seal::{self, FileSeal, Progress, SealConfig, SealRecord, Step},
+    seal::{self, Progress, SealConfig, SealRecord, Step},
     storage::{Batch, Condition, Store},
     telemetry::Metrics,
     tokens::{Revocations, Tokens},
 };
-
-/// What the configuration decides about keys.
-pub struct Options {
-    /// Where a file seal keeps its key.
-    pub key_file: Option<FileSeal>,
-    /// Break-glass: start although the data is older than the audit log.
-    pub accept_rollback: bool,
-}
 
 /// What init gives out, once.
 pub struct Initialized {
@@ -157,12 +153,12 @@ impl Core {
         Ok(())
     }
 
-    /// `by`: whose request it is; none when the term is over.
-    pub(super) async fn rotate(&self, by: Option<RequestId>) -> Result<u32, Error> {
+    /// A new key term. `by`: the request, or the act of the server's own, that it is part of.
+    pub(super) async fn rotate(&self, by: RequestId) -> Result<u32, Error> {
         let held = self.lifecycle.lock().await;
         let unsealed = self.unsealed()?;
         let root = held.root.as_ref().ok_or(Error::Stopping)?;
-        Ok(unsealed.barrier.rotate(root, by).await?)
+        Ok(unsealed.barrier.rotate(root, Some(by)).await?)
     }
 
     /// Prepares another seal with another root key. Nothing is switched before [`Core::confirm_rekey`] has seen that the
@@ -332,22 +328,6 @@ impl Core {
                 })
             }
             Some(error) => Err(error),
-        }
-    }
-
-    /// Forgets revocations that cover nothing any more, and starts a new key term when the present one is over.
-    pub async fn hourly(&self) {
-        let Ok(unsealed) = self.unsealed() else { return };
-        if let Err(error) = unsealed.tokens.revocations().prune(self.clock.now()).await {
-            tracing::warn!(%error, "old revocations could not be forgotten; tried again in an hour");
-        }
-        if unsealed.barrier.rotation_due() {
-            match self.rotate(None).await {
-                Ok(term) => tracing::info!(term, "a new key term was started: the last one was over"),
-                Err(error) => {
-                    tracing::error!(%error, "no new key term could be started; tried again in an hour")
-                }
-            }
         }
     }
 

@@ -6,7 +6,12 @@ use futures_util::{Stream, StreamExt};
 
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Answers, Core, Error, Unsealed, record::Asked, request::Needs};
+use super::{
+    context::RequestContext,
+    error::Error,
+    request::{Answers, Needs},
+    state::{Core, Unsealed},
+};
 use crate::{
     audit,
     engines::Mounted,
@@ -27,12 +32,13 @@ pub(super) fn lines(lines: audit::Lines) -> Answers<Vec<String>> {
 pub(super) fn while_valid<T: Send + 'static>(
     core: &Arc<Core>,
     unsealed: &Arc<Unsealed>,
-    asked: &Asked,
+    request: &RequestContext,
     needs: Needs,
     stream: impl Stream<Item = Result<T, Error>> + Send + 'static,
 ) -> Answers<T> {
-    let (core, unsealed, session) = (Arc::clone(core), Arc::downgrade(unsealed), Arc::clone(&asked.session));
-    let (judged_by, peer) = (Arc::clone(&asked.policy), asked.peer);
+    let (core, unsealed, session) =
+        (Arc::clone(core), Arc::downgrade(unsealed), Arc::clone(&request.session));
+    let (judged_by, peer) = (Arc::clone(&request.policy), request.origin.peer);
     let review = move || -> Result<(), Error> {
         let unsealed = unsealed.upgrade().ok_or(Error::WatchEnded("the server was sealed"))?;
         core.unsealed()?;

@@ -1,60 +1,23 @@
 //! Steps 4 and 8: what the pipeline writes down. Values come as keyed hashes or not at all.
 
-use std::{borrow::Cow, net::IpAddr, sync::Arc};
+use std::borrow::Cow;
 
-use super::{Action, Answer, Core, Error, SysAction, Unauthenticated, Unsealed, UserAction, request::Needs};
+use super::{
+    context::{Origin, RequestContext},
+    error::Error,
+    request::{Action, Answer},
+    state::{Core, Unsealed},
+};
 use crate::{
     audit::{
         AuditError, Decision, Effect, Event, Hashed, Kind, OpenIntent, Recorded, Recovery, Redactor, Status,
     },
     auth::LoginError,
-    model::{Path, RequestId, Timestamp},
-    policy::{Allowed, PolicySet},
+    model::Timestamp,
+    permit::Errand,
+    policy::Allowed,
     tokens::Session,
 };
-
-/// A request whose caller is known.
-pub(super) struct Asked {
-    pub(super) id: RequestId,
-    pub(super) name: &'static str,
-    pub(super) peer: Option<IpAddr>,
-    pub(super) session: Arc<Session>,
-    pub(super) at: Timestamp,
-    /// What it is judged by; long streams notice when there is another one.
-    pub(super) policy: Arc<PolicySet>,
-    /// What it is about; nothing while it could not be parsed.
-    pub(super) place: Place,
-}
-
-/// What an action is about, made once for all of its records.
-#[derive(Default)]
-pub(super) struct Place {
-    path: Option<String>,
-    target: Option<String>,
-    version: Option<u64>,
-}
-
-impl Place {
-    pub(super) fn of(action: &Action, needs: Option<&Needs>) -> Self {
-        let path = needs.map(|needs| needs.paths.iter().map(Path::as_str).collect::<Vec<_>>().join(" "));
-        let version = match action {
-            Action::Engine { operation, .. } => operation.version(),
-            _ => None,
-        };
-        let target = match action {
-            Action::Revoke(which) => Some(which.describe()),
-            Action::Sys(SysAction::Mount { kind, .. }) => Some(kind.clone()),
-            Action::Sys(SysAction::Unmount { destroy_data: true, .. }) => Some("with its data".to_owned()),
-            Action::User(UserAction::Put { password, groups, .. }) => {
-                let groups = groups.iter().map(|group| &*group.name).collect::<Vec<_>>().join(" ");
-                let password = if password.is_some() { ", a new password" } else { "" };
-                Some(format!("groups [{groups}]{password}"))
-            }
-            _ => None,
-        };
-        Self { path, target, version }
-    }
-}
 
 /// How an action ended, as far as the log is told.
 pub(super) struct Ended {
@@ -79,13 +42,12 @@ impl Ended {
     }
 }
 
-impl Asked {
+impl RequestContext {
     fn event<'a>(&'a self, kind: Kind, status: Status) -> Event<'a> {
         Event {
             principal: Some(&self.session.principal),
             session: Some(self.session.id),
-            peer: self.peer,
-            ..Event::new(kind, self.id, self.name, status)
+            ..self.origin.event(kind, status)
         }
     }
 
@@ -152,35 +114,45 @@ impl Asked {
     }
 }
 
+impl Origin {
+    fn event<'a>(&self, kind: Kind, status: Status) -> Event<'a> {
+        Event { peer: self.peer, ..Event::new(kind, self.id, self.name, status) }
+    }
+}
+
 /// A caller who never proved who they are.
-pub(super) async fn refused_stranger(
-    core: &Core,
-    id: RequestId,
-    name: &'static str,
-    peer: Option<IpAddr>,
-    error: &Error,
-) -> Result<(), AuditError> {
-    let event =
-        Event { peer, reason: error.reason().as_str(), ..Event::new(Kind::Request, id, name, status(error)) };
+pub(super) async fn refused_stranger(core: &Core, from: Origin, error: &Error) -> Result<(), AuditError> {
+    let event = Event { reason: error.reason().as_str(), ..from.event(Kind::Request, status(error)) };
     core.audit.refuse(&event).await
 }
 
 /// Before init and unseal.
-pub(super) async fn stranger_intent(core: &Core, from: Unauthenticated) -> Result<(), AuditError> {
-    let event = Event { peer: from.peer, ..Event::new(Kind::Request, from.id, from.name, Status::Pending) };
-    core.audit.record(&event).await.map(drop)
+pub(super) async fn stranger_intent(core: &Core, from: Origin) -> Result<(), AuditError> {
+    core.audit.record(&from.event(Kind::Request, Status::Pending)).await.map(drop)
 }
 
 /// After init and unseal.
-pub(super) async fn stranger_outcome(
+pub(super) async fn stranger_outcome(core: &Core, from: Origin, ended: Ended) -> Result<(), AuditError> {
+    let event = Event { reason: ended.reason, ..from.event(Kind::Outcome, ended.status) };
+    core.audit.record(&event).await.map(drop)
+}
+
+/// Before something that no caller asked for. It has no principal and no peer: it is the server's own.
+pub(super) async fn errand_intent(core: &Core, errand: &Errand) -> Result<Recorded, AuditError> {
+    core.audit.record(&Event::new(Kind::Request, errand.id(), errand.name(), Status::Pending)).await
+}
+
+/// After it.
+pub(super) async fn errand_outcome(
     core: &Core,
-    from: Unauthenticated,
+    errand: &Errand,
+    began: Timestamp,
     ended: Ended,
 ) -> Result<(), AuditError> {
     let event = Event {
-        peer: from.peer,
         reason: ended.reason,
-        ..Event::new(Kind::Outcome, from.id, from.name, ended.status)
+        duration: Some(core.clock.now().since(began)),
+        ..Event::new(Kind::Outcome, errand.id(), errand.name(), ended.status)
     };
     core.audit.record(&event).await.map(drop)
 }
@@ -207,7 +179,7 @@ pub(super) async fn recovered(
 /// proved: people type passwords into the wrong field. `place` is the method, where it is one of several of a kind.
 pub(super) async fn login(
     core: &Core,
-    from: Unauthenticated,
+    from: Origin,
     place: Option<&str>,
     session: Option<&Session>,
     error: Option<&Error>,
@@ -216,10 +188,9 @@ pub(super) async fn login(
     let event = Event {
         principal: session.map(|session| &*session.principal),
         session: session.map(|session| session.id),
-        peer: from.peer,
         path: place,
         reason: &reason,
-        ..Event::new(Kind::Request, from.id, from.name, error.map_or(Status::Ok, status))
+        ..from.event(Kind::Request, error.map_or(Status::Ok, status))
     };
     match error {
         None => core.audit.record(&event).await.map(drop),

@@ -1,30 +1,29 @@
 //! What somebody asks, parsed, and what is answered: the words between the wire and the pipeline. No tonic here.
 
-use std::{net::IpAddr, pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc};
 
 use futures_util::Stream;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Error;
+use super::{context::Origin, error::Error};
 use crate::{
     audit,
     auth::users::{self, UserInfo},
     engines,
-    model::{Group, Invalid, Path, Principal, RequestId, SecretBytes, Verb},
+    model::{Group, Invalid, Path, Principal, SecretBytes, Verb},
     policy,
     tokens::{self, Session},
 };
 
+/// A place among the requests at work; free again when the last clone is dropped. A write holds one until it is done,
+/// whatever became of its caller; a stream until it ends.
+pub type Slot = Arc<OwnedSemaphorePermit>;
+
 /// One request, from whatever wire.
 pub struct Request {
-    /// Its place among the requests at work, held until it is done.
-    pub slot: Option<Arc<OwnedSemaphorePermit>>,
-    /// Made by us, told to the caller and written to the audit log.
-    pub id: RequestId,
-    /// `Secrets.Get`; what the audit log calls it.
-    pub name: &'static str,
-    /// Where it comes from.
-    pub peer: Option<IpAddr>,
+    pub origin: Origin,
+    /// Held until it is done.
+    pub slot: Option<Slot>,
     /// The bearer token as it was sent.
     pub bearer: Option<SecretBytes>,
     /// What is asked. What could not be parsed runs through the pipeline too, so that it is authenticated and recorded.

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 
 use super::{
-    Action, Answer, AuditAction, CanI, Core, Error, PolicyAction, SessionAction, SysAction, Unsealed,
-    UserAction, long_stream, record::Asked, request::Needs,
+    context::RequestContext,
+    error::Error,
+    long_stream,
+    remember::{Done, Memo},
+    request::{Action, Answer, AuditAction, CanI, Needs, PolicyAction, SessionAction, SysAction, UserAction},
+    state::{Core, Unsealed},
 };
 use crate::{
     auth::users,
     engines::{EngineError, Operation, Output},
-    model::RequestId,
     permit::Permit,
     policy::{Context, Documents, Question, plan},
     tokens::{TokenError, Which},
@@ -20,31 +23,32 @@ use crate::{
 pub(super) async fn run(
     core: &Arc<Core>,
     unsealed: &Arc<Unsealed>,
-    asked: &Asked,
+    request: &RequestContext,
     permitted: Option<(Permit, Needs)>,
     action: Action,
-) -> Result<Answer, Error> {
-    match (action, permitted) {
+) -> Result<Done, Error> {
+    let answer = match (action, permitted) {
         (Action::Engine { operation, .. }, Some((permit, needs))) => {
-            engine(core, unsealed, asked, permit, operation, needs).await
+            engine(core, unsealed, request, permit, operation, needs).await
         }
-        (Action::Session(action), _) => session(unsealed, asked, action).await,
+        (Action::Session(action), _) => session(unsealed, request, action).await,
         (Action::Revoke(which), Some(_)) => {
-            unsealed.tokens.revoke(which, core.clock.now(), Some(asked.id)).await?;
+            unsealed.tokens.revoke(which, core.clock.now(), Some(request.id())).await?;
             Ok(Answer::Done)
         }
-        (Action::User(action), Some(_)) => user(core, unsealed, asked, action).await,
-        (Action::Policy(action), Some(_)) => policy(unsealed, asked, action).await,
-        (Action::Sys(action), Some(_)) => sys(core, unsealed, asked, action).await,
-        (Action::Audit(action), Some((_, needs))) => audit(core, unsealed, asked, action, needs),
+        (Action::User(action), Some(_)) => return user(core, unsealed, request, action).await,
+        (Action::Policy(action), Some(_)) => policy(unsealed, request, action).await,
+        (Action::Sys(action), Some(_)) => sys(core, unsealed, request, action).await,
+        (Action::Audit(action), Some((_, needs))) => audit(core, unsealed, request, action, needs),
         (_, None) => Err(Error::Internal("an action came without its permit".to_owned())),
-    }
+    };
+    answer.map(Done::from)
 }
 
 async fn engine(
     core: &Arc<Core>,
     unsealed: &Arc<Unsealed>,
-    asked: &Asked,
+    request: &RequestContext,
     permit: Permit,
     operation: Box<dyn Operation>,
     needs: Needs,
@@ -57,7 +61,7 @@ async fn engine(
         Ok(Output::One(reply)) => Ok(Answer::Reply(reply)),
         Ok(Output::Many(replies)) => {
             let replies = replies.map(move |next| next.map_err(|error| engine_error(error, place.as_str())));
-            let replies = long_stream::while_valid(core, unsealed, asked, needs, replies);
+            let replies = long_stream::while_valid(core, unsealed, request, needs, replies);
             Ok(Answer::Replies(long_stream::while_mounted(entered.mounted(), replies)))
         }
         Err(error) => Err(engine_error(error, place.as_str())),
@@ -72,103 +76,123 @@ fn engine_error(error: EngineError, place: &str) -> Error {
     }
 }
 
-async fn session(unsealed: &Unsealed, asked: &Asked, action: SessionAction) -> Result<Answer, Error> {
-    let session = &asked.session;
+async fn session(
+    unsealed: &Unsealed,
+    request: &RequestContext,
+    action: SessionAction,
+) -> Result<Answer, Error> {
+    let session = &request.session;
     match action {
         SessionAction::Renew => {
             if !unsealed.methods.may_renew(&session.principal) {
                 return Err(TokenError::NotRenewable { max_expires: session.expires }.into());
             }
-            let (token, session) = unsealed.tokens.renew(session, asked.at)?;
+            let (token, session) = unsealed.tokens.renew(session, request.at)?;
             Ok(Answer::Token(token, session))
         }
         SessionAction::Whoami => {
-            let context = Context { peer: asked.peer, now: asked.at };
+            let context = Context { peer: request.origin.peer, now: request.at };
             let roles = unsealed.policy.current().roles_of(&session.principal, &context);
             Ok(Answer::Whoami((**session).clone(), roles))
         }
         SessionAction::Logout => {
-            unsealed.tokens.end(session, asked.at, Some(asked.id)).await?;
+            unsealed.tokens.end(session, request.at, Some(request.id())).await?;
             Ok(Answer::Done)
         }
-        SessionAction::CanI(question) => Ok(can_i(unsealed, asked, &question)),
+        SessionAction::CanI(question) => Ok(can_i(unsealed, request, &question)),
     }
 }
 
-fn can_i(unsealed: &Unsealed, asked: &Asked, question: &CanI) -> Answer {
-    let context = Context { peer: asked.peer, now: asked.at };
-    let principal = question.who.as_ref().unwrap_or(&asked.session.principal);
+fn can_i(unsealed: &Unsealed, request: &RequestContext, question: &CanI) -> Answer {
+    let context = Context { peer: request.origin.peer, now: request.at };
+    let principal = question.who.as_ref().unwrap_or(&request.session.principal);
     let (verb, path) = (question.verb, &question.path);
     Answer::Decision(unsealed.policy.current().decide(&Question { principal, verb, path, context: &context }))
 }
 
-async fn user(core: &Core, unsealed: &Unsealed, asked: &Asked, action: UserAction) -> Result<Answer, Error> {
+async fn user(
+    core: &Core,
+    unsealed: &Unsealed,
+    request: &RequestContext,
+    action: UserAction,
+) -> Result<Done, Error> {
     let users = unsealed.methods.users();
     let users = users.ok_or_else(|| Error::Internal("no method keeps users".to_owned()))?;
     match action {
         UserAction::Put { name, password, groups } => {
             // Whoever has the old password, or was in the old groups, has to log in anew.
-            users.put_user(&name, password, groups, core.clock.now(), Some(asked.id)).await?;
-            revoke_user(core, unsealed, &name, asked.id).await?;
-            Ok(Answer::Done)
+            users.put_user(&name, password, groups, core.clock.now(), Some(request.id())).await?;
+            Ok(Done::and(Ok(Answer::Done), sessions_end(&name)))
         }
         UserAction::Delete { name } => {
-            let existed = users.delete_user(&name, Some(asked.id)).await?;
             // Also if there is no such user: an earlier attempt may have stopped between the two steps.
-            revoke_user(core, unsealed, &name, asked.id).await?;
-            if existed { Ok(Answer::Done) } else { Err(Error::NoSuch(format!("the user {name}"))) }
+            let answer = match users.delete_user(&name, Some(request.id())).await? {
+                true => Ok(Answer::Done),
+                false => Err(Error::NoSuch(format!("the user {name}"))),
+            };
+            Ok(Done::and(answer, sessions_end(&name)))
         }
-        UserAction::List => Ok(Answer::Users(users.list_users().await?)),
+        UserAction::List => Ok(Answer::Users(users.list_users().await?).into()),
     }
 }
 
-async fn revoke_user(core: &Core, unsealed: &Unsealed, name: &str, by: RequestId) -> Result<(), Error> {
-    let which = Which::Principal(users::principal(name).into());
-    Ok(unsealed.tokens.revoke(which, core.clock.now(), Some(by)).await?)
+fn sessions_end(user: &str) -> Memo {
+    Memo::SessionsEnd(Which::Principal(users::principal(user).into()))
 }
 
-async fn policy(unsealed: &Unsealed, asked: &Asked, action: PolicyAction) -> Result<Answer, Error> {
+async fn policy(
+    unsealed: &Unsealed,
+    request: &RequestContext,
+    action: PolicyAction,
+) -> Result<Answer, Error> {
     match action {
         PolicyAction::Apply { yaml, remove, dry_run } => {
             let documents = Documents::parse(&yaml).map_err(Error::InvalidMany)?;
             let plan = plan(&unsealed.policy.documents(), documents, &remove).map_err(Error::InvalidMany)?;
             let changes = plan.changes().to_vec();
             if !dry_run {
-                unsealed.policy.apply(plan, Some(asked.id)).await?;
+                unsealed.policy.apply(plan, Some(request.id())).await?;
             }
             Ok(Answer::Applied(changes))
         }
         PolicyAction::Export => Ok(Answer::Policy(unsealed.policy.documents().to_yaml())),
-        PolicyAction::CanI(question) => Ok(can_i(unsealed, asked, &question)),
+        PolicyAction::CanI(question) => Ok(can_i(unsealed, request, &question)),
         PolicyAction::WhoCan { verb, path } => {
             Ok(Answer::WhoCan(unsealed.policy.current().who_can(verb, &path)))
         }
     }
 }
 
-async fn sys(core: &Core, unsealed: &Unsealed, asked: &Asked, action: SysAction) -> Result<Answer, Error> {
+async fn sys(
+    core: &Core,
+    unsealed: &Unsealed,
+    request: &RequestContext,
+    action: SysAction,
+) -> Result<Answer, Error> {
     match action {
         SysAction::Seal => core.seal().await.map(|()| Answer::Done),
-        SysAction::Rotate => core.rotate(Some(asked.id)).await.map(Answer::Term),
+        SysAction::Rotate => core.rotate(request.id()).await.map(Answer::Term),
         SysAction::Rekey { seal, current_shares } => {
-            core.rekey(seal, &current_shares, asked.id).await.map(Answer::Shares)
+            core.rekey(seal, &current_shares, request.id()).await.map(Answer::Shares)
         }
-        SysAction::ConfirmRekey(shares) => core.confirm_rekey(&shares, asked.id).await.map(|()| Answer::Done),
+        SysAction::ConfirmRekey(shares) => {
+            core.confirm_rekey(&shares, request.id()).await.map(|()| Answer::Done)
+        }
         SysAction::Scrub => Ok(Answer::Scrub(unsealed.barrier.scrub().await?)),
         SysAction::Mount { name, kind, description, settings } => {
             let mounts = &unsealed.mounts;
-            mounts.mount(&name, &kind, &description, settings, core.clock.now(), asked.id).await?;
+            mounts.mount(&name, &kind, &description, settings, core.clock.now(), request.id()).await?;
             Ok(Answer::Done)
         }
         SysAction::Unmount { name, destroy_data } => {
             match destroy_data {
-                true => unsealed.mounts.destroy(&name, asked.id).await?,
-                false => unsealed.mounts.unmount(&name, asked.id).await?,
+                true => unsealed.mounts.destroy(&name, request.id()).await?,
+                false => unsealed.mounts.unmount(&name, request.id()).await?,
             }
             Ok(Answer::Done)
         }
         SysAction::Tune { name, description, settings } => {
-            unsealed.mounts.tune(&name, description.as_deref(), settings, asked.id).await?;
+            unsealed.mounts.tune(&name, description.as_deref(), settings, request.id()).await?;
             Ok(Answer::Done)
         }
         SysAction::ListMounts => Ok(Answer::Mounts(unsealed.mounts.list())),
@@ -178,7 +202,7 @@ async fn sys(core: &Core, unsealed: &Unsealed, asked: &Asked, action: SysAction)
 fn audit(
     core: &Arc<Core>,
     unsealed: &Arc<Unsealed>,
-    asked: &Asked,
+    request: &RequestContext,
     action: AuditAction,
     needs: Needs,
 ) -> Result<Answer, Error> {
@@ -190,5 +214,5 @@ fn audit(
         }
     };
     let lines = long_stream::lines(lines);
-    Ok(Answer::Lines(long_stream::while_valid(core, unsealed, asked, needs, lines)))
+    Ok(Answer::Lines(long_stream::while_valid(core, unsealed, request, needs, lines)))
 }

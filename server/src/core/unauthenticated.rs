@@ -1,35 +1,42 @@
-//! The four things anybody may do: status (in `mod.rs`), init, unseal and login. Each is recorded like everything else.
+//! The four things anybody may do: status (in `state.rs`), init, unseal and login. Each is recorded like everything else.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
-
-use super::{Core, Error, Initialized, Status, record};
+use super::{
+    context::Origin,
+    error::Error,
+    lifecycle::Initialized,
+    record,
+    request::Slot,
+    state::{Core, Status},
+};
 use crate::{
     auth::{Credential, LoginContext},
     limits,
-    model::{Invalid, RequestId, SecretBytes},
+    model::{Invalid, SecretBytes},
     seal::{SealConfig, Share},
     tokens::Session,
 };
 
-/// Where an unauthenticated request comes from.
-#[derive(Clone, Copy)]
-pub struct Unauthenticated {
-    pub id: RequestId,
-    pub name: &'static str,
-    pub peer: Option<IpAddr>,
-}
-
 /// A login, parsed.
 pub struct Login {
-    /// Its place among the requests at work, held until it is judged.
-    pub slot: Option<Arc<OwnedSemaphorePermit>>,
-    pub id: RequestId,
-    pub name: &'static str,
-    pub peer: Option<IpAddr>,
+    pub origin: Origin,
+    /// Held until it is judged.
+    pub slot: Option<Slot>,
     /// What proves it.
     pub credential: Result<Credential, Invalid>,
+}
+
+/// For what cannot be done without keys. A no is recorded like any stranger's refusal.
+///
+/// # Errors
+/// There are none.
+pub async fn refuse_sealed(core: &Core, from: Origin) -> Result<(), Error> {
+    if let Err(error) = core.unsealed() {
+        record::refused_stranger(core, from, &error).await?;
+        return Err(error);
+    }
+    Ok(())
 }
 
 /// Makes a store out of an empty one: root key, keyring, seal, root token.
@@ -38,7 +45,7 @@ pub struct Login {
 /// It is not empty, the seal is not possible, or the store failed; then it is as empty as before.
 pub async fn init(
     core: &Arc<Core>,
-    from: Unauthenticated,
+    from: Origin,
     seal: Result<SealConfig, Invalid>,
 ) -> Result<Initialized, Error> {
     let judged = match core.status().initialized {
@@ -52,7 +59,7 @@ pub async fn init(
 ///
 /// # Errors
 /// The share is no good, or the keys are but the data is not.
-pub async fn unseal(core: &Arc<Core>, from: Unauthenticated, share: SecretBytes) -> Result<Status, Error> {
+pub async fn unseal(core: &Arc<Core>, from: Origin, share: SecretBytes) -> Result<Status, Error> {
     let judged = match core.status() {
         status if !status.initialized => Err(Error::NotInitialized),
         status if !status.sealed => Err(Error::NotSealed),
@@ -67,7 +74,7 @@ pub async fn unseal(core: &Arc<Core>, from: Unauthenticated, share: SecretBytes)
 /// began runs to its outcome even if the caller goes away.
 async fn attempt<A, T, F>(
     core: &Arc<Core>,
-    from: Unauthenticated,
+    from: Origin,
     judged: Result<A, Error>,
     work: impl FnOnce(Arc<Core>, A) -> F + Send + 'static,
 ) -> Result<T, Error>
@@ -84,7 +91,7 @@ where
     let (given, place) = match admitted {
         Ok(admitted) => admitted,
         Err(error) => {
-            record::refused_stranger(core, from.id, from.name, from.peer, &error).await?;
+            record::refused_stranger(core, from, &error).await?;
             return Err(error);
         }
     };
@@ -109,7 +116,7 @@ where
 /// # Errors
 /// [`Error::Login`] tells nobody whether the name exists.
 pub async fn login(core: &Arc<Core>, login: Login) -> Result<(SecretBytes, Session), Error> {
-    let from = Unauthenticated { id: login.id, name: login.name, peer: login.peer };
+    let from = login.origin;
     let core = Arc::clone(core);
     // A caller who goes away during the slow hash leaves its record all the same.
     let task = tokio::spawn(async move {
@@ -136,7 +143,7 @@ fn judged<T>(result: &Result<T, Error>) -> &'static str {
 async fn prove(core: &Core, login: Login) -> Result<(SecretBytes, Session), Error> {
     let unsealed = core.unsealed()?;
     let now = core.clock.now();
-    let context = LoginContext { peer: login.peer, now };
+    let context = LoginContext { peer: login.origin.peer, now };
     let proved = unsealed.methods.login(login.credential?, &context).await?;
     // Issued at the time the login came in, not when the slow hash was done: a revocation in between covers it.
     Ok(unsealed.tokens.mint(&proved, now)?)

@@ -165,13 +165,9 @@ mod tests {
         for kind in KINDS {
             assert!(names.insert(kind.service.name), "{}", kind.service.name);
             for rpc in kind.service.rpcs {
-                let method = rpc.path.strip_prefix('/').unwrap().strip_prefix(kind.service.name).unwrap();
-                assert_eq!(
-                    format!("strongroom.v1.{}", rpc.name),
-                    rpc.path[1..].replace('/', "."),
-                    "{method}"
-                );
-                assert!(names.insert(rpc.path), "{}", rpc.path);
+                let (service, method) = rpc.name.split_once('.').unwrap();
+                assert_eq!(format!("strongroom.v1.{service}"), kind.service.name, "{method}");
+                assert!(names.insert(rpc.name), "{}", rpc.name);
                 // Field 1 is the path, or the paths: nothing, a mount, a path, two mounts, what is no path, no message.
                 let field = |text: &str| {
                     let mut bytes = vec![0x0a, u8::try_from(text.len()).unwrap()];
@@ -182,10 +178,10 @@ mod tests {
                 for bytes in [vec![], field("a"), field("a/x"), two, field("a//x"), vec![0x0a, 0x7f, 0x61]] {
                     let Ok(Ok((paths, operation))) = (rpc.read)(&mut bytes.as_slice()) else { continue };
                     let mounts: BTreeSet<_> = paths.iter().map(|path| path.mount()).collect();
-                    assert_eq!(mounts.len(), 1, "{} {bytes:?}", rpc.path);
-                    assert!(!operation.verbs().is_empty(), "{}", rpc.path);
+                    assert_eq!(mounts.len(), 1, "{} {bytes:?}", rpc.name);
+                    assert!(!operation.verbs().is_empty(), "{}", rpc.name);
                 }
-                assert!(matches!((rpc.read)(&mut [].as_slice()), Ok(Err(_))), "{} without a path", rpc.path);
+                assert!(matches!((rpc.read)(&mut [].as_slice()), Ok(Err(_))), "{} without a path", rpc.name);
             }
         }
     }

@@ -20,9 +20,7 @@ pub struct Service {
 
 /// One RPC. Whoever calls it must have a session, and the server its keys; nothing an engine does is for strangers.
 pub struct Rpc {
-    /// As on the wire: `/strongroom.v1.Secrets/Get`.
-    pub path: &'static str,
-    /// As in the audit log and in metrics: `Secrets.Get`.
+    /// `Secrets.Get`: as in the audit log and in metrics. A wire has its own address for it.
     pub name: &'static str,
     /// How many answers there are.
     pub answers: Answers,
@@ -91,7 +89,6 @@ macro_rules! service {
             name: concat!("strongroom.v1.", $service),
             request_bytes: $bytes,
             rpcs: &[$($crate::engines::Rpc {
-                path: concat!("/strongroom.v1.", $service, "/", $method),
                 name: concat!($service, ".", $method),
                 answers: $crate::engines::Answers::$answers,
                 read: |bytes| $crate::engines::read(bytes, $parse),

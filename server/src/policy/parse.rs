@@ -1,10 +1,9 @@
 //! From YAML to documents. Everything that is wrong is told at once, with the document, the place and the line.
 //! Knows the shape of documents, not what they mean together.
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::sync::Arc;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::Spanned;
+use strongroom_yaml::{Fields, Limits, Node, Value, field};
 
 use super::{
     defaults,
@@ -29,18 +28,10 @@ const CIDRS: usize = 64;
 const NAME_BYTES: usize = 63;
 /// Longest name of a subject: that of a Kubernetes object.
 const SUBJECT_BYTES: usize = 253;
+/// Deepest nesting of a document: a field of a subject in the list of a binding is the fourth level.
+const DEPTH: usize = 8;
 /// Most problems told at once: more of them nobody reads.
 const PROBLEMS: usize = 100;
-
-/// YAML as it stands there.
-enum Node {
-    Null,
-    Text(String),
-    /// A number or a truth value: never what is wanted here, so only its text is kept.
-    Plain(String),
-    List(Vec<Spanned<Node>>),
-    Map(Vec<(String, Spanned<Node>)>),
-}
 
 impl Documents {
     /// Reads any number of YAML documents of kind Role or Binding.
@@ -58,12 +49,9 @@ impl Documents {
 }
 
 fn read(yaml: &str, trusted: bool) -> Result<Documents, Vec<Invalid>> {
-    let nodes: Vec<Spanned<Node>> =
-        serde_saphyr::from_multiple_with_options(yaml, options(yaml)).map_err(|error| {
-            let line =
-                error.location().map_or(String::new(), |location| format!(" (line {})", location.line()));
-            vec![Invalid::new(format!("yaml{line}"), format!("is not YAML: {}", error.without_snippet()))]
-        })?;
+    let limits = Limits { documents: ROLES + BINDINGS, depth: DEPTH };
+    let nodes = strongroom_yaml::read_all(yaml, limits)
+        .map_err(|error| vec![Invalid::new("yaml", error.to_string())])?;
     let mut reader =
         Reader { documents: Documents::default(), problems: Vec::new(), trusted, place: String::new() };
     for (at, node) in nodes.iter().enumerate() {
@@ -80,26 +68,6 @@ fn read(yaml: &str, trusted: bool) -> Result<Documents, Vec<Invalid>> {
     if problems.is_empty() { Ok(documents) } else { Err(problems) }
 }
 
-/// The text bounds everything but what aliases multiply, so those are not allowed at all.
-fn options(yaml: &str) -> serde_saphyr::Options {
-    let most = yaml.len().saturating_mul(2).saturating_add(64);
-    serde_saphyr::options! {
-        with_snippet: false,
-        // YAML 1.2: a user may be called y or no.
-        strict_booleans: true,
-        budget: serde_saphyr::budget! {
-            max_documents: ROLES + BINDINGS,
-            max_events: most,
-            max_nodes: most,
-            max_depth: 16,
-            max_anchors: 0,
-            max_aliases: 0,
-            max_merge_keys: 0,
-            max_total_scalar_bytes: yaml.len(),
-        },
-    }
-}
-
 struct Reader {
     documents: Documents,
     problems: Vec<Invalid>,
@@ -108,22 +76,20 @@ struct Reader {
     place: String,
 }
 
-type Fields<'a> = &'a [(String, Spanned<Node>)];
-
 impl Reader {
-    fn problem(&mut self, place: &str, node: &Spanned<Node>, problem: impl Into<String>) {
+    fn problem(&mut self, place: &str, node: &Node, problem: impl Into<String>) {
         if self.problems.len() < PROBLEMS {
             let comma = if place.is_empty() { "" } else { ", " };
-            let field = format!("{}{comma}{place} (line {})", self.place, node.referenced.line());
+            let field = format!("{}{comma}{place} (line {})", self.place, node.line);
             self.problems.push(Invalid::new(field, problem));
         }
     }
 
-    fn document(&mut self, at: usize, node: &Spanned<Node>) {
+    fn document(&mut self, at: usize, node: &Node) {
         self.place = format!("document {}", at + 1);
         let fields = match &node.value {
-            Node::Null => return,
-            Node::Map(fields) => fields,
+            Value::Null => return,
+            Value::Map(fields) => fields,
             other => return self.problem("", node, format!("is {other}; expected a Role or a Binding")),
         };
         let Some((_, kind)) = fields.iter().find(|(name, _)| name == "kind") else {
@@ -131,23 +97,24 @@ impl Reader {
         };
         let name = fields.iter().find(|(name, _)| name == "name").map(|(_, name)| &name.value);
         let named = |kind: &str| match name {
-            Some(Node::Text(name)) => format!("{kind} {}", name.escape_debug()),
+            Some(Value::Text(name)) => format!("{kind} {}", name.escape_debug()),
             _ => format!("{kind} in document {}", at + 1),
         };
-        match &kind.value {
-            Node::Text(word) if word == "Role" => {
+        match self.text("kind", kind) {
+            Some("Role") => {
                 self.place = named("Role");
                 self.role(node, fields);
             }
-            Node::Text(word) if word == "Binding" => {
+            Some("Binding") => {
                 self.place = named("Binding");
                 self.binding(node, fields);
             }
-            other => self.problem("kind", kind, format!("is {other}; expected Role or Binding")),
+            Some(word) => self.problem("kind", kind, format!("is {word:?}; expected Role or Binding")),
+            None => {}
         }
     }
 
-    fn role(&mut self, node: &Spanned<Node>, fields: Fields<'_>) {
+    fn role(&mut self, node: &Node, fields: Fields<'_>) {
         self.known("", fields, &["kind", "name", "rules"]);
         let name = self.name(node, fields);
         let rules = self.list(node, fields, "", "rules", RULES);
@@ -161,7 +128,7 @@ impl Reader {
         self.documents.roles.insert(Arc::clone(&name), Arc::new(Role { name, rules }));
     }
 
-    fn rule(&mut self, place: &str, node: &Spanned<Node>) -> Option<RoleRule> {
+    fn rule(&mut self, place: &str, node: &Node) -> Option<RoleRule> {
         let fields = self.map(place, node)?;
         self.known(place, fields, &["paths", "verbs", "effect"]);
         let mut paths = Vec::new();
@@ -176,21 +143,24 @@ impl Reader {
         let verbs = self.verbs(place, node, fields);
         let effect = match field(fields, "effect") {
             None => Effect::Allow,
-            Some(effect) => match &effect.value {
-                Node::Text(word) if word == "allow" => Effect::Allow,
-                Node::Text(word) if word == "deny" => Effect::Deny,
-                other => {
-                    let problem = format!("is {other}; expected allow or deny");
-                    self.problem(&format!("{place}.effect"), effect, problem);
-                    return None;
+            Some(effect) => {
+                let place = format!("{place}.effect");
+                match self.text(&place, effect)? {
+                    "allow" => Effect::Allow,
+                    "deny" => Effect::Deny,
+                    word => {
+                        self.problem(&place, effect, format!("is {word:?}; expected allow or deny"));
+                        return None;
+                    }
                 }
-            },
+            }
         };
         Some(RoleRule { paths, verbs, effect })
     }
 
-    fn verbs(&mut self, place: &str, node: &Spanned<Node>, fields: Fields<'_>) -> Verbs {
-        if field(fields, "verbs").is_some_and(|verbs| matches!(&verbs.value, Node::Text(all) if all == "*")) {
+    fn verbs(&mut self, place: &str, node: &Node, fields: Fields<'_>) -> Verbs {
+        if field(fields, "verbs").is_some_and(|verbs| matches!(&verbs.value, Value::Text(all) if all == "*"))
+        {
             return Verbs::ALL;
         }
         let mut verbs = Verbs::default();
@@ -213,7 +183,7 @@ impl Reader {
         verbs
     }
 
-    fn binding(&mut self, node: &Spanned<Node>, fields: Fields<'_>) {
+    fn binding(&mut self, node: &Node, fields: Fields<'_>) {
         self.known("", fields, &["kind", "name", "role", "subjects", "conditions"]);
         let name = self.name(node, fields);
         let role = self.required(node, fields, "", "role").filter(|(text, role)| {
@@ -243,7 +213,7 @@ impl Reader {
         self.documents.bindings.insert(name, Arc::new(binding));
     }
 
-    fn subject(&mut self, place: &str, node: &Spanned<Node>) -> Option<Subject> {
+    fn subject(&mut self, place: &str, node: &Node) -> Option<Subject> {
         let fields = self.map(place, node)?;
         let [(kind, inner)] = fields else {
             self.problem(place, node, "expected exactly one of serviceAccount, user, group");
@@ -288,7 +258,7 @@ impl Reader {
         }
     }
 
-    fn conditions(&mut self, node: &Spanned<Node>) -> Conditions {
+    fn conditions(&mut self, node: &Node) -> Conditions {
         let Some(fields) = self.map("conditions", node) else { return Conditions::default() };
         self.known("conditions", fields, &["cidrs", "from", "until"]);
         let mut cidrs = Vec::new();
@@ -345,7 +315,7 @@ impl Reader {
         }
     }
 
-    fn name(&mut self, node: &Spanned<Node>, fields: Fields<'_>) -> Option<Arc<str>> {
+    fn name(&mut self, node: &Node, fields: Fields<'_>) -> Option<Arc<str>> {
         let (text, name) = self.required(node, fields, "", "name")?;
         if !is_name(text) {
             let problem =
@@ -361,13 +331,7 @@ impl Reader {
     }
 
     /// A name of the outside world: nothing is folded, but nothing that cannot be read is taken either.
-    fn word(
-        &mut self,
-        node: &Spanned<Node>,
-        fields: Fields<'_>,
-        place: &str,
-        name: &str,
-    ) -> Option<Arc<str>> {
+    fn word(&mut self, node: &Node, fields: Fields<'_>, place: &str, name: &str) -> Option<Arc<str>> {
         let (text, word) = self.required(node, fields, place, name)?;
         let odd = |c: char| {
             c.is_control()
@@ -388,12 +352,12 @@ impl Reader {
 
     fn word_or_any(
         &mut self,
-        node: &Spanned<Node>,
+        node: &Node,
         fields: Fields<'_>,
         place: &str,
         name: &str,
     ) -> Option<Option<Arc<str>>> {
-        if field(fields, name).is_some_and(|word| matches!(&word.value, Node::Text(any) if any == "*")) {
+        if field(fields, name).is_some_and(|word| matches!(&word.value, Value::Text(any) if any == "*")) {
             return Some(None);
         }
         self.word(node, fields, place, name).map(Some)
@@ -401,11 +365,11 @@ impl Reader {
 
     fn required<'a>(
         &mut self,
-        node: &Spanned<Node>,
+        node: &Node,
         fields: Fields<'a>,
         place: &str,
         name: &str,
-    ) -> Option<(&'a str, &'a Spanned<Node>)> {
+    ) -> Option<(&'a str, &'a Node)> {
         let Some(found) = field(fields, name) else {
             self.problem(place, node, format!("has no {name}"));
             return None;
@@ -413,54 +377,34 @@ impl Reader {
         self.text(&join(place, name), found).map(|text| (text, found))
     }
 
-    fn text<'a>(&mut self, place: &str, node: &'a Spanned<Node>) -> Option<&'a str> {
-        match &node.value {
-            Node::Text(text) => Some(text),
-            other => {
-                self.problem(place, node, format!("is {other}; expected text"));
-                None
-            }
-        }
+    /// What was found, or its problem on the list.
+    fn keep<T>(&mut self, place: &str, node: &Node, found: Result<T, String>) -> Option<T> {
+        found.map_err(|problem| self.problem(place, node, problem)).ok()
     }
 
-    fn map<'a>(&mut self, place: &str, node: &'a Spanned<Node>) -> Option<Fields<'a>> {
-        match &node.value {
-            Node::Map(fields) => Some(fields),
-            other => {
-                self.problem(place, node, format!("is {other}; expected fields"));
-                None
-            }
-        }
+    fn text<'a>(&mut self, place: &str, node: &'a Node) -> Option<&'a str> {
+        self.keep(place, node, node.text())
+    }
+
+    fn map<'a>(&mut self, place: &str, node: &'a Node) -> Option<Fields<'a>> {
+        self.keep(place, node, node.fields())
     }
 
     /// A list of at least one and at most `most`.
     fn list<'a>(
         &mut self,
-        node: &Spanned<Node>,
+        node: &Node,
         fields: Fields<'a>,
         place: &str,
         name: &str,
         most: usize,
-    ) -> &'a [Spanned<Node>] {
+    ) -> &'a [Node] {
         let Some(found) = field(fields, name) else {
             self.problem(place, node, format!("has no {name}"));
             return &[];
         };
-        let problem = match &found.value {
-            Node::List(items) if items.is_empty() => "is empty; expected at least one".to_owned(),
-            Node::List(items) if items.len() > most => {
-                format!("has {} entries; at most {most} are allowed", items.len())
-            }
-            Node::List(items) => return items,
-            other => format!("is {other}; expected a list"),
-        };
-        self.problem(&join(place, name), found, problem);
-        &[]
+        self.keep(&join(place, name), found, found.items(most)).unwrap_or_default()
     }
-}
-
-fn field<'a>(fields: Fields<'a>, name: &str) -> Option<&'a Spanned<Node>> {
-    fields.iter().find(|(field, _)| field == name).map(|(_, node)| node)
 }
 
 fn join(place: &str, name: &str) -> String {
@@ -472,91 +416,4 @@ fn is_name(text: &str) -> bool {
     (1..=NAME_BYTES).contains(&text.len())
         && !text.starts_with('-')
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-}
-
-impl fmt::Display for Node {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Node::Null => f.write_str("empty"),
-            Node::Text(text) => write!(f, "{text:?}"),
-            Node::Plain(text) => write!(f, "{text} without quotes"),
-            Node::List(_) => f.write_str("a list"),
-            Node::Map(_) => f.write_str("a map"),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NodeVisitor)
-    }
-}
-
-struct NodeVisitor;
-
-impl<'de> Visitor<'de> for NodeVisitor {
-    type Value = Node;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("YAML")
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Node, E> {
-        Ok(Node::Null)
-    }
-
-    fn visit_none<E: de::Error>(self) -> Result<Node, E> {
-        Ok(Node::Null)
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
-        Node::deserialize(deserializer)
-    }
-
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Node, E> {
-        Ok(Node::Plain(value.to_string()))
-    }
-
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Node, E> {
-        Ok(Node::Plain(value.to_string()))
-    }
-
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Node, E> {
-        Ok(Node::Plain(value.to_string()))
-    }
-
-    fn visit_i128<E: de::Error>(self, value: i128) -> Result<Node, E> {
-        Ok(Node::Plain(value.to_string()))
-    }
-
-    fn visit_u128<E: de::Error>(self, value: u128) -> Result<Node, E> {
-        Ok(Node::Plain(value.to_string()))
-    }
-
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Node, E> {
-        Ok(Node::Plain(value.to_string()))
-    }
-
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<Node, E> {
-        Ok(Node::Text(value.to_owned()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(Node::List(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Node, A::Error> {
-        let (mut map, mut seen) = (Vec::new(), BTreeSet::new());
-        while let Some((name, value)) = fields.next_entry::<String, _>()? {
-            if !seen.insert(name.clone()) {
-                return Err(de::Error::custom(format!("the field {name:?} is there twice")));
-            }
-            map.push((name, value));
-        }
-        Ok(Node::Map(map))
-    }
 }

@@ -398,7 +398,7 @@ kind: Rule
         "Role payments-app, rules[0].verbs[0] (line 6): is \"raed\"; expected one of read, list, create, update, delete, \
          destroy, use, manage, or \"*\" for all",
         "Role payments-app, rules[1].paths (line 7): is empty; expected at least one",
-        "Role payments-app, rules[1].verbs[0] (line 8): is 1 without quotes; expected text",
+        "Role payments-app, rules[1].verbs[0] (line 8): is the number 1; expected text: put it in quotes",
         "Role payments-app, rules[1].effect (line 9): is \"maybe\"; expected allow or deny",
         "Binding UPPER, name (line 12): is \"UPPER\"; expected 1 to 63 of a-z 0-9 and -, and not - at the start",
         "Binding UPPER (line 11): has no role",

@@ -14,8 +14,9 @@ use crate::{
     figures::{Bar, Figure},
     node::{Kubelet, Node, Volume},
     one_node::{OneNode, SECRETS, may_mount},
-    server::{Memory, memory_mib, pause},
-    world::{http_get, until},
+    server::{Memory, memory_mib},
+    wait::{pause, until},
+    world::http_get,
 };
 
 /// Pods that are mounted one after the other, and puts that are waited for.
@@ -47,7 +48,7 @@ async fn single() -> io::Result<Vec<Figure>> {
     let mut last = None;
     for number in 0..SINGLE {
         let (pod, volume) = cluster.pod(&format!("single-{number}"))?;
-        let request = volume.publish(&cluster.token(&pod));
+        let request = volume.publish(&cluster.shop.token(&pod));
         let began = Instant::now();
         kubelet.publish(request).await.map_err(io::Error::other)?;
         mounts.push(began.elapsed());
@@ -58,7 +59,7 @@ async fn single() -> io::Result<Vec<Figure>> {
     for number in 0..SINGLE {
         let value = format!("rotation-{number}");
         let began = Instant::now();
-        cluster.put(&value).await?;
+        cluster.shop.put(&value).await?;
         until("the new content", || volume.read("password") == value)?;
         rotations.push(began.elapsed());
     }
@@ -96,7 +97,7 @@ async fn full_node() -> io::Result<Vec<Figure>> {
     }
     let full = memory_mib(pid, Memory::Now)?;
     let began = Instant::now();
-    cluster.put("for all").await?;
+    cluster.shop.put("for all").await?;
     until("the new content everywhere", || {
         pods.iter().all(|(_, volume)| volume.read("password") == "for all")
     })?;
@@ -124,7 +125,7 @@ async fn many(publishes: usize) -> io::Result<Vec<Figure>> {
     let cluster = OneNode::start(false).await?;
     let nodes =
         (0..NODES).map(|n| cluster.add_node(&format!("n{n}"), &[])).collect::<io::Result<Vec<_>>>()?;
-    let batches = || metric(cluster.world.server.ops, "strongroom_store_batches");
+    let batches = || metric(cluster.shop.world.server.ops, "strongroom_store_batches");
     let (mut times, mut span, mut written) = (Vec::new(), Duration::ZERO, 0.0);
     for wave in 0..publishes.div_ceil(NODES * FULL_NODE) {
         let mut calls = JoinSet::new();
@@ -167,7 +168,7 @@ fn quiet(number: &impl Fn() -> io::Result<f64>) -> io::Result<f64> {
     const LOOKS: usize = 100;
     let (mut last, mut same) = (number()?, 0);
     while same < LOOKS {
-        pause();
+        pause(Duration::ZERO);
         let now = number()?;
         same = if now > last { 0 } else { same + 1 };
         last = now;
@@ -178,7 +179,7 @@ fn quiet(number: &impl Fn() -> io::Result<f64>) -> io::Result<f64> {
 /// Pods of the account that may read, on a node.
 fn pods(cluster: &OneNode, node: &Node, name: &str, count: usize) -> io::Result<Vec<(Pod, Volume)>> {
     let pod = |number| {
-        let pod = cluster.kubernetes.create_pod("shop", "web", &format!("{name}-{number}"));
+        let pod = cluster.shop.kubernetes.create_pod("shop", "web", &format!("{name}-{number}"));
         let volume = node.volume(&pod, "secrets", SECRETS)?;
         Ok((pod, volume))
     };
@@ -193,7 +194,7 @@ fn start_all(
     calls: &mut JoinSet<io::Result<Duration>>,
 ) {
     for (pod, volume) in pods {
-        let (kubelet, request) = (kubelet.clone(), volume.publish(&cluster.token(pod)));
+        let (kubelet, request) = (kubelet.clone(), volume.publish(&cluster.shop.token(pod)));
         calls.spawn(async move {
             let began = Instant::now();
             kubelet.publish(request).await.map_err(io::Error::other)?;

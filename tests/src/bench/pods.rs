@@ -14,7 +14,8 @@ use crate::{
     faults::coverage::http_get,
     figures::{Bar, Figure},
     server::Options,
-    world::{log_in_as_pod, pause_until},
+    wait::until_async,
+    world::log_in_as_pod,
 };
 
 /// Of a pod's session token, about: what the baseline answers with.
@@ -78,7 +79,7 @@ async fn logins(channels: &[Channel], tokens: &Arc<Vec<String>>, shape: Shape) -
 /// The server has to have seen its pods.
 async fn wait_for(channels: &[Channel], tokens: &[String]) -> io::Result<()> {
     let (Some(channel), Some(token)) = (channels.first(), tokens.first()) else { return Ok(()) };
-    pause_until("pods are let in", async || log_in_as_pod(channel, "main", token).await.is_ok()).await
+    until_async("pods are let in", async || log_in_as_pod(channel, "main", token).await.is_ok()).await
 }
 
 /// Batches that the store has written, as the server counts them.

@@ -23,7 +23,8 @@ use super::{
 };
 use crate::{
     figures::{Bar, Figure},
-    server::{Memory, Options, Server, pause},
+    server::{Memory, Options, Server},
+    wait::found_async,
 };
 
 /// How much of everything.
@@ -293,19 +294,13 @@ pub async fn scale(work: &Path, size: Size) -> io::Result<Vec<Figure>> {
 }
 
 async fn wait_until_ready(server: &Server) -> io::Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(60);
     let channel = channel(&server.url, &server.ca()).await?;
-    let mut client = v1::sys_client::SysClient::new(channel);
-    loop {
-        let status = client.status(v1::StatusRequest {}).await.map_err(io::Error::other)?.into_inner();
-        if status.initialized && !status.sealed {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the server did not unseal"));
-        }
-        pause();
-    }
+    let client = v1::sys_client::SysClient::new(channel);
+    let open = async || {
+        let status = client.clone().status(v1::StatusRequest {}).await.ok()?.into_inner();
+        (status.initialized && !status.sealed).then_some(())
+    };
+    found_async("the server has unsealed", Duration::from_secs(60), open).await
 }
 
 /// Policy decisions, in this process: the smallest and the largest set.

@@ -1,15 +1,15 @@
-//! The cluster's own kubectl, and waiting with deadlines. It knows nothing of Strongroom.
+//! The cluster's own kubectl. It knows nothing of Strongroom.
 
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::Value;
 
-use crate::server::pause;
+use crate::wait::found;
 
 /// How long a condition of the cluster may take before a test gives up: images are there, so it is seconds.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -119,7 +119,7 @@ impl Kubectl {
     /// It was not in time.
     pub fn until_ready(&self, namespace: &str, pod: &str) -> io::Result<()> {
         let object = format!("pod/{pod}");
-        until(&format!("{namespace}/{pod} is ready"), DEADLINE, || {
+        found(&format!("{namespace}/{pod} is ready"), DEADLINE, || {
             Ok(is_ready(&self.get(namespace, &object)?).then_some(()))
         })
     }
@@ -129,7 +129,7 @@ impl Kubectl {
     /// # Errors
     /// It was there still.
     pub fn until_gone(&self, namespace: &str, object: &str) -> io::Result<()> {
-        until(&format!("{namespace} {object} is gone"), DEADLINE, || {
+        found(&format!("{namespace} {object} is gone"), DEADLINE, || {
             let left = self.ok(&["-n", namespace, "get", object, "--ignore-not-found", "-o", "name"])?;
             Ok(left.trim().is_empty().then_some(()))
         })
@@ -155,36 +155,4 @@ pub fn is_ready(pod: &Value) -> bool {
         |condition: &Value, key: &str, value: &str| condition.get(key).is_some_and(|found| found == value);
     let mut conditions = pod.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
     conditions.any(|condition| is(condition, "type", "Ready") && is(condition, "status", "True"))
-}
-
-/// Looks until there is something, and gives it. A look that fails counts as nothing; the last failure is told at the end.
-///
-/// # Errors
-/// Nothing within the deadline.
-pub fn until<T>(
-    what: &str,
-    deadline: Duration,
-    mut look: impl FnMut() -> io::Result<Option<T>>,
-) -> io::Result<T> {
-    let end = Instant::now() + deadline;
-    loop {
-        let began = Instant::now();
-        let failure = match look() {
-            Ok(Some(found)) => return Ok(found),
-            Ok(None) => String::new(),
-            Err(error) => format!(": {error}"),
-        };
-        if Instant::now() > end {
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("not in {deadline:?}: {what}{failure}"),
-            ));
-        }
-        // As long as the look took: looking never has more than half of a processor, which the cluster needs.
-        let took = began.elapsed();
-        while began.elapsed() < took * 2 {
-            pause();
-        }
-        pause();
-    }
 }

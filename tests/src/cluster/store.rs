@@ -19,9 +19,10 @@ use tonic::{
 
 use super::{
     Cluster,
-    kubectl::{DEADLINE, is_ready, until},
+    kubectl::{DEADLINE, is_ready},
     repository,
 };
+use crate::wait::found;
 
 /// In the server's certificate.
 const SERVER_NAME: &str = "strongroom.strongroom.svc";
@@ -46,7 +47,7 @@ impl Store {
         kubectl.ok(&["apply", "-k", &overlay])?;
 
         // Sealed it is not ready, so the service does not lead to it yet; its pod has an address of its own.
-        let pod = until("the server answers", DEADLINE, || {
+        let pod = found("the server answers", DEADLINE, || {
             let pod = kubectl.get("strongroom", "pod/strongroom-0")?;
             let started = pod.pointer("/status/containerStatuses/0/started") == Some(&Value::Bool(true));
             let address = pod.pointer("/status/podIP").and_then(Value::as_str);
@@ -71,7 +72,7 @@ impl Store {
         cluster.kubectl.until_ready("strongroom", "strongroom-0")?;
         // From a ready pod to a service that leads to it is a step of its own.
         let address = self.address.trim_start_matches("https://");
-        until("the service leads to the server", DEADLINE, || TcpStream::connect(address).map(Some))?;
+        found("the service leads to the server", DEADLINE, || TcpStream::connect(address).map(Some))?;
         driver_ready(cluster).map(drop)
     }
 
@@ -149,7 +150,7 @@ impl Store {
 /// # Errors
 /// Not in time.
 pub fn driver_ready(cluster: &Cluster) -> io::Result<Value> {
-    until("the driver is ready", DEADLINE, || {
+    found("the driver is ready", DEADLINE, || {
         let selector = "app.kubernetes.io/component=csi-driver";
         let text =
             cluster.kubectl.ok(&["-n", "strongroom-csi", "get", "pods", "-l", selector, "-o", "json"])?;

@@ -22,11 +22,13 @@ pub struct Pod {
 pub(super) struct Objects {
     /// Grows with each change.
     version: u64,
-    kinds: BTreeMap<&'static str, Kind>,
+    /// By resource: [`PODS`], [`ACCOUNTS`].
+    collections: BTreeMap<&'static str, Collection>,
 }
 
+/// All objects of one resource, and what happened to them.
 #[derive(Default)]
-struct Kind {
+struct Collection {
     /// By namespace and name.
     alive: BTreeMap<(String, String), Object>,
     events: VecDeque<(u64, Value)>,
@@ -69,20 +71,23 @@ impl Objects {
         self.delete(ACCOUNTS, &pod.namespace, &pod.account);
     }
 
-    pub(super) fn uid_of(&self, kind: &str, namespace: &str, name: &str) -> Option<String> {
-        let alive = &self.kinds.get(kind)?.alive;
+    pub(super) fn uid_of(&self, resource: &str, namespace: &str, name: &str) -> Option<String> {
+        let alive = &self.collections.get(resource)?.alive;
         alive.get(&(namespace.to_owned(), name.to_owned())).map(|object| object.uid.clone())
     }
 
-    pub(super) fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
-        let alive = &self.kinds.get(kind)?.alive;
+    pub(super) fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
+        let alive = &self.collections.get(resource)?.alive;
         alive.get(&(namespace.to_owned(), name.to_owned())).map(Object::metadata)
     }
 
     /// A page of all; `after` is the place the last one ended at.
-    pub(super) fn list(&self, kind: &str, limit: usize, after: usize) -> Value {
-        let alive =
-            self.kinds.get(kind).map(|kind| kind.alive.values().collect::<Vec<_>>()).unwrap_or_default();
+    pub(super) fn list(&self, resource: &str, limit: usize, after: usize) -> Value {
+        let alive = self
+            .collections
+            .get(resource)
+            .map(|found| found.alive.values().collect::<Vec<_>>())
+            .unwrap_or_default();
         let items: Vec<Value> =
             alive.iter().skip(after).take(limit).map(|object| object.metadata()).collect();
         let more =
@@ -96,12 +101,14 @@ impl Objects {
     }
 
     /// What happened after `version`, and where that leads; `None` if it is forgotten.
-    pub(super) fn events(&self, kind: &str, version: u64) -> Option<(Vec<Value>, u64)> {
-        let Some(kind) = self.kinds.get(kind) else { return Some((Vec::new(), self.version)) };
-        if version < kind.forgotten {
+    pub(super) fn events(&self, resource: &str, version: u64) -> Option<(Vec<Value>, u64)> {
+        let Some(collection) = self.collections.get(resource) else {
+            return Some((Vec::new(), self.version));
+        };
+        if version < collection.forgotten {
             return None;
         }
-        let news = kind.events.iter().filter(|(at, _)| *at > version).map(|(_, event)| event.clone());
+        let news = collection.events.iter().filter(|(at, _)| *at > version).map(|(_, event)| event.clone());
         Some((news.collect(), self.version))
     }
 
@@ -111,13 +118,13 @@ impl Objects {
 
     pub(super) fn compact(&mut self) {
         self.version += 1;
-        for kind in self.kinds.values_mut() {
-            kind.events.clear();
-            kind.forgotten = self.version;
+        for collection in self.collections.values_mut() {
+            collection.events.clear();
+            collection.forgotten = self.version;
         }
     }
 
-    fn create(&mut self, kind: &'static str, namespace: &str, name: &str) -> String {
+    fn create(&mut self, resource: &'static str, namespace: &str, name: &str) -> String {
         self.version += 1;
         let uid = uid(self.version);
         let object = Object {
@@ -126,19 +133,19 @@ impl Objects {
             uid: uid.clone(),
             version: self.version,
         };
-        let kind = self.kinds.entry(kind).or_default();
-        kind.events.push_back((self.version, json!({ "type": "ADDED", "object": object.metadata() })));
-        kind.alive.insert((namespace.to_owned(), name.to_owned()), object);
+        let collection = self.collections.entry(resource).or_default();
+        collection.events.push_back((self.version, json!({ "type": "ADDED", "object": object.metadata() })));
+        collection.alive.insert((namespace.to_owned(), name.to_owned()), object);
         uid
     }
 
-    fn delete(&mut self, kind: &'static str, namespace: &str, name: &str) {
+    fn delete(&mut self, resource: &'static str, namespace: &str, name: &str) {
         self.version += 1;
         let version = self.version;
-        let kind = self.kinds.entry(kind).or_default();
-        if let Some(object) = kind.alive.remove(&(namespace.to_owned(), name.to_owned())) {
+        let collection = self.collections.entry(resource).or_default();
+        if let Some(object) = collection.alive.remove(&(namespace.to_owned(), name.to_owned())) {
             let object = Object { version, ..object };
-            kind.events.push_back((version, json!({ "type": "DELETED", "object": object.metadata() })));
+            collection.events.push_back((version, json!({ "type": "DELETED", "object": object.metadata() })));
         }
     }
 }

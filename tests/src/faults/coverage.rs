@@ -10,7 +10,8 @@ use std::{
 use prost::Message;
 use strongroom_proto::v1::{self, auth_client::AuthClient, policy_client::PolicyClient};
 use strongroom_server::{
-    api::access::{Access, Credential, TABLE},
+    admission::access::{Access, Credential, TABLE},
+    api,
     engines::KINDS,
 };
 use tonic::{
@@ -37,9 +38,9 @@ const LEVEL: &str = "trace";
 /// A user without any role.
 const NOBODY: &str = "nobody";
 
-/// Counts what went wrong.
+/// What went wrong, and what the callers were told.
 #[derive(Default)]
-struct Seen {
+struct Findings {
     calls: u64,
     let_in: Vec<String>,
     miscounted: Vec<String>,
@@ -66,10 +67,11 @@ pub async fn run(work: &Path) -> io::Result<Vec<Figure>> {
     let forged: MetadataValue<Ascii> =
         format!("Bearer sr1_{}", canary(0)).parse().map_err(io::Error::other)?;
 
-    let mut seen = Seen::default();
+    let mut findings = Findings::default();
     let mut log = AuditLog::new(directory.join("audit"));
     log.news()?;
-    for access in TABLE.iter().filter(|access| access.rpc.starts_with("/strongroom.")) {
+    for access in TABLE.iter().filter(|access| !access.name.starts_with("grpc.")) {
+        let rpc = &*api::path(access.name);
         let sample = sample(access.name)?;
         // A session of its own for each, because one of them is a logout.
         let known = login(&subject.server).await?;
@@ -80,44 +82,44 @@ pub async fn run(work: &Path) -> io::Result<Vec<Figure>> {
                 ("a foreign token", Some(&stranger)),
                 ("a forged token", Some(&forged)),
             ] {
-                let told = raw::call(&channel, access.rpc, token, sample.clone()).await;
-                seen.expect(access, who, &told, &[Code::Unauthenticated]);
-                seen.records(access, who, &log.news()?, Expect::Refusal);
+                let told = raw::call(&channel, rpc, token, sample.clone()).await;
+                findings.expect(access, who, &told, &[Code::Unauthenticated]);
+                findings.records(access, who, &log.news()?, Expect::Refusal);
             }
             if !ANY_SESSION.contains(&access.name) {
-                let told = raw::call(&channel, access.rpc, Some(&nobody), sample.clone()).await;
-                seen.expect(access, "a session without a role", &told, &[Code::PermissionDenied]);
-                seen.records(access, "a session without a role", &log.news()?, Expect::Refusal);
+                let told = raw::call(&channel, rpc, Some(&nobody), sample.clone()).await;
+                findings.expect(access, "a session without a role", &told, &[Code::PermissionDenied]);
+                findings.records(access, "a session without a role", &log.news()?, Expect::Refusal);
             }
         }
         // Bytes that are no message of any kind: field 1 as a string that ends too early, with a canary in it.
-        let told = raw::call(&channel, access.rpc, Some(&known), malformed()).await;
-        seen.expect(access, "a malformed message", &told, &[Code::Internal, Code::InvalidArgument]);
+        let told = raw::call(&channel, rpc, Some(&known), malformed()).await;
+        findings.expect(access, "a malformed message", &told, &[Code::Internal, Code::InvalidArgument]);
         log.news()?;
         // And as one who may, or at least is known.
-        let told = raw::call(&channel, access.rpc, Some(&known), sample).await;
-        seen.tell(&told);
-        seen.calls += 1;
-        seen.records(
+        let told = raw::call(&channel, rpc, Some(&known), sample).await;
+        findings.tell(&told);
+        findings.calls += 1;
+        findings.records(
             access,
             "one who is known",
             &log.news()?,
             if access.audited { Expect::Any } else { Expect::Nothing },
         );
     }
-    let mut secrets = show_tokens(&kubernetes, &channel, &mut seen).await;
+    let mut secrets = show_tokens(&kubernetes, &channel, &mut findings).await;
     secrets.extend((0..CANARIES).map(|n| (format!("canary {n}"), canary(n))));
-    let leaks = leaks(&subject, &seen.told, &secrets).await?;
-    let tries = seen.calls;
-    for problem in seen.let_in.iter().chain(&seen.miscounted).chain(&leaks) {
+    let leaks = leaks(&subject, &findings.told, &secrets).await?;
+    let tries = findings.calls;
+    for problem in findings.let_in.iter().chain(&findings.miscounted).chain(&leaks) {
         complain(problem);
     }
     let count = |problems: &[String]| problems.len() as u64;
     Ok(vec![
-        Figure::never("every RPC: answered someone it must refuse", count(&seen.let_in), "calls", tries),
+        Figure::never("every RPC: answered someone it must refuse", count(&findings.let_in), "calls", tries),
         Figure::never(
             "every RPC: records other than one, or one intent and one outcome",
-            count(&seen.miscounted),
+            count(&findings.miscounted),
             "calls",
             tries,
         ),
@@ -135,7 +137,7 @@ fn complain(problem: &str) {
     eprintln!("  {problem}");
 }
 
-impl Seen {
+impl Findings {
     fn expect(&mut self, access: &Access, who: &str, told: &Result<Option<Vec<u8>>, Status>, codes: &[Code]) {
         self.calls += 1;
         self.tell(told);
@@ -288,7 +290,7 @@ pub async fn http_get(address: std::net::SocketAddr, path: &str) -> io::Result<V
 async fn show_tokens(
     kubernetes: &FakeKubernetes,
     channel: &Channel,
-    seen: &mut Seen,
+    findings: &mut Findings,
 ) -> Vec<(String, String)> {
     let pod = kubernetes.create_pod("coverage", "coverage", "coverage-0");
     let hour = std::time::Duration::from_secs(3600);
@@ -298,22 +300,22 @@ async fn show_tokens(
     let mut secrets = vec![("the server's own credential at the cluster".to_owned(), CREDENTIAL.to_owned())];
     for cluster in ["main", "local"] {
         let good = kubernetes.token(&pod, "strongroom", hour);
-        seen.calls += 1;
+        findings.calls += 1;
         // The watch may not be there yet; whether it is let in does not matter here.
         let told = log_in_as_pod(channel, cluster, &good).await;
-        seen.tell(&told.map(|_| None));
+        findings.tell(&told.map(|_| None));
         secrets.push((format!("the good token of a pod at {cluster}"), good));
         for token in [canary(11), signed(12)] {
-            seen.tell_login(channel, cluster, &token).await;
+            findings.tell_login(channel, cluster, &token).await;
         }
     }
     lie(serde_json::json!("no status"));
-    seen.tell_login(channel, "main", &canary(13)).await;
+    findings.tell_login(channel, "main", &canary(13)).await;
     lie(serde_json::json!({ "error": canary(14) }));
-    seen.tell_login(channel, "main", &canary(14)).await;
+    findings.tell_login(channel, "main", &canary(14)).await;
     kubernetes.set_mood(Mood { down: true, ..Mood::default() });
-    seen.tell_login(channel, "main", &canary(15)).await;
-    seen.tell_login(channel, &canary(16), &canary(16)).await;
+    findings.tell_login(channel, "main", &canary(15)).await;
+    findings.tell_login(channel, &canary(16), &canary(16)).await;
     secrets
 }
 

@@ -20,9 +20,9 @@ const UNPUBLISH: u64 = 2000;
 /// Files of the volume.
 const FILES: usize = 2;
 
-/// What the rounds saw.
+/// What went wrong in the rounds.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Seen {
+pub struct DriverTally {
     /// Kills before the call was answered.
     pub cut_off: u64,
     /// Mounts, targets and state files that were left.
@@ -36,11 +36,11 @@ pub struct Seen {
 /// # Errors
 /// The harness itself failed, or the driver did not come up again.
 pub async fn run(kills: u64, seed: u64) -> io::Result<Vec<Figure>> {
-    let seen = rounds(kills, seed).await?;
-    let name = |what: &str| format!("driver killed {kills} times, {} in mid-call: {what}", seen.cut_off);
+    let tally = rounds(kills, seed).await?;
+    let name = |what: &str| format!("driver killed {kills} times, {} in mid-call: {what}", tally.cut_off);
     Ok(vec![
-        Figure::never(&name("mounts, targets, state files left"), seen.left, "left", kills),
-        Figure::never(&name("mounts that were not whole"), seen.partial, "partial", kills),
+        Figure::never(&name("mounts, targets, state files left"), tally.left, "left", kills),
+        Figure::never(&name("mounts that were not whole"), tally.partial, "partial", kills),
     ])
 }
 
@@ -48,11 +48,12 @@ pub async fn run(kills: u64, seed: u64) -> io::Result<Vec<Figure>> {
 ///
 /// # Errors
 /// As [`run`].
-pub async fn rounds(kills: u64, seed: u64) -> io::Result<Seen> {
-    let (mut cluster, mut dice, mut seen) = (OneNode::start(false).await?, Dice::new(seed), Seen::default());
+pub async fn rounds(kills: u64, seed: u64) -> io::Result<DriverTally> {
+    let (mut cluster, mut dice, mut tally) =
+        (OneNode::start(false).await?, Dice::new(seed), DriverTally::default());
     for round in 0..kills {
         let (pod, volume) = cluster.pod(&format!("web-{round}"))?;
-        let token = cluster.token(&pod);
+        let token = cluster.shop.token(&pod);
         let kubelet = cluster.kubelet().await?;
         let unpublish = round % 2 == 1;
         if unpublish {
@@ -61,14 +62,14 @@ pub async fn rounds(kills: u64, seed: u64) -> io::Result<Seen> {
         let call = tokio::spawn(call(kubelet, volume.clone(), token, unpublish));
         spin(Duration::from_micros(dice.below(if unpublish { UNPUBLISH } else { PUBLISH })));
         cluster.node.kill()?;
-        seen.cut_off += u64::from(!call.await?);
-        seen.partial += partial(&cluster.node)?;
+        tally.cut_off += u64::from(!call.await?);
+        tally.partial += partial(&cluster.node)?;
         cluster.node.restart()?;
         let kubelet = cluster.kubelet().await?;
         kubelet.unpublish(volume.unpublish()).await.map_err(io::Error::other)?;
-        seen.left += u64::try_from(cluster.node.leftovers()?.len()).unwrap_or(u64::MAX);
+        tally.left += u64::try_from(cluster.node.leftovers()?.len()).unwrap_or(u64::MAX);
     }
-    Ok(seen)
+    Ok(tally)
 }
 
 /// Whether it was answered.

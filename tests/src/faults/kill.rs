@@ -20,7 +20,8 @@ use super::{dice::Dice, intents::Intents};
 use crate::{
     bench::subject::{Subject, channel, login, with},
     figures::{Bar, Figure},
-    server::{Options, Server, pause},
+    server::{Options, Server},
+    wait::nothing_for,
 };
 
 /// Tasks that write at the same time.
@@ -37,9 +38,9 @@ struct Ledger {
     tried: BTreeMap<String, u64>,
 }
 
-/// What the rounds saw.
+/// What the rounds counted.
 #[derive(Default)]
-struct Seen {
+struct KillTally {
     acknowledged: u64,
     lost: u64,
     unreadable: u64,
@@ -62,7 +63,7 @@ pub async fn run(work: &Path, rounds: u64, records: u64, seed: u64) -> io::Resul
 
     let options = Options::default();
     let ledger = Arc::new(Mutex::new(Ledger::default()));
-    let (mut seen, mut intents) = (Seen::default(), Intents::default());
+    let (mut tally, mut intents) = (KillTally::default(), Intents::default());
     let audit = directory.join("audit");
     for round in 0..rounds {
         if round % START_KILL == 1 {
@@ -71,11 +72,11 @@ pub async fn run(work: &Path, rounds: u64, records: u64, seed: u64) -> io::Resul
         let started = Instant::now();
         let server = Server::start(&directory, &options)?;
         let channel = ready(&server).await?;
-        seen.slowest = seen.slowest.max(started.elapsed());
+        tally.slowest = tally.slowest.max(started.elapsed());
         let token = login(&server).await?;
         intents.read_on(&audit)?;
-        compare(&channel, &token, &intents, &mut seen).await?;
-        check(&channel, &token, &ledger, &mut seen).await?;
+        compare(&channel, &token, &intents, &mut tally).await?;
+        check(&channel, &token, &ledger, &mut tally).await?;
         let writers = write_until_dead(&channel, &token, &ledger);
         tokio::time::sleep(Duration::from_millis(dice.below(250))).await;
         server.kill()?;
@@ -85,21 +86,21 @@ pub async fn run(work: &Path, rounds: u64, records: u64, seed: u64) -> io::Resul
     let channel = ready(&server).await?;
     let token = login(&server).await?;
     intents.read_on(&audit)?;
-    compare(&channel, &token, &intents, &mut seen).await?;
-    check(&channel, &token, &ledger, &mut seen).await?;
+    compare(&channel, &token, &intents, &mut tally).await?;
+    check(&channel, &token, &ledger, &mut tally).await?;
     server.stop()?;
 
-    let tries = seen.acknowledged;
+    let tries = tally.acknowledged;
     Ok(vec![
         Figure::never(
             &format!("kill -9, {rounds} rounds: acknowledged writes lost"),
-            seen.lost,
+            tally.lost,
             "lost",
             tries,
         ),
         Figure::never(
             &format!("kill -9, {rounds} rounds: records unreadable"),
-            seen.unreadable,
+            tally.unreadable,
             "unreadable",
             tries,
         ),
@@ -114,13 +115,13 @@ pub async fn run(work: &Path, rounds: u64, records: u64, seed: u64) -> io::Resul
                 "kill -9, {rounds} rounds: ends from the store ({} applied, {} not) that disagree with it",
                 intents.recovered_applied, intents.recovered_not_applied
             ),
-            seen.disagreeing,
+            tally.disagreeing,
             "wrong",
             intents.recovered_applied.min(intents.recovered_not_applied),
         ),
         Figure::plain(
             &format!("kill -9: slowest start to serving with {records} secrets"),
-            seen.slowest.as_secs_f64(),
+            tally.slowest.as_secs_f64(),
             "s",
             Bar::AtMost(1.0),
         ),
@@ -134,10 +135,7 @@ fn kill_while_starting(directory: &Path, options: &Options, after_ms: u64) -> io
         .args(&options.arguments)
         .stderr(std::process::Stdio::null())
         .spawn()?;
-    let until = Instant::now() + Duration::from_millis(after_ms);
-    while Instant::now() < until {
-        pause();
-    }
+    nothing_for(Duration::from_millis(after_ms));
     child.kill()?;
     child.wait().map(drop)
 }
@@ -196,13 +194,13 @@ async fn compare(
     channel: &Channel,
     token: &MetadataValue<Ascii>,
     intents: &Intents,
-    seen: &mut Seen,
+    tally: &mut KillTally,
 ) -> io::Result<()> {
     let mut client = SecretsClient::new(channel.clone());
     for (path, expected) in intents.applied("secret/kill/") {
         let request = v1::GetRequest { path, version: None };
         let version = client.get(with(token, request)).await.map(|answer| answer.into_inner().version);
-        seen.disagreeing += u64::from(version.ok() != Some(expected));
+        tally.disagreeing += u64::from(version.ok() != Some(expected));
     }
     Ok(())
 }
@@ -212,7 +210,7 @@ async fn check(
     channel: &Channel,
     token: &MetadataValue<Ascii>,
     ledger: &Arc<Mutex<Ledger>>,
-    seen: &mut Seen,
+    tally: &mut KillTally,
 ) -> io::Result<()> {
     let expected: Vec<(String, u64, u64)> = {
         let ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
@@ -221,7 +219,7 @@ async fn check(
     };
     let mut client = SecretsClient::new(channel.clone());
     for (path, acknowledged, tried) in expected {
-        seen.acknowledged += 1;
+        tally.acknowledged += 1;
         let request = v1::GetRequest { path: path.clone(), version: None };
         match client.get(with(token, request)).await {
             Ok(answer) => {
@@ -231,11 +229,11 @@ async fn check(
                     value.iter().take_while(|b| b.is_ascii_digit()).map(|b| char::from(*b)).collect();
                 let found: u64 = digits.parse().unwrap_or(0);
                 if !(acknowledged..=tried).contains(&found) {
-                    seen.lost += 1;
+                    tally.lost += 1;
                 }
             }
-            Err(status) if status.code() == tonic::Code::NotFound => seen.lost += 1,
-            Err(_) => seen.unreadable += 1,
+            Err(status) if status.code() == tonic::Code::NotFound => tally.lost += 1,
+            Err(_) => tally.unreadable += 1,
         }
     }
     Ok(())

@@ -3,10 +3,9 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use strongroom_tests::cluster::{
-    kubectl::{is_ready, until},
-    pod::Pod,
-    store::driver_ready,
+use strongroom_tests::{
+    cluster::{kubectl::is_ready, pod::Pod, store::driver_ready},
+    wait::found,
 };
 
 use crate::{
@@ -37,7 +36,7 @@ pub(crate) fn a_hundred_pods(scene: &Scene<'_>) -> Outcome {
         (0..PODS).map(|n| Pod::new(namespace, &format!("pod-{n}"), &secrets).object()).collect();
     let start = Instant::now();
     kubectl.apply(&pods)?;
-    until(&format!("{PODS} pods are ready"), DEADLINE, || {
+    found(&format!("{PODS} pods are ready"), DEADLINE, || {
         let list = kubectl.ok(&["-n", namespace, "get", "pods", "-o", "json"])?;
         let list: Value = serde_json::from_str(&list).map_err(std::io::Error::other)?;
         let ready = list["items"].as_array().into_iter().flatten().filter(|pod| is_ready(pod)).count();

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use strongroom_tests::cluster::{
-    evidence::{mounts_of_volumes, state_files},
-    kubectl::{DEADLINE, is_ready, until},
-    pod::Pod,
-    store::driver_ready,
+use strongroom_tests::{
+    cluster::{
+        evidence::{mounts_of_volumes, state_files},
+        kubectl::{DEADLINE, is_ready},
+        pod::Pod,
+        store::driver_ready,
+    },
+    wait::{found, nothing_for},
 };
 
 use crate::{Outcome, Scene, process::pid_of};
@@ -27,17 +30,17 @@ pub(crate) fn takes_over(scene: &Scene<'_>) -> Outcome {
     let new = driver_ready(&world.cluster)?;
     assert_ne!(new["metadata"]["name"], old.as_str());
     scene.wait(world.store.put(&path, &[("password", "2")]))?;
-    until("the new driver brings the new password", DEADLINE, || Ok((content()? == "2").then_some(())))?;
+    found("the new driver brings the new password", DEADLINE, || Ok((content()? == "2").then_some(())))?;
 
     // By SIGKILL, as the kernel does it when memory is short: the same pod, another container.
     kill(pid_of(&new)?)?;
-    until("the kubelet has restarted it", DEADLINE, || {
+    found("the kubelet has restarted it", DEADLINE, || {
         Ok(driver_ready(&world.cluster)?["status"]["containerStatuses"][0]["restartCount"]
             .as_u64()
             .filter(|n| *n > 0))
     })?;
     scene.wait(world.store.put(&path, &[("password", "3")]))?;
-    until("and then a newer one", DEADLINE, || Ok((content()? == "3").then_some(())))?;
+    found("and then a newer one", DEADLINE, || Ok((content()? == "3").then_some(())))?;
     Ok(())
 }
 
@@ -60,7 +63,7 @@ pub(crate) fn absent(scene: &Scene<'_>) -> Outcome {
         kubectl.ok(&["-n", "strongroom-csi", "patch", "daemonset", "strongroom-csi", "-p", &patch])
     };
     node_selector(r#""yes""#)?;
-    until("the driver is gone", DEADLINE, || {
+    found("the driver is gone", DEADLINE, || {
         let left = kubectl.ok(&["-n", "strongroom-csi", "get", "pods", "-o", "name"])?;
         Ok(left.trim().is_empty().then_some(()))
     })?;
@@ -74,11 +77,11 @@ pub(crate) fn absent(scene: &Scene<'_>) -> Outcome {
     node_selector("null")?;
     driver_ready(&world.cluster)?;
     // The kubelet's own next try may be two minutes away.
-    until("the new pod starts", Duration::from_secs(150), || {
+    found("the new pod starts", Duration::from_secs(150), || {
         Ok(is_ready(&kubectl.get(namespace, "pod/new")?).then_some(()))
     })?;
     for pod in ["old", "new"] {
-        until(&format!("{pod} has what changed meanwhile"), DEADLINE, || {
+        found(&format!("{pod} has what changed meanwhile"), DEADLINE, || {
             Ok((content(pod)? == "2").then_some(()))
         })?;
     }
@@ -105,23 +108,20 @@ pub(crate) fn kubelet_restarts(scene: &Scene<'_>) -> Outcome {
     let before = registrations()?;
     world.cluster.stop_process("kubelet")?;
     world.cluster.start_process("kubelet")?;
-    until("the kubelet has registered the driver again", DEADLINE, || {
+    found("the kubelet has registered the driver again", DEADLINE, || {
         Ok((registrations()? > before).then_some(()))
     })?;
 
     kubectl.apply(&[Pod::new(namespace, "new", &secrets).object()])?;
     kubectl.until_ready(namespace, "new")?;
+    // A kubelet that has just started calls every pod unready until it has probed it, and the service leads nowhere.
+    world.store.until_ready(&world.cluster)?;
     scene.wait(world.store.put(&path, &[("password", "2")]))?;
     for pod in ["old", "new"] {
         let content = || kubectl.exec(namespace, pod, &["cat", "/secrets/password"]);
-        until(&format!("the new password is in {pod}"), DEADLINE, || Ok((content()? == "2").then_some(())))?;
+        found(&format!("the new password is in {pod}"), DEADLINE, || Ok((content()? == "2").then_some(())))?;
     }
     Ok(())
-}
-
-#[expect(clippy::disallowed_methods, reason = "the absence is the point: nothing may happen in this time")]
-pub(crate) fn nothing_for(time: Duration) {
-    std::thread::sleep(time);
 }
 
 const ROUNDS: usize = 5;
@@ -145,7 +145,7 @@ pub(crate) fn killed(scene: &Scene<'_>) -> Outcome {
             kubectl.ok(&arguments)?;
         }
         // In the middle of both: as soon as the first of the new volumes shows up.
-        until("a volume of this round is mounted", DEADLINE, || {
+        found("a volume of this round is mounted", DEADLINE, || {
             Ok(mounts_of_volumes()?.iter().any(|_| true).then_some(()))
         })?;
         let driver = driver_ready(&world.cluster)?;
@@ -164,11 +164,11 @@ pub(crate) fn killed(scene: &Scene<'_>) -> Outcome {
 /// No pod, mount or note of the driver of this namespace.
 fn nothing_left(namespace: &str, scene: &Scene<'_>) -> Outcome {
     let kubectl = &scene.world.cluster.kubectl;
-    until("all pods of it are gone", Duration::from_secs(90), || {
+    found("all pods of it are gone", Duration::from_secs(90), || {
         Ok(kubectl.ok(&["-n", namespace, "get", "pods", "-o", "name"])?.trim().is_empty().then_some(()))
     })?;
     // Earlier scenarios' pods are on their way out, too.
-    until("no volume is mounted and none is noted", Duration::from_secs(90), || {
+    found("no volume is mounted and none is noted", Duration::from_secs(90), || {
         Ok((mounts_of_volumes()?.is_empty() && state_files()?.is_empty()).then_some(()))
     })
     .map_err(|error| {

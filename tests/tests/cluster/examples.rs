@@ -2,9 +2,9 @@
 
 use std::{fs, io};
 
-use strongroom_tests::cluster::{
-    kubectl::{DEADLINE, until},
-    repository,
+use strongroom_tests::{
+    cluster::{kubectl::DEADLINE, repository},
+    wait::found,
 };
 
 use crate::{Outcome, Scene};
@@ -43,7 +43,7 @@ pub(crate) fn every_example_runs(scene: &Scene<'_>) -> Outcome {
         kubectl.ok(&["apply", "-f", &at(file)])?;
     }
     let says = |what: &str, words: &[&str]| {
-        until(&format!("{what} says {words:?}"), DEADLINE, || {
+        found(&format!("{what} says {words:?}"), DEADLINE, || {
             let log = kubectl.ok(&["-n", "shop", "logs", what])?;
             if words.iter().all(|word| log.contains(word)) {
                 Ok(Some(log))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use strongroom_tests::cluster::{kubectl::until, pod::Pod};
+use strongroom_tests::{cluster::pod::Pod, wait::found};
 
 use crate::{Outcome, Scene};
 
@@ -16,7 +16,7 @@ pub(crate) fn a_condition_is_an_event(scene: &Scene<'_>) -> Outcome {
     scene.wait(async {
         world.store.root().await?.delete(&path, vec![1]).await.map_err(std::io::Error::other)
     })?;
-    let event = until("an event that names the secret", Duration::from_secs(90), || {
+    let event = found("an event that names the secret", Duration::from_secs(90), || {
         let events = kubectl.events(namespace, "keeps")?;
         Ok(events.into_iter().find(|event| event.contains(&path)))
     })?;

@@ -8,13 +8,9 @@ use std::{
 use serde_json::{Value, json};
 use strongroom_client::AuditQuery;
 use strongroom_tests::{
-    cluster::{
-        evidence::mounts_of_volumes,
-        kubectl::{DEADLINE, until},
-        pod::Pod,
-        repository,
-    },
+    cluster::{evidence::mounts_of_volumes, kubectl::DEADLINE, pod::Pod, repository},
     fake_kubernetes::FakeKubernetes,
+    wait::found,
 };
 
 use crate::{Outcome, Scene, mounts::role_of};
@@ -43,7 +39,7 @@ pub(crate) fn local_mode(scene: &Scene<'_>) -> Outcome {
     kubectl.ok(&["-n", "strongroom", "patch", "configmap", &name, "--type=merge", "-p", &patch])?;
     let before = kubectl.get("strongroom", "pod/strongroom-0")?["metadata"]["uid"].clone();
     kubectl.ok(&["-n", "strongroom", "delete", "pod", "strongroom-0"])?;
-    until("the server is replaced", DEADLINE, || {
+    found("the server is replaced", DEADLINE, || {
         Ok((kubectl.get("strongroom", "pod/strongroom-0")?["metadata"]["uid"] != before).then_some(()))
     })?;
     world.store.until_ready(&world.cluster)?;
@@ -68,7 +64,7 @@ fn cut_off(scene: &Scene<'_>, cluster: &str) -> Outcome {
         kubectl.get(namespace, "pod/victim")?["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
     assert!(mounts_of_volumes()?.iter().any(|mount| mount.contains(&uid)), "the volume is mounted");
     let token = kubectl.exec(namespace, "victim", &["cat", "/tokens/strongroom"])?;
-    let session = until("the token is accepted", DEADLINE, || {
+    let session = found("the token is accepted", DEADLINE, || {
         scene.wait(world.store.log_in(cluster, &token)).map(Some).map_err(io::Error::other)
     })?;
     scene.wait(session.get(&path))?;
@@ -84,7 +80,7 @@ fn cut_off(scene: &Scene<'_>, cluster: &str) -> Outcome {
         "--grace-period=0",
         "--force",
     ])?;
-    let refused = until("the session of the deleted pod is refused", Duration::from_secs(80), || {
+    let refused = found("the session of the deleted pod is refused", Duration::from_secs(80), || {
         Ok(scene.wait(session.get(&path)).err())
     })?;
     println!("\na deleted pod's session is refused after {:.1?}: {refused}", gone.elapsed());
@@ -93,7 +89,7 @@ fn cut_off(scene: &Scene<'_>, cluster: &str) -> Outcome {
         return Err("its token still opens a session".into());
     };
     println!("its token: {}", refused.message());
-    until("its volume is unmounted and its folder removed", DEADLINE, || {
+    found("its volume is unmounted and its folder removed", DEADLINE, || {
         let folder = std::path::Path::new("/var/lib/kubelet/pods").join(&uid);
         let mounted = mounts_of_volumes()?.iter().any(|mount| mount.contains(&uid));
         Ok((!mounted && !folder.exists()).then_some(()))
@@ -127,7 +123,7 @@ pub(crate) fn a_stolen_token(scene: &Scene<'_>) -> Outcome {
         ("for a cluster that the server does not know", "elsewhere", &token),
         ("of a pod that is gone", "main", &token),
     ] {
-        let refused = until(&format!("a token {what} is refused"), Duration::from_secs(10), || {
+        let refused = found(&format!("a token {what} is refused"), Duration::from_secs(10), || {
             Ok(scene.wait(world.store.log_in(cluster, token)).err())
         })?;
         println!("\na token {what}: {}", refused.message());

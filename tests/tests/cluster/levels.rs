@@ -2,10 +2,9 @@
 //! `deploy/admission` has for users.
 
 use serde_json::Value;
-use strongroom_tests::cluster::{
-    kubectl::{DEADLINE, until},
-    pod::Pod,
-    repository,
+use strongroom_tests::{
+    cluster::{kubectl::DEADLINE, pod::Pod, repository},
+    wait::found,
 };
 
 use crate::{Outcome, Scene};
@@ -73,7 +72,7 @@ pub(crate) fn admission_policies(scene: &Scene<'_>) -> Outcome {
     }
     kubectl.ok(&["label", "namespace", namespace, "strongroom.dev/admission=enforce"])?;
     // From an applied policy to one that is enforced the API server takes a moment.
-    until("the policies are enforced", DEADLINE, || refusal(scene, &writable))?;
+    found("the policies are enforced", DEADLINE, || refusal(scene, &writable))?;
     for (pod, words) in [
         (&writable, "must be readOnly: true"),
         (&unsaid, "must be readOnly: true"),

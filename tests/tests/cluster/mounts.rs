@@ -1,8 +1,11 @@
 //! What a pod finds in its volume.
 
-use strongroom_tests::cluster::{
-    kubectl::{DEADLINE, until},
-    pod::{MOUNT, Pod},
+use strongroom_tests::{
+    cluster::{
+        kubectl::DEADLINE,
+        pod::{MOUNT, Pod},
+    },
+    wait::found,
 };
 
 use crate::{Outcome, Scene};
@@ -108,7 +111,7 @@ pub(crate) fn users_of_its_own(scene: &Scene<'_>) -> Outcome {
     scene.wait(world.store.put(&path, &[("password", "2")]))?;
     for pod in ["by-owner", "by-group"] {
         let content = || kubectl.exec(namespace, pod, &["cat", &format!("{MOUNT}/password")]);
-        until(&format!("the new password is in {pod}"), DEADLINE, || Ok((content()? == "2").then_some(())))?;
+        found(&format!("the new password is in {pod}"), DEADLINE, || Ok((content()? == "2").then_some(())))?;
     }
     Ok(())
 }

@@ -4,10 +4,9 @@
 use std::{io, process::Command};
 
 use serde_json::{Value, json};
-use strongroom_tests::cluster::{
-    kubectl::{DEADLINE, until},
-    pod::Pod,
-    store::driver_ready,
+use strongroom_tests::{
+    cluster::{kubectl::DEADLINE, pod::Pod, store::driver_ready},
+    wait::found,
 };
 
 use crate::{Outcome, Scene, process::pid_of};
@@ -44,13 +43,13 @@ pub(crate) fn policies(scene: &Scene<'_>) -> Outcome {
     };
 
     // Who may come in.
-    until("the client's namespace reaches the server", DEADLINE, || {
+    found("the client's namespace reaches the server", DEADLINE, || {
         Ok(from_pod(&client, &server_ip, GRPC).then_some(()))
     })?;
-    until("the monitoring reaches the server", DEADLINE, || {
+    found("the monitoring reaches the server", DEADLINE, || {
         Ok(from_pod(&monitoring, &server_ip, OPS).then_some(()))
     })?;
-    until("the monitoring reaches the driver", DEADLINE, || {
+    found("the monitoring reaches the driver", DEADLINE, || {
         Ok(from_pod(&monitoring, &driver_ip, DRIVER_OPS).then_some(()))
     })?;
     for (whose, ip, port) in [

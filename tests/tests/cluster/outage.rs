@@ -2,12 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use strongroom_tests::cluster::{
-    kubectl::{DEADLINE, is_ready, until},
-    pod::Pod,
+use strongroom_tests::{
+    cluster::{
+        kubectl::{DEADLINE, is_ready},
+        pod::Pod,
+    },
+    wait::{found, nothing_for},
 };
 
-use crate::{Outcome, Scene, driver::nothing_for, mounts::role_of};
+use crate::{Outcome, Scene, mounts::role_of};
 
 /// The kubelet republishes each volume several times at this cluster's pace of 10 s, and every wait between two attempts has
 /// reached its longest.
@@ -46,14 +49,14 @@ pub(crate) fn pods_outlive_the_server(scene: &Scene<'_>) -> Outcome {
     // Before anybody else: the running pod hears of a change as soon as its watch stands again.
     let back = Instant::now();
     scene.wait(world.store.put(&path, &[("password", "meanwhile")]))?;
-    until("the running pod is up to date", BACK, || Ok((content("old")? == "meanwhile").then_some(())))?;
+    found("the running pod is up to date", BACK, || Ok((content("old")? == "meanwhile").then_some(())))?;
     println!("\nup to date {:.1?} after the server's return", back.elapsed());
     // Not the kubelet's next try, which may be two minutes away: the driver waits for the server inside of the call.
     kubectl.until_ready(namespace, "new")?;
     assert_eq!(content("new")?, "meanwhile");
     scene.wait(world.store.put(&path, &[("password", "after")]))?;
     for pod in ["old", "new"] {
-        until(&format!("the new password is in {pod}"), DEADLINE, || {
+        found(&format!("the new password is in {pod}"), DEADLINE, || {
             Ok((content(pod)? == "after").then_some(()))
         })?;
     }

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use strongroom_tests::cluster::{
-    kubectl::{is_ready, until},
-    pod::{self, Pod},
+use strongroom_tests::{
+    cluster::{
+        kubectl::is_ready,
+        pod::{self, Pod},
+    },
+    wait::found,
 };
 
 use crate::{Outcome, Scene, mounts::role_of};
@@ -42,7 +45,7 @@ pub(crate) fn waits_and_says_why(scene: &Scene<'_>) -> Outcome {
         (namespace, "missing", vec!["nothing"]),
     ] {
         let event =
-            until(&format!("an event of {pod} that names {words:?}"), Duration::from_secs(30), || {
+            found(&format!("an event of {pod} that names {words:?}"), Duration::from_secs(30), || {
                 let events = kubectl.events(namespace, pod)?;
                 let named = |event: &&String| words.iter().all(|word| event.contains(word));
                 Ok(events.iter().find(named).cloned())
@@ -61,7 +64,7 @@ pub(crate) fn waits_and_says_why(scene: &Scene<'_>) -> Outcome {
     for pod in ["no-role", "missing"] {
         let object = format!("pod/{pod}");
         // The kubelet's own retries have a backoff of up to two minutes; after a few refusals it is at 16 s.
-        until(&format!("{pod} starts"), Duration::from_secs(60), || {
+        found(&format!("{pod} starts"), Duration::from_secs(60), || {
             Ok(is_ready(&kubectl.get(namespace, &object)?).then_some(()))
         })?;
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use strongroom_client::SecretBytes;
-use strongroom_tests::cluster::{kubectl::until, pod::Pod};
+use strongroom_tests::{cluster::pod::Pod, wait::found};
 
 use crate::{Outcome, Scene, mounts::role_of, process::pid_of};
 
@@ -55,7 +55,7 @@ pub(crate) fn within_a_second(scene: &Scene<'_>) -> Outcome {
         let text = text(n);
         let begin = Instant::now();
         scene.wait(client.put(&path).value("value", SecretBytes::from(text.as_bytes())).send())?;
-        until(&format!("version {n} is in the pod"), Duration::from_secs(20), || {
+        found(&format!("version {n} is in the pod"), Duration::from_secs(20), || {
             Ok((fs::read_to_string(&file)? == text).then_some(()))
         })?;
         times.push(begin.elapsed());
@@ -69,7 +69,7 @@ pub(crate) fn within_a_second(scene: &Scene<'_>) -> Outcome {
 
     // More of them, until the reader has had its chances.
     let mut n = PUTS;
-    let log = until("the reader has read often enough", Duration::from_secs(60), || {
+    let log = found("the reader has read often enough", Duration::from_secs(60), || {
         n += 1;
         scene
             .wait(client.put(&path).value("value", SecretBytes::from(text(n).as_bytes())).send())

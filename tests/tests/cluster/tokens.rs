@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use strongroom_tests::cluster::{
-    kubectl::{DEADLINE, until},
-    pod::Pod,
+use strongroom_tests::{
+    cluster::{kubectl::DEADLINE, pod::Pod},
+    wait::{found, nothing_for},
 };
 
 use crate::{Outcome, Scene};
@@ -32,13 +32,13 @@ pub(crate) fn in_both_places(scene: &Scene<'_>) -> Outcome {
         scene.wait(world.store.put(&path, &[("password", &password)]))?;
         for pod in &running {
             let content = || kubectl.exec(namespace, pod, &["cat", "/secrets/password"]);
-            until(&format!("{pod} has the password of round {round}"), DEADLINE, || {
+            found(&format!("{pod} has the password of round {round}"), DEADLINE, || {
                 Ok((content()? == password).then_some(()))
             })?;
         }
     }
     // Each was republished under another setting than it was mounted under, and nobody complained.
-    crate::driver::nothing_for(Duration::from_secs(12));
+    nothing_for(Duration::from_secs(12));
     for pod in &running {
         let events = kubectl.events(namespace, pod)?;
         assert!(!events.iter().any(|event| event.contains("rpc error")), "{events:#?}");

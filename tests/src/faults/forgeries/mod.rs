@@ -17,7 +17,8 @@ use crate::{
     faults::dice::Dice,
     figures::Figure,
     server::Options,
-    world::{log_in_as_pod, pause_until},
+    wait::until_async,
+    world::log_in_as_pod,
 };
 
 /// What tokens for the server under test are made for.
@@ -110,7 +111,7 @@ impl Cast {
         kubernetes.delete_account(&self.account_anew);
         kubernetes.create_pod("shop", "batch", "batch-1");
         let last = kubernetes.token(&self.account_anew, AUDIENCE, HOUR);
-        pause_until("the server sees the account go", async || scene.code(&last).await != Some(Code::Ok))
+        until_async("the server sees the account go", async || scene.code(&last).await != Some(Code::Ok))
             .await
     }
 }
@@ -140,7 +141,7 @@ impl<'a> Scene<'a> {
 
     /// A good token is let in, or the rest would prove nothing.
     async fn admits(&self, token: &str) -> io::Result<()> {
-        pause_until("a good token is let in", async || self.code(token).await == Some(Code::Ok)).await
+        until_async("a good token is let in", async || self.code(token).await == Some(Code::Ok)).await
     }
 
     /// What was let in, or was not judged at all.

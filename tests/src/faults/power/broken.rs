@@ -23,7 +23,7 @@ const PATH: &str = "secret/broken/one";
 const ERRORS: [u64; 3] = [5, 28, 0];
 
 #[derive(Default)]
-struct Seen {
+struct BrokenTally {
     acknowledged: u64,
     lost: u64,
     not_open: u64,
@@ -37,7 +37,7 @@ pub(super) async fn run(
     tries: u64,
     dice: &mut Dice,
 ) -> io::Result<Vec<Figure>> {
-    let mut seen = Seen::default();
+    let mut tally = BrokenTally::default();
     for (number, error) in (0..tries).zip(ERRORS.iter().cycle()) {
         let home = work.join(format!("broken-{number}"));
         copy(live, &home)?;
@@ -55,26 +55,26 @@ pub(super) async fn run(
         };
         match Server::start(&home, &Options::default()) {
             Ok(server) => {
-                seen.acknowledged += acknowledged;
+                tally.acknowledged += acknowledged;
                 let found = get(&server).await.unwrap_or(0);
-                seen.lost += acknowledged.saturating_sub(found);
+                tally.lost += acknowledged.saturating_sub(found);
             }
-            Err(_) => seen.not_open += 1,
+            Err(_) => tally.not_open += 1,
         }
         fs::remove_dir_all(home)?;
     }
     Ok(vec![
         Figure::never(
             &format!("EIO, ENOSPC, short writes at the n-th call, {tries} tries: do not open again"),
-            seen.not_open,
+            tally.not_open,
             "tries",
             tries,
         ),
         Figure::never(
             &format!("EIO, ENOSPC, short writes at the n-th call, {tries} tries: acknowledged writes lost"),
-            seen.lost,
+            tally.lost,
             "lost",
-            seen.acknowledged,
+            tally.acknowledged,
         ),
     ])
 }

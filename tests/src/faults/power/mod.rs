@@ -45,7 +45,7 @@ struct Life {
 }
 
 #[derive(Default)]
-struct Seen {
+struct PowerTally {
     not_open: u64,
     lost: u64,
     acknowledged: u64,
@@ -64,35 +64,35 @@ pub async fn run(work: &Path, cuts: u64, seed: u64) -> io::Result<Vec<Figure>> {
     let library = compile(&work)?;
     let life = record(&work, &live, &library).await?;
 
-    let (mut dice, mut seen, mut lies) = (Dice::new(seed), Seen::default(), Seen::default());
+    let (mut dice, mut tally, mut lies) = (Dice::new(seed), PowerTally::default(), PowerTally::default());
     for number in 0..cuts {
         // Every third cut is in the first start or the init.
         let range = if number % 3 == 0 { life.calls_until(life.initialised) } else { life.calls.len() };
         let cut = usize::try_from(dice.below(range as u64)).unwrap_or(0);
-        life.try_cut(&live, &work.join(format!("cut-{number}")), cut, false, &mut dice, &mut seen).await?;
+        life.try_cut(&live, &work.join(format!("cut-{number}")), cut, false, &mut dice, &mut tally).await?;
     }
     for number in 0..LIES {
         let cut = life.calls.len() - 1;
         life.try_cut(&live, &work.join(format!("lie-{number}")), cut, true, &mut dice, &mut lies).await?;
     }
-    if let Some(error) = &seen.first_error {
+    if let Some(error) = &tally.first_error {
         return Err(io::Error::other(error.clone()));
     }
     let noticed = if lies.lost + lies.not_open > 0 { 1.0 } else { 0.0 };
     let broken = broken::run(&work, &live, &library, cuts / 2, &mut dice).await?;
     let figures = vec![
-        Figure::never(&format!("power cuts, {cuts} images: do not open"), seen.not_open, "images", cuts),
+        Figure::never(&format!("power cuts, {cuts} images: do not open"), tally.not_open, "images", cuts),
         Figure::never(
             &format!("power cuts, {cuts} images: acknowledged writes lost"),
-            seen.lost,
+            tally.lost,
             "lost",
-            seen.acknowledged,
+            tally.acknowledged,
         ),
         Figure::never(
             &format!("power cuts, {cuts} images: intents without exactly one end"),
-            seen.without_end,
+            tally.without_end,
             "wrong",
-            seen.acknowledged,
+            tally.acknowledged,
         ),
         Figure::plain("power cuts: a disk that ignores syncs is noticed", noticed, "yes", Bar::AtLeast(1.0)),
     ];
@@ -198,7 +198,7 @@ impl Life {
         cut: usize,
         lies: bool,
         dice: &mut Dice,
-        seen: &mut Seen,
+        tally: &mut PowerTally,
     ) -> io::Result<()> {
         let mut disk = self.before.clone();
         disk.lies = lies;
@@ -214,16 +214,16 @@ impl Life {
         disk.cut(live, image, dice)?;
         match Server::start(image, &Options::default()) {
             Err(error) => {
-                seen.not_open += 1;
-                seen.first_error.get_or_insert_with(|| format!("cut behind call {cut}: {error}"));
+                tally.not_open += 1;
+                tally.first_error.get_or_insert_with(|| format!("cut behind call {cut}: {error}"));
             }
             Ok(server) if at >= self.initialised => {
-                if self.compare(&server, at, seen).await.is_err() {
-                    seen.not_open += 1;
+                if self.compare(&server, at, tally).await.is_err() {
+                    tally.not_open += 1;
                 }
                 let mut intents = Intents::default();
                 intents.read_on(&image.join("audit"))?;
-                seen.without_end += intents.wrong;
+                tally.without_end += intents.wrong;
             }
             Ok(_) => {}
         }
@@ -231,16 +231,16 @@ impl Life {
     }
 
     /// Every path has the last value that was acknowledged before the cut, or a later one.
-    async fn compare(&self, server: &Server, at: usize, seen: &mut Seen) -> io::Result<()> {
+    async fn compare(&self, server: &Server, at: usize, tally: &mut PowerTally) -> io::Result<()> {
         let (channel, token) = (channel(&server.url, &server.ca()).await?, login(server).await?);
         let mut client = SecretsClient::new(channel);
         for (path, values) in &self.acknowledged {
             let Some((_, expected)) = values.iter().rfind(|(when, _)| *when <= at) else { continue };
-            seen.acknowledged += 1;
+            tally.acknowledged += 1;
             let request = v1::GetRequest { path: path.clone(), version: None };
             let found = client.get(with(&token, request)).await.ok().map(|answer| answer.into_inner());
             let value = found.and_then(|found| found.data.get("value").map(|value| number(&value.value)));
-            seen.lost += u64::from(value.is_none_or(|value| value < *expected));
+            tally.lost += u64::from(value.is_none_or(|value| value < *expected));
         }
         Ok(())
     }

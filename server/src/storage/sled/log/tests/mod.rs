@@ -58,7 +58,7 @@ fn large(commit: u64) -> Batch {
         batch.puts.push((key.clone(), value(&key, commit)));
     }
     let coming = key(7000 + commit % 9);
-    if commit % 2 == 0 {
+    if commit.is_multiple_of(2) {
         batch.puts.push((coming.clone(), value(&coming, commit)));
     } else {
         batch.deletes.push(coming);

@@ -60,7 +60,7 @@ async fn what_a_crash_leaves_is_opened() {
         let batch = large(commit);
         let before = now.clone();
         apply(&mut now, &batch);
-        if commit % 6 != 5 && (commit < 8 || commit > 12) {
+        if commit % 6 != 5 && !(8..=12).contains(&commit) {
             store.commit(batch).await.unwrap();
             continue;
         }

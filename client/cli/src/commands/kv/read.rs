@@ -1,0 +1,170 @@
+//! `get`: the values of a secret; masked where somebody may look over the shoulder.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+use strongroom_client::{Secret, SecretBytes};
+
+use crate::{
+    context::Context,
+    failure::Failure,
+    output::{Format, MASK, Output, View, structured},
+    private_file,
+    secret_json::JsonValue,
+};
+
+#[derive(Args)]
+pub(crate) struct Get {
+    /// Where, such as secret/app/db
+    path: String,
+    /// A version other than the latest
+    #[arg(long, value_name = "N")]
+    version: Option<u64>,
+    /// Only this key, its bytes as they are
+    #[arg(short, long)]
+    key: Option<String>,
+    /// Show values on a terminal
+    #[arg(long)]
+    show: bool,
+    /// Write to this file, which only you may read, instead of standard output
+    #[arg(long, value_name = "FILE")]
+    out_file: Option<PathBuf>,
+}
+
+/// A secret as programs see it; values are masked for a terminal.
+#[derive(Serialize)]
+struct Shown<'a> {
+    path: &'a str,
+    version: u64,
+    created_at: String,
+    created_by: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    custom: &'a BTreeMap<String, String>,
+    values: BTreeMap<&'a str, ShownValue<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ShownValue<'a> {
+    Open(JsonValue<'a>),
+    Masked(&'static str),
+}
+
+pub(crate) async fn run(context: &Context, args: Get) -> Result<(), Failure> {
+    // Before anything is read: the read would stand in the audit log for nothing.
+    check_destination(&args, &context.output)?;
+    let client = context.client().await?;
+    let secret = match args.version {
+        None => client.get(&args.path).await?,
+        Some(version) => client.get_version(&args.path, version).await?,
+    };
+    let value = args.key.as_deref().map(|key| find(&secret, key)).transpose()?;
+    match (&args.out_file, value) {
+        (Some(file), Some(value)) => private_file::write(file, value.expose()),
+        (Some(file), None) => {
+            let format = if context.output.format() == Format::Yaml { Format::Yaml } else { Format::Json };
+            private_file::write(file, &structured(&shown(&secret, true), format)?)
+        }
+        (None, Some(value)) => context.output.raw(value.expose()),
+        (None, None) => {
+            let open = args.show || !context.output.is_terminal();
+            context.output.show(&shown(&secret, open), table(&secret, open))
+        }
+    }
+}
+
+/// Values go to a program whole, or to a person who asked to see them.
+fn check_destination(args: &Get, output: &Output) -> Result<(), Failure> {
+    if args.out_file.is_some() || args.show {
+        return Ok(());
+    }
+    match (output.is_terminal(), &args.key, output.format()) {
+        (true, Some(_), _) => output.check_consent(args.show),
+        (false, None, Format::Table) => Err(Failure::usage(
+            "standard output is not a terminal: name one key with --key, or choose -o json or -o yaml",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn find<'a>(secret: &'a Secret, key: &str) -> Result<&'a SecretBytes, Failure> {
+    secret.get(key).ok_or_else(|| {
+        let keys: Vec<_> = secret.values.keys().map(String::as_str).collect();
+        Failure::Local(format!("{} has no key {key:?}, it has: {}", secret.path, keys.join(", ")))
+    })
+}
+
+fn shown(secret: &Secret, open: bool) -> Shown<'_> {
+    let value = |value| if open { ShownValue::Open(JsonValue(value)) } else { ShownValue::Masked(MASK) };
+    Shown {
+        path: &secret.path,
+        version: secret.version,
+        created_at: secret.created_at.to_string(),
+        created_by: &secret.created_by,
+        expires_at: secret.expires_at.map(|time| time.to_string()),
+        custom: &secret.custom,
+        values: secret.values.iter().map(|(key, v)| (key.as_str(), value(v))).collect(),
+    }
+}
+
+fn table(secret: &Secret, open: bool) -> View {
+    let value = |value: &SecretBytes| match (open, value.expose_str()) {
+        (false, _) => MASK.to_owned(),
+        (true, Ok(text)) => text.to_owned(),
+        (true, Err(_)) => format!("({} bytes, not text: use --key)", value.len()),
+    };
+    let rows = secret.values.iter().map(|(key, v)| vec![key.clone(), value(v)]).collect();
+    View::Table(vec!["KEY", "VALUE"], rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn secret() -> Secret {
+        let value = |bytes: &[u8]| SecretBytes::from(bytes);
+        Secret {
+            path: "secret/a".into(),
+            version: 3,
+            values: BTreeMap::from([
+                ("short".into(), value(b"x")),
+                ("long".into(), value(b"hunter2hunter2")),
+                ("binary".into(), value(&[0xff, 0])),
+            ]),
+            created_at: Timestamp::UNIX_EPOCH,
+            created_by: "userpass/alice".into(),
+            expires_at: None,
+            custom: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn masks_hide_the_length_too() {
+        let View::Table(_, rows) = table(&secret(), false) else { panic!("a table") };
+        assert!(rows.iter().all(|row| row[1] == MASK));
+        let json = serde_json::to_string(&shown(&secret(), false)).unwrap();
+        assert!(!json.contains("hunter2") && json.matches(MASK).count() == 3, "{json}");
+    }
+
+    #[test]
+    fn open_values_are_whole() {
+        let json = serde_json::to_string(&shown(&secret(), true)).unwrap();
+        assert!(
+            json.contains(r#""long":"hunter2hunter2""#) && json.contains(r#"{"base64":"/wA="}"#),
+            "{json}"
+        );
+    }
+
+    #[test]
+    fn a_missing_key_names_those_there() {
+        let secret = secret();
+        assert_eq!(find(&secret, "long").unwrap().expose(), b"hunter2hunter2");
+        let sentence = find(&secret, "nope").unwrap_err().to_string();
+        assert!(sentence.contains("binary, long, short"), "{sentence}");
+    }
+}

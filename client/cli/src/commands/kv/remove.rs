@@ -1,0 +1,75 @@
+//! `rm`, `undelete`, `destroy`: taking versions away, back, and for good.
+
+use clap::Args;
+
+use super::meta;
+use crate::{context::Context, failure::Failure, input::prompt, output::View};
+
+#[derive(Args)]
+pub(crate) struct Delete {
+    /// Where
+    path: String,
+    /// Which versions, such as 1,2; the latest if none is given
+    #[arg(long, value_delimiter = ',', value_name = "N,N")]
+    versions: Vec<u64>,
+}
+
+#[derive(Args)]
+pub(crate) struct Undelete {
+    /// Where
+    path: String,
+    /// Which versions, such as 1,2; the latest if none is given
+    #[arg(long, value_delimiter = ',', value_name = "N,N")]
+    versions: Vec<u64>,
+}
+
+#[derive(Args)]
+pub(crate) struct Destroy {
+    /// Where
+    path: String,
+    /// Which versions, such as 1,2
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "N,N",
+        required_unless_present = "all",
+        conflicts_with = "all"
+    )]
+    versions: Vec<u64>,
+    /// The whole secret with its metadata
+    #[arg(long)]
+    all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+}
+
+pub(crate) async fn delete(context: &Context, args: Delete) -> Result<(), Failure> {
+    let metadata = context.client().await?.delete(&args.path, args.versions).await?;
+    let text = format!("deleted; strongroom undelete {} brings it back", args.path);
+    context.output.show(&meta::structured(&metadata), View::Text(text))
+}
+
+pub(crate) async fn undelete(context: &Context, args: Undelete) -> Result<(), Failure> {
+    let client = context.client().await?;
+    let versions = match args.versions.is_empty() {
+        true => vec![client.metadata(&args.path).await?.current_version],
+        false => args.versions,
+    };
+    let metadata = client.undelete(&args.path, versions).await?;
+    context.output.show(&meta::structured(&metadata), View::Text("undeleted".into()))
+}
+
+pub(crate) async fn destroy(context: &Context, args: Destroy) -> Result<(), Failure> {
+    let what = match args.all {
+        true => format!("{} with all its versions", args.path),
+        false => format!("{:?} of {}", args.versions, args.path),
+    };
+    prompt::confirm_loss(&format!("Erase {what} for good?"), args.yes)?;
+    let client = context.client().await?;
+    match args.all {
+        true => client.destroy_all(&args.path).await?,
+        false => client.destroy(&args.path, args.versions).await?,
+    }
+    context.output.line("destroyed")
+}

@@ -1,0 +1,10 @@
+//! What the commands do, a folder or a file for each noun.
+
+pub(crate) mod audit;
+pub(crate) mod explain;
+pub(crate) mod identity;
+pub(crate) mod kubernetes;
+pub(crate) mod kv;
+pub(crate) mod policy;
+pub(crate) mod random;
+pub(crate) mod server;

@@ -1,0 +1,172 @@
+//! `apply`: roles and bindings from files; shows what would change before it changes.
+
+use std::{
+    io::{self, IsTerminal},
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use serde_json::json;
+use strongroom_client::{
+    limits,
+    v1::{
+        ObjectName,
+        apply_response::{Change, change::Action},
+    },
+};
+
+use crate::{
+    context::Context,
+    failure::Failure,
+    input::{content, prompt},
+    output::{Format, Output, View, plural},
+};
+
+#[derive(Args)]
+pub(crate) struct Apply {
+    /// A YAML file, a folder of them, or - for standard input; may be repeated
+    #[arg(short, long, value_name = "FILE", required_unless_present = "remove")]
+    file: Vec<PathBuf>,
+    /// Remove an object: Role/NAME or Binding/NAME; may be repeated
+    #[arg(long, value_name = "KIND/NAME")]
+    remove: Vec<String>,
+    /// Only show what would change
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+}
+
+pub(crate) async fn run(context: &Context, args: Apply) -> Result<(), Failure> {
+    let yaml = read_all(&args.file)?;
+    let remove = args.remove.iter().map(|text| object(text)).collect::<Result<Vec<_>, _>>()?;
+    let client = context.client().await?;
+
+    let planned = client.policy().apply(&yaml, remove.clone(), true).await?;
+    let changing = planned.iter().filter(|change| change.action() != Action::Unchanged).count();
+    if args.dry_run || changing == 0 {
+        return show(&context.output, &planned, changing, true);
+    }
+    // Standard input may be the file itself: then nobody can answer.
+    let can_ask = io::stdin().is_terminal() && !args.yes;
+    if can_ask {
+        show(&context.output, &planned, changing, true)?;
+        if !prompt::confirm("Apply?")? {
+            return Err(Failure::No);
+        }
+    }
+    let applied = client.policy().apply(&yaml, remove, false).await?;
+    if can_ask { context.output.line("applied") } else { show(&context.output, &applied, changing, false) }
+}
+
+fn show(output: &Output, changes: &[Change], changing: usize, planned: bool) -> Result<(), Failure> {
+    let value: Vec<_> = changes
+        .iter()
+        .map(|change| json!({ "object": name(change), "action": word(change.action()), "diff": change.diff }))
+        .collect();
+    if output.format() != Format::Table {
+        return output.show(&value, View::Text(String::new()));
+    }
+    for change in changes.iter().filter(|change| change.action() != Action::Unchanged) {
+        output.line(&format!("{} {}", name(change), word(change.action())))?;
+        for line in change.diff.lines() {
+            output.diff_line(line)?;
+        }
+    }
+    match (changing, planned) {
+        (0, _) => output.line("nothing changes"),
+        (count, true) => output.line(&format!("{} would change", plural(count, "object"))),
+        (count, false) => output.line(&format!("{} changed", plural(count, "object"))),
+    }
+}
+
+fn name(change: &Change) -> String {
+    change.object.as_ref().map(|object| format!("{}/{}", object.kind, object.name)).unwrap_or_default()
+}
+
+fn word(action: Action) -> &'static str {
+    match action {
+        Action::Created => "created",
+        Action::Changed => "changed",
+        Action::Unchanged => "unchanged",
+        Action::Removed => "removed",
+        Action::Unspecified => "unknown",
+    }
+}
+
+fn object(text: &str) -> Result<ObjectName, Failure> {
+    match text.split_once('/') {
+        Some((kind @ ("Role" | "Binding"), name)) if !name.is_empty() => {
+            Ok(ObjectName { kind: kind.into(), name: name.into() })
+        }
+        _ => Err(Failure::usage(format!("--remove {text:?}: Role/NAME or Binding/NAME"))),
+    }
+}
+
+/// All documents of all files, in the order of their names.
+fn read_all(files: &[PathBuf]) -> Result<String, Failure> {
+    let mut yaml = String::new();
+    for path in files {
+        for file in expand(path)? {
+            let bytes = content::whole(&file)?;
+            let text = bytes.expose_str().map_err(|error| Failure::local(file.display(), error))?;
+            if !yaml.is_empty() {
+                yaml.push_str("\n---\n");
+            }
+            yaml.push_str(text);
+            if yaml.len() > limits::POLICY_BYTES {
+                return Err(Failure::usage(format!("more than {} KiB of YAML", limits::POLICY_BYTES >> 10)));
+            }
+        }
+    }
+    Ok(yaml)
+}
+
+fn expand(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = std::fs::read_dir(path).map_err(|error| Failure::local(path.display(), error))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let file = entry?.path();
+        if file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+            files.push(file);
+        }
+    }
+    if files.is_empty() {
+        return Err(Failure::usage(format!("{}: no .yaml or .yml file in it", path.display())));
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_read_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [("b.yaml", "b: 1\n"), ("a.yml", "a: 1\n"), ("readme.md", "no")] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let text = read_all(&[folder.path().to_owned()]).unwrap();
+        assert_eq!(text, "a: 1\n\n---\nb: 1\n");
+    }
+
+    #[test]
+    fn an_empty_folder_is_a_mistake() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(read_all(&[folder.path().to_owned()]).is_err());
+    }
+
+    #[test]
+    fn objects_are_named_by_kind() {
+        assert_eq!(object("Role/a").unwrap(), ObjectName { kind: "Role".into(), name: "a".into() });
+        for text in ["a", "role/a", "Role/", "Secret/a"] {
+            assert!(object(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Who may do what.
+
+pub(crate) mod apply;
+pub(crate) mod ask;

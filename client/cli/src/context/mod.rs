@@ -1,0 +1,86 @@
+//! What every command needs: the output, the profile, and a client on demand. It knows no command.
+
+pub(crate) mod options;
+pub(crate) mod profile;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use strongroom_client::{Builder, Client, SecretBytes};
+
+use self::{
+    options::Global,
+    profile::{Profile, Server},
+};
+use crate::{failure::Failure, input::content::trimmed, output::Output};
+
+/// Where the server listens when nothing else is said.
+const ADDRESS: &str = "https://localhost:7420";
+
+pub(crate) struct Context {
+    pub(crate) output: Output,
+    pub(crate) profile: Profile,
+    global: Global,
+}
+
+impl Context {
+    pub(crate) fn new(global: Global) -> Result<Self, Failure> {
+        let profile = Profile::load(global.profile.clone())?;
+        Ok(Self { output: Output::new(global.output), profile, global })
+    }
+
+    /// The server to talk to: flags and environment first, then the profile.
+    pub(crate) fn server(&self) -> Server {
+        let profile = &self.profile.server;
+        Server {
+            address: self.global.address.clone().or_else(|| profile.address.clone()),
+            ca: self.global.ca.clone().or_else(|| profile.ca.clone()),
+            server_name: self.global.server_name.clone().or_else(|| profile.server_name.clone()),
+        }
+    }
+
+    /// A client with the session token.
+    pub(crate) async fn client(&self) -> Result<Client, Failure> {
+        let token = self.token()?.ok_or(Failure::NotLoggedIn)?;
+        Ok(self.builder().token(token).connect().await?)
+    }
+
+    /// A client for what needs no token.
+    pub(crate) async fn anonymous(&self) -> Result<Client, Failure> {
+        Ok(self.builder().connect().await?)
+    }
+
+    /// A client that has logged in as the pod this runs in.
+    pub(crate) async fn pod(&self, cluster: &str, token_file: &Path) -> Result<Client, Failure> {
+        Ok(self.builder().kubernetes(cluster).kubernetes_token_file(token_file).connect().await?)
+    }
+
+    /// The token: from the environment, from a file it names, or from the last login.
+    pub(crate) fn token(&self) -> Result<Option<SecretBytes>, Failure> {
+        if let Ok(token) = std::env::var("STRONGROOM_TOKEN") {
+            return Ok(Some(trimmed(SecretBytes::from(token))));
+        }
+        if let Some(path) = std::env::var_os("STRONGROOM_TOKEN_FILE").map(PathBuf::from) {
+            let bytes = std::fs::read(&path).map_err(|error| Failure::local(path.display(), error))?;
+            return Ok(Some(trimmed(SecretBytes::new(bytes))));
+        }
+        self.profile.token()
+    }
+
+    fn builder(&self) -> Builder {
+        let server = self.server();
+        // One command is short: nothing has to be renewed behind its back.
+        let mut builder = Client::builder(server.address.unwrap_or_else(|| ADDRESS.into()))
+            .timeout(Duration::from_secs(self.global.timeout))
+            .renew_in_background(false);
+        if let Some(ca) = server.ca {
+            builder = builder.ca_file(ca);
+        }
+        if let Some(name) = server.server_name {
+            builder = builder.server_name(name);
+        }
+        builder
+    }
+}

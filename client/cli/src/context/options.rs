@@ -1,0 +1,32 @@
+//! The options of every command: which server, as whom, and how to print.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args};
+
+use crate::output::Format;
+
+#[derive(Args)]
+pub(crate) struct Global {
+    /// The server: https://host:port
+    #[arg(long, global = true, env = "STRONGROOM_ADDR", value_name = "URL")]
+    pub(crate) address: Option<String>,
+    /// PEM file of the authorities that may have signed the server's certificate
+    #[arg(long, global = true, env = "STRONGROOM_CACERT", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// The name to expect in the server's certificate, if it is not the host of the address
+    #[arg(long, global = true, env = "STRONGROOM_SERVER_NAME", value_name = "NAME")]
+    pub(crate) server_name: Option<String>,
+    /// Which profile of config.toml to use
+    #[arg(long, global = true, env = "STRONGROOM_PROFILE", value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// How to print
+    #[arg(short, long, global = true, value_name = "FORMAT")]
+    pub(crate) output: Option<Format>,
+    /// Seconds a call may take, its retries included
+    #[arg(long, global = true, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) timeout: u64,
+    /// Log to standard error; twice for more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}

@@ -1,0 +1,157 @@
+//! Who is asking: login, sessions and the users of the userpass method.
+
+use jiff::Timestamp;
+use strongroom_proto::{SecretBytes, v1, v1::auth_client::AuthClient};
+
+use crate::{
+    answer::timestamp,
+    client::Client,
+    error::Error,
+    session::{Login, Whoami, credentials},
+    transport::Mode,
+};
+
+/// Which sessions to revoke.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sessions {
+    /// The one with this id.
+    Id(String),
+    /// All of a principal.
+    Principal(String),
+    /// All that logged in with a method.
+    Method(String),
+    /// All of the pod with this uid.
+    Pod(String),
+}
+
+/// A user of the userpass method.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The name.
+    pub name: String,
+    /// The groups, within the method.
+    pub groups: Vec<String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// Calls about sessions and users; see [`Client::auth`].
+pub struct Auth<'a>(&'a Client);
+
+impl Client {
+    /// Calls about sessions and users.
+    pub fn auth(&self) -> Auth<'_> {
+        Auth(self)
+    }
+}
+
+impl Auth<'_> {
+    /// Logs in; this client uses the new token from then on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unauthenticated`](crate::ErrorKind::Unauthenticated) for a wrong name or password.
+    pub async fn login(&self, name: &str, password: &SecretBytes) -> Result<Login, Error> {
+        self.0.keeper().log_in(credentials::userpass(name, password)).await
+    }
+
+    /// Renews the session; this client uses the new token from then on.
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn renew(&self) -> Result<Login, Error> {
+        self.0.keeper().renew().await
+    }
+
+    /// Whom the token stands for.
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn whoami(&self) -> Result<Whoami, Error> {
+        self.0.keeper().whoami().await
+    }
+
+    /// Revokes the session and forgets the token.
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn logout(&self) -> Result<(), Error> {
+        let message = v1::LogoutRequest {};
+        self.0
+            .session()
+            .call(Mode::READ, message, |ch, rq| async move { AuthClient::new(ch).logout(rq).await })
+            .await?;
+        self.0.keeper().forget();
+        Ok(())
+    }
+
+    /// Revokes sessions of others.
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn revoke_sessions(&self, which: Sessions) -> Result<(), Error> {
+        use v1::revoke_sessions_request::Which;
+        let which = match which {
+            Sessions::Id(id) => Which::SessionId(id),
+            Sessions::Principal(principal) => Which::Principal(principal),
+            Sessions::Method(method) => Which::Method(method),
+            Sessions::Pod(uid) => Which::Pod(uid),
+        };
+        let message = v1::RevokeSessionsRequest { which: Some(which) };
+        self.0
+            .session()
+            .call(Mode::WRITE, message, |ch, rq| async move { AuthClient::new(ch).revoke_sessions(rq).await })
+            .await?;
+        Ok(())
+    }
+
+    /// Makes a user, or sets the groups and, if given, the password of one.
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn put_user(
+        &self,
+        name: &str,
+        password: Option<&SecretBytes>,
+        groups: Vec<String>,
+    ) -> Result<(), Error> {
+        let message =
+            v1::PutUserRequest { name: name.to_owned(), password: password.map(v1::Sensitive::from), groups };
+        self.0
+            .session()
+            .call(Mode::WRITE, message, |ch, rq| async move { AuthClient::new(ch).put_user(rq).await })
+            .await?;
+        Ok(())
+    }
+
+    /// Deletes a user and revokes all sessions of it.
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn delete_user(&self, name: &str) -> Result<(), Error> {
+        let message = v1::DeleteUserRequest { name: name.to_owned() };
+        self.0
+            .session()
+            .call(Mode::WRITE, message, |ch, rq| async move { AuthClient::new(ch).delete_user(rq).await })
+            .await?;
+        Ok(())
+    }
+
+    /// All users.
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn list_users(&self) -> Result<Vec<User>, Error> {
+        let message = v1::ListUsersRequest {};
+        let answer = self
+            .0
+            .session()
+            .call(Mode::READ, message, |ch, rq| async move { AuthClient::new(ch).list_users(rq).await })
+            .await?;
+        let user = |user: v1::list_users_response::User| User {
+            name: user.name,
+            groups: user.groups,
+            created_at: timestamp(user.created_at_ms),
+        };
+        Ok(answer.users.into_iter().map(user).collect())
+    }
+}

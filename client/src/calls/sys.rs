@@ -1,0 +1,244 @@
+//! The server itself: status, init, seal and keys.
+
+use std::collections::BTreeMap;
+
+use strongroom_proto::{SecretBytes, v1, v1::sys_client::SysClient};
+
+use crate::{client::Client, error::Error, transport::Mode};
+
+/// How the root key is kept while the server is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SealKind {
+    /// Split into shares for people.
+    Shamir {
+        /// How many shares, 1 to 255.
+        shares: u32,
+        /// How many of them open the store, 1 to 10.
+        threshold: u32,
+    },
+    /// In the key file named in the server's configuration.
+    File,
+}
+
+/// What `init` gives, once and never again.
+pub struct Initialized {
+    /// The shares of the unseal key; none with a file seal.
+    pub shares: Vec<SecretBytes>,
+    /// Good for an hour, to make the first admin.
+    pub root_token: SecretBytes,
+    /// The key that verifies the audit log, as hex digits.
+    pub audit_public_key: String,
+    /// Names the store.
+    pub store_id: String,
+}
+
+/// Calls about the server itself; see [`Client::sys`].
+pub struct Sys<'a>(&'a Client);
+
+impl Client {
+    /// Calls about the server itself.
+    pub fn sys(&self) -> Sys<'_> {
+        Sys(self)
+    }
+}
+
+impl Sys<'_> {
+    /// Answers in every state and needs no token.
+    ///
+    /// # Errors
+    /// Only those of the connection.
+    pub async fn status(&self) -> Result<v1::StatusResponse, Error> {
+        let message = v1::StatusRequest {};
+        self.0
+            .anonymous()
+            .call(Mode::READ, message, |ch, rq| async move { SysClient::new(ch).status(rq).await })
+            .await
+    }
+
+    /// Initialises the store, once in its life.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyInitialized`](crate::ErrorKind::AlreadyInitialized) the second time.
+    pub async fn init(&self, seal: SealKind) -> Result<Initialized, Error> {
+        let message = v1::InitRequest { seal: Some(seal.into()) };
+        let answer = self
+            .0
+            .anonymous()
+            .call(Mode::WRITE, message, |ch, rq| async move { SysClient::new(ch).init(rq).await })
+            .await?;
+        Ok(Initialized {
+            shares: answer.shares.into_iter().map(SecretBytes::from).collect(),
+            root_token: answer.root_token.ok_or_else(|| Error::incomplete("root token"))?.into(),
+            audit_public_key: answer.audit_public_key,
+            store_id: answer.store_id,
+        })
+    }
+
+    /// Gives one share of the unseal key.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ShareRejected`](crate::ErrorKind::ShareRejected) says what is wrong with it.
+    pub async fn unseal(&self, share: &SecretBytes) -> Result<v1::StatusResponse, Error> {
+        let message = v1::UnsealRequest { share: Some(share.into()) };
+        self.0
+            .anonymous()
+            .call(Mode::WRITE, message, |ch, rq| async move { SysClient::new(ch).unseal(rq).await })
+            .await
+    }
+
+    /// Makes the server forget its keys.
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn seal(&self) -> Result<(), Error> {
+        let message = v1::SealRequest {};
+        self.0
+            .session()
+            .call(Mode::WRITE, message, |ch, rq| async move { SysClient::new(ch).seal(rq).await })
+            .await?;
+        Ok(())
+    }
+
+    /// Begins a new key term for all new writes; returns its number.
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn rotate(&self) -> Result<u32, Error> {
+        let message = v1::RotateRequest {};
+        let answer = self
+            .0
+            .session()
+            .call(Mode::WRITE, message, |ch, rq| async move { SysClient::new(ch).rotate(rq).await })
+            .await?;
+        Ok(answer.term)
+    }
+
+    /// Makes new shares or moves to another seal. Enough current shares prove the right to it. New shares count only
+    /// after [`Sys::confirm_rekey`]; keep them first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ShareRejected`](crate::ErrorKind::ShareRejected) says what is wrong with a share.
+    pub async fn rekey(&self, seal: SealKind, current: &[SecretBytes]) -> Result<Vec<SecretBytes>, Error> {
+        let current_shares = current.iter().map(v1::Sensitive::from).collect();
+        let message = v1::RekeyRequest { seal: Some(seal.into()), current_shares };
+        let answer = self
+            .0
+            .session()
+            .call(Mode::WRITE, message, |ch, rq| async move { SysClient::new(ch).rekey(rq).await })
+            .await?;
+        Ok(answer.shares.into_iter().map(SecretBytes::from).collect())
+    }
+
+    /// Switches to the shares that [`Sys::rekey`] made; enough of them prove that they have arrived.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ShareRejected`](crate::ErrorKind::ShareRejected); nothing is switched then.
+    pub async fn confirm_rekey(&self, new: &[SecretBytes]) -> Result<(), Error> {
+        let message = v1::ConfirmRekeyRequest { new_shares: new.iter().map(v1::Sensitive::from).collect() };
+        self.0
+            .session()
+            .call(Mode::WRITE, message, |ch, rq| async move { SysClient::new(ch).confirm_rekey(rq).await })
+            .await
+            .map(drop)
+    }
+
+    /// Reads every record and compares the digest of all of them.
+    ///
+    /// # Errors
+    /// Those of every call; problems found are in the answer.
+    pub async fn scrub(&self) -> Result<v1::ScrubResponse, Error> {
+        let message = v1::ScrubRequest {};
+        self.0
+            .session()
+            .call(Mode::READ, message, |ch, rq| async move { SysClient::new(ch).scrub(rq).await })
+            .await
+    }
+
+    /// Puts an engine of a kind under a name, or what was taken away from there.
+    ///
+    /// # Errors
+    /// Those of every call; [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if the name is taken.
+    pub async fn mount(
+        &self,
+        name: &str,
+        kind: &str,
+        description: &str,
+        settings: BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        let (name, kind, description) = (name.to_owned(), kind.to_owned(), description.to_owned());
+        let message = v1::MountRequest { name, kind, description, settings };
+        self.0
+            .session()
+            .call(Mode::WRITE, message, |ch, rq| async move { SysClient::new(ch).mount(rq).await })
+            .await
+            .map(drop)
+    }
+
+    /// Takes a mount away. Its data stays until it is mounted again.
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn unmount(&self, name: &str) -> Result<(), Error> {
+        self.take_away(v1::UnmountRequest { name: name.to_owned(), ..Default::default() }).await
+    }
+
+    /// Takes a mount away and destroys its data, or that of one which was taken away before.
+    ///
+    /// # Errors
+    /// Those of every call; some of the data may be left then, and asking again destroys it.
+    pub async fn destroy_mount(&self, name: &str) -> Result<(), Error> {
+        self.take_away(v1::UnmountRequest { name: name.to_owned(), destroy_data: name.to_owned() }).await
+    }
+
+    async fn take_away(&self, message: v1::UnmountRequest) -> Result<(), Error> {
+        self.0
+            .session()
+            .call(Mode::WRITE, message, |ch, rq| async move { SysClient::new(ch).unmount(rq).await })
+            .await
+            .map(drop)
+    }
+
+    /// Changes description and settings of a mount, as far as they are given.
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn tune(
+        &self,
+        name: &str,
+        description: Option<String>,
+        settings: Option<BTreeMap<String, String>>,
+    ) -> Result<(), Error> {
+        let settings = settings.map(|values| v1::tune_request::Settings { values });
+        let message = v1::TuneRequest { name: name.to_owned(), description, settings };
+        self.0
+            .session()
+            .call(Mode::WRITE, message, |ch, rq| async move { SysClient::new(ch).tune(rq).await })
+            .await
+            .map(drop)
+    }
+
+    /// All mounts, also those taken away whose data is still there.
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn mounts(&self) -> Result<Vec<v1::list_mounts_response::Mount>, Error> {
+        let message = v1::ListMountsRequest {};
+        let answer = self
+            .0
+            .session()
+            .call(Mode::READ, message, |ch, rq| async move { SysClient::new(ch).list_mounts(rq).await })
+            .await?;
+        Ok(answer.mounts)
+    }
+}
+
+impl From<SealKind> for v1::SealConfig {
+    fn from(seal: SealKind) -> Self {
+        use v1::seal_config::{File, Kind, Shamir};
+        let kind = match seal {
+            SealKind::Shamir { shares, threshold } => Kind::Shamir(Shamir { shares, threshold }),
+            SealKind::File => Kind::File(File {}),
+        };
+        Self { kind: Some(kind) }
+    }
+}

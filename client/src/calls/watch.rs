@@ -1,0 +1,294 @@
+//! Watches that heal by themselves. The server tells only that something changed, never the value; after a gap the
+//! reader is told to look again.
+
+use futures_util::{StreamExt, stream};
+use strongroom_proto::{v1, v1::watch_response::Kind};
+use tokio::time::sleep;
+use tonic::Streaming;
+
+use super::secrets::{Secret, service};
+use crate::{
+    answer::ResultStream,
+    client::Client,
+    error::Error,
+    transport::{Mode, bearer::wants_login, retry},
+};
+
+/// Something happened to a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What.
+    pub kind: ChangeKind,
+    /// To which secret; empty for [`ChangeKind::Started`], [`ChangeKind::Interrupted`] and [`ChangeKind::Resync`].
+    pub path: String,
+    /// To which version; 0 where that has no meaning.
+    pub version: u64,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChangeKind {
+    /// The watch stands for the first time: every change from now on is told.
+    Started,
+    /// A new version.
+    Written,
+    /// A version was deleted.
+    Deleted,
+    /// A deleted version is back.
+    Undeleted,
+    /// A version, or all of the secret, is gone for good.
+    Destroyed,
+    /// Custom metadata or settings changed.
+    Metadata,
+    /// The connection broke and could not be opened again at once. Changes are not told until a [`Resync`](Self::Resync)
+    /// says that they are again.
+    Interrupted,
+    /// Changes may have been missed (a broken connection, a slow reader): read again what you hold.
+    Resync,
+    /// Something a later server tells.
+    Other,
+}
+
+/// A watch between two changes.
+struct Watch {
+    client: Client,
+    paths: Vec<String>,
+    stream: Option<Streaming<v1::WatchResponse>>,
+    started: bool,
+    failures: u32,
+}
+
+impl Client {
+    /// Changes of secrets, or of everything below folders. Reconnects by itself and then yields
+    /// [`ChangeKind::Resync`]; ends only after an error that waiting does not heal, such as a refusal.
+    pub fn watch<P: Into<String>>(&self, paths: impl IntoIterator<Item = P>) -> ResultStream<Change> {
+        let watch = Watch {
+            client: self.clone(),
+            paths: paths.into_iter().map(Into::into).collect(),
+            stream: None,
+            started: false,
+            failures: 0,
+        };
+        stream::unfold(Some(watch), |watch| async {
+            let mut watch = watch?;
+            match watch.next().await {
+                Ok(change) => Some((Ok(change), Some(watch))),
+                Err(error) => Some((Err(error), None)),
+            }
+        })
+        .boxed()
+    }
+
+    /// The value of a secret now, then each new one. A secret that does not exist yields nothing until it does.
+    pub fn watch_secret(&self, path: impl Into<String>) -> ResultStream<Secret> {
+        let path = path.into();
+        let follow = Follow { client: self.clone(), changes: self.watch([path.clone()]), path, seen: None };
+        stream::unfold(Some(follow), |follow| async {
+            let mut follow = follow?;
+            match follow.next().await? {
+                Ok(secret) => Some((Ok(secret), Some(follow))),
+                Err(error) => Some((Err(error), None)),
+            }
+        })
+        .boxed()
+    }
+}
+
+impl Watch {
+    async fn next(&mut self) -> Result<Change, Error> {
+        loop {
+            match self.step().await {
+                Ok(message) => return Ok(self.change(message)),
+                Err(why) => {
+                    self.stream = None;
+                    self.pause(why).await?;
+                    // Told once for each gap, and not at all for one that heals at once.
+                    if self.started && self.failures == 2 {
+                        return Ok(Change { kind: ChangeKind::Interrupted, path: String::new(), version: 0 });
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next message; fails without an error if the server ended the stream in good order.
+    async fn step(&mut self) -> Result<v1::WatchResponse, Option<Error>> {
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            None => {
+                let opened = self.open().await.map_err(Some)?;
+                self.stream.insert(opened)
+            }
+        };
+        stream.message().await.map_err(|status| Some(Error::from(status)))?.ok_or(None)
+    }
+
+    async fn open(&self) -> Result<Streaming<v1::WatchResponse>, Error> {
+        let message = v1::WatchRequest { paths: self.paths.clone() };
+        self.client
+            .session()
+            .call(Mode::STREAM, message, |ch, rq| async move { service(ch).watch(rq).await })
+            .await
+    }
+
+    async fn pause(&mut self, mut error: Option<Error>) -> Result<(), Error> {
+        // The token the stream was opened with has ended: opening again uses the renewed one, or logs in.
+        let stale = |error: &Error| wants_login(error) && self.failures == 0;
+        if let Some(error) = error.take_if(|error| !stale(error) && !retry::watch_goes_on(error)) {
+            return Err(error);
+        }
+        self.failures = self.failures.saturating_add(1);
+        if let Some(error) = &error {
+            tracing::debug!(%error, "the watch broke, opening it again");
+        }
+        sleep(retry::watch_pause(self.failures, error.as_ref())).await;
+        Ok(())
+    }
+
+    fn change(&mut self, message: v1::WatchResponse) -> Change {
+        self.failures = 0;
+        let kind = match message.kind() {
+            Kind::Started if self.started => ChangeKind::Resync,
+            Kind::Started => {
+                self.started = true;
+                ChangeKind::Started
+            }
+            Kind::Written => ChangeKind::Written,
+            Kind::Deleted => ChangeKind::Deleted,
+            Kind::Undeleted => ChangeKind::Undeleted,
+            Kind::Destroyed => ChangeKind::Destroyed,
+            Kind::Metadata => ChangeKind::Metadata,
+            Kind::Resync => ChangeKind::Resync,
+            Kind::Unspecified => ChangeKind::Other,
+        };
+        Change { kind, path: message.path, version: message.version }
+    }
+}
+
+/// A secret that is followed through its changes.
+struct Follow {
+    client: Client,
+    changes: ResultStream<Change>,
+    path: String,
+    seen: Option<u64>,
+}
+
+impl Follow {
+    async fn next(&mut self) -> Option<Result<Secret, Error>> {
+        loop {
+            match self.changes.next().await? {
+                Ok(change) if self.concerns(&change) => {}
+                Ok(_) => continue,
+                Err(error) => return Some(Err(error)),
+            }
+            match self.read().await {
+                Ok(Some(secret)) => return Some(Ok(secret)),
+                Ok(None) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
+    fn concerns(&self, change: &Change) -> bool {
+        match change.kind {
+            ChangeKind::Started | ChangeKind::Resync => true,
+            ChangeKind::Metadata | ChangeKind::Interrupted | ChangeKind::Other => false,
+            _ => change.path == self.path,
+        }
+    }
+
+    /// The secret, unless this version was yielded already or nothing is there. Waits for a server that is away.
+    async fn read(&mut self) -> Result<Option<Secret>, Error> {
+        let mut failures = 0_u32;
+        loop {
+            match self.client.get(&self.path).await {
+                Ok(secret) if self.seen == Some(secret.version) => return Ok(None),
+                Ok(secret) => {
+                    self.seen = Some(secret.version);
+                    return Ok(Some(secret));
+                }
+                Err(error) if error.is_not_found() => {
+                    self.seen = None;
+                    return Ok(None);
+                }
+                Err(error) if retry::watch_goes_on(&error) => {
+                    failures = failures.saturating_add(1);
+                    sleep(retry::watch_pause(failures, Some(&error))).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use strongroom_proto::Reason;
+
+    use super::*;
+    use crate::{
+        ErrorKind,
+        fake::{Fake, refusal},
+    };
+
+    #[tokio::test]
+    async fn a_broken_watch_is_opened_again_and_says_so() {
+        let fake = Fake::start().await;
+        let mut changes = fake.client().watch(["secret/a"]);
+        assert_eq!(changes.next().await.unwrap().unwrap().kind, ChangeKind::Started);
+        fake.write();
+        let change = changes.next().await.unwrap().unwrap();
+        let written = Change { kind: ChangeKind::Written, path: "secret/a".into(), version: 2 };
+        assert_eq!(change, written);
+
+        // A gap that heals at once is told as such, a longer one when it begins, too.
+        fake.break_watches();
+        assert_eq!(changes.next().await.unwrap().unwrap().kind, ChangeKind::Resync);
+        fake.fail([refusal(Reason::Sealed), refusal(Reason::ShuttingDown)]);
+        fake.break_watches();
+        assert_eq!(changes.next().await.unwrap().unwrap().kind, ChangeKind::Interrupted);
+        assert_eq!(changes.next().await.unwrap().unwrap().kind, ChangeKind::Resync);
+        fake.write();
+        assert_eq!(changes.next().await.unwrap().unwrap().version, 3);
+    }
+
+    #[tokio::test]
+    async fn a_refused_watch_ends() {
+        let fake = Fake::start().await;
+        fake.fail([refusal(Reason::PermissionDenied)]);
+        let mut changes = fake.client().watch(["secret/a"]);
+        let error = changes.next().await.unwrap().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Denied { .. }));
+        assert!(changes.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_watch_survives_the_end_of_its_session() {
+        let fake = Fake::start().await;
+        let mut changes = fake.client().watch(["secret/a"]);
+        assert_eq!(changes.next().await.unwrap().unwrap().kind, ChangeKind::Started);
+        fake.expire_tokens();
+        fake.break_watches();
+        assert_eq!(changes.next().await.unwrap().unwrap().kind, ChangeKind::Resync);
+        assert_eq!(fake.logins(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_followed_secret_yields_each_version_once() {
+        let fake = Fake::start().await;
+        let mut versions = fake.client().watch_secret("secret/a");
+        let mut next = async || versions.next().await.unwrap().unwrap().version;
+        assert_eq!(next().await, 1);
+        fake.write();
+        assert_eq!(next().await, 2);
+        // Nothing was missed, so nothing is yielded for the new watch itself.
+        let later = async {
+            fake.break_watches();
+            fake.reopened().await;
+            fake.write();
+        };
+        let (version, ()) = tokio::join!(next(), later);
+        assert_eq!(version, 3);
+    }
+}

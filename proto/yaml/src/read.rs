@@ -1,0 +1,110 @@
+//! From text to nodes, within a budget.
+
+use crate::node::Node;
+
+/// What a reader expects at most. Everything else is bounded by the length of the text, which is the reader's to check.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub documents: usize,
+    /// Lists and maps within each other.
+    pub depth: usize,
+}
+
+/// The text is not YAML, or more than its reader expects.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is not YAML{}: {problem}", .line.map(|line| format!(" (line {line})")).unwrap_or_default())]
+pub struct NotYaml {
+    pub line: Option<u64>,
+    pub problem: String,
+}
+
+/// Reads one document. No text at all is one that is empty.
+///
+/// # Errors
+/// It is not YAML, more than one document, or deeper than `depth`.
+pub fn read(yaml: &str, depth: usize) -> Result<Node, NotYaml> {
+    Ok(serde_saphyr::from_str_with_options(yaml, options(yaml, Limits { documents: 1, depth }))?)
+}
+
+/// Reads any number of documents.
+///
+/// # Errors
+/// One of them is not YAML, or they are more than `limits` allow.
+pub fn read_all(yaml: &str, limits: Limits) -> Result<Vec<Node>, NotYaml> {
+    Ok(serde_saphyr::from_multiple_with_options(yaml, options(yaml, limits))?)
+}
+
+/// The text bounds everything but what aliases multiply, so those are not allowed at all.
+fn options(yaml: &str, limits: Limits) -> serde_saphyr::Options {
+    let most = yaml.len().saturating_mul(2).saturating_add(64);
+    serde_saphyr::options! {
+        with_snippet: false,
+        // YAML 1.2: a user, or a file, may be called y or no.
+        strict_booleans: true,
+        // Refused by the nodes, in words for people.
+        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::PassThrough,
+        budget: serde_saphyr::budget! {
+            max_documents: limits.documents,
+            max_events: most,
+            max_nodes: most,
+            max_depth: limits.depth,
+            max_anchors: 0,
+            max_aliases: 0,
+            max_merge_keys: 0,
+            max_total_scalar_bytes: yaml.len(),
+        },
+    }
+}
+
+impl From<serde_saphyr::Error> for NotYaml {
+    fn from(error: serde_saphyr::Error) -> Self {
+        let line = error.location().map(|location| location.line());
+        Self { line, problem: error.without_snippet().to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::{Value, field};
+
+    const LIMITS: Limits = Limits { documents: 2, depth: 3 };
+
+    #[test]
+    fn nodes_know_what_they_are_and_where() {
+        let nodes = read_all("a: [1, true, x, ~]\nb: {c: 1.5}\n---\nno\n", LIMITS).unwrap();
+        let fields = nodes[0].fields().unwrap();
+        let items = field(fields, "a").unwrap().items(4).unwrap();
+        let shown: Vec<_> = items.iter().map(|item| item.value.to_string()).collect();
+        assert_eq!(shown, ["the number 1", "true", "text", "empty"]);
+        assert_eq!(field(fields, "b").unwrap().line, 2);
+        assert_eq!(nodes[1].text(), Ok("no"));
+        assert_eq!(nodes[0].to_json(), serde_json::json!({"a": [1, true, "x", null], "b": {"c": 1.5}}));
+    }
+
+    #[test]
+    fn what_is_too_much_is_not_read() {
+        for yaml in [
+            "a: &x [1]\nb: *x",
+            "a: &x {c: 1}\nb: {<<: *x}",
+            "1\n---\n2\n---\n3",
+            "[[[[1]]]]",
+            "{a: 1, a: 2}",
+            "a: [",
+            "\u{0}",
+        ] {
+            assert!(read_all(yaml, LIMITS).is_err(), "{yaml:?}");
+        }
+        assert!(read("1\n---\n2", 3).is_err());
+        let bomb = "[".repeat(100_000);
+        assert!(read(&bomb, 3).is_err());
+        assert_eq!(read("", 3).unwrap().value, Value::Null);
+    }
+
+    #[test]
+    fn a_field_that_is_there_twice_is_told_with_its_line() {
+        let error = read("a: 1\nb: 2\na: 3\n", 3).unwrap_err().to_string();
+        assert!(error.starts_with("is not YAML (line "), "{error}");
+        assert!(error.contains("the field \"a\" is there twice"), "{error}");
+    }
+}

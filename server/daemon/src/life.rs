@@ -1,0 +1,72 @@
+//! From the start of the runtime to the exit code, and the signals that ask for the end.
+
+use std::{fmt::Display, future::Future, process::ExitCode};
+
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+
+/// The exit code of a process whose configuration was refused; nothing was started.
+pub const EXIT_CONFIG: u8 = 2;
+
+/// Lives a life on the runtime, to its end. `who` is for the log: `the server`.
+pub fn live<E: Display>(
+    who: &str,
+    runtime: &mut Builder,
+    life: impl Future<Output = Result<(), E>>,
+) -> ExitCode {
+    let ended = match runtime.enable_all().build() {
+        Ok(runtime) => runtime.block_on(life),
+        Err(error) => {
+            tracing::error!(%error, "{who} has no runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "{who} cannot go on");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Cancelled by SIGTERM and SIGINT. To be called within a runtime.
+pub fn stop_on_signal() -> CancellationToken {
+    let stop = CancellationToken::new();
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        match signal(kind) {
+            Ok(mut signals) => {
+                let stop = stop.clone();
+                tokio::spawn(async move {
+                    signals.recv().await;
+                    tracing::info!("stopping");
+                    stop.cancel();
+                });
+            }
+            Err(error) => tracing::warn!(%error, "a signal cannot be handled"),
+        }
+    }
+    stop
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_is_an_orderly_end_and_a_failure_is_told() {
+        let mut runtime = Builder::new_current_thread();
+        let asked = live("the test", &mut runtime, async {
+            let stop = stop_on_signal();
+            let own = rustix::process::getpid();
+            rustix::process::kill_process(own, rustix::process::Signal::TERM).map_err(|e| e.to_string())?;
+            stop.cancelled().await;
+            Ok::<(), String>(())
+        });
+        assert_eq!(asked, ExitCode::SUCCESS);
+        assert_eq!(live("the test", &mut runtime, async { Err("broken") }), ExitCode::FAILURE);
+    }
+}

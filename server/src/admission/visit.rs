@@ -1,0 +1,243 @@
+//! A request at the door. Its row of the access table says by which way in it may go and whether now; whoever serves it
+//! comes to the core only through [`Visit`], and what is answered past it does not leave.
+
+use std::{
+    net::IpAddr,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::watch;
+
+use super::{
+    access::{self, Access, Credential, Door},
+    ids::RequestIds,
+    intake::{Intake, Room},
+    slots::Slots,
+};
+use crate::{
+    auth,
+    core::{self, Action, Answer, Answers, Core, Error, Initialized, Origin, Slot, Status},
+    crypto::{CryptoError, Entropy},
+    model::{Invalid, RequestId, SecretBytes},
+    seal::SealConfig,
+    telemetry::Metrics,
+    tokens::Session,
+};
+
+/// See the module above. One for all wires.
+pub struct Admission {
+    core: Arc<Core>,
+    longest: Duration,
+    pub(super) slots: Slots,
+    intake: Intake,
+    ids: RequestIds,
+    metrics: Arc<Metrics>,
+}
+
+/// A request that is one of those there are.
+pub struct Visit {
+    origin: Origin,
+    access: &'static Access,
+    /// It went in by the door that its row names.
+    let_in: AtomicBool,
+    admission: Arc<Admission>,
+}
+
+/// Counts a request as at work until it is answered, or dropped because the caller went away.
+pub struct AtWork<'a> {
+    visit: &'a Visit,
+    began: Instant,
+}
+
+impl Admission {
+    /// For `in_flight` requests at once, none of which takes longer than `longest`.
+    ///
+    /// # Errors
+    /// No randomness for the request ids.
+    pub fn new(
+        core: Arc<Core>,
+        in_flight: usize,
+        longest: Duration,
+        entropy: &dyn Entropy,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Self>, CryptoError> {
+        let (slots, ids) = (Slots::new(in_flight), RequestIds::new(entropy)?);
+        Ok(Arc::new(Self { core, longest, slots, intake: Intake::new(), ids, metrics }))
+    }
+
+    /// A request by its name (`Secrets.Get`).
+    ///
+    /// # Errors
+    /// There is no such request: the id it is refused under.
+    pub fn arrive(self: &Arc<Self>, name: &str, peer: Option<IpAddr>) -> Result<Arc<Visit>, RequestId> {
+        let id = self.ids.make();
+        let access = access::row(name).ok_or(id)?;
+        let origin = Origin { id, name: access.name, peer };
+        let let_in = AtomicBool::new(false);
+        Ok(Arc::new(Visit { origin, access, let_in, admission: Arc::clone(self) }))
+    }
+
+    /// Whether secrets can be served at this moment, for health checks of a wire.
+    pub fn is_ready(&self) -> bool {
+        self.core.ready().is_ok()
+    }
+
+    /// Woken when the server gets its keys or forgets them.
+    pub fn watch_phase(&self) -> watch::Receiver<()> {
+        self.core.watch_phase()
+    }
+}
+
+impl Visit {
+    /// Told to the caller with every answer.
+    pub fn id(&self) -> RequestId {
+        self.origin.id
+    }
+
+    pub fn name(&self) -> &'static str {
+        self.access.name
+    }
+
+    /// From here on it counts as at work.
+    pub fn begin(&self) -> AtWork<'_> {
+        self.admission.metrics.request_started();
+        AtWork { visit: self, began: Instant::now() }
+    }
+
+    /// Does `work`, which answers the request, in the time there is, where the caller `asked` for so much. A slot that comes
+    /// with the answer is the wire's to hold until the answer has ended. `is_answer` tells an answer from a refusal.
+    ///
+    /// # Errors
+    /// There is no slot or no more time, the work panicked, or it answered what nobody let in.
+    pub async fn attend<T>(
+        &self,
+        asked: Option<Duration>,
+        work: impl Future<Output = T>,
+        is_answer: impl FnOnce(&T) -> bool,
+    ) -> Result<(T, Option<Slot>), Error> {
+        let slot = self.admission.slots.public(self.access.class)?;
+        let work = AssertUnwindSafe(work).catch_unwind();
+        let outcome = match self.access.deadline(asked, self.admission.longest) {
+            Some(deadline) => {
+                tokio::time::timeout(deadline, work).await.map_err(|_| Error::DeadlinePassed)?
+            }
+            None => work.await,
+        };
+        let answer = outcome.map_err(|_| Error::Internal("a handler panicked".to_owned()))?;
+        if is_answer(&answer) && !self.access.admits(Door::Idle) && !self.let_in.load(Ordering::Relaxed) {
+            return Err(Error::Internal(format!("{} was answered by something nobody let in", self.name())));
+        }
+        Ok((answer, slot))
+    }
+
+    /// Room for a message of `length` that comes in parts, for as long as it is held.
+    ///
+    /// # Errors
+    /// The caller is not known but has to be, or there is no room left.
+    pub async fn room(&self, bearer: Option<&SecretBytes>, length: u32) -> Result<Room, Error> {
+        if self.access.credential == Credential::Token {
+            core::vouch(&self.admission.core, self.origin, bearer).await?;
+        }
+        self.admission.intake.room(self.access.credential, length).await
+    }
+
+    /// Through the pipeline. The message is there and decoded now: who sends headers and then nothing waits in nobody's way.
+    ///
+    /// # Errors
+    /// Those of the pipeline; it is not for who has a session; or there is no slot.
+    pub async fn handle(
+        &self,
+        bearer: Option<SecretBytes>,
+        action: Result<Action, Invalid>,
+    ) -> Result<Answer, Error> {
+        let slot = self.enter(Door::Session).await?;
+        let request = core::Request { origin: self.origin, slot: slot.clone(), bearer, action };
+        let answer = core::handle(&self.admission.core, request).await?;
+        Ok(hold(answer, slot))
+    }
+
+    /// A credential for a token.
+    ///
+    /// # Errors
+    /// Those of [`core::login`]; it is not for strangers; or there is no slot.
+    pub async fn login(
+        &self,
+        credential: Result<auth::Credential, Invalid>,
+    ) -> Result<(SecretBytes, Session), Error> {
+        let slot = self.enter(Door::Stranger).await?;
+        core::login(&self.admission.core, core::Login { origin: self.origin, slot, credential }).await
+    }
+
+    /// Makes a store out of an empty one.
+    ///
+    /// # Errors
+    /// Those of [`core::init`], or it is not for strangers.
+    pub async fn init(&self, seal: Result<SealConfig, Invalid>) -> Result<Initialized, Error> {
+        self.enter(Door::Stranger).await?;
+        core::init(&self.admission.core, self.origin, seal).await
+    }
+
+    /// One share towards the root key.
+    ///
+    /// # Errors
+    /// Those of [`core::unseal`], or it is not for strangers.
+    pub async fn unseal(&self, share: SecretBytes) -> Result<Status, Error> {
+        self.enter(Door::Stranger).await?;
+        core::unseal(&self.admission.core, self.origin, share).await
+    }
+
+    /// What anybody may know.
+    ///
+    /// # Errors
+    /// It is for more than that.
+    pub async fn status(&self) -> Result<Status, Error> {
+        self.enter(Door::Idle).await?;
+        Ok(self.admission.core.status())
+    }
+
+    /// The row is kept: this door is its door, there is a slot of its class, and what needs keys is not done without.
+    async fn enter(&self, door: Door) -> Result<Option<Slot>, Error> {
+        if !self.access.admits(door) {
+            return Err(Error::Internal(format!("{} came to a door that is not its own", self.name())));
+        }
+        let slot = self.admission.slots.take(self.access.class).await?;
+        if !self.access.while_sealed {
+            core::refuse_sealed(&self.admission.core, self.origin).await?;
+        }
+        self.let_in.store(true, Ordering::Relaxed);
+        Ok(slot)
+    }
+}
+
+/// What is answered over time keeps its slot for as long.
+fn hold(answer: Answer, slot: Option<Slot>) -> Answer {
+    fn with<T: 'static>(answers: Answers<T>, slot: Option<Slot>) -> Answers<T> {
+        Box::pin(answers.inspect(move |_| {
+            let _held = &slot;
+        }))
+    }
+    match answer {
+        Answer::Replies(replies) => Answer::Replies(with(replies, slot)),
+        Answer::Lines(lines) => Answer::Lines(with(lines, slot)),
+        other => other,
+    }
+}
+
+impl AtWork<'_> {
+    /// It is answered, with this code of its wire.
+    pub fn end(self, code: &'static str) {
+        self.visit.admission.metrics.request_answered(self.visit.name(), code, self.began.elapsed());
+    }
+}
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.visit.admission.metrics.request_ended();
+    }
+}

@@ -1,0 +1,214 @@
+//! What state the server is in. The state is a type, not a flag: whoever needs keys asks for [`Unsealed`] and cannot go on
+//! without it.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::error::Error;
+use crate::{
+    audit::{AuditError, Broker, LastCheckpoint, OpenIntent, Redactor},
+    auth::Methods,
+    barrier::{Applied, Barrier},
+    clock::Clock,
+    crypto::{Entropy, Key},
+    engines::Mounts,
+    model::StoreId,
+    policy::store::PolicyStore,
+    seal::{FileSeal, Progress, SealRecord},
+    storage::Store,
+    telemetry::Metrics,
+    tokens::Tokens,
+};
+
+/// What the configuration decides about keys.
+pub struct Options {
+    /// Where a file seal keeps its key.
+    pub key_file: Option<FileSeal>,
+    /// Break-glass: start although the data is older than the audit log.
+    pub accept_rollback: bool,
+}
+
+/// Everything a server is made of that does not depend on keys.
+pub struct Core {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) audit: Arc<Broker>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) metrics: Arc<Metrics>,
+    /// Those that need no keys; but nobody logs in without them.
+    pub(super) methods: Methods,
+    pub(super) options: Options,
+    pub(super) phase: ArcSwap<Phase>,
+    pub(super) phase_changes: watch::Sender<()>,
+    /// Requests that changed the store and are not settled in the log yet.
+    pub(super) applied: Arc<Applied>,
+    /// Init and unseal at once, by anybody.
+    pub(super) attempts: Arc<Semaphore>,
+    pub(super) draining: AtomicBool,
+    /// Shares given so far. Held for microseconds, never across an await.
+    pub(super) progress: Mutex<Progress>,
+    /// One init, unseal, seal, rotate or rekey at a time; holds the root key while there is one.
+    pub(super) lifecycle: tokio::sync::Mutex<Held>,
+    /// How far the store was, by the audit log as it was found at the start.
+    pub(super) last_checkpoint: Option<LastCheckpoint>,
+    /// There was a store at the start and not a line of its log.
+    pub(super) log_missing: bool,
+}
+
+/// The three states of a server.
+pub(super) enum Phase {
+    /// The store is empty.
+    Uninitialized,
+    /// There is data, but no key.
+    Sealed(SealRecord),
+    Unsealed(Arc<Unsealed>),
+}
+
+/// What exists only while the server has its keys. Dropped as a whole at seal.
+pub struct Unsealed {
+    pub(super) seal: ArcSwap<SealRecord>,
+    pub(super) barrier: Arc<Barrier>,
+    pub(super) tokens: Tokens,
+    pub(super) redactor: Redactor,
+    pub(super) methods: Methods,
+    pub(super) policy: PolicyStore,
+    pub(super) mounts: Mounts,
+}
+
+/// What the lifecycle lock guards.
+#[derive(Default)]
+pub(super) struct Held {
+    /// The root key, while there is one.
+    pub(super) root: Option<Key>,
+    /// A new seal that waits for the proof that its shares have arrived.
+    pub(super) pending: Option<(Key, SealRecord)>,
+    /// Intents that the last run left without an outcome; none any more once the store was asked.
+    pub(super) unresolved: Vec<OpenIntent>,
+    /// This process has signed the log already: it is that of the store, and has its checkpoint.
+    pub(super) signed: bool,
+}
+
+/// What anybody may know.
+pub struct Status {
+    /// Whether there was an init.
+    pub initialized: bool,
+    /// Whether there are no keys.
+    pub sealed: bool,
+    /// How the root key is kept.
+    pub seal: Option<SealSummary>,
+    /// Shares given so far.
+    pub progress: u8,
+    pub store_id: Option<StoreId>,
+    /// Active key term.
+    pub key_term: Option<u32>,
+}
+
+/// Of a seal, without anything that matters to a thief.
+pub struct SealSummary {
+    /// `shamir` or `file`.
+    pub kind: &'static str,
+    /// How many there are.
+    pub shares: u8,
+    /// How many are needed.
+    pub threshold: u8,
+}
+
+impl Core {
+    /// What anybody may know.
+    pub fn status(&self) -> Status {
+        let phase = self.phase.load();
+        let (record, key_term) = match &**phase {
+            Phase::Uninitialized => (None, None),
+            Phase::Sealed(record) => (Some(Arc::new(record.clone())), None),
+            Phase::Unsealed(unsealed) => {
+                (Some(unsealed.seal.load_full()), Some(unsealed.barrier.active_term()))
+            }
+        };
+        Status {
+            initialized: record.is_some(),
+            sealed: !matches!(**phase, Phase::Unsealed(_)),
+            progress: self.shares_given(),
+            store_id: record.as_ref().map(|record| record.store),
+            seal: record.map(|record| SealSummary {
+                kind: record.kind.name,
+                shares: record.shares,
+                threshold: record.threshold,
+            }),
+            key_term,
+        }
+    }
+
+    /// Whether secrets can be served at this moment.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn ready(&self) -> Result<(), Error> {
+        self.unsealed()?;
+        let health = self.audit.health();
+        match health.failed {
+            Some(cause) => Err(AuditError::Unavailable { cause }.into()),
+            None if health.full => {
+                Err(AuditError::Unavailable { cause: "its file system is full".into() }.into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Sets what is measured only when somebody asks.
+    pub fn measure(&self, metrics: &Metrics) {
+        let health = self.audit.health();
+        let writable = health.failed.is_none() && !health.full;
+        metrics.set_audit(health.records, health.groups, health.suppressed, writable);
+        if let Phase::Unsealed(unsealed) = &**self.phase.load() {
+            metrics.set_store_batches(unsealed.barrier.state().batch_seq);
+        }
+    }
+
+    /// Woken at every change of phase.
+    pub fn watch_phase(&self) -> watch::Receiver<()> {
+        self.phase_changes.subscribe()
+    }
+
+    /// From here on auth methods notice what happens elsewhere, such as the end of a pod.
+    pub fn start_methods(&self, stop: &CancellationToken) {
+        self.methods.start(stop);
+    }
+
+    /// The server is about to stop: long streams end.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The keys, or why there are none.
+    pub(super) fn unsealed(&self) -> Result<Arc<Unsealed>, Error> {
+        match &**self.phase.load() {
+            Phase::Unsealed(unsealed) => Ok(Arc::clone(unsealed)),
+            Phase::Uninitialized => Err(Error::NotInitialized),
+            Phase::Sealed(record) => {
+                Err(Error::Sealed { given: self.shares_given(), threshold: record.threshold })
+            }
+        }
+    }
+
+    fn shares_given(&self) -> u8 {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.expire(self.clock.now());
+        progress.given()
+    }
+
+    pub(super) fn enter(&self, phase: Phase) {
+        self.metrics.set_sealed(!matches!(phase, Phase::Unsealed(_)));
+        self.phase.store(Arc::new(phase));
+        self.phase_changes.send_replace(());
+    }
+}

@@ -1,0 +1,209 @@
+//! A core over real parts (only the store is in memory, and fails on demand), for the tests of core and admission; and what
+//! the core does by itself or after the fact.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::Value;
+use strongroom_proto::Reason;
+use tempfile::TempDir;
+
+use super::{
+    context::{Origin, Place, RequestContext},
+    error::Error,
+    handle, record,
+    remember::{Done, Memo, remember},
+    request::{Action, Answer, Request, UserAction},
+    state::{Core, Options},
+    unauthenticated::init,
+};
+use crate::{
+    audit::{self, Broker},
+    auth::{Methods, Surroundings},
+    clock::{Clock, ManualClock},
+    config,
+    crypto::{Entropy, SystemEntropy},
+    model::{RequestId, SecretBytes, Timestamp},
+    permit::{Chore, Errand, Upkeep},
+    seal::{FileSeal, SealConfig},
+    storage::{
+        Store,
+        fault::{Fault, FaultStore, Operation},
+        memory::MemoryStore,
+    },
+    telemetry::Metrics,
+    tokens::Which,
+};
+
+const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+/// How long a key term lasts.
+const TERM: Duration = Duration::from_secs(90 * 24 * 3600);
+
+pub(crate) struct House {
+    pub(crate) core: Arc<Core>,
+    pub(crate) metrics: Arc<Metrics>,
+    store: Arc<FaultStore<MemoryStore>>,
+    clock: Arc<ManualClock>,
+    home: TempDir,
+}
+
+impl House {
+    /// With an empty store.
+    pub(crate) async fn empty() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let (store, clock) = (Arc::new(FaultStore::new(MemoryStore::new())), Arc::new(ManualClock::at(NOW)));
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let now: Arc<dyn Clock> = clock.clone();
+        let audit = Broker::open(&audit::Config::new(home.path().join("audit")), Arc::clone(&now), vec![]);
+        let config = "[tls]\ncertificate = \"c\"\nkey = \"k\"\n";
+        let config = config::parse(config, &config::Overrides::default()).unwrap();
+        let methods =
+            Methods::connect(&Surroundings { config: &config, clock: &now, metrics: &metrics }).unwrap();
+        let options =
+            Options { key_file: Some(FileSeal::new(home.path().join("key"))), accept_rollback: false };
+        let (entropy, kept): (Arc<dyn Entropy>, Arc<dyn Store>) = (Arc::new(SystemEntropy), store.clone());
+        let counts = Arc::clone(&metrics);
+        let core = Core::start(kept, audit.unwrap(), now, entropy, counts, methods, options).await.unwrap();
+        Self { core, metrics, store, clock, home }
+    }
+
+    /// With its keys, and the root token.
+    pub(crate) async fn open() -> (Self, SecretBytes) {
+        let house = Self::empty().await;
+        let made = init(&house.core, origin(), Ok(SealConfig::File)).await.unwrap();
+        (house, made.root_token)
+    }
+
+    pub(crate) async fn seal(&self) {
+        self.core.seal().await.unwrap();
+    }
+
+    pub(crate) fn later(&self) {
+        self.clock.advance(Duration::from_secs(1));
+    }
+
+    /// What the audit log says of this operation so far.
+    pub(crate) fn records(&self, operation: &str) -> Vec<Value> {
+        let segments = std::fs::read_dir(self.home.path().join("audit")).unwrap();
+        let segments = segments.map(|entry| entry.unwrap().path());
+        let segments = segments.filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+        let text: String = segments.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let mut lines: Vec<_> = lines.filter(|line| line["operation"] == operation).collect();
+        lines.sort_unstable_by_key(|line| line["seq"].as_u64());
+        lines
+    }
+
+    fn term(&self) -> Option<u32> {
+        self.core.status().key_term
+    }
+
+    /// A request of the root's that has come as far as step 6.
+    fn request(&self, root: &SecretBytes) -> RequestContext {
+        let unsealed = self.core.unsealed().unwrap();
+        let session = unsealed.tokens.open(root.expose_str().unwrap(), NOW).unwrap();
+        let policy = unsealed.policy.current();
+        RequestContext { origin: origin(), session, at: NOW, policy, place: Place::default() }
+    }
+}
+
+fn origin() -> Origin {
+    Origin { id: RequestId([7; 16]), name: "Test.Request", peer: None }
+}
+
+fn shape(records: &[Value]) -> Vec<(&str, &str, &str)> {
+    records
+        .iter()
+        .map(|record| {
+            let of = |key: &str| record[key].as_str().unwrap_or_default();
+            (of("kind"), of("status"), of("reason"))
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn keys_that_are_old_are_rotated_and_the_log_says_who_did_it() {
+    let (house, _) = House::open().await;
+    house.core.hourly().await;
+    assert_eq!((house.term(), house.records("Upkeep.RotateKeys").len()), (Some(1), 0));
+
+    house.clock.advance(TERM);
+    house.core.hourly().await;
+    house.core.hourly().await;
+    assert_eq!(house.term(), Some(2), "once");
+    let records = house.records("Upkeep.RotateKeys");
+    assert_eq!(shape(&records), [("request", "pending", ""), ("outcome", "ok", "")]);
+    assert_eq!(records[0]["request_id"], records[1]["request_id"]);
+    assert!(records.iter().all(|record| record["principal"].is_null() && record["peer"].is_null()));
+}
+
+#[tokio::test]
+async fn a_rotation_that_fails_has_an_outcome_and_is_tried_again() {
+    let (house, _) = House::open().await;
+    house.clock.advance(TERM);
+    house.store.inject(Operation::Commit, Fault::ReadOnly);
+    house.core.hourly().await;
+    assert_eq!(house.term(), Some(1));
+    house.core.hourly().await;
+    assert_eq!(house.term(), Some(2));
+    let records = house.records("Upkeep.RotateKeys");
+    let failed = [("request", "pending", ""), ("outcome", "error", "READ_ONLY")];
+    let done = [("request", "pending", ""), ("outcome", "ok", "")];
+    assert_eq!(shape(&records), [failed, done].concat());
+    assert_ne!(records[0]["request_id"], records[2]["request_id"]);
+}
+
+#[tokio::test]
+async fn without_a_record_nothing_is_done() {
+    let (house, _) = House::open().await;
+    house.clock.advance(TERM);
+    house.core.audit.close().await;
+    house.core.hourly().await;
+    assert_eq!(house.term(), Some(1));
+}
+
+#[tokio::test]
+async fn only_its_own_record_permits_a_chore() {
+    let (house, _) = House::open().await;
+    let errand = || Errand::new(Chore::RotateKeys, &SystemEntropy).unwrap();
+    let (one, other) = (errand(), errand());
+    let recorded = record::errand_intent(&house.core, &one).await.unwrap();
+    assert!(Upkeep::join(&other, &recorded).is_err());
+    assert_eq!(Upkeep::join(&one, &recorded).unwrap().id(), one.id());
+}
+
+#[tokio::test]
+async fn what_follows_is_durable_before_the_answer_leaves() {
+    let (house, root) = House::open().await;
+    let unsealed = house.core.unsealed().unwrap();
+    let request = house.request(&root);
+    let sessions_end = || Memo::SessionsEnd(Which::principal("root").unwrap());
+
+    house.store.inject(Operation::Commit, Fault::ReadOnly);
+    let answer =
+        remember(&house.core, &unsealed, &request, Done::and(Ok(Answer::Done), sessions_end())).await;
+    assert!(matches!(answer, Err(error) if error.reason() == Reason::ReadOnly));
+    assert!(unsealed.tokens.open(root.expose_str().unwrap(), NOW).is_ok());
+
+    let answer =
+        remember(&house.core, &unsealed, &request, Done::and(Ok(Answer::Done), sessions_end())).await;
+    assert!(matches!(answer, Ok(Answer::Done)));
+    assert!(unsealed.tokens.open(root.expose_str().unwrap(), NOW).is_err());
+}
+
+/// A refusal can have a consequence, too: a user who is not there may have sessions all the same.
+#[tokio::test]
+async fn a_request_is_not_answered_before_its_consequence() {
+    let (house, root) = House::open().await;
+    let delete = async |number: u8| {
+        let origin = Origin { id: RequestId([number; 16]), name: "Auth.DeleteUser", peer: None };
+        let bearer = Some(SecretBytes::from(root.expose()));
+        let action = Ok(Action::User(UserAction::Delete { name: "nobody".into() }));
+        handle(&house.core, Request { origin, slot: None, bearer, action }).await
+    };
+    house.store.inject(Operation::Commit, Fault::ReadOnly);
+    assert!(matches!(delete(1).await, Err(error) if error.reason() == Reason::ReadOnly));
+    assert!(matches!(delete(2).await, Err(Error::NoSuch(_))));
+    let intent = ("request", "pending", "");
+    let [failed, refused] = [("outcome", "error", "READ_ONLY"), ("outcome", "error", "NOT_FOUND")];
+    assert_eq!(shape(&house.records("Auth.DeleteUser")), [intent, failed, intent, refused]);
+}

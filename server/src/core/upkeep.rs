@@ -1,0 +1,60 @@
+//! What the server does that no caller asked for. It takes the way of a request as far as there is one: it is written down,
+//! done on a permit of its own, and its outcome is written down.
+
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+
+use super::{error::Error, record, state::Core};
+use crate::permit::{Chore, Errand, Upkeep};
+
+impl Core {
+    /// Does what is due: to be asked now and then.
+    pub async fn hourly(&self) {
+        let Ok(unsealed) = self.unsealed() else { return };
+        // No act but tidiness, and so without a record: what is forgotten covers no session any more.
+        if let Err(error) = unsealed.tokens.revocations().prune(self.clock.now()).await {
+            tracing::warn!(%error, "old revocations could not be forgotten; tried again in an hour");
+        }
+        if unsealed.barrier.rotation_due() {
+            self.attend_to(Chore::RotateKeys).await;
+        }
+    }
+
+    async fn attend_to(&self, chore: Chore) {
+        if let Err(error) = self.act(chore).await {
+            tracing::error!(chore = chore.name(), %error, "it could not be done; tried again in an hour");
+        }
+    }
+
+    /// One act, from its intent to its outcome.
+    async fn act(&self, chore: Chore) -> Result<(), Error> {
+        let errand = Errand::new(chore, &*self.entropy)?;
+        let began = self.clock.now();
+
+        // Write it down. No record, no act.
+        let recorded = record::errand_intent(self, &errand).await?;
+        let permit =
+            Upkeep::join(&errand, &recorded).map_err(|mismatch| Error::Internal(mismatch.to_string()))?;
+
+        // Do it. A panic has an outcome too.
+        let doing = AssertUnwindSafe(self.carry_out(permit)).catch_unwind();
+        let result = doing.await.unwrap_or_else(|_| Err(Error::Internal("a chore panicked".to_owned())));
+
+        // Write the outcome down.
+        let ended = record::Ended::with(result.as_ref().err());
+        let told = record::errand_outcome(self, &errand, began, ended).await;
+        result.and_then(|()| told.map_err(|_| Error::Unrecorded))
+    }
+
+    /// The permit says what.
+    async fn carry_out(&self, permit: Upkeep) -> Result<(), Error> {
+        match permit.chore() {
+            Chore::RotateKeys => {
+                let term = self.rotate(permit.id()).await?;
+                tracing::info!(term, "a new key term was started: the last one was over");
+                Ok(())
+            }
+        }
+    }
+}
