@@ -10,7 +10,7 @@ use crate::storage::sled::{SledOptions, SledStore};
 use crate::{
     admission::Admission,
     api::{self, Api, ApiError, ops_http::Ops},
-    audit::{self, Broker, Opened},
+    audit,
     auth::{self, Methods},
     clock::{Clock, SystemClock},
     config::{self, Config, StorageKind},
@@ -18,7 +18,7 @@ use crate::{
     crypto::{CryptoError, Entropy, SystemEntropy},
     limits,
     salvage::{self, Order, Report, SalvageError, Shares},
-    seal::FileSeal,
+    seal::Seals,
     storage::{Revision, Store, memory::MemoryStore},
     telemetry::Metrics,
     tls,
@@ -34,10 +34,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub enum AppError {
     #[error("opening the store: {0}")]
     Storage(#[from] crate::storage::sled::OpenError),
-    #[error("opening the audit log: {0}")]
-    Audit(#[from] audit::RecoverError),
-    #[error("opening the audit sink stdout: {0}")]
-    Sink(std::io::Error),
+    #[error(transparent)]
+    Audit(#[from] audit::OpenError),
     /// The certificate.
     #[error("TLS: {0}")]
     Tls(#[from] tls::TlsError),
@@ -85,7 +83,7 @@ impl App {
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
 
         // The log first: it names a commit that the store must have.
-        let audit = open_audit(config, &clock)?;
+        let audit = audit::open(&config.audit, Arc::clone(&clock))?;
         let store: Arc<dyn Store> = match config.storage.kind {
             StorageKind::Memory => Arc::new(MemoryStore::new()),
             StorageKind::Sled => {
@@ -93,7 +91,7 @@ impl App {
                 Arc::new(SledStore::open(SledOptions { at_least, ..sled_options(&config.storage) })?)
             }
         };
-        let options = Options { key_file: config.seal.key_file.clone().map(FileSeal::new), accept_rollback };
+        let options = Options { seals: Seals::build(&config.seal), accept_rollback };
         let methods = Methods::connect(&auth::Surroundings { config, clock: &clock, metrics: &metrics })?;
         let (entropy_too, metrics_too) = (Arc::clone(&entropy), Arc::clone(&metrics));
         let core = Core::start(store, audit, clock, entropy_too, metrics_too, methods, options).await?;
@@ -152,21 +150,10 @@ pub async fn salvage(config: &Config, into: PathBuf, shares: Shares) -> Result<R
         from: &config.storage.directory,
         audit: &config.audit.directory,
         into: SledOptions { directory: into, ..sled_options(&config.storage) },
-        key_file: config.seal.key_file.clone().map(FileSeal::new),
+        seals: Seals::build(&config.seal),
         shares,
     };
     salvage::run(order, &SystemEntropy).await
-}
-
-fn open_audit(config: &Config, clock: &Arc<dyn Clock>) -> Result<(Broker, Opened), AppError> {
-    let settings = audit::Config {
-        directory: config.audit.directory.clone(),
-        durability: config.audit.durability,
-        segment_bytes: config.audit.segment_mib << 20,
-    };
-    let kinds = audit::KINDS.iter().filter(|kind| config.audit.stdout && kind.name == "stdout");
-    let sinks = kinds.map(|kind| (kind.build)()).collect::<Result<_, _>>().map_err(AppError::Sink)?;
-    Ok(Broker::open(&settings, Arc::clone(clock), sinks)?)
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, AppError> {
@@ -184,7 +171,7 @@ fn sled_options(config: &config::Storage) -> SledOptions {
 }
 
 /// The last commit that the audit log names: before its first batch a store has one, its init.
-fn acknowledged(log: &Opened) -> Revision {
+fn acknowledged(log: &audit::Opened) -> Revision {
     let batches = log.last_checkpoint.as_ref().map(|checkpoint| checkpoint.state.batch_seq);
     Revision(batches.map_or(0, |batches| batches.saturating_add(1)))
 }

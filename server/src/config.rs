@@ -57,7 +57,10 @@ pub enum Command {
 }
 
 macro_rules! overrides {
-    ($($field:ident, $flag:literal, $env:literal => $section:literal . $key:literal;)*) => {
+    (
+        sinks { $($sink_field:ident, $sink_flag:literal, $sink_env:literal => $sink:literal;)* }
+        $($field:ident, $flag:literal, $env:literal => $section:literal . $key:literal;)*
+    ) => {
         /// Settings that a flag or the environment may say instead of the file.
         #[derive(Clone, Debug, Default, clap::Args)]
         pub struct Overrides {
@@ -66,12 +69,23 @@ macro_rules! overrides {
                 #[arg(long = $flag, env = $env, global = true)]
                 pub $field: Option<String>,
             )*
+            $(
+                #[doc = concat!("audit.", $sink, " of the file")]
+                #[arg(long = $sink_flag, env = $sink_env, global = true)]
+                pub $sink_field: Option<String>,
+            )*
         }
+
+        /// Keys of `[audit]` that switch a second sink on: the names of their kinds.
+        pub const SINKS: &[&str] = &[$($sink),*];
 
         impl Overrides {
             fn all(&self) -> impl Iterator<Item = (&'static str, &'static str, &str)> {
-                [$(($section, $key, self.$field.as_deref()),)*]
-                    .into_iter()
+                [
+                    $(($section, $key, self.$field.as_deref()),)*
+                    $(("audit", $sink, self.$sink_field.as_deref()),)*
+                ]
+                .into_iter()
                     .filter_map(|(section, key, value)| Some((section, key, value?)))
             }
         }
@@ -79,6 +93,9 @@ macro_rules! overrides {
 }
 
 overrides! {
+    sinks {
+        audit_stdout, "audit-stdout", "STRONGROOM_AUDIT_STDOUT" => "stdout";
+    }
     listen_address, "listen-address", "STRONGROOM_LISTEN_ADDRESS" => "listen"."address";
     ops_address, "ops-address", "STRONGROOM_OPS_ADDRESS" => "listen"."ops_address";
     tls_certificate, "tls-certificate", "STRONGROOM_TLS_CERTIFICATE" => "tls"."certificate";
@@ -88,7 +105,6 @@ overrides! {
     seal_key_file, "seal-key-file", "STRONGROOM_SEAL_KEY_FILE" => "seal"."key_file";
     audit_directory, "audit-directory", "STRONGROOM_AUDIT_DIRECTORY" => "audit"."directory";
     audit_durability, "audit-durability", "STRONGROOM_AUDIT_DURABILITY" => "audit"."durability";
-    audit_stdout, "audit-stdout", "STRONGROOM_AUDIT_STDOUT" => "audit"."stdout";
     log_format, "log-format", "STRONGROOM_LOG_FORMAT" => "log"."format";
     log_level, "log-level", "STRONGROOM_LOG_LEVEL" => "log"."level";
 }
@@ -166,8 +182,8 @@ pub struct Audit {
     pub directory: PathBuf,
     /// What a record must have reached before an answer leaves.
     pub durability: Durability,
-    /// Also on standard output.
-    pub stdout: bool,
+    /// Second sinks that are switched on, by the names of their kinds.
+    pub sinks: BTreeSet<&'static str>,
     /// Size of a segment.
     pub segment_mib: u64,
 }
@@ -266,7 +282,7 @@ fn config(reader: &mut Reader) -> Option<Config> {
     let mut s = reader.section("audit");
     let audit_directory = s.path("directory").or_else(|| Some("/var/lib/strongroom/audit".into()));
     let durability = s.choice("durability", &[("fsync", Durability::Fsync), ("os", Durability::Os)]);
-    let stdout = s.boolean("stdout", false);
+    let sinks = s.switches(SINKS);
     let segment_mib = s.number("segment_mib", 64, 1, 4096);
     s.end();
     let mut s = reader.section("log");
@@ -286,7 +302,7 @@ fn config(reader: &mut Reader) -> Option<Config> {
         audit: Audit {
             directory: audit_directory?,
             durability: durability?,
-            stdout: stdout?,
+            sinks: sinks?,
             segment_mib: segment_mib?,
         },
         log: Log { format: format?, level: level? },
@@ -426,6 +442,14 @@ impl Section<'_> {
         given.or_else(|| self.wrong(key, &value, "true or false"))
     }
 
+    /// Those of `keys` that are true.
+    fn switches(&mut self, keys: &[&'static str]) -> Option<BTreeSet<&'static str>> {
+        let given: Vec<_> =
+            keys.iter().map(|&key| self.boolean(key, false).map(|on| on.then_some(key))).collect();
+        let sound: Option<Vec<_>> = given.into_iter().collect();
+        sound.map(|switches| switches.into_iter().flatten().collect())
+    }
+
     fn level(&mut self, key: &'static str) -> Option<String> {
         let value = self.take(key).unwrap_or_else(|| Value::String(String::from("info")));
         match value.as_str() {
@@ -535,7 +559,7 @@ mod tests {
         };
         let config = parse(&format!("{TLS}[listen]\naddress = \"127.0.0.1:2\"\n"), &overrides).unwrap();
         assert_eq!(config.listen.address.to_string(), "[::]:1");
-        assert!(config.audit.stdout);
+        assert!(config.audit.sinks.contains("stdout"));
     }
 
     #[test]

@@ -74,10 +74,10 @@ fn texts() -> Vec<(String, String)> {
     files.iter().map(|file| (file.strip_prefix(&source).unwrap().display().to_string(), text(file))).collect()
 }
 
-/// Modules named by `crate::x` or within `use crate::{...}`; or after another beginning of a path.
-fn used_modules(text: &str, beginning: &str) -> Vec<String> {
+/// Modules named by `crate::x` or within `use crate::{...}`.
+fn used_modules(text: &str) -> Vec<String> {
     let mut used = Vec::new();
-    for part in text.split(beginning).skip(1) {
+    for part in text.split("crate::").skip(1) {
         if let Some(group) = part.strip_prefix('{') {
             let (mut depth, mut word) = (0, String::new());
             for c in group.chars() {
@@ -109,57 +109,13 @@ fn modules_use_only_what_is_below_them() {
             continue;
         }
         let own = rank(&module).unwrap_or_else(|| panic!("{module} has no place in the order"));
-        for used in used_modules(&text, "crate::") {
+        for used in used_modules(&text) {
             if rank(&used).is_some_and(|other| other < own) {
                 wrong.push(format!("{file} uses {used}, which is above it"));
             }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-/// Files that need each other in a circle can be read only all at once. Two or three may; a room may not be one.
-#[test]
-fn no_room_of_the_request_is_one_circle() {
-    let texts = texts();
-    for room in ["api", "admission", "core"] {
-        let files: BTreeMap<&str, &str> = texts
-            .iter()
-            .filter_map(|(file, text)| Some((file.strip_prefix(room)?.strip_prefix('/')?, text.as_str())))
-            .filter(|(file, _)| *file != "tests.rs")
-            .collect();
-        assert!(files.len() > 4, "found only {:?} in {room}", files.keys());
-        // A file names its siblings by `super::`; what is none comes from the room's mod.rs, which names all it uses.
-        let named = |file: &str| -> BTreeSet<String> {
-            let text = files[file];
-            if file == "mod.rs" {
-                let used =
-                    |stem: &str| text.match_indices(&format!("{stem}::")).any(|(at, _)| boundary(text, at));
-                return files
-                    .keys()
-                    .filter(|file| used(&file[..file.len() - 3]))
-                    .map(ToString::to_string)
-                    .collect();
-            }
-            let words = used_modules(text, "super::").into_iter().filter(|word| !word.is_empty());
-            let siblings = words.map(|word| format!("{word}.rs"));
-            siblings.map(|name| if files.contains_key(&*name) { name } else { "mod.rs".to_owned() }).collect()
-        };
-        let reached = |from: &str| {
-            let (mut seen, mut next) = (BTreeSet::new(), named(from));
-            while let Some(file) = next.pop_first() {
-                if seen.insert(file.clone()) {
-                    next.extend(named(&file));
-                }
-            }
-            seen
-        };
-        for file in files.keys() {
-            let circle: Vec<_> =
-                reached(file).into_iter().filter(|other| reached(other).contains(*file)).collect();
-            assert!(circle.len() <= 3, "{room}: {} need each other", circle.join(", "));
-        }
-    }
 }
 
 #[test]
@@ -231,6 +187,20 @@ fn no_number_of_a_record_kind_is_given_twice() {
     }
     assert!(given.len() > 10, "found only {given:?}: are they still declared in the same way?");
     assert!(twice.is_empty(), "{}", twice.join("\n"));
+}
+
+/// Whatever is derived from the store must follow it and forget: each has tried the conformance suite.
+#[test]
+fn all_that_is_derived_from_the_store_is_tried() {
+    let texts: String = texts().into_iter().map(|(_, text)| text).collect();
+    let named = |what: &str| -> BTreeSet<&str> {
+        let after = texts.split(what).skip(1).filter_map(|rest| rest.split(" {").next());
+        after.map(|name| name.trim_start_matches("Arc<").trim_end_matches('>')).collect()
+    };
+    let derived = named("impl Derived for ");
+    assert!(derived.len() > 4, "found only {derived:?}: are they still declared in the same way?");
+    let tried = named("conformance::Subject for ");
+    assert!(derived.is_subset(&tried), "{derived:?}, but only {tried:?} are tried");
 }
 
 /// Whether a file only hands on what engines and auth methods do.

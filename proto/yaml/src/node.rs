@@ -172,9 +172,12 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
         let (mut map, mut seen) = (Vec::new(), BTreeSet::new());
-        while let Some((name, value)) = fields.next_entry::<String, _>()? {
+        while let Some((name, value)) = fields.next_entry::<String, Node>()? {
             if !seen.insert(name.clone()) {
-                return Err(de::Error::custom(format!("the field {name:?} is there twice")));
+                let line = value.line;
+                return Err(de::Error::custom(format!(
+                    "the field {name:?} is there twice, again in line {line}"
+                )));
             }
             map.push((name, value));
         }

@@ -1,5 +1,7 @@
 //! From text to nodes, within a budget.
 
+use serde_saphyr::budget::BudgetBreach;
+
 use crate::node::Node;
 
 /// What a reader expects at most. Everything else is bounded by the length of the text, which is the reader's to check.
@@ -58,8 +60,28 @@ fn options(yaml: &str, limits: Limits) -> serde_saphyr::Options {
 
 impl From<serde_saphyr::Error> for NotYaml {
     fn from(error: serde_saphyr::Error) -> Self {
-        let line = error.location().map(|location| location.line());
-        Self { line, problem: error.without_snippet().to_string() }
+        let location = error.location();
+        let problem = match error.without_snippet() {
+            serde_saphyr::Error::Budget { breach, .. } => too_much(breach).to_owned(),
+            other => {
+                let told = other.to_string();
+                // Lines are told in the same way everywhere.
+                let place = location.map(|at| format!(" at line {}, column {}", at.line(), at.column()));
+                place.and_then(|place| told.strip_suffix(&place).map(str::to_owned)).unwrap_or(told)
+            }
+        };
+        Self { line: location.map(|location| location.line()), problem }
+    }
+}
+
+fn too_much(breach: &BudgetBreach) -> &'static str {
+    match breach {
+        BudgetBreach::Documents { .. } => "there are too many documents",
+        BudgetBreach::Depth { .. } => "lists and maps are nested too deeply",
+        BudgetBreach::Anchors { .. } | BudgetBreach::Aliases { .. } | BudgetBreach::MergeKeys { .. } => {
+            "anchors and aliases are not allowed"
+        }
+        _ => "there is more in it than its length allows",
     }
 }
 
@@ -102,9 +124,18 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_is_there_twice_is_told_with_its_line() {
-        let error = read("a: 1\nb: 2\na: 3\n", 3).unwrap_err().to_string();
-        assert!(error.starts_with("is not YAML (line "), "{error}");
-        assert!(error.contains("the field \"a\" is there twice"), "{error}");
+    fn what_is_wrong_is_told_with_its_line_and_in_words() {
+        let told = |yaml: &str| read(yaml, 3).unwrap_err().to_string();
+        assert_eq!(
+            told("a: 1\nb: 2\na: 3\n"),
+            "is not YAML: the field \"a\" is there twice, again in line 3"
+        );
+        assert_eq!(told("a: &x 1\nb: *x\n"), "is not YAML (line 1): anchors and aliases are not allowed");
+        assert_eq!(
+            told("a:\n  b:\n    c: [1]\n"),
+            "is not YAML (line 3): lists and maps are nested too deeply"
+        );
+        let syntax = told("a: 1\nb: [\n");
+        assert!(syntax.starts_with("is not YAML (line ") && !syntax.contains("at line"), "{syntax}");
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Durability, Event, Kind, Opened, RecoverError, Sink, Status,
+    Durability, Event, Kind, Opened, RecoverError, Settings, Sink, Status,
     chain::StoreState,
     file::{Directory, FileError, Log, SegmentFile},
     query::Reader,
@@ -56,6 +56,16 @@ impl Config {
     /// 256 MiB and fsync.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self { directory: directory.into(), durability: Durability::Fsync, segment_bytes: 256 << 20 }
+    }
+}
+
+impl From<&Settings> for Config {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            directory: settings.directory.clone(),
+            durability: settings.durability,
+            segment_bytes: settings.segment_mib << 20,
+        }
     }
 }
 

@@ -44,6 +44,7 @@ fn output() -> (Output, mpsc::Receiver<()>) {
 fn every_kind_is_here() {
     let kinds: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
     assert_eq!(kinds, SINKS.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+    assert_eq!(kinds, crate::config::SINKS, "each has a key that switches it on");
 }
 
 #[test]

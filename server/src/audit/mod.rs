@@ -19,6 +19,10 @@ mod redact;
 mod stdout;
 mod writer;
 
+use std::sync::Arc;
+
+use crate::clock::Clock;
+
 pub use broker::{Broker, Config, Recorded};
 pub use chain::StoreState;
 pub use file::{FileError, Usage};
@@ -30,6 +34,8 @@ pub use recover::{LastCheckpoint, OpenIntent, Opened, RecoverError};
 pub use redact::{Hashed, Redactor};
 pub use stdout::StdoutSink;
 
+/// What the configuration says of the log and its sinks.
+pub use crate::config::Audit as Settings;
 pub use crate::config::Durability;
 
 /// A second place for durable lines: it can lag and lose, it never holds up a request. The file is the record.
@@ -47,10 +53,32 @@ pub struct SinkKind {
     pub name: &'static str,
     /// One sentence for people.
     pub description: &'static str,
-    pub build: fn() -> std::io::Result<Box<dyn Sink>>,
+    pub build: fn(&Settings) -> std::io::Result<Box<dyn Sink>>,
 }
 
-/// All kinds there are; a new sink is one file and one line here.
+/// The log could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("opening the audit log: {0}")]
+    Record(#[from] RecoverError),
+    #[error("opening the audit sink {name}: {cause}")]
+    Sink { name: &'static str, cause: std::io::Error },
+}
+
+/// Opens the log with all that the settings name: the file, which is the record, and the sinks beside it.
+///
+/// # Errors
+/// One of them cannot be opened.
+pub fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(Broker, Opened), OpenError> {
+    let wanted = KINDS.iter().filter(|kind| settings.sinks.contains(kind.name));
+    let build =
+        |kind: &SinkKind| (kind.build)(settings).map_err(|cause| OpenError::Sink { name: kind.name, cause });
+    let sinks = wanted.map(build).collect::<Result<_, _>>()?;
+    Ok(Broker::open(&Config::from(settings), clock, sinks)?)
+}
+
+/// All kinds there are, beside the file, which is there always; a new sink is one file, one line here, and the key that
+/// switches it on in `config.rs`.
 pub const KINDS: &[SinkKind] = &[stdout::KIND];
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(super) const KIND: SinkKind = SinkKind {
     name: "stdout",
     description: "a copy of each line on standard output; leaves lines out when the reader is too slow",
-    build: || Ok(Box::new(StdoutSink::to(io::stdout())?)),
+    build: |_| Ok(Box::new(StdoutSink::to(io::stdout())?)),
 };
 
 pub struct StdoutSink {

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 
 use super::{
     BarrierError, Keyring, Purpose,
-    committer::{DigestState, Ledger},
     digest::{SetDigest, SetMac, is_covered},
+    ledger::{DigestState, Ledger},
     record,
 };
 use crate::{

@@ -4,10 +4,16 @@
 mod applied;
 mod assay;
 mod committer;
+#[cfg(test)]
+pub(crate) mod conformance;
+mod derived;
 mod digest;
+mod group;
 mod keyring;
+mod ledger;
 pub mod record;
 mod scrub;
+mod stored_keyring;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -19,9 +25,11 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 pub use applied::Applied;
 pub use assay::{Account, Assay};
-pub use committer::DigestState;
+pub use derived::Derived;
 pub use keyring::{Keyring, Purpose};
+pub use ledger::DigestState;
 pub use scrub::ScrubReport;
+pub use stored_keyring::StoredKeyring;
 pub use view::{Address, Changes, Cursor, Entry, Found, View};
 
 use crate::{
@@ -30,7 +38,9 @@ use crate::{
     model::{RequestId, StoreId},
     storage::{Batch, Condition, Revision, Store, StoreError, StoreKey},
 };
-use committer::{Committer, Ledger, Member, Message};
+use committer::{Committer, Message};
+use group::Member;
+use ledger::Ledger;
 
 /// What kind of thing a record is: the first byte of its store key, and part of what its ciphertext is bound to. Whoever
 /// keeps such records declares their kind. A number is given once and never used again; `server/tests/tidy.rs` looks for

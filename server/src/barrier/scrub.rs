@@ -6,8 +6,8 @@ use tokio::sync::oneshot;
 
 use super::{
     BarrierError, Records,
-    committer::Ledger,
     digest::{SetDigest, SetMac, is_covered},
+    ledger::Ledger,
     record::STORE_KEY,
 };
 use crate::storage::{Page, StoreKey};

@@ -3,7 +3,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Barrier, BarrierError, Kind, MAX_PLAINTEXT, committer::GROUP_BYTES, record};
+use super::{Barrier, BarrierError, Kind, MAX_PLAINTEXT, group::GROUP_BYTES, record};
 use crate::{
     model::{RequestId, SecretBytes},
     storage::{Batch, Condition, Record, Revision, StoreKey},
@@ -99,9 +99,29 @@ impl View {
         limit: usize,
     ) -> Result<Vec<Found>, BarrierError> {
         let records = &self.barrier.records;
-        let prefix = record::folder_prefix(&records.names, &self.namespace, kind, folder);
+        let prefix = self.prefix(kind, folder);
         let page = records.store.scan(&prefix, after.map(|cursor| &*cursor.0), limit).await?;
         page.into_iter().map(|(key, record)| self.found(kind, key, record)).collect()
+    }
+
+    /// Whether `key` is that of a record of `kind` in `folder`.
+    pub fn is_in(&self, kind: Kind, folder: &str, key: &[u8]) -> bool {
+        key.first() == Some(&kind.byte()) && key.starts_with(&self.prefix(kind, folder))
+    }
+
+    /// What the keys of all records of `kind` in `folder` begin with, and no others of this store.
+    pub fn prefix(&self, kind: Kind, folder: &str) -> StoreKey {
+        record::folder_prefix(&self.barrier.records.names, &self.namespace, kind, folder)
+    }
+
+    /// The record of `kind` under a key of the store, which tells its folder to those only who know it; see
+    /// [`View::is_in`].
+    ///
+    /// # Errors
+    /// It does not open, or the store cannot be read.
+    pub async fn find(&self, kind: Kind, key: &StoreKey) -> Result<Option<Found>, BarrierError> {
+        let record = self.barrier.records.store.get(key).await?;
+        record.map(|record| self.found(kind, key.clone(), record)).transpose()
     }
 
     /// Does all of `changes` durably, or nothing. Groups with what others commit at the same time. Of a deleted and a put

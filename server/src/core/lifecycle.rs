@@ -1,4 +1,4 @@
-//! Init, unseal, seal, rotate, rekey: the ways between the three states. One at a time, under the lifecycle lock.
+//! Init, unseal, seal, rotate, rekey: the ways between the phases. One at a time, under the lifecycle lock.
 
 use std::sync::{Arc, PoisonError};
 
@@ -6,20 +6,23 @@ use arc_swap::ArcSwap;
 
 use super::{
     error::Error,
+    phase::Phase,
     record,
-    state::{Core, Held, Options, Phase, Unsealed},
+    state::{Core, Held, Options, Unsealed},
 };
 use crate::{
     audit::{Broker, Opened, Recovery, Redactor, StoreState},
     auth::Methods,
-    barrier::{self, Applied, Barrier, BarrierError, KEYRING_KEY, Keyring, Purpose, SEAL_KEY},
+    barrier::{
+        self, Applied, Barrier, BarrierError, Derived, KEYRING_KEY, Keyring, Purpose, SEAL_KEY, StoredKeyring,
+    },
     clock::Clock,
     crypto::{Entropy, Key, PublicKey, SigningKey},
     engines::Mounts,
     limits,
     model::{Invalid, RequestId, SecretBytes, StoreId},
     policy::store::PolicyStore,
-    seal::{self, Progress, SealConfig, SealRecord, Step},
+    seal::{Progress, SealConfig, SealRecord, Step},
     storage::{Batch, Condition, Store},
     telemetry::Metrics,
     tokens::{Revocations, Tokens},
@@ -38,10 +41,10 @@ pub struct Initialized {
 }
 
 impl Core {
-    /// Looks at the store and enters the phase it is in; a file seal opens it at once.
+    /// Looks at the store and enters the phase it is in; a seal that opens by itself opens it at once.
     ///
     /// # Errors
-    /// The store cannot be read, or a file seal's key does not fit.
+    /// The store cannot be read, or the key of such a seal does not fit.
     pub async fn start(
         store: Arc<dyn Store>,
         audit: (Broker, Opened),
@@ -76,8 +79,7 @@ impl Core {
         });
         if let Some(record) = record {
             core.enter(Phase::Sealed(record.clone()));
-            if let (seal::FILE, Some(file)) = (record.kind, &core.options.key_file) {
-                let root = seal::open_with_file(&record, file)?;
+            if let Some(root) = core.options.seals.open(&record)? {
                 core.open(&mut *core.lifecycle.lock().await, record, root).await?;
             }
         } else {
@@ -88,9 +90,7 @@ impl Core {
 
     pub(super) async fn initialize(&self, config: SealConfig, by: RequestId) -> Result<Initialized, Error> {
         let mut held = self.lifecycle.lock().await;
-        if !matches!(**self.phase.load(), Phase::Uninitialized) {
-            return Err(Error::AlreadyInitialized);
-        }
+        self.phase.load().may_init()?;
         if self.last_checkpoint.is_some() {
             return Err(Error::ForeignLog);
         }
@@ -102,8 +102,7 @@ impl Core {
         let root = Key::random(entropy)?;
         let keyring = Keyring::create(entropy, now)?;
         let first = barrier::first_records(&keyring, &root, store_id, by, entropy)?;
-        let (record, shares) =
-            seal::create(config, &root, store_id, self.options.key_file.as_ref(), entropy)?;
+        let (record, shares) = self.options.seals.create(config, &root, store_id, entropy)?;
         let batch = Batch {
             conditions: vec![
                 (SEAL_KEY.to_vec(), Condition::Absent),
@@ -116,12 +115,12 @@ impl Core {
         self.applied.add(&[by]);
 
         // Open it once whatever the seal: the default mount and the root token need the keys, and what cannot be opened
-        // should be found out now. A Shamir seal closes again, so that the shares are tried out by the first unseal.
+        // should be found out now. One with shares closes again, so that they are tried out by the first unseal.
         self.open(&mut held, record.clone(), root).await?;
         let unsealed = self.unsealed()?;
         let (root_token, _) = unsealed.tokens.mint_root(now)?;
         let audit_public_key = unsealed.audit_signer()?.public_key();
-        if record.kind != seal::FILE {
+        if record.kind.by_shares {
             self.close(&mut held).await;
         }
         let shares = shares.into_iter().map(|share| share.to_text()).collect();
@@ -130,14 +129,10 @@ impl Core {
 
     pub(super) async fn submit_share(&self, share: &SecretBytes) -> Result<(), Error> {
         let mut held = self.lifecycle.lock().await;
-        let record = match &**self.phase.load() {
-            Phase::Uninitialized => return Err(Error::NotInitialized),
-            Phase::Unsealed(_) => return Err(Error::NotSealed),
-            Phase::Sealed(record) => record.clone(),
-        };
+        let record = self.phase.load().sealed()?.clone();
         let step = {
             let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-            progress.submit(share, &record, self.clock.now())?
+            progress.submit(&self.options.seals, share, &record, self.clock.now())?
         };
         match step {
             Step::More { .. } => Ok(()),
@@ -155,15 +150,13 @@ impl Core {
 
     /// A new key term. `by`: the request, or the act of the server's own, that it is part of.
     pub(super) async fn rotate(&self, by: RequestId) -> Result<u32, Error> {
-        let held = self.lifecycle.lock().await;
-        let unsealed = self.unsealed()?;
-        let root = held.root.as_ref().ok_or(Error::Stopping)?;
-        Ok(unsealed.barrier.rotate(root, Some(by)).await?)
+        let _one = self.lifecycle.lock().await;
+        Ok(self.unsealed()?.keyring.rotate(Some(by)).await?)
     }
 
     /// Prepares another seal with another root key. Nothing is switched before [`Core::confirm_rekey`] has seen that the
-    /// new shares arrived: shares that got lost on their way would be the end of the store at the next restart. A key
-    /// file needs no confirmation, it was read back.
+    /// new shares arrived: shares that got lost on their way would be the end of the store at the next restart. A seal
+    /// without shares needs no confirmation: it was opened already.
     pub(super) async fn rekey(
         &self,
         config: SealConfig,
@@ -176,12 +169,12 @@ impl Core {
         self.prove_right_to_rekey(&current, shares)?;
 
         let new_root = Key::random(&*self.entropy)?;
-        let file = self.options.key_file.as_ref();
-        let (record, shares) = seal::create(config, &new_root, current.store, file, &*self.entropy)?;
-        if record.kind == seal::FILE {
-            self.switch(&mut held, new_root, record, by).await?;
-        } else {
+        let seals = &self.options.seals;
+        let (record, shares) = seals.create(config, &new_root, current.store, &*self.entropy)?;
+        if record.kind.by_shares {
             held.pending = Some((new_root, record));
+        } else {
+            self.switch(&mut held, new_root, record, by).await?;
         }
         Ok(shares.into_iter().map(|share| share.to_text()).collect())
     }
@@ -192,7 +185,7 @@ impl Core {
         let Some((_, record)) = &held.pending else {
             return Err(Error::NoSuch("a rekey to confirm".to_owned()));
         };
-        seal::open_with_shares(record, shares)?;
+        self.options.seals.open_with_shares(record, shares)?;
         match held.pending.take() {
             Some((new_root, record)) => self.switch(&mut held, new_root, record, by).await,
             None => Ok(()),
@@ -207,24 +200,22 @@ impl Core {
         by: RequestId,
     ) -> Result<(), Error> {
         let unsealed = self.unsealed()?;
-        let root = held.root.as_ref().ok_or(Error::Stopping)?;
-        unsealed.barrier.rekey(root, &new_root, record.encode(), by).await?;
+        unsealed.keyring.rekey(new_root, record.encode(), by).await?;
         unsealed.seal.store(Arc::new(record));
-        held.root = Some(new_root);
         held.pending = None;
         Ok(())
     }
 
-    /// A Shamir seal is moved only by as many shares as open it; of a file seal the running server has the key.
+    /// A seal with shares is moved only by as many as open it; of another the running server has the key.
     fn prove_right_to_rekey(&self, current: &SealRecord, shares: &[SecretBytes]) -> Result<(), Error> {
-        if current.kind == seal::SHAMIR {
-            return Ok(seal::open_with_shares(current, shares).map(drop)?);
+        if current.kind.by_shares {
+            return Ok(self.options.seals.open_with_shares(current, shares).map(drop)?);
         }
         if shares.is_empty() {
             return Ok(());
         }
-        Err(Invalid::new("current_shares", "are given, but the present seal is a key file; expected none")
-            .into())
+        let problem = "are given, but the present seal opens without shares; expected none";
+        Err(Invalid::new("current_shares", problem).into())
     }
 
     /// From a root key to a serving core. On any error the server stays sealed.
@@ -250,12 +241,12 @@ impl Core {
             methods: self.methods.open(&barrier, &entropy)?,
             policy: PolicyStore::load(barrier.view("sys/policy")).await?,
             mounts: Mounts::load(&barrier, &clock, &entropy).await?,
+            keyring: StoredKeyring::new(Arc::clone(&barrier), root),
             barrier,
         });
         self.resolve_intents(held, &unsealed.barrier).await?;
         self.start_signing(&unsealed.barrier, signer, note).await;
         held.signed = true;
-        held.root = Some(root);
         self.enter(Phase::Unsealed(unsealed));
         tracing::info!(%store_id, "unsealed");
         Ok(())
@@ -334,7 +325,9 @@ impl Core {
     /// To sealed, whatever happens.
     async fn close(&self, held: &mut Held) {
         let Ok(unsealed) = self.unsealed() else { return };
-        (held.root, held.pending) = (None, None);
+        held.pending = None;
+        // The root key at once; the rest with the last request that has it.
+        unsealed.keyring.forget();
         let record = unsealed.seal.load_full();
         self.enter(Phase::Sealed(SealRecord::clone(&record)));
         unsealed.barrier.stop().await;

@@ -5,6 +5,7 @@ mod error;
 mod handle;
 mod lifecycle;
 mod long_stream;
+mod phase;
 mod record;
 mod remember;
 mod request;

@@ -10,17 +10,17 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::error::Error;
+use super::{error::Error, phase::Phase};
 use crate::{
     audit::{AuditError, Broker, LastCheckpoint, OpenIntent, Redactor},
     auth::Methods,
-    barrier::{Applied, Barrier},
+    barrier::{Applied, Barrier, Derived, StoredKeyring},
     clock::Clock,
     crypto::{Entropy, Key},
     engines::Mounts,
     model::StoreId,
     policy::store::PolicyStore,
-    seal::{FileSeal, Progress, SealRecord},
+    seal::{Progress, SealRecord, Seals},
     storage::Store,
     telemetry::Metrics,
     tokens::Tokens,
@@ -28,8 +28,8 @@ use crate::{
 
 /// What the configuration decides about keys.
 pub struct Options {
-    /// Where a file seal keeps its key.
-    pub key_file: Option<FileSeal>,
+    /// The ways to keep the root key.
+    pub seals: Seals,
     /// Break-glass: start although the data is older than the audit log.
     pub accept_rollback: bool,
 }
@@ -53,7 +53,7 @@ pub struct Core {
     pub(super) draining: AtomicBool,
     /// Shares given so far. Held for microseconds, never across an await.
     pub(super) progress: Mutex<Progress>,
-    /// One init, unseal, seal, rotate or rekey at a time; holds the root key while there is one.
+    /// One init, unseal, seal, rotate or rekey at a time.
     pub(super) lifecycle: tokio::sync::Mutex<Held>,
     /// How far the store was, by the audit log as it was found at the start.
     pub(super) last_checkpoint: Option<LastCheckpoint>,
@@ -61,19 +61,12 @@ pub struct Core {
     pub(super) log_missing: bool,
 }
 
-/// The three states of a server.
-pub(super) enum Phase {
-    /// The store is empty.
-    Uninitialized,
-    /// There is data, but no key.
-    Sealed(SealRecord),
-    Unsealed(Arc<Unsealed>),
-}
-
 /// What exists only while the server has its keys. Dropped as a whole at seal.
 pub struct Unsealed {
     pub(super) seal: ArcSwap<SealRecord>,
     pub(super) barrier: Arc<Barrier>,
+    /// Has the root key.
+    pub(super) keyring: StoredKeyring,
     pub(super) tokens: Tokens,
     pub(super) redactor: Redactor,
     pub(super) methods: Methods,
@@ -81,11 +74,26 @@ pub struct Unsealed {
     pub(super) mounts: Mounts,
 }
 
+impl Unsealed {
+    /// All that is held in memory and derived from the store.
+    fn derived(&self) -> [&dyn Derived; 4] {
+        [&self.keyring, self.tokens.revocations(), &self.policy, &self.mounts]
+    }
+}
+
+/// The last request that had the keys is done. Whoever still holds a part of it, a stream for example, holds nothing
+/// derived from the store.
+impl Drop for Unsealed {
+    fn drop(&mut self) {
+        for part in self.derived() {
+            part.forget();
+        }
+    }
+}
+
 /// What the lifecycle lock guards.
 #[derive(Default)]
 pub(super) struct Held {
-    /// The root key, while there is one.
-    pub(super) root: Option<Key>,
     /// A new seal that waits for the proof that its shares have arrived.
     pub(super) pending: Option<(Key, SealRecord)>,
     /// Intents that the last run left without an outcome; none any more once the store was asked.
@@ -123,16 +131,10 @@ impl Core {
     /// What anybody may know.
     pub fn status(&self) -> Status {
         let phase = self.phase.load();
-        let (record, key_term) = match &**phase {
-            Phase::Uninitialized => (None, None),
-            Phase::Sealed(record) => (Some(Arc::new(record.clone())), None),
-            Phase::Unsealed(unsealed) => {
-                (Some(unsealed.seal.load_full()), Some(unsealed.barrier.active_term()))
-            }
-        };
+        let (record, unsealed) = (phase.seal(), phase.unsealed());
         Status {
             initialized: record.is_some(),
-            sealed: !matches!(**phase, Phase::Unsealed(_)),
+            sealed: unsealed.is_none(),
             progress: self.shares_given(),
             store_id: record.as_ref().map(|record| record.store),
             seal: record.map(|record| SealSummary {
@@ -140,7 +142,7 @@ impl Core {
                 shares: record.shares,
                 threshold: record.threshold,
             }),
-            key_term,
+            key_term: unsealed.map(|unsealed| unsealed.barrier.active_term()),
         }
     }
 
@@ -165,7 +167,7 @@ impl Core {
         let health = self.audit.health();
         let writable = health.failed.is_none() && !health.full;
         metrics.set_audit(health.records, health.groups, health.suppressed, writable);
-        if let Phase::Unsealed(unsealed) = &**self.phase.load() {
+        if let Some(unsealed) = self.phase.load().unsealed() {
             metrics.set_store_batches(unsealed.barrier.state().batch_seq);
         }
     }
@@ -191,13 +193,7 @@ impl Core {
 
     /// The keys, or why there are none.
     pub(super) fn unsealed(&self) -> Result<Arc<Unsealed>, Error> {
-        match &**self.phase.load() {
-            Phase::Unsealed(unsealed) => Ok(Arc::clone(unsealed)),
-            Phase::Uninitialized => Err(Error::NotInitialized),
-            Phase::Sealed(record) => {
-                Err(Error::Sealed { given: self.shares_given(), threshold: record.threshold })
-            }
-        }
+        self.phase.load().keys(|| self.shares_given())
     }
 
     fn shares_given(&self) -> u8 {
@@ -207,7 +203,7 @@ impl Core {
     }
 
     pub(super) fn enter(&self, phase: Phase) {
-        self.metrics.set_sealed(!matches!(phase, Phase::Unsealed(_)));
+        self.metrics.set_sealed(phase.unsealed().is_none());
         self.phase.store(Arc::new(phase));
         self.phase_changes.send_replace(());
     }

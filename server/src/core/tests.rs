@@ -24,7 +24,7 @@ use crate::{
     crypto::{Entropy, SystemEntropy},
     model::{RequestId, SecretBytes, Timestamp},
     permit::{Chore, Errand, Upkeep},
-    seal::{FileSeal, SealConfig},
+    seal::{SealConfig, Seals},
     storage::{
         Store,
         fault::{Fault, FaultStore, Operation},
@@ -58,8 +58,8 @@ impl House {
         let config = config::parse(config, &config::Overrides::default()).unwrap();
         let methods =
             Methods::connect(&Surroundings { config: &config, clock: &now, metrics: &metrics }).unwrap();
-        let options =
-            Options { key_file: Some(FileSeal::new(home.path().join("key"))), accept_rollback: false };
+        let seals = Seals::build(&config::Seal { key_file: Some(home.path().join("key")) });
+        let options = Options { seals, accept_rollback: false };
         let (entropy, kept): (Arc<dyn Entropy>, Arc<dyn Store>) = (Arc::new(SystemEntropy), store.clone());
         let counts = Arc::clone(&metrics);
         let core = Core::start(kept, audit.unwrap(), now, entropy, counts, methods, options).await.unwrap();

@@ -48,10 +48,7 @@ pub async fn init(
     from: Origin,
     seal: Result<SealConfig, Invalid>,
 ) -> Result<Initialized, Error> {
-    let judged = match core.status().initialized {
-        true => Err(Error::AlreadyInitialized),
-        false => seal.map_err(Error::from),
-    };
+    let judged = core.phase.load().may_init().and_then(|()| seal.map_err(Error::from));
     attempt(core, from, judged, move |core, seal| async move { core.initialize(seal, from.id).await }).await
 }
 
@@ -60,10 +57,9 @@ pub async fn init(
 /// # Errors
 /// The share is no good, or the keys are but the data is not.
 pub async fn unseal(core: &Arc<Core>, from: Origin, share: SecretBytes) -> Result<Status, Error> {
-    let judged = match core.status() {
-        status if !status.initialized => Err(Error::NotInitialized),
-        status if !status.sealed => Err(Error::NotSealed),
-        _ => Share::parse(&share).map(|_| share).map_err(Error::from),
+    let judged = match core.phase.load().sealed() {
+        Ok(_) => Share::parse(&share).map(|_| share).map_err(Error::from),
+        Err(error) => Err(error),
     };
     attempt(core, from, judged, |core, share| async move { core.submit_share(&share).await }).await?;
     Ok(core.status())

@@ -10,7 +10,7 @@ use strongroom_proto::Reason;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    barrier::{BarrierError, View},
+    barrier::{BarrierError, Derived, View},
     clock::Clock,
     crypto::Entropy,
     model::{Invalid, Verb},
@@ -71,6 +71,11 @@ pub trait Engine: Send + Sync {
 
     /// Other settings count from now on; they have been checked.
     fn tune(&self, _settings: &Settings) {}
+
+    /// What it holds in memory of the store, if anything.
+    fn derived(&self) -> Option<&dyn Derived> {
+        None
+    }
 
     /// Erases everything it keeps. Nobody else is at work in it; after an error or a crash it is done again.
     async fn erase(&self) -> Result<(), BarrierError>;

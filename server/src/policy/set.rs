@@ -19,7 +19,8 @@ const PLAIN_BINDINGS: usize = 8;
 /// A role with more different beginnings than this is looked at for every path, so that the index stays small.
 const ROLE_HEADS: usize = 64;
 
-/// See the module.
+/// See the module. The default one has no binding, so it allows nobody but root anything.
+#[derive(Default)]
 pub struct PolicySet {
     pub(super) bound: Vec<Bound>,
     users: HashMap<Arc<str>, HashMap<Arc<str>, Grants>>,

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 use super::{
@@ -15,8 +16,9 @@ use super::{
     set::PolicySet,
 };
 use crate::{
-    barrier::{Address, BarrierError, Changes, Kind, View},
+    barrier::{Address, BarrierError, Changes, Derived, Kind, View},
     model::{RequestId, SecretBytes},
+    storage::StoreKey,
 };
 
 pub const ROLE: Kind = Kind::new(32, "Role");
@@ -46,6 +48,7 @@ struct Inner {
     behind: Mutex<bool>,
 }
 
+#[derive(Default)]
 struct InForce {
     documents: Arc<Documents>,
     set: Arc<PolicySet>,
@@ -64,14 +67,9 @@ impl PolicyStore {
     /// # Errors
     /// A record does not open or is not a document, or the store cannot be read.
     pub async fn load(view: View) -> Result<Self, BarrierError> {
-        let (documents, journal) = load(&view).await?;
-        let force = ArcSwap::from_pointee(InForce::new(documents)?);
-        // A store that cannot be written now is still good to decide by.
-        let behind = match journal {
-            Some(journal) => carry_over(&view, &journal).await.is_err(),
-            None => false,
-        };
-        Ok(Self(Arc::new(Inner { view, force, behind: Mutex::new(behind) })))
+        let store = Self(Arc::new(Inner { view, force: ArcSwap::default(), behind: Mutex::new(true) }));
+        Derived::load(&store).await?;
+        Ok(store)
     }
 
     /// The set in force. Another one after each apply that changed something, and never otherwise.
@@ -93,6 +91,43 @@ impl PolicyStore {
         let inner = Arc::clone(&self.0);
         // A task of its own: a caller that goes away between commit and install must not leave the old policy in force.
         tokio::spawn(async move { inner.apply(plan, by).await }).await.map_err(|_| BarrierError::Stopped)?
+    }
+}
+
+/// An apply is in force as a whole: so is one that another server made, whichever of its records is told first.
+#[async_trait]
+impl Derived for PolicyStore {
+    async fn load(&self) -> Result<(), BarrierError> {
+        let mut behind = self.0.behind.lock().await;
+        *behind = true;
+        // A store that cannot be written now is still good to decide by.
+        *behind = match self.0.read().await? {
+            Some(journal) => carry_over(&self.0.view, &journal).await.is_err(),
+            None => false,
+        };
+        Ok(())
+    }
+
+    async fn changed(&self, keys: &[StoreKey]) -> Result<(), BarrierError> {
+        let ours = [(ROLE, DOCUMENTS), (BINDING, DOCUMENTS), (ROLE, JOURNAL)];
+        let is_ours =
+            |key: &StoreKey| ours.into_iter().any(|(kind, folder)| self.0.view.is_in(kind, folder, key));
+        if !keys.iter().any(is_ours) {
+            return Ok(());
+        }
+        let mut behind = self.0.behind.lock().await;
+        let before = std::mem::replace(&mut *behind, true);
+        // A journal is carried over by whoever wrote it.
+        *behind = self.0.read().await?.is_some() || before;
+        Ok(())
+    }
+
+    /// Until it is loaded again nobody but root may do anything.
+    fn forget(&self) {
+        self.0.force.store(Arc::default());
+        if let Ok(mut behind) = self.0.behind.try_lock() {
+            *behind = true;
+        }
     }
 }
 
@@ -138,13 +173,18 @@ impl Inner {
         self.view.commit(Changes { by, ..changes }).await.map(|_| in_journal)
     }
 
-    /// Takes over what the store holds, and leaves no journal.
-    async fn catch_up(&self) -> Result<(), BarrierError> {
+    /// Takes over what the store holds, and says what of it is yet to be carried over.
+    async fn read(&self) -> Result<Option<Journal>, BarrierError> {
         let (documents, journal) = load(&self.view).await?;
         if documents != *self.force.load().documents {
             self.force.store(Arc::new(InForce::new(documents)?));
         }
-        match journal {
+        Ok(journal)
+    }
+
+    /// The same, and leaves no journal.
+    async fn catch_up(&self) -> Result<(), BarrierError> {
+        match self.read().await? {
             Some(journal) => carry_over(&self.view, &journal).await,
             None => Ok(()),
         }

@@ -4,7 +4,7 @@ use std::{fmt::Write, sync::Arc};
 
 use super::{Documents, plan, store::PolicyStore};
 use crate::{
-    barrier::{Barrier, BarrierError, KEYRING_KEY, Keyring, View},
+    barrier::{Barrier, BarrierError, Derived, KEYRING_KEY, Keyring, View, conformance},
     clock::ManualClock,
     crypto::{Key, SystemEntropy},
     model::{StoreId, Timestamp},
@@ -173,4 +173,47 @@ async fn a_cancelled_caller_does_not_keep_the_old_policy_in_force() {
     let late = plan(&Documents::default(), many(1, "list"), &[]).unwrap();
     assert!(matches!(store.apply(late, None).await, Err(BarrierError::Conflict)));
     assert_eq!(*store.documents(), many(1, "read"));
+}
+
+impl conformance::Subject for PolicyStore {
+    async fn load(house: &conformance::House) -> Self {
+        let store = PolicyStore::load(house.barrier().await.view("sys/policy")).await.unwrap();
+        if store.documents().names().count() == 0 {
+            apply(&store, many(1, "read")).await.unwrap();
+        }
+        store
+    }
+
+    fn derived(&self) -> &dyn Derived {
+        self
+    }
+
+    /// More than fits into one batch: a journal first.
+    async fn change(&self) {
+        apply(self, many(250, "list")).await.unwrap();
+    }
+
+    async fn shows(&self) -> bool {
+        *self.documents() == many(250, "list")
+    }
+
+    fn is_empty(&self) -> bool {
+        self.documents().names().count() == 0
+    }
+}
+
+#[tokio::test]
+async fn the_policy_in_force_follows_the_store() {
+    conformance::check::<PolicyStore>().await;
+}
+
+/// One who has forgotten the policy must not take an empty one for it.
+#[tokio::test]
+async fn what_was_forgotten_is_not_written_over() {
+    let house = House::new().await;
+    let store = house.load().await;
+    apply(&store, many(3, "read")).await.unwrap();
+    store.forget();
+    assert!(matches!(apply(&store, many(1, "list")).await, Err(BarrierError::Conflict)));
+    assert_eq!(*store.documents(), many(3, "read"));
 }

@@ -6,7 +6,7 @@ use crate::{
     barrier::Keyring,
     crypto::Key,
     model::{SecretBytes, StoreId},
-    seal::{self, FileSeal, SealError, SealRecord, ShareRejected},
+    seal::{SealError, SealRecord, Seals, ShareRejected},
 };
 
 /// Where the shares of people are: a file each.
@@ -53,14 +53,14 @@ pub(super) struct Keys {
 pub(super) fn find(
     seals: &[Vec<u8>],
     keyrings: &[Vec<u8>],
-    file: Option<&FileSeal>,
+    ways: &Seals,
     shares: &Shares,
 ) -> Result<Keys, KeysError> {
     let shares = shares.read()?;
     let mut refused = KeysError::NoSeal;
     for stored in seals {
         let Ok(record) = SealRecord::decode(stored) else { continue };
-        let root = match open(&record, file, &shares) {
+        let root = match open(&record, ways, &shares) {
             Ok(root) => root,
             // What the newest seal says is what the operator has to know.
             Err(error) => {
@@ -83,14 +83,17 @@ pub(super) fn find(
     Err(refused)
 }
 
-fn open(record: &SealRecord, file: Option<&FileSeal>, shares: &[SecretBytes]) -> Result<Key, KeysError> {
-    if record.kind == seal::FILE {
-        return Ok(seal::open_with_file(record, file.ok_or(SealError::NoKeyFile)?)?);
+fn open(record: &SealRecord, ways: &Seals, shares: &[SecretBytes]) -> Result<Key, KeysError> {
+    if let Some(root) = ways.open(record)? {
+        return Ok(root);
+    }
+    if !record.kind.by_shares {
+        return Err(SealError::NoKeyFile.into());
     }
     if shares.is_empty() {
         return Err(KeysError::NeedShares(record.threshold));
     }
-    Ok(seal::open_with_shares(record, shares)?)
+    Ok(ways.open_with_shares(record, shares)?)
 }
 
 impl Shares {

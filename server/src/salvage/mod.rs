@@ -17,7 +17,7 @@ use crate::{
     audit::Glance,
     barrier::{Account, Assay, BarrierError, DIGEST_KEY, DigestState, KEYRING_KEY, SEAL_KEY},
     crypto::{CryptoError, Entropy},
-    seal::FileSeal,
+    seal::Seals,
     storage::{
         Batch, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, Record, Revision, Store, StoreError, StoreKey,
         sled::{OpenError, Place, Remains, SledOptions, SledStore, Wreck},
@@ -35,9 +35,7 @@ pub struct Order<'a> {
     pub audit: &'a Path,
     /// The new store: how to open it. Its directory must be empty or missing.
     pub into: SledOptions,
-    /// Of a file seal.
-    pub key_file: Option<FileSeal>,
-    /// Of people.
+    pub seals: Seals,
     pub shares: Shares,
 }
 
@@ -100,12 +98,7 @@ pub async fn run(order: Order<'_>, entropy: &dyn Entropy) -> Result<Report, Salv
 
     let first = wreck.remains(|_, _| true).map_err(unread)?;
     let candidates = |key| versions(&wreck, &first, key).map_err(unread);
-    let keys = keys::find(
-        &candidates(SEAL_KEY)?,
-        &candidates(KEYRING_KEY)?,
-        order.key_file.as_ref(),
-        &order.shares,
-    )?;
+    let keys = keys::find(&candidates(SEAL_KEY)?, &candidates(KEYRING_KEY)?, &order.seals, &order.shares)?;
     let assay = Assay::new(keys.keyring, keys.store_id);
 
     let fits = |key: &[u8], value: &[u8]| match key {

@@ -1,6 +1,8 @@
-//! How the root key is kept while the server is down: wrapped under a seal key that people hold in shares, or that a
-//! file holds. A seal knows nothing of the keyring or of what the root key opens.
+//! How the root key is kept while the server is down: wrapped under a seal key that people hold in shares, or that the
+//! server gets by itself. A seal knows nothing of the keyring or of what the root key opens.
 
+mod by_file;
+mod by_shares;
 mod file;
 mod progress;
 mod record;
@@ -19,30 +21,74 @@ use crate::{
 
 /// Binds what a seal key wraps to this purpose.
 const LABEL: &str = "strongroom seal v1";
+/// All kinds there are; a new seal is a file beside this one, what can be asked of it in [`SealConfig`] and a line here.
+pub const KINDS: &[Kind] = &[by_shares::KIND, by_file::KIND];
+
 /// Most shares needed: more people than that do not come together at three in the morning.
 pub const MAX_THRESHOLD: u8 = 10;
-/// How often all new shares are tried in random groups before they are given out.
-const PROOF_ROUNDS: usize = 3;
+/// What the configuration says of seals.
+pub use crate::config::Seal as Settings;
 
-/// A way to keep the root key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A kind of seal.
+#[derive(Clone, Copy, Debug)]
 pub struct Kind {
     /// In status, configuration and documentation.
     pub name: &'static str,
     pub description: &'static str,
     /// In a stored record; given once and never used again.
     pub number: u32,
+    /// Whether people open it with shares; otherwise the server opens it by itself.
+    pub by_shares: bool,
+    build: fn(&Settings) -> Box<dyn Seal>,
 }
 
-/// Shares that people hold.
-pub const SHAMIR: Kind =
-    Kind { name: "shamir", description: "shares held by people; a threshold of them unseals", number: 1 };
-/// A file the server reads by itself.
-pub const FILE: Kind =
-    Kind { name: "file", description: "a key file; the server unseals by itself", number: 2 };
+/// The number is what counts.
+impl PartialEq for Kind {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
 
-/// All kinds. A new seal is a file beside this one and a line here.
-pub const KINDS: &[Kind] = &[SHAMIR, FILE];
+impl Eq for Kind {}
+
+/// A way to keep the root key: wrapped in a record, and got out of it again by the server itself, or by people who give
+/// shares one by one. Which of the two, [`Kind::by_shares`] says; the other of `open` and `combine` is not there then.
+trait Seal: Send + Sync {
+    fn kind(&self) -> Kind;
+
+    /// Wraps `root` for `store`, with the shares that open it if people are to hold some.
+    fn wrap(
+        &self,
+        config: SealConfig,
+        root: &Key,
+        store: StoreId,
+        entropy: &dyn Entropy,
+    ) -> Result<(SealRecord, Vec<Share>), SealError>;
+
+    /// The root key, which the server can get at by itself; nothing if it lacks what that takes.
+    fn open(&self, _record: &SealRecord) -> Result<Option<Key>, SealError> {
+        Ok(None)
+    }
+
+    /// The root key, with as many shares as it takes, each of which was accepted before.
+    fn combine(&self, _record: &SealRecord, _shares: &[Share]) -> Result<Key, ShareRejected> {
+        Err(ShareRejected::NotShamir)
+    }
+
+    /// Opens what was wrapped, in as many ways as people may do it, and compares.
+    fn prove(
+        &self,
+        record: &SealRecord,
+        _shares: &mut [Share],
+        root: &Key,
+        _entropy: &dyn Entropy,
+    ) -> Result<(), SealError> {
+        same(&self.open(record)?.ok_or(SealError::ProofFailed)?, root)
+    }
+}
+
+/// One seal of each kind.
+pub struct Seals(Vec<Box<dyn Seal>>);
 
 /// The seal to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +114,7 @@ pub enum SealError {
     #[error("no key file is configured: set seal.key_file")]
     NoKeyFile,
     /// The record names another kind of seal.
-    #[error("the store is sealed with {0}, not with a key file")]
+    #[error("this is not a seal of the kind {0}")]
     OtherKind(&'static str),
     #[error(transparent)]
     File(#[from] FileSealError),
@@ -121,8 +167,8 @@ impl SealConfig {
     /// Which kind it is.
     pub fn kind(self) -> Kind {
         match self {
-            SealConfig::Shamir { .. } => SHAMIR,
-            SealConfig::File => FILE,
+            SealConfig::Shamir { .. } => by_shares::KIND,
+            SealConfig::File => by_file::KIND,
         }
     }
 
@@ -146,80 +192,74 @@ impl SealConfig {
     }
 }
 
-/// Seals `root` anew and proves that it opens again before anything is given out, so that a switch to the new record
-/// can lose nothing.
-///
-/// # Errors
-/// See [`SealError`]; nothing was changed but that a missing key file may have been created.
-pub fn create(
-    config: SealConfig,
-    root: &Key,
-    store: StoreId,
-    file: Option<&FileSeal>,
-    entropy: &dyn Entropy,
-) -> Result<(SealRecord, Vec<Share>), SealError> {
-    config.validate()?;
-    let mut set = SetId::default();
-    entropy.fill(&mut set)?;
-    let kind = config.kind();
-    match config {
-        SealConfig::Shamir { shares, threshold } => {
-            let key = Key::random(entropy)?;
-            let wrapped = crypto::seal(&key, LABEL, &store.0, root.expose(), entropy)?;
-            let record = SealRecord { kind, shares, threshold, set, store, wrapped };
-            let mut shares: Vec<Share> = shamir::split(key.expose(), shares, threshold, entropy)?
-                .into_iter()
-                .map(|point| Share { set, threshold, point })
-                .collect();
-            prove_shares(&record, &mut shares, root, entropy)?;
-            Ok((record, shares))
-        }
-        SealConfig::File => {
-            let file = file.ok_or(SealError::NoKeyFile)?;
-            let key = file.read_or_create(entropy)?;
-            let wrapped = crypto::seal(&key, LABEL, &store.0, root.expose(), entropy)?;
-            let record = SealRecord { kind, shares: 0, threshold: 0, set, store, wrapped };
-            prove(&open_with_file(&record, file)?, root)?;
-            Ok((record, Vec::new()))
-        }
+impl Seals {
+    /// With what the configuration says of them. Nothing is touched yet.
+    pub fn build(settings: &Settings) -> Self {
+        Self(KINDS.iter().map(|kind| (kind.build)(settings)).collect())
     }
-}
 
-/// The root key, from shares given at once: what rekey asks for.
-///
-/// # Errors
-/// The first share that is refused, or that they do not open it.
-pub fn open_with_shares(record: &SealRecord, shares: &[SecretBytes]) -> Result<Key, ShareRejected> {
-    if record.kind != SHAMIR {
-        return Err(ShareRejected::NotShamir);
+    /// Seals `root` anew and proves that it opens again before anything is given out, so that a switch to the new record
+    /// can lose nothing.
+    ///
+    /// # Errors
+    /// See [`SealError`]; nothing was changed but that a missing key file may have been created.
+    pub fn create(
+        &self,
+        config: SealConfig,
+        root: &Key,
+        store: StoreId,
+        entropy: &dyn Entropy,
+    ) -> Result<(SealRecord, Vec<Share>), SealError> {
+        config.validate()?;
+        let seal = self.of(config.kind()).ok_or(SealError::OtherKind(config.kind().name))?;
+        let (record, mut shares) = seal.wrap(config, root, store, entropy)?;
+        seal.prove(&record, &mut shares, root, entropy)?;
+        Ok((record, shares))
     }
-    let mut accepted: Vec<Share> = Vec::new();
-    // No set has more than 255 shares; a 256th is a duplicate in any case.
-    for text in shares.iter().take(256) {
-        let share = accept(text, record, &accepted)?;
-        accepted.push(share);
-    }
-    if accepted.len() < usize::from(record.threshold) {
-        return Err(ShareRejected::TooFew { given: accepted.len(), threshold: record.threshold });
-    }
-    unwrap(record, &accepted).map_err(|_| ShareRejected::WrongCombination)
-}
 
-/// The root key, with the key file.
-///
-/// # Errors
-/// See [`SealError`].
-pub fn open_with_file(record: &SealRecord, file: &FileSeal) -> Result<Key, SealError> {
-    if record.kind != FILE {
-        return Err(SealError::OtherKind(record.kind.name));
+    /// The root key, if the server can get at it by itself.
+    ///
+    /// # Errors
+    /// See [`SealError`].
+    pub fn open(&self, record: &SealRecord) -> Result<Option<Key>, SealError> {
+        self.of(record.kind).map_or(Ok(None), |seal| seal.open(record))
     }
-    let root = crypto::open(&file.read()?, LABEL, &record.store.0, &record.wrapped)
-        .map_err(|_| SealError::WrongKey)?;
-    Key::from_slice(root.expose()).map_err(|_| SealError::WrongKey)
+
+    /// The root key, from shares given at once: what rekey asks for.
+    ///
+    /// # Errors
+    /// The first share that is refused, or that they do not open it.
+    pub fn open_with_shares(
+        &self,
+        record: &SealRecord,
+        shares: &[SecretBytes],
+    ) -> Result<Key, ShareRejected> {
+        let mut accepted: Vec<Share> = Vec::new();
+        // No set has more than 255 shares; a 256th is a duplicate in any case.
+        for text in shares.iter().take(256) {
+            let share = accept(text, record, &accepted)?;
+            accepted.push(share);
+        }
+        if accepted.len() < usize::from(record.threshold) {
+            return Err(ShareRejected::TooFew { given: accepted.len(), threshold: record.threshold });
+        }
+        self.combine(record, &accepted)
+    }
+
+    fn combine(&self, record: &SealRecord, shares: &[Share]) -> Result<Key, ShareRejected> {
+        self.of(record.kind).ok_or(ShareRejected::NotShamir)?.combine(record, shares)
+    }
+
+    fn of(&self, kind: Kind) -> Option<&dyn Seal> {
+        self.0.iter().map(|seal| &**seal).find(|seal| seal.kind() == kind)
+    }
 }
 
 /// Judges one share by itself and against those before it.
 fn accept(text: &SecretBytes, record: &SealRecord, before: &[Share]) -> Result<Share, ShareRejected> {
+    if !record.kind.by_shares {
+        return Err(ShareRejected::NotShamir);
+    }
     let share = Share::parse(text)?;
     if share.set != record.set {
         return Err(ShareRejected::ForeignSet);
@@ -233,32 +273,25 @@ fn accept(text: &SecretBytes, record: &SealRecord, before: &[Share]) -> Result<S
     Ok(share)
 }
 
-fn unwrap(record: &SealRecord, shares: &[Share]) -> Result<Key, CryptoError> {
-    let points: Vec<_> = shares.iter().map(|share| &share.point).collect();
-    let key = Key::from_bytes(&shamir::combine(&points));
-    let root = crypto::open(&key, LABEL, &record.store.0, &record.wrapped)?;
+/// The root key under `key`, bound to its store and this purpose.
+fn wrap(key: &Key, root: &Key, store: StoreId, entropy: &dyn Entropy) -> Result<Vec<u8>, CryptoError> {
+    crypto::seal(key, LABEL, &store.0, root.expose(), entropy)
+}
+
+/// Opens what [`wrap`] made.
+fn unwrap(key: &Key, record: &SealRecord) -> Result<Key, CryptoError> {
+    let root = crypto::open(key, LABEL, &record.store.0, &record.wrapped)?;
     Key::from_slice(root.expose())
 }
 
-/// Tries every share at least once a round, in random groups of exactly the threshold.
-fn prove_shares(
-    record: &SealRecord,
-    shares: &mut [Share],
-    root: &Key,
-    entropy: &dyn Entropy,
-) -> Result<(), SealError> {
-    let group = usize::from(record.threshold);
-    for _ in 0..PROOF_ROUNDS {
-        shamir::shuffle(shares, entropy)?;
-        let last = shares.get(shares.len().saturating_sub(group)..).unwrap_or_default();
-        for chosen in shares.chunks_exact(group).chain([last]) {
-            prove(&unwrap(record, chosen).map_err(|_| SealError::ProofFailed)?, root)?;
-        }
-    }
-    Ok(())
+/// Drawn anew with every seal.
+fn new_set(entropy: &dyn Entropy) -> Result<SetId, CryptoError> {
+    let mut set = SetId::default();
+    entropy.fill(&mut set)?;
+    Ok(set)
 }
 
-fn prove(opened: &Key, root: &Key) -> Result<(), SealError> {
+fn same(opened: &Key, root: &Key) -> Result<(), SealError> {
     use subtle::ConstantTimeEq;
     if bool::from(opened.expose().ct_eq(root.expose())) { Ok(()) } else { Err(SealError::ProofFailed) }
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{SHAMIR, SealRecord, Share, ShareRejected, accept, unwrap};
+use super::{SealRecord, Seals, Share, ShareRejected, accept};
 use crate::{
     crypto::Key,
     model::{SecretBytes, Timestamp},
@@ -39,13 +39,11 @@ impl Progress {
     /// It is refused by name and the others stay; only a wrong combination forgets them all.
     pub fn submit(
         &mut self,
+        seals: &Seals,
         text: &SecretBytes,
         record: &SealRecord,
         now: Timestamp,
     ) -> Result<Step, ShareRejected> {
-        if record.kind != SHAMIR {
-            return Err(ShareRejected::NotShamir);
-        }
         self.expire(now);
         // What was given for a set that a rekey has replaced meanwhile is of no use.
         self.shares.retain(|share| share.set == record.set);
@@ -58,7 +56,7 @@ impl Progress {
             return Ok(Step::More { given: self.given(), threshold: record.threshold });
         }
         let shares = std::mem::take(&mut self.shares);
-        unwrap(record, &shares).map(Step::Complete).map_err(|_| ShareRejected::WrongCombination)
+        seals.combine(record, &shares).map(Step::Complete)
     }
 
     /// How many shares wait.

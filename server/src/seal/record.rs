@@ -3,7 +3,7 @@
 
 use prost::Message;
 
-use super::{KINDS, Kind, MAX_THRESHOLD, SHAMIR, SetId};
+use super::{KINDS, Kind, MAX_THRESHOLD, SetId};
 use crate::model::StoreId;
 
 const VERSION: u8 = 1;
@@ -87,7 +87,7 @@ impl SealRecord {
             wrapped: wire.wrapped,
         };
         let most = MAX_THRESHOLD.min(record.shares);
-        if record.kind == SHAMIR && !(1..=most).contains(&record.threshold) {
+        if record.kind.by_shares && !(1..=most).contains(&record.threshold) {
             return Err(MalformedRecord("its threshold is out of range"));
         }
         Ok(record)

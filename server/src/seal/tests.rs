@@ -6,15 +6,19 @@ use crate::{crypto::SystemEntropy, model::Timestamp};
 const STORE: StoreId = StoreId([7; 16]);
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
+fn seals(file: Option<&FileSeal>) -> Seals {
+    Seals::build(&Settings { key_file: file.map(|file| file.path().to_owned()) })
+}
+
 fn made(shares: u8, threshold: u8) -> (Key, SealRecord, Vec<SecretBytes>) {
     let root = Key::random(&SystemEntropy).unwrap();
     let config = SealConfig::Shamir { shares, threshold };
-    let (record, shares) = create(config, &root, STORE, None, &SystemEntropy).unwrap();
+    let (record, shares) = seals(None).create(config, &root, STORE, &SystemEntropy).unwrap();
     (root, record, shares.iter().map(Share::to_text).collect())
 }
 
 fn rejected(progress: &mut Progress, share: &SecretBytes, record: &SealRecord) -> ShareRejected {
-    match progress.submit(share, record, NOW) {
+    match progress.submit(&seals(None), share, record, NOW) {
         Err(why) => why,
         Ok(_) => panic!("accepted"),
     }
@@ -28,7 +32,7 @@ fn threshold_shares_open_in_any_order() {
         let record = SealRecord::decode(&record.encode()).unwrap();
         let mut progress = Progress::new();
         for (i, share) in shares.iter().rev().take(usize::from(m)).enumerate() {
-            match progress.submit(share, &record, NOW).unwrap() {
+            match progress.submit(&seals(None), share, &record, NOW).unwrap() {
                 Step::More { given, threshold } => {
                     assert_eq!((usize::from(given), threshold), (i + 1, m));
                     assert_eq!(given, progress.given());
@@ -40,7 +44,11 @@ fn threshold_shares_open_in_any_order() {
             }
         }
         assert_eq!(progress.given(), 0, "forgotten after success");
-        assert_eq!(open_with_shares(&record, &shares).ok().unwrap().expose(), root.expose(), "all at once");
+        assert_eq!(
+            seals(None).open_with_shares(&record, &shares).ok().unwrap().expose(),
+            root.expose(),
+            "all at once"
+        );
     }
 }
 
@@ -49,7 +57,10 @@ fn bad_shares_are_refused_by_name_and_good_ones_stay() {
     let (_, record, shares) = made(5, 3);
     let (_, _, foreign) = made(5, 3);
     let mut progress = Progress::new();
-    assert!(matches!(progress.submit(&shares[0], &record, NOW), Ok(Step::More { given: 1, threshold: 3 })));
+    assert!(matches!(
+        progress.submit(&seals(None), &shares[0], &record, NOW),
+        Ok(Step::More { given: 1, threshold: 3 })
+    ));
     assert_eq!(rejected(&mut progress, &shares[0], &record), ShareRejected::Duplicate);
     assert_eq!(rejected(&mut progress, &foreign[0], &record), ShareRejected::ForeignSet);
     assert_eq!(
@@ -60,7 +71,7 @@ fn bad_shares_are_refused_by_name_and_good_ones_stay() {
     other.threshold = 2;
     assert_eq!(rejected(&mut progress, &other.to_text(), &record), ShareRejected::WrongThreshold);
     assert_eq!(progress.given(), 1);
-    let too_few = open_with_shares(&record, &shares[..2]).err().unwrap();
+    let too_few = seals(None).open_with_shares(&record, &shares[..2]).err().unwrap();
     assert_eq!(too_few, ShareRejected::TooFew { given: 2, threshold: 3 });
 }
 
@@ -70,7 +81,7 @@ fn a_wrong_combination_forgets_all() {
     let mut forged = Share::parse(&shares[1]).ok().unwrap();
     forged.point.y[0] ^= 1;
     let mut progress = Progress::new();
-    assert!(progress.submit(&shares[0], &record, NOW).is_ok());
+    assert!(progress.submit(&seals(None), &shares[0], &record, NOW).is_ok());
     assert_eq!(rejected(&mut progress, &forged.to_text(), &record), ShareRejected::WrongCombination);
     assert_eq!(progress.given(), 0);
 }
@@ -79,7 +90,7 @@ fn a_wrong_combination_forgets_all() {
 fn shares_wait_ten_minutes_and_no_longer() {
     let (_, record, shares) = made(3, 2);
     let mut progress = Progress::new();
-    assert!(progress.submit(&shares[0], &record, NOW).is_ok());
+    assert!(progress.submit(&seals(None), &shares[0], &record, NOW).is_ok());
     let early = Timestamp::from_millis(NOW.as_millis() + 599_999);
     progress.expire(early);
     assert_eq!(progress.given(), 1);
@@ -91,9 +102,9 @@ fn shares_wait_ten_minutes_and_no_longer() {
 fn a_rekey_in_between_makes_old_shares_useless() {
     let (root, record, shares) = made(3, 2);
     let config = SealConfig::Shamir { shares: 3, threshold: 2 };
-    let (newer, _) = create(config, &root, STORE, None, &SystemEntropy).unwrap();
+    let (newer, _) = seals(None).create(config, &root, STORE, &SystemEntropy).unwrap();
     let mut progress = Progress::new();
-    assert!(progress.submit(&shares[0], &record, NOW).is_ok());
+    assert!(progress.submit(&seals(None), &shares[0], &record, NOW).is_ok());
     assert_eq!(rejected(&mut progress, &shares[1], &newer), ShareRejected::ForeignSet);
     assert_eq!(progress.given(), 0);
 }
@@ -104,16 +115,16 @@ fn the_key_file_opens_its_store_only() {
     let file = FileSeal::new(dir.path().join("key"));
     let root = Key::random(&SystemEntropy).unwrap();
     assert!(matches!(
-        create(SealConfig::File, &root, STORE, None, &SystemEntropy),
+        seals(None).create(SealConfig::File, &root, STORE, &SystemEntropy),
         Err(SealError::NoKeyFile)
     ));
-    let (record, shares) = create(SealConfig::File, &root, STORE, Some(&file), &SystemEntropy).unwrap();
+    let (record, shares) = seals(Some(&file)).create(SealConfig::File, &root, STORE, &SystemEntropy).unwrap();
     assert!(shares.is_empty());
     let record = SealRecord::decode(&record.encode()).unwrap();
-    assert_eq!(open_with_file(&record, &file).unwrap().expose(), root.expose());
+    assert_eq!(seals(Some(&file)).open(&record).unwrap().unwrap().expose(), root.expose());
     let elsewhere = SealRecord { store: StoreId([8; 16]), ..record.clone() };
-    assert!(matches!(open_with_file(&elsewhere, &file), Err(SealError::WrongKey)));
-    assert_eq!(open_with_shares(&record, &[]).err().unwrap(), ShareRejected::NotShamir);
+    assert!(matches!(seals(Some(&file)).open(&elsewhere), Err(SealError::WrongKey)));
+    assert_eq!(seals(None).open_with_shares(&record, &[]).err().unwrap(), ShareRejected::NotShamir);
 }
 
 #[test]

@@ -3,12 +3,15 @@
 
 mod claims;
 mod revocations;
+mod revoked;
+mod which;
 mod wire;
 
 use std::{sync::Arc, time::Duration};
 
 pub use claims::Session;
-pub use revocations::{MAX_REVOCATIONS, Revocations, RevokeError, Which};
+pub use revocations::{MAX_REVOCATIONS, Revocations, RevokeError};
+pub use which::Which;
 pub use wire::{MAX_TOKEN_BYTES, PREFIX};
 
 use crate::{

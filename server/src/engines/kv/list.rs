@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     barrier::{BarrierError, Changes},
-    model::{Invalid, Path},
+    model::{Invalid, Path, SecretBytes},
     storage::Revision,
 };
 
@@ -60,17 +60,22 @@ pub(super) struct Move {
 impl Move {
     /// What `changes` do to names.
     pub(super) fn all_of(changes: &Changes) -> Vec<Self> {
-        let puts = changes.puts.iter().filter_map(|(address, content)| {
-            let label = label(address.kind, &address.name)?;
-            let closing = address.kind == FOLDER && is_closing(content);
-            let state = if closing { State::Closing } else { State::There };
-            Some(Self { folder: address.folder.clone(), label, state })
-        });
-        let deletes = changes.deletes.iter().filter_map(|address| {
-            let label = label(address.kind, &address.name)?;
-            Some(Self { folder: address.folder.clone(), label, state: State::Gone })
-        });
-        puts.chain(deletes).collect()
+        let puts = changes.puts.iter().map(|(address, content)| (address, Some(content)));
+        let deletes = changes.deletes.iter().map(|address| (address, None));
+        puts.chain(deletes)
+            .filter_map(|(at, content)| Self::of(at.kind, &at.folder, &at.name, content))
+            .collect()
+    }
+
+    /// What a record says of a name; no content: it was deleted.
+    pub(super) fn of(kind: Record, folder: &str, name: &str, content: Option<&SecretBytes>) -> Option<Self> {
+        let label = label(kind, name)?;
+        let state = match content {
+            Some(content) if kind == FOLDER && is_closing(content) => State::Closing,
+            Some(_) => State::There,
+            None => State::Gone,
+        };
+        Some(Self { folder: folder.into(), label, state })
     }
 }
 
@@ -167,6 +172,16 @@ impl Index {
     /// Forgets everything.
     pub(super) fn clear(&self) {
         self.lock().by_folder.clear();
+    }
+
+    /// Those whose names are remembered.
+    pub(super) fn folders(&self) -> Vec<Box<str>> {
+        self.lock().by_folder.keys().cloned().collect()
+    }
+
+    /// Forgets the names of one folder.
+    pub(super) fn drop_folder(&self, folder: &str) {
+        self.lock().by_folder.remove(folder);
     }
 
     /// Up to [`BLOCK`] names behind `after`, if the folder is known.

@@ -4,6 +4,7 @@
 //! Writes take no lock: each reads, builds its changes on condition that what it read is still so, and tries again if it
 //! is not.
 
+mod elsewhere;
 mod erase;
 mod error;
 mod folders;
@@ -30,7 +31,7 @@ use tokio_util::task::TaskTracker;
 use self::settings::Beginning;
 use super::{Engine, EngineError, Parts, Settings, own};
 use crate::{
-    barrier::{Address, BarrierError, Changes, Kind as Record, View},
+    barrier::{Address, BarrierError, Changes, Derived, Kind as Record, View},
     model::{Invalid, KeyName, Path, RequestId, SecretBytes, Timestamp, Verb},
     permit::Permit,
     storage::Revision,
@@ -350,6 +351,10 @@ impl Engine for Kv {
         if let Ok(beginning) = Beginning::of(settings) {
             self.0.beginning.store(Arc::new(beginning));
         }
+    }
+
+    fn derived(&self) -> Option<&dyn Derived> {
+        Some(&*self.0)
     }
 
     async fn erase(&self) -> Result<(), BarrierError> {

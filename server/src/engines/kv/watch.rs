@@ -9,6 +9,8 @@ use crate::model::Path;
 /// Changes a slow watcher may lag behind before it is told to read everything again.
 const CAPACITY: usize = 4096;
 
+const RESYNC: Change = Change { kind: ChangeKind::Resync, path: None, version: 0 };
+
 /// Where changes are told.
 pub(super) struct Hub(broadcast::Sender<Change>);
 
@@ -21,6 +23,11 @@ impl Hub {
     pub(super) fn publish(&self, kind: ChangeKind, path: &Path, version: u64) {
         // Nobody listening is no failure.
         let _ = self.0.send(Change { kind, path: Some(path.clone()), version });
+    }
+
+    /// Tells everyone to read again: something changed, and nobody here knows what.
+    pub(super) fn resync(&self) {
+        let _ = self.0.send(RESYNC);
     }
 
     /// Changes from now on of `paths` and what lies below them, as far as `sight` may read it. A mere snapshot of what
@@ -50,7 +57,7 @@ impl Watcher {
                 Ok(change) if self.concerns(&change) => return Some(change),
                 Ok(_) => {}
                 Err(RecvError::Lagged(_)) => {
-                    return Some(Change { kind: ChangeKind::Resync, path: None, version: 0 });
+                    return Some(RESYNC);
                 }
                 Err(RecvError::Closed) => return None,
             }
@@ -58,7 +65,7 @@ impl Watcher {
     }
 
     fn concerns(&self, change: &Change) -> bool {
-        change.path.as_ref().is_some_and(|path| {
+        change.path.as_ref().is_none_or(|path| {
             self.paths.iter().any(|watched| path.is_within(watched)) && self.sight.may_read(path)
         })
     }

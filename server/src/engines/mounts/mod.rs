@@ -13,6 +13,7 @@ mod tests;
 use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
@@ -20,11 +21,11 @@ pub use record::{Record, State};
 
 use super::{Engine, KINDS, Kind, Parts, Settings};
 use crate::{
-    barrier::{Barrier, BarrierError, Changes, View},
+    barrier::{Barrier, BarrierError, Changes, Derived, View},
     clock::Clock,
     crypto::Entropy,
     model::{Invalid, Path, RequestId, Timestamp},
-    storage::{Condition, Revision},
+    storage::{Condition, Revision, StoreKey},
 };
 
 /// Name of the mount a store is born with.
@@ -317,6 +318,10 @@ impl Mounts {
         Ok(())
     }
 
+    fn all(&self) -> Vec<Arc<Mounted>> {
+        self.snapshot.load().values().filter_map(|row| row.mounted.clone()).collect()
+    }
+
     fn build(&self, name: &str, record: &Record) -> Result<Mounted, BarrierError> {
         let kind = find_kind(&record.kind).ok_or_else(|| corrupt(name))?;
         let tasks = TaskTracker::new();
@@ -329,6 +334,44 @@ impl Mounts {
         };
         let engine = (kind.build)(parts).map_err(|_| corrupt(name))?;
         Ok(Mounted { engine, tasks })
+    }
+}
+
+/// The table, and with it whatever the engines hold.
+#[async_trait]
+impl Derived for Mounts {
+    async fn load(&self) -> Result<(), BarrierError> {
+        let one = self.changing.lock().await;
+        self.refresh().await?;
+        drop(one);
+        for mounted in self.all() {
+            if let Some(derived) = mounted.engine.derived() {
+                derived.load().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn changed(&self, keys: &[StoreKey]) -> Result<(), BarrierError> {
+        if keys.iter().any(|key| self.table.is_in(record::MOUNT, "", key)) {
+            let _one = self.changing.lock().await;
+            self.refresh().await?;
+        }
+        for mounted in self.all() {
+            if let Some(derived) = mounted.engine.derived() {
+                derived.changed(keys).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&self) {
+        for mounted in self.all() {
+            if let Some(derived) = mounted.engine.derived() {
+                derived.forget();
+            }
+        }
+        self.snapshot.store(Arc::default());
     }
 }
 

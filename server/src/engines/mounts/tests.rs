@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
+    barrier::conformance,
     clock::ManualClock,
     crypto::SystemEntropy,
     engines::conformance::barrier,
@@ -169,4 +170,34 @@ async fn a_destruction_that_was_cut_off_goes_on() {
     assert_eq!(kept(&barrier, "secret").await, 1);
     mounts.destroy("secret", BY).await.unwrap();
     assert_eq!(kept(&barrier, "secret").await, 0);
+}
+
+impl conformance::Subject for Mounts {
+    async fn load(house: &conformance::House) -> Self {
+        load(&house.barrier().await).await
+    }
+
+    fn derived(&self) -> &dyn Derived {
+        self
+    }
+
+    async fn change(&self) {
+        mount(self, "other", "kv").await.unwrap();
+        self.tune("secret", Some("told"), None, BY).await.unwrap();
+    }
+
+    async fn shows(&self) -> bool {
+        let told = self.list().iter().any(|mount| &*mount.record.description == "told");
+        assert_eq!(told, self.enter("other").is_some());
+        told
+    }
+
+    fn is_empty(&self) -> bool {
+        self.list().is_empty() && self.enter("secret").is_none()
+    }
+}
+
+#[tokio::test]
+async fn mounts_follow_the_store() {
+    conformance::check::<Mounts>().await;
 }

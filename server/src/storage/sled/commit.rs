@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::{Durable, Hooks, REVISION_KEY, Request, Shared, decode, encode, fatal, mark::Mark, space};
 use crate::storage::{Batch, Revision, StoreError};
 
-pub(super) struct Committer {
+pub(super) struct WriteThread {
     pub(super) shared: Arc<Shared>,
     /// Our own handle of sled's log: errors of its background fsync, which sled only logs, show here too.
     pub(super) log: File,
@@ -21,7 +21,7 @@ pub(super) struct Committer {
     pub(super) hooks: Hooks,
 }
 
-impl Committer {
+impl WriteThread {
     /// Until every sender is gone, or an I/O error.
     pub(super) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         while let Some(Request { batch, answer }) = requests.blocking_recv() {

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Durable, Hooks, OpenError, REVISION_KEY, Shared, SledOptions, SledStore,
-    commit::Committer,
+    commit::WriteThread,
     directory,
     log::{self, SEGMENT_BYTES},
     mark::{self, Mark},
@@ -87,9 +87,9 @@ impl SledStore {
         let durable = ArcSwap::from_pointee(Durable { revision, before: Default::default() });
         let shared = Arc::new(Shared { db, durable, gate: Mutex::new(()), directory: path.to_owned() });
         let (requests, queue) = mpsc::channel(QUEUE);
-        let committer = Committer { shared: Arc::clone(&shared), log, mark, hooks };
-        let committer = thread::Builder::new().name("committer".into()).spawn(move || committer.run(queue));
-        let committer = Some(committer.map_err(failed("start the committer of"))?);
+        let writer = WriteThread { shared: Arc::clone(&shared), log, mark, hooks };
+        let thread = thread::Builder::new().name("committer".into()).spawn(move || writer.run(queue));
+        let committer = Some(thread.map_err(failed("start the committer of"))?);
         Ok(Self { shared, requests: Some(requests), committer, _lock: lock })
     }
 }

@@ -1,5 +1,6 @@
 //! Tests of kv as a whole, over a real barrier and a store in memory.
 
+mod elsewhere;
 mod lists;
 mod model;
 mod races;
@@ -17,7 +18,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use tokio_util::task::TaskTracker;
 
-use super::{Beginning, Error, KIND, Operation, Output, Request, SecretMetadata, Shelf, Sight};
+use super::{Beginning, Error, KIND, Operation, Output, Request, SECRET, SecretMetadata, Shelf, Sight};
 use crate::{
     barrier::{BarrierError, View},
     engines::{EngineError, Kind, conformance},

@@ -1,0 +1,122 @@
+//! The ledger: where the store stands. Number of the last batch, digest of the records after it, what was sealed under
+//! which term, and which requests are applied. Each batch carries it as one more record. No queue and no task: what is
+//! written, and when, is the committer's business.
+
+use std::collections::HashSet;
+
+use super::{BarrierError, DIGEST, DIGEST_KEY, Records, digest::SetDigest};
+use crate::{
+    crypto::{CryptoError, Digest},
+    model::RequestId,
+    storage::{Record, Revision},
+};
+
+/// Where the store stands: enough to notice that it was taken back to an earlier state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DigestState {
+    /// Number of the last batch; 0 before the first.
+    pub batch_seq: u64,
+    /// Keyed sum over all records after it.
+    pub digest: Digest,
+}
+
+/// What the digest's record holds: `batch_seq u64 | digest 32 | term u32 | records sealed under it u64 | request ids 16
+/// each`. The ids are those of [`Applied`], and not kept in here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ledger {
+    pub(super) state: DigestState,
+    term: u32,
+    sealed: u64,
+    /// Of the digest's record; none before the first batch.
+    pub(super) revision: Option<Revision>,
+}
+
+/// How a group changes sums of records.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Delta {
+    pub(super) minus: SetDigest,
+    pub(super) plus: SetDigest,
+}
+
+impl Ledger {
+    /// Of a store that is being made: there is no batch yet, but the request that made it is applied.
+    pub(super) fn first(term: u32) -> Self {
+        Self { state: DigestState::default(), term, sealed: 1, revision: None }
+    }
+
+    /// As the store has it. An empty store has none yet; elsewhere a missing one was taken away.
+    pub(super) async fn read(records: &Records) -> Result<(Self, HashSet<RequestId>), BarrierError> {
+        let corrupt = || BarrierError::Corrupt { kind: DIGEST, namespace: String::from("the store") };
+        match records.store.get(DIGEST_KEY).await? {
+            Some(Record { value, revision }) => {
+                let content = records.open(DIGEST_KEY, &value).map_err(|_| corrupt())?.into_content();
+                let (ledger, applied) = Self::decode(content.expose()).map_err(|_| corrupt())?;
+                Ok((Self { revision: Some(revision), ..ledger }, applied))
+            }
+            None if records.store.scan(&[], Some(DIGEST_KEY), 1).await?.is_empty() => {
+                let empty = Self { state: DigestState::default(), term: 0, sealed: 0, revision: None };
+                Ok((empty, HashSet::new()))
+            }
+            None => Err(corrupt()),
+        }
+    }
+
+    /// The same elsewhere.
+    pub(super) fn in_state(self, state: DigestState) -> Self {
+        Self { state, ..self }
+    }
+
+    pub(super) fn digest(&self) -> SetDigest {
+        SetDigest::from_bytes(&self.state.digest)
+    }
+
+    /// How many records were written under `term`.
+    pub(super) fn sealed_under(&self, term: u32) -> u64 {
+        if term == self.term { self.sealed } else { 0 }
+    }
+
+    /// After one more batch with `puts` records and its own.
+    pub(super) fn after(&self, delta: Delta, term: u32, puts: usize) -> Self {
+        let puts = u64::try_from(puts).unwrap_or(u64::MAX).saturating_add(1);
+        Self {
+            state: DigestState {
+                batch_seq: self.state.batch_seq.saturating_add(1),
+                digest: self.digest().minus(delta.minus).plus(delta.plus).to_bytes(),
+            },
+            term,
+            sealed: self.sealed_under(term).saturating_add(puts),
+            revision: self.revision,
+        }
+    }
+
+    pub(super) fn encode(&self, applied: &HashSet<RequestId>) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(8 + 32 + 4 + 8 + 16 * applied.len());
+        bytes.extend_from_slice(&self.state.batch_seq.to_be_bytes());
+        bytes.extend_from_slice(&self.state.digest);
+        bytes.extend_from_slice(&self.term.to_be_bytes());
+        bytes.extend_from_slice(&self.sealed.to_be_bytes());
+        applied.iter().for_each(|id| bytes.extend_from_slice(&id.0));
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<(Self, HashSet<RequestId>), CryptoError> {
+        let (batch_seq, rest) = bytes.split_first_chunk::<8>().ok_or(CryptoError)?;
+        let (digest, rest) = rest.split_first_chunk::<32>().ok_or(CryptoError)?;
+        let (term, rest) = rest.split_first_chunk::<4>().ok_or(CryptoError)?;
+        let (sealed, rest) = rest.split_first_chunk::<8>().ok_or(CryptoError)?;
+        let (applied, []) = rest.as_chunks::<16>() else { return Err(CryptoError) };
+        let ledger = Self {
+            state: DigestState { batch_seq: u64::from_be_bytes(*batch_seq), digest: *digest },
+            term: u32::from_be_bytes(*term),
+            sealed: u64::from_be_bytes(*sealed),
+            revision: None,
+        };
+        Ok((ledger, applied.iter().copied().map(RequestId).collect()))
+    }
+}
+
+impl Delta {
+    pub(super) fn and(self, minus: SetDigest, plus: SetDigest) -> Self {
+        Self { minus: self.minus.plus(minus), plus: self.plus.plus(plus) }
+    }
+}
