@@ -1,6 +1,6 @@
 //! The life of the process: build everything from a [`Config`], run it, drain it. `main` does nothing else.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use strongroom_daemon::{metrics::MetricsError, ops, systemd, tasks::Tasks};
 use tokio::net::TcpListener;
@@ -17,8 +17,9 @@ use crate::{
     core::{Core, Options},
     crypto::{CryptoError, Entropy, SystemEntropy},
     limits,
+    salvage::{self, Order, Report, SalvageError, Shares},
     seal::Seals,
-    storage::{Store, memory::MemoryStore},
+    storage::{Revision, Store, memory::MemoryStore},
     telemetry::Metrics,
     tls,
 };
@@ -81,11 +82,15 @@ impl App {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
 
+        // The log first: it names a commit that the store must have.
+        let audit = audit::open(&config.audit, Arc::clone(&clock))?;
         let store: Arc<dyn Store> = match config.storage.kind {
             StorageKind::Memory => Arc::new(MemoryStore::new()),
-            StorageKind::Sled => Arc::new(SledStore::open(sled_options(&config.storage))?),
+            StorageKind::Sled => {
+                let at_least = acknowledged(&audit.1);
+                Arc::new(SledStore::open(SledOptions { at_least, ..sled_options(&config.storage) })?)
+            }
         };
-        let audit = audit::open(&config.audit, Arc::clone(&clock))?;
         let options = Options { seals: Seals::build(&config.seal), accept_rollback };
         let methods = Methods::connect(&auth::Surroundings { config, clock: &clock, metrics: &metrics })?;
         let (entropy_too, metrics_too) = (Arc::clone(&entropy), Arc::clone(&metrics));
@@ -136,6 +141,21 @@ impl App {
     }
 }
 
+/// Brings back what is intact of the store that the configuration names.
+///
+/// # Errors
+/// Nothing could be brought back.
+pub async fn salvage(config: &Config, into: PathBuf, shares: Shares) -> Result<Report, SalvageError> {
+    let order = Order {
+        from: &config.storage.directory,
+        audit: &config.audit.directory,
+        into: SledOptions { directory: into, ..sled_options(&config.storage) },
+        seals: Seals::build(&config.seal),
+        shares,
+    };
+    salvage::run(order, &SystemEntropy).await
+}
+
 async fn bind(address: SocketAddr) -> Result<TcpListener, AppError> {
     TcpListener::bind(address).await.map_err(|cause| AppError::Listen { address, cause })
 }
@@ -146,7 +166,14 @@ fn sled_options(config: &config::Storage) -> SledOptions {
         cache_bytes: config.cache_mib << 20,
         allow_unsafe_filesystem: false,
         reserve_bytes: BALLAST_BYTES,
+        at_least: Revision::default(),
     }
+}
+
+/// The last commit that the audit log names: before its first batch a store has one, its init.
+fn acknowledged(log: &audit::RecoveredLog) -> Revision {
+    let batches = log.last_checkpoint.as_ref().map(|checkpoint| checkpoint.state.batch_seq);
+    Revision(batches.map_or(0, |batches| batches.saturating_add(1)))
 }
 
 /// What has to be done now and then while the server is up.

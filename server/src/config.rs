@@ -37,12 +37,21 @@ pub struct Args {
 }
 
 /// What the server is asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Serve (the default)
     Run,
     /// Report every mistake in the configuration and exit
     CheckConfig,
+    /// Bring back what is intact of a damaged store, into a new directory; the damaged one is only read
+    Salvage {
+        /// The new store: a directory that is empty or does not exist yet
+        #[arg(long)]
+        into: PathBuf,
+        /// A file with a share; as often as the threshold asks, none where a key file unseals
+        #[arg(long)]
+        share_file: Vec<PathBuf>,
+    },
     /// Print the version
     Version,
 }

@@ -3,6 +3,8 @@
 
 pub mod app;
 
+pub mod salvage;
+
 pub mod api;
 
 pub mod admission;

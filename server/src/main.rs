@@ -5,7 +5,7 @@
     reason = "what a person asked for on the command line goes to them"
 )]
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use strongroom_daemon::{
@@ -14,9 +14,10 @@ use strongroom_daemon::{
     log,
 };
 use strongroom_server::{
-    app::App,
+    app::{self, App},
     config::{self, Args, Command, Config},
     limits,
+    salvage::Shares,
 };
 use tokio::runtime::Builder;
 
@@ -28,6 +29,8 @@ const NEEDS: harden::Needs = harden::Needs {
     // No word of IPC_LOCK: the Pod Security level that the server's own namespace enforces does not allow to add it.
     against_swap: "switch swap off, as is the rule on Kubernetes nodes, or set LimitMEMLOCK=infinity (systemd)",
 };
+/// A salvage that brought back less than there was.
+const EXIT_LOST: u8 = 3;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -48,7 +51,32 @@ fn main() -> ExitCode {
             println!("strongroom-server {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
+        Command::Salvage { into, share_file } => bring_back(&config, into, share_file),
         Command::Run => run(&config, args.accept_rollback),
+    }
+}
+
+/// Everything came back, or what did not was told.
+fn bring_back(config: &Config, into: PathBuf, shares: Vec<PathBuf>) -> ExitCode {
+    if let Err(error) = log::start(config.log.format, &config.log.level) {
+        eprintln!("{error}");
+        return ExitCode::from(EXIT_CONFIG);
+    }
+    harden(NEEDS);
+    let salvaging = async { app::salvage(config, into, Shares(shares)).await };
+    match tokio::runtime::Runtime::new().map(|runtime| runtime.block_on(salvaging)) {
+        Ok(Ok(report)) => {
+            print!("{report}");
+            if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_LOST) }
+        }
+        Ok(Err(error)) => {
+            eprintln!("nothing was salvaged: {error}");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("no runtime: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

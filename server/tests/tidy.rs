@@ -13,6 +13,7 @@ use std::{
 const ORDER: &[&str] = &[
     "main",
     "app",
+    "salvage",
     "api",
     "admission",
     "core",

@@ -10,6 +10,7 @@
 mod broker;
 mod chain;
 mod file;
+mod glance;
 mod query;
 mod queue;
 mod record;
@@ -25,6 +26,7 @@ use crate::clock::Clock;
 pub use broker::{Broker, Config, Recorded};
 pub use chain::StoreState;
 pub use file::{FileError, Usage};
+pub use glance::{Glance, Write};
 pub use query::{Filter, Lines, QueryError, Reader};
 pub use queue::{AuditError, Health};
 pub use record::{Decision, Effect, Event, EventKind, Recovery, Status};

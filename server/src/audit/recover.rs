@@ -8,8 +8,9 @@
 use std::{
     collections::{HashMap, HashSet},
     fs::File,
-    io::{self, BufRead, BufReader, Read},
-    path::PathBuf,
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
@@ -113,7 +114,8 @@ impl LastCheckpoint {
         key.verify(&self.signed, &self.signature)
     }
 
-    fn of(parts: &LineParts<'_>) -> Option<Self> {
+    /// What that line says, if it is a checkpoint.
+    pub(super) fn of(parts: &LineParts<'_>) -> Option<Self> {
         #[derive(Deserialize)]
         struct Checkpoint<'a> {
             batch_seq: u64,
@@ -159,10 +161,16 @@ pub(super) fn recover(directory: &file::Directory) -> Result<RecoveredLog, Recov
     Ok(join(scans, last.first_seq, cut))
 }
 
-/// Cuts the last segment behind its last good line.
+/// Cuts the last segment behind its last good line. What stands there is kept in a file of its own if a line of it ends: a
+/// crash leaves the beginning of a line, damage leaves what people may want to read.
 fn cut(last: &Segment, scan: Option<&Scan>) -> Result<u64, FileError> {
-    let Some(Scan { good_bytes, torn_bytes, .. }) = scan else { return Ok(0) };
+    let Some(Scan { good_bytes, torn_bytes, torn_lines, .. }) = scan else { return Ok(0) };
     if *torn_bytes > 0 {
+        if *torn_lines {
+            let kept = last.path.with_extension(format!("jsonl.cut-at-{good_bytes}"));
+            keep(&last.path, *good_bytes, &kept).map_err(FileError::io("keep the torn end in", &kept))?;
+            tracing::warn!(kept = %kept.display(), "the audit log was torn before its end: what stood there is kept");
+        }
         let shorten = || {
             let file = File::options().write(true).open(&last.path)?;
             file.set_len(*good_bytes)?;
@@ -171,6 +179,16 @@ fn cut(last: &Segment, scan: Option<&Scan>) -> Result<u64, FileError> {
         shorten().map_err(FileError::io("cut the torn end of", &last.path))?;
     }
     Ok(*torn_bytes)
+}
+
+/// Copies what stands behind `from`, durably, and behind what was kept of that place before.
+fn keep(path: &Path, from: u64, kept: &Path) -> io::Result<()> {
+    let mut log = File::open(path)?;
+    log.seek(SeekFrom::Start(from))?;
+    let mut file = File::options().append(true).create(true).mode(0o600).open(kept)?;
+    io::copy(&mut log, &mut file)?;
+    file.sync_all()?;
+    kept.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
 
 /// Puts together what the segments hold; `scans` has the newest first.
@@ -199,6 +217,8 @@ struct Scan {
     head: Option<Digest>,
     good_bytes: u64,
     torn_bytes: u64,
+    /// A line ends among them.
+    torn_lines: bool,
     checkpoint: Option<LastCheckpoint>,
     open: HashMap<RequestId, OpenIntent>,
     /// Closed here, wherever opened.
@@ -216,6 +236,7 @@ impl Scan {
             head: (segment.first_seq == 1).then_some([0; 32]),
             good_bytes: 0,
             torn_bytes: 0,
+            torn_lines: false,
             checkpoint: None,
             open: HashMap::new(),
             closed: HashSet::new(),
@@ -253,7 +274,7 @@ impl Scan {
                 Ok(_) if self.take(&line).is_some() => self.good_bytes += line.len() as u64,
                 Ok(_) if !may_be_torn => return Err(self.damaged("it does not fit the line before")),
                 Ok(_) => {
-                    self.torn_bytes = self.torn(&line, &mut reader)?;
+                    (self.torn_bytes, self.torn_lines) = self.torn(&line, &mut reader)?;
                     return Ok(());
                 }
                 Err(error) => return Err(read(error).into()),
@@ -308,18 +329,20 @@ impl Scan {
         Some(())
     }
 
-    /// Length of the end of the file from the first bad `line` on, if it can be one torn write.
-    fn torn(&self, line: &[u8], reader: &mut impl BufRead) -> Result<u64, RecoverError> {
+    /// Length of the end of the file from the first bad `line` on, if it can be one torn write, and whether a line ends in it.
+    fn torn(&self, line: &[u8], reader: &mut impl BufRead) -> Result<(u64, bool), RecoverError> {
         let (mut bytes, mut lines) = (line.len() as u64, 1);
+        let mut ends = line.ends_with(b"\n");
         let mut line = line.to_vec();
         loop {
             if proves_history(&line) {
                 return Err(self.damaged("a checkpoint stands behind it"));
             }
             match read_line(reader, &mut line).map_err(FileError::io("read", &self.path))? {
-                0 => return Ok(bytes),
+                0 => return Ok((bytes, ends)),
                 more => bytes += more as u64,
             }
+            ends |= line.ends_with(b"\n");
             lines += 1;
             if lines > TORN_LINES {
                 return Err(self.damaged("too many lines stand behind it"));
@@ -411,6 +434,20 @@ mod tests {
             assert_eq!(opened.unwrap().next_seq, good + 1, "byte {at}");
             assert_eq!(left, &log[..ends[good as usize - 1]]);
         }
+    }
+
+    #[test]
+    fn whole_lines_behind_damage_are_kept_beside_the_log() {
+        let (log, directory) = (log(), tempfile::tempdir().unwrap());
+        let ends = line_ends(&log);
+        let path = directory.path().join(NAME);
+        let mut damaged = log.clone();
+        damaged[ends[10] + 9] ^= 1;
+        std::fs::write(&path, &damaged).unwrap();
+        recover(&file::Directory::open(directory.path()).unwrap()).unwrap();
+        let kept = path.with_extension(format!("jsonl.cut-at-{}", ends[10]));
+        assert_eq!(std::fs::read(&kept).unwrap(), &damaged[ends[10]..]);
+        assert_eq!(std::fs::read(&path).unwrap(), &log[..ends[10]]);
     }
 
     #[test]

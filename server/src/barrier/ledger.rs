@@ -61,6 +61,11 @@ impl Ledger {
         }
     }
 
+    /// The same elsewhere.
+    pub(super) fn in_state(self, state: DigestState) -> Self {
+        Self { state, ..self }
+    }
+
     pub(super) fn digest(&self) -> SetDigest {
         SetDigest::from_bytes(&self.state.digest)
     }
@@ -94,7 +99,7 @@ impl Ledger {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Result<(Self, HashSet<RequestId>), CryptoError> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<(Self, HashSet<RequestId>), CryptoError> {
         let (batch_seq, rest) = bytes.split_first_chunk::<8>().ok_or(CryptoError)?;
         let (digest, rest) = rest.split_first_chunk::<32>().ok_or(CryptoError)?;
         let (term, rest) = rest.split_first_chunk::<4>().ok_or(CryptoError)?;

@@ -2,6 +2,7 @@
 //! below it there are hashed names and sealed records.
 
 mod applied;
+mod assay;
 mod committer;
 #[cfg(test)]
 pub(crate) mod conformance;
@@ -23,6 +24,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 pub use applied::Applied;
+pub use assay::{Account, Assay};
 pub use derived::Derived;
 pub use keyring::{Keyring, Purpose};
 pub use ledger::DigestState;
@@ -79,7 +81,7 @@ pub const SEAL_KEY: &[u8] = &[SEAL.byte];
 /// Store key of the keyring's record, which [`Keyring::seal`] makes. Written at init together with the seal's.
 pub const KEYRING_KEY: &[u8] = &[KEYRING.byte];
 /// Store key of the batch number and set digest.
-const DIGEST_KEY: &[u8] = &[DIGEST.byte];
+pub const DIGEST_KEY: &[u8] = &[DIGEST.byte];
 
 /// Longest plaintext of one record, its name included: with the sealing around it a record stays within the store's 64 KiB.
 pub const MAX_PLAINTEXT: usize = 60 << 10;

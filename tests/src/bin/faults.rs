@@ -10,13 +10,15 @@ use std::{
 
 use clap::{Parser, builder::PossibleValuesParser};
 use strongroom_tests::{
-    faults::{LONG, MERGE, audit, coverage, driver, forgeries, hostile, kill, policy, power, records},
+    faults::{
+        LONG, MERGE, audit, coverage, damage, driver, forgeries, hostile, kill, policy, power, records,
+    },
     figures,
 };
 
 /// What there is, in this order.
-const PARTS: [&str; 9] =
-    ["coverage", "forgeries", "audit", "policy", "swap", "hostile", "power", "driver", "kill"];
+const PARTS: [&str; 10] =
+    ["coverage", "forgeries", "audit", "policy", "swap", "hostile", "power", "damage", "driver", "kill"];
 
 #[derive(Parser)]
 struct Args {
@@ -56,6 +58,7 @@ async fn main() -> io::Result<ExitCode> {
             "swap" => records::run(size.swaps, seed).await?,
             "hostile" => hostile::run(work.path(), size.silent).await?,
             "power" => power::run(work.path(), size.cuts, seed).await?,
+            "damage" => damage::run(work.path(), size.damage, seed).await?,
             "driver" => driver::run(size.driver_kills, seed).await?,
             _ => kill::run(work.path(), size.kills, size.records, seed).await?,
         });

@@ -3,6 +3,7 @@
 
 pub mod audit;
 pub mod coverage;
+pub mod damage;
 pub mod dice;
 pub mod driver;
 pub mod forgeries;
@@ -31,6 +32,8 @@ pub struct Size {
     pub silent: u64,
     /// Kills of the driver.
     pub driver_kills: u64,
+    /// Damaged stores.
+    pub damage: damage::Tries,
 }
 
 /// At every merge.
@@ -43,6 +46,14 @@ pub const MERGE: Size = Size {
     cuts: 60,
     silent: 10_000,
     driver_kills: 100,
+    damage: damage::Tries { flips: 60, pages: 10, cuts: 10, snapshots: 5 },
 };
 /// Before a release.
-pub const LONG: Size = Size { kills: 200, questions: 10_000_000, cuts: 1000, driver_kills: 500, ..MERGE };
+pub const LONG: Size = Size {
+    kills: 200,
+    questions: 10_000_000,
+    cuts: 1000,
+    driver_kills: 500,
+    damage: damage::Tries { flips: 2000, pages: 200, cuts: 100, snapshots: 50 },
+    ..MERGE
+};

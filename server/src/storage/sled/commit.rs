@@ -10,19 +10,20 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{Durable, Hooks, REVISION_KEY, Request, Shared, decode, encode, fatal, space};
+use super::{Durable, Hooks, REVISION_KEY, Request, Shared, decode, encode, fatal, mark::Mark, space};
 use crate::storage::{Batch, Revision, StoreError};
 
 pub(super) struct WriteThread {
     pub(super) shared: Arc<Shared>,
     /// Our own handle of sled's log: errors of its background fsync, which sled only logs, show here too.
     pub(super) log: File,
+    pub(super) mark: Mark,
     pub(super) hooks: Hooks,
 }
 
 impl WriteThread {
     /// Until every sender is gone, or an I/O error.
-    pub(super) fn run(self, mut requests: mpsc::Receiver<Request>) {
+    pub(super) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         while let Some(Request { batch, answer }) = requests.blocking_recv() {
             let committed = catch_unwind(AssertUnwindSafe(|| self.commit(&batch)))
                 .unwrap_or_else(|_| Err(StoreError::Unknown("sled panicked".into())));
@@ -39,9 +40,12 @@ impl WriteThread {
                 return;
             }
         }
+        if let Err(error) = self.mark.sync() {
+            tracing::warn!(%error, "the store's mark may be an earlier one after a power cut");
+        }
     }
 
-    fn commit(&self, batch: &Batch) -> Result<Revision, StoreError> {
+    fn commit(&mut self, batch: &Batch) -> Result<Revision, StoreError> {
         let shared = &self.shared;
         for (key, condition) in &batch.conditions {
             let found = shared.db.get(key).map_err(fatal)?.map(|stored| decode(&stored)).transpose()?;
@@ -59,6 +63,7 @@ impl WriteThread {
         }
         shared.publish(Durable { revision: last, before });
         self.write(batch, revision).map_err(StoreError::Unknown)?;
+        self.mark.set(revision.0);
         shared.publish(Durable { revision, before: HashMap::new() });
         Ok(revision)
     }

@@ -10,12 +10,10 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::log::{self, Damage};
+
 const FORMAT: &str = "FORMAT";
 const FORMAT_TEXT: &str = "strongroom sled 1\n";
-
-/// A first start writes less than 1 KiB into the log. A larger log without `FORMAT` holds data (of a careless copy, say),
-/// and is not ours to delete.
-const FIRST_START_MOST: u64 = 64 << 10;
 
 /// File systems whose fsync, locks or renames may promise less than ours need: NFS, SMB (3), FUSE, 9p, Ceph, AFS.
 const UNSAFE: [u32; 8] =
@@ -52,10 +50,18 @@ pub enum OpenError {
         kind: u32,
     },
     /// Made by another version, or not by us.
-    #[error("{} holds no format that this version reads: use the version that made it, or restore a backup into an empty directory", .0.display())]
+    #[error("{} holds no format that this version reads: use the version that made it. If that is this one, its file FORMAT was damaged: run `strongroom-server salvage --into NEW-DIRECTORY` with the same configuration", .0.display())]
     Format(PathBuf),
-    /// sled does not open it, with or without its snapshots.
-    #[error("the database in {} does not open ({reason}): nothing was deleted; restore the latest backup into an empty directory", path.display())]
+    /// sled would erase what is still whole.
+    #[error("the database in {path} is not whole, so it was not opened and not a byte of it was changed: {damage}. Run `strongroom-server salvage --into NEW-DIRECTORY` with the same configuration: it copies everything that is intact and names what is lost", path = path.display())]
+    NotWhole {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong, and how much of it.
+        damage: Damage,
+    },
+    /// sled does not open it.
+    #[error("the database in {path} does not open ({reason}): nothing was deleted. Run `strongroom-server salvage --into NEW-DIRECTORY` with the same configuration, or restore the latest backup into an empty directory", path = path.display())]
     Damaged {
         path: PathBuf,
         /// What sled said.
@@ -107,21 +113,24 @@ pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
 /// Whether a first start was finished here. If one was interrupted, removes what it left.
 pub(super) fn initialised(directory: &Path) -> Result<bool, OpenError> {
     let path = directory.join(FORMAT);
-    match fs::read_to_string(&path) {
-        Ok(text) if text == FORMAT_TEXT => {
-            for name in [FORMAT, "db", "conf"] {
-                let file = directory.join(name);
-                if !file.exists() {
-                    // sled would make an empty one.
-                    let reason = format!("its file {name} is missing");
-                    return Err(OpenError::Damaged { path: directory.to_owned(), reason });
-                }
-                private(&file, 0o600)?;
+    let damaged = |what: &str| OpenError::Damaged { path: directory.to_owned(), reason: what.to_owned() };
+    match fs::read(&path) {
+        Ok(text) if text == FORMAT_TEXT.as_bytes() => {
+            if !directory.join("db").exists() {
+                // sled would make an empty one.
+                return Err(damaged("its file db is missing"));
             }
+            let files = [FORMAT, "db", "conf"].map(|name| directory.join(name));
+            files.iter().filter(|file| file.exists()).try_for_each(|file| private(file, 0o600))?;
             Ok(true)
         }
-        Ok(_) => Err(OpenError::Format(directory.to_owned())),
+        Ok(text) if names_another_version(&text) => Err(OpenError::Format(directory.to_owned())),
+        Ok(_) => Err(damaged("its file FORMAT is damaged")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // A first start writes no commit. What has one is data, of a careless copy, say, and is not ours to delete.
+            if log::holds_commits(directory).map_err(io_error("read the log of", directory))? {
+                return Err(damaged("its file FORMAT is missing"));
+            }
             start_over(directory)?;
             Ok(false)
         }
@@ -129,12 +138,12 @@ pub(super) fn initialised(directory: &Path) -> Result<bool, OpenError> {
     }
 }
 
+fn names_another_version(text: &[u8]) -> bool {
+    let number = text.strip_prefix(b"strongroom sled ").and_then(|rest| rest.strip_suffix(b"\n"));
+    number.is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
+}
+
 fn start_over(directory: &Path) -> Result<(), OpenError> {
-    let log = directory.join("db");
-    match fs::metadata(&log) {
-        Ok(found) if found.len() > FIRST_START_MOST => return Err(OpenError::Format(directory.to_owned())),
-        _ => {}
-    }
     let mut leftovers = snapshots(directory)?;
     leftovers.extend(["conf", "db", "FORMAT.new"].map(|name| directory.join(name)));
     for path in leftovers {
@@ -163,13 +172,25 @@ pub(super) fn remove_unfinished_snapshots(directory: &Path) -> Result<(), OpenEr
     Ok(())
 }
 
+/// The snapshot that sled goes by.
+pub(super) fn last_snapshot(directory: &Path) -> Result<Option<PathBuf>, OpenError> {
+    let finished = |path: &PathBuf| path.extension().is_none_or(|extension| extension != "generating");
+    Ok(snapshots(directory)?.into_iter().filter(finished).max())
+}
+
 /// Puts the snapshots where sled does not look: it rebuilds them from its log, losing nothing.
 pub(super) fn set_snapshots_aside(directory: &Path) -> Result<(), OpenError> {
-    for path in snapshots(directory)? {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        fs::rename(&path, directory.join(format!("aside.{name}"))).map_err(io_error("move", &path))?;
-    }
-    Ok(())
+    snapshots(directory)?.iter().try_for_each(|path| set_aside(directory, path))
+}
+
+/// Puts sled's settings where sled does not look: it writes them anew.
+pub(super) fn set_settings_aside(directory: &Path) -> Result<(), OpenError> {
+    set_aside(directory, &directory.join("conf"))
+}
+
+fn set_aside(directory: &Path, path: &Path) -> Result<(), OpenError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    fs::rename(path, directory.join(format!("aside.{name}"))).map_err(io_error("move", path))
 }
 
 /// Narrows what sled made with the umask of the process. Until then the directory keeps others out.

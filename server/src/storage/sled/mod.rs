@@ -6,6 +6,8 @@
 
 mod commit;
 mod directory;
+mod log;
+mod mark;
 mod open;
 mod space;
 
@@ -26,7 +28,10 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::directory::OpenError;
+pub use self::{
+    directory::OpenError,
+    log::{Damage, Gap, Place, Remains, Wreck},
+};
 use super::{Batch, MAX_KEY_BYTES, Page, Record, Revision, Store, StoreError, StoreKey, check};
 
 /// Where the newest revision is kept. Longer than any key may be, so no record can have it.
@@ -49,6 +54,9 @@ pub struct SledOptions {
     pub allow_unsafe_filesystem: bool,
     /// Size of the ballast file that a full disk can be opened with. 16 MiB is a good one.
     pub reserve_bytes: u64,
+    /// A commit that is known to have been acknowledged, 0 for none. A store that would be opened without it, by cutting
+    /// its log, is not opened; a new store goes on behind it.
+    pub at_least: Revision,
 }
 
 /// Says how many bytes of a directory's file system are free, and how many there are.

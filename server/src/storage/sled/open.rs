@@ -2,7 +2,6 @@
 
 use std::{
     fs::File,
-    io,
     path::Path,
     sync::{Arc, Mutex},
     thread,
@@ -12,14 +11,14 @@ use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
 use super::{
-    Durable, Hooks, OpenError, REVISION_KEY, Shared, SledOptions, SledStore, commit::WriteThread, directory,
+    Durable, Hooks, OpenError, REVISION_KEY, Shared, SledOptions, SledStore,
+    commit::WriteThread,
+    directory,
+    log::{self, SEGMENT_BYTES},
+    mark::{self, Mark},
     space,
 };
 use crate::storage::Revision;
-
-/// With segments of this size a record of 64 KiB always stays in the log; with smaller ones sled would put it into a blob
-/// file, which it never syncs.
-const SEGMENT_BYTES: usize = 8 << 20;
 
 /// Batches waiting for the committer. Those above group what they have, so few are ever waiting.
 const QUEUE: usize = 64;
@@ -41,7 +40,7 @@ impl SledStore {
     /// Opens what is there, or makes a new store.
     ///
     /// # Errors
-    /// See [`OpenError`]. Nothing that was ever finished is deleted.
+    /// See [`OpenError`]. Nothing that was ever finished is deleted, and what is damaged is not touched.
     pub fn open(options: SledOptions) -> Result<Self, OpenError> {
         Self::open_with(options, Hooks::default())
     }
@@ -56,14 +55,18 @@ impl SledStore {
         directory::prepare(path, options.allow_unsafe_filesystem)?;
         let lock = directory::lock(path)?;
         let initialised = directory::initialised(path)?;
+        let expected = if initialised { look(&options)? } else { Revision(0) };
         directory::remove_unfinished_snapshots(path)?;
         space::before_open(&hooks, path, options.reserve_bytes).map_err(failed("make room in"))?;
 
-        let db = open_or_repair(&options)?;
+        // The background flusher stays on: sled cleans its segments nowhere else.
+        let config =
+            sled::Config::new().path(path).cache_capacity(options.cache_bytes).segment_size(SEGMENT_BYTES);
+        let db = config.open().map_err(|error| damaged(path, &error))?;
         directory::narrow(path)?;
         if !initialised {
             // The sentinel: there is something in the log whose loss a later start would notice.
-            db.insert(REVISION_KEY, &0_u64.to_be_bytes())
+            db.insert(REVISION_KEY, &options.at_least.0.to_be_bytes())
                 .and_then(|_| db.flush())
                 .map_err(|error| damaged(path, &error))?;
         }
@@ -72,6 +75,11 @@ impl SledStore {
             directory::mark_initialised(path)?;
         }
         let revision = revision(&db, path)?;
+        if revision < expected {
+            let reason = format!("it ends at commit {}, its file at {}", revision.0, expected.0);
+            return Err(OpenError::Damaged { path: path.to_owned(), reason });
+        }
+        let mark = Mark::open(path, revision.0).map_err(failed("write the mark of"))?;
         space::after_open(&hooks, path, options.reserve_bytes)
             .map_err(failed("write the ballast file of"))?;
 
@@ -79,27 +87,30 @@ impl SledStore {
         let durable = ArcSwap::from_pointee(Durable { revision, before: Default::default() });
         let shared = Arc::new(Shared { db, durable, gate: Mutex::new(()), directory: path.to_owned() });
         let (requests, queue) = mpsc::channel(QUEUE);
-        let writer = WriteThread { shared: Arc::clone(&shared), log, hooks };
+        let writer = WriteThread { shared: Arc::clone(&shared), log, mark, hooks };
         let thread = thread::Builder::new().name("committer".into()).spawn(move || writer.run(queue));
         let committer = Some(thread.map_err(failed("start the committer of"))?);
         Ok(Self { shared, requests: Some(requests), committer, _lock: lock })
     }
 }
 
-fn open_or_repair(options: &SledOptions) -> Result<sled::Db, OpenError> {
+/// Nothing is written before this has said that sled will find everything: the commit it will come to.
+fn look(options: &SledOptions) -> Result<Revision, OpenError> {
     let path = options.directory.as_path();
-    // The background flusher stays on: sled cleans its segments nowhere else.
-    let config =
-        sled::Config::new().path(path).cache_capacity(options.cache_bytes).segment_size(SEGMENT_BYTES);
-    let opened = config.open().or_else(|error| match error {
-        sled::Error::Corruption { .. } => {
-            tracing::warn!("sled finds its snapshot damaged: it is set aside and rebuilt from the log");
-            directory::set_snapshots_aside(path).map_err(|error| sled::Error::Io(io::Error::other(error)))?;
-            config.open()
-        }
-        other => Err(other),
-    });
-    opened.map_err(|error| damaged(path, &error))
+    let snapshot = directory::last_snapshot(path)?;
+    let audit = (options.at_least > Revision(0)).then_some(options.at_least.0);
+    let looked = log::look(path, snapshot.as_deref(), mark::read(path), audit)
+        .map_err(|source| OpenError::Io { action: "read the log of", path: path.to_owned(), source })?;
+    let look = looked.map_err(|damage| OpenError::NotWhole { path: path.to_owned(), damage })?;
+    if look.snapshot_damaged {
+        tracing::warn!("the snapshot is damaged, the log is whole: the snapshot is set aside and made anew");
+        directory::set_snapshots_aside(path)?;
+    }
+    if look.settings_damaged {
+        tracing::warn!("the file conf is damaged, the log is whole: conf is set aside and made anew");
+        directory::set_settings_aside(path)?;
+    }
+    Ok(Revision(look.revision))
 }
 
 fn revision(db: &sled::Db, path: &Path) -> Result<Revision, OpenError> {

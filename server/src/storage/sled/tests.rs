@@ -18,7 +18,13 @@ use crate::storage::conformance;
 
 fn options(directory: &Path) -> SledOptions {
     let directory = directory.join("data");
-    SledOptions { directory, cache_bytes: 16 << 20, allow_unsafe_filesystem: false, reserve_bytes: 1 << 20 }
+    SledOptions {
+        directory,
+        cache_bytes: 16 << 20,
+        allow_unsafe_filesystem: false,
+        reserve_bytes: 1 << 20,
+        at_least: Revision(0),
+    }
 }
 
 fn open(directory: &TempDir) -> SledStore {
@@ -68,9 +74,11 @@ async fn reopening_keeps_everything() {
 #[tokio::test]
 async fn an_interrupted_first_start_starts_over_and_touches_nothing_else() {
     let directory = TempDir::new().unwrap();
-    open(&directory).commit(put(b"k", b"v")).await.unwrap();
+    drop(open(&directory));
     let data = options(directory.path()).directory;
-    fs::remove_file(data.join("FORMAT")).unwrap();
+    for later in ["FORMAT", "MARK"] {
+        fs::remove_file(data.join(later)).unwrap();
+    }
     fs::write(data.join("notes"), "mine").unwrap();
     let store = open(&directory);
     assert_eq!(store.get(b"k").await.unwrap(), None);
@@ -80,16 +88,20 @@ async fn an_interrupted_first_start_starts_over_and_touches_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_large_database_without_a_format_is_left_alone() {
+async fn a_database_without_a_format_is_left_alone() {
     let directory = TempDir::new().unwrap();
-    drop(open(&directory));
+    open(&directory).commit(put(b"k", b"v")).await.unwrap();
     let data = options(directory.path()).directory;
+    let log = fs::read(data.join("db")).unwrap();
     fs::remove_file(data.join("FORMAT")).unwrap();
-    fs::File::options().write(true).open(data.join("db")).unwrap().set_len(65 << 10).unwrap();
-    assert!(refusal(&directory).contains("restore a backup"));
-    assert_eq!(fs::metadata(data.join("db")).unwrap().len(), 65 << 10);
+    assert!(refusal(&directory).contains("FORMAT is missing"));
+    fs::remove_file(data.join("MARK")).unwrap();
+    assert!(refusal(&directory).contains("FORMAT is missing"));
+    assert!(fs::read(data.join("db")).unwrap() == log);
     fs::write(data.join("FORMAT"), "strongroom sled 2\n").unwrap();
-    assert!(refusal(&directory).contains("format"));
+    assert!(refusal(&directory).contains("use the version that made it"));
+    fs::write(data.join("FORMAT"), "strongroom sled\n").unwrap();
+    assert!(refusal(&directory).contains("FORMAT is damaged"));
 }
 
 #[tokio::test]
