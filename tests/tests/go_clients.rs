@@ -57,7 +57,7 @@ async fn every_socket_takes_every_go_client() {
     // It was only looked at: nobody has said that it is registered.
     let (status, body) = http_get(node.ops(), "/readyz").unwrap();
     assert_eq!(status, 503);
-    assert!(body.contains("has asked this driver to register and has not taken it"), "{body}");
+    assert!(body.contains("has asked this driver to register but has not accepted it"), "{body}");
 }
 
 /// The line of an operator at 3 a.m.: the DaemonSet is 0/1, and the log says where to look.

@@ -34,7 +34,9 @@ pub struct Usage {
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// Most likely another server uses it.
-    #[error("the audit directory {0} is in use by another process")]
+    #[error(
+        "the audit directory {0} is in use by another server: stop it first, or give this one a directory of its own"
+    )]
     Locked(PathBuf),
     /// The system refused.
     #[error("cannot {what} {path}: {source}")]
