@@ -197,7 +197,8 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_is_gone_is_a_connection_error() {
         let fake = Fake::start().await;
-        let client = fake.client_with(Duration::from_millis(300), None);
+        // Long enough for every attempt, also on a busy machine: the time must not run out first.
+        let client = fake.client_with(Duration::from_secs(5), None);
         fake.stop().await;
         let error = client.get("secret/a").await.unwrap_err();
         assert_eq!(error.kind(), &ErrorKind::Connection, "{error}");
