@@ -1,14 +1,12 @@
 //! `strongroom-csi`: arguments -> sockets -> run -> drain.
-#![expect(clippy::print_stderr, reason = "without a log there is only standard error")]
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use strongroom_csi::{Config, Listeners, RunError, run};
 use strongroom_daemon::{
-    harden::{self, harden},
-    life::{EXIT_CONFIG, live, stop_on_signal},
-    log,
+    harden::Needs,
+    life::{live, prepare, stop_on_signal},
 };
 use tokio::runtime::Builder;
 
@@ -18,18 +16,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Threads for the disk, which is memory. Each has its own share of the allocator's pages, and a node has many pods to
 /// keep small: two are enough for files of a few hundred bytes.
 const DISK_THREADS: usize = 2;
-const NEEDS: harden::Needs = harden::Needs {
+const NEEDS: Needs = Needs {
     open_files: None,
     against_swap: "switch swap off, as is the rule on Kubernetes nodes, or add the capability IPC_LOCK",
 };
 
 fn main() -> ExitCode {
     let config = Config::parse();
-    if let Err(error) = log::start(config.log_format, &config.log_level) {
-        eprintln!("{error}");
-        return ExitCode::from(EXIT_CONFIG);
+    if let Err(code) = prepare(config.log_format, &config.log_level, NEEDS) {
+        return code;
     }
-    harden(NEEDS);
     // One thread: what the driver does is to wait, for the kubelet and for the server.
     live("the driver", Builder::new_current_thread().max_blocking_threads(DISK_THREADS), start(config))
 }

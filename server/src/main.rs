@@ -9,9 +9,8 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use strongroom_daemon::{
-    harden::{self, harden},
-    life::{EXIT_CONFIG, live, stop_on_signal},
-    log,
+    harden::Needs,
+    life::{EXIT_CONFIG, live, prepare, stop_on_signal},
 };
 use strongroom_server::{
     app::{self, App},
@@ -24,7 +23,7 @@ use tokio::runtime::Builder;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const NEEDS: harden::Needs = harden::Needs {
+const NEEDS: Needs = Needs {
     open_files: Some(limits::OPEN_FILES),
     // No word of IPC_LOCK: the Pod Security level that the server's own namespace enforces does not allow to add it.
     against_swap: "switch swap off, as is the rule on Kubernetes nodes, or set LimitMEMLOCK=infinity (systemd)",
@@ -58,11 +57,9 @@ fn main() -> ExitCode {
 
 /// Everything came back, or what did not was told.
 fn bring_back(config: &Config, into: PathBuf, shares: Vec<PathBuf>) -> ExitCode {
-    if let Err(error) = log::start(config.log.format, &config.log.level) {
-        eprintln!("{error}");
-        return ExitCode::from(EXIT_CONFIG);
+    if let Err(code) = prepare(config.log.format, &config.log.level, NEEDS) {
+        return code;
     }
-    harden(NEEDS);
     let salvaging = async { app::salvage(config, into, Shares(shares)).await };
     match tokio::runtime::Runtime::new().map(|runtime| runtime.block_on(salvaging)) {
         Ok(Ok(report)) => {
@@ -81,11 +78,9 @@ fn bring_back(config: &Config, into: PathBuf, shares: Vec<PathBuf>) -> ExitCode 
 }
 
 fn run(config: &Config, accept_rollback: bool) -> ExitCode {
-    if let Err(error) = log::start(config.log.format, &config.log.level) {
-        eprintln!("{error}");
-        return ExitCode::from(EXIT_CONFIG);
+    if let Err(code) = prepare(config.log.format, &config.log.level, NEEDS) {
+        return code;
     }
-    harden(NEEDS);
     live("the server", &mut Builder::new_multi_thread(), async {
         let app = App::build(config, accept_rollback).await?;
         app.run(stop_on_signal()).await

@@ -8,8 +8,27 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::{
+    harden::{Needs, harden},
+    log::{self, LogFormat},
+};
+
 /// The exit code of a process whose configuration was refused; nothing was started.
 pub const EXIT_CONFIG: u8 = 2;
+
+/// Starts the log and hardens the process: what comes before anything else.
+///
+/// # Errors
+/// The log cannot be started. That was told; the process is to end with this code.
+#[expect(clippy::print_stderr, reason = "without a log there is only standard error")]
+pub fn prepare(format: LogFormat, level: &str, needs: Needs) -> Result<(), ExitCode> {
+    log::start(format, level).map_err(|error| {
+        eprintln!("{error}");
+        ExitCode::from(EXIT_CONFIG)
+    })?;
+    harden(needs);
+    Ok(())
+}
 
 /// Lives a life on the runtime, to its end. `who` is for the log: `the server`.
 pub fn live<E: Display>(
