@@ -125,6 +125,10 @@ impl<'a> LineParts<'a> {
         Some(Self { seq: seq.parse().ok()?, time, prev: digest(prev)?, canonical, body, hash: digest(hash)? })
     }
 
+    pub(super) fn is_checkpoint(&self) -> bool {
+        self.body.starts_with("\"kind\":\"checkpoint\"")
+    }
+
     /// Whether the hash is that of the line.
     pub(super) fn fits(&self) -> bool {
         link(&self.prev, self.canonical.as_bytes()) == self.hash

@@ -88,8 +88,8 @@ impl Glance {
     ) -> Option<()> {
         let text = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
         let parts = LineParts::of(text).filter(LineParts::fits)?;
-        if let Some(checkpoint) = LastCheckpoint::of(&parts) {
-            self.checkpoint = Some(checkpoint);
+        if parts.is_checkpoint() {
+            self.checkpoint = LastCheckpoint::of(&parts).or(self.checkpoint.take());
             return Some(());
         }
         let line: Line = serde_json::from_str(text).ok()?;

@@ -289,7 +289,7 @@ impl Scan {
         if parts.seq != self.next_seq || !follows || !parts.fits() {
             return None;
         }
-        if is_checkpoint(&parts) {
+        if parts.is_checkpoint() {
             self.checkpoint = Some(LastCheckpoint::of(&parts)?);
         } else {
             self.intents(&parts)?;
@@ -351,14 +351,10 @@ impl Scan {
     }
 }
 
-fn is_checkpoint(parts: &LineParts<'_>) -> bool {
-    parts.body.starts_with("\"kind\":\"checkpoint\"")
-}
-
 /// Whether the line is a whole checkpoint, wherever it belongs.
 fn proves_history(line: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(line) else { return false };
-    text.strip_suffix('\n').and_then(LineParts::of).is_some_and(|parts| is_checkpoint(&parts) && parts.fits())
+    text.strip_suffix('\n').and_then(LineParts::of).is_some_and(|parts| parts.is_checkpoint() && parts.fits())
 }
 
 /// Reads a line with its line break, at most [`LINE_BYTES`] of it. Returns the bytes read; 0 is the end.
