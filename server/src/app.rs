@@ -12,6 +12,7 @@ use crate::{
     api::{self, Api, ApiError, ops_http::Ops},
     audit,
     auth::{self, Methods},
+    barrier::commit_of,
     clock::{Clock, SystemClock},
     config::{self, Config, StorageKind},
     core::{Core, Options},
@@ -170,10 +171,9 @@ fn sled_options(config: &config::Storage) -> SledOptions {
     }
 }
 
-/// The last commit that the audit log names: before its first batch a store has one, its init.
+/// The last commit that the audit log names.
 fn acknowledged(log: &audit::RecoveredLog) -> Revision {
-    let batches = log.last_checkpoint.as_ref().map(|checkpoint| checkpoint.state.batch_seq);
-    Revision(batches.map_or(0, |batches| batches.saturating_add(1)))
+    log.last_checkpoint.as_ref().map_or(Revision(0), |checkpoint| commit_of(checkpoint.state.batch_seq))
 }
 
 /// What has to be done now and then while the server is up.

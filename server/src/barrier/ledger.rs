@@ -20,6 +20,11 @@ pub struct DigestState {
     pub digest: Digest,
 }
 
+/// The commit that wrote a batch: before its first one a store has one more, its init.
+pub fn commit_of(batch_seq: u64) -> Revision {
+    Revision(batch_seq.saturating_add(1))
+}
+
 /// What the digest's record holds: `batch_seq u64 | digest 32 | term u32 | records sealed under it u64 | request ids 16
 /// each`. The ids are those of [`Applied`], and not kept in here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -27,7 +27,7 @@ pub use applied::Applied;
 pub use assay::{Account, Assay};
 pub use derived::Derived;
 pub use keyring::{Keyring, Purpose};
-pub use ledger::DigestState;
+pub use ledger::{DigestState, commit_of};
 pub use scrub::ScrubReport;
 pub use stored_keyring::StoredKeyring;
 pub use view::{Address, Changes, Cursor, Found, OpenedRecord, View};
@@ -224,7 +224,7 @@ impl Barrier {
     ///
     /// # Errors
     /// `root` is not the root key, or the write failed; then the old term continues.
-    pub async fn rotate(&self, root: &Key, by: Option<RequestId>) -> Result<u32, BarrierError> {
+    pub async fn rotate(&self, root: &Key, by: RequestId) -> Result<u32, BarrierError> {
         let (stored, revision) = self.stored_keyring(root).await?;
         let entropy = &*self.records.entropy;
         let rotated = stored.rotate(entropy, self.clock.now())?;
@@ -234,7 +234,7 @@ impl Barrier {
             puts: vec![(KEYRING_KEY.to_vec(), record)],
             deletes: Vec::new(),
         };
-        self.commit(batch, by).await?;
+        self.commit(batch, Some(by)).await?;
         // Only now: nothing may be sealed under a term that a crash could forget.
         let term = rotated.active_term();
         self.records.install(rotated);

@@ -25,7 +25,7 @@ impl StoredKeyring {
     ///
     /// # Errors
     /// The write failed, or the root key is gone; then the old term continues.
-    pub async fn rotate(&self, by: Option<RequestId>) -> Result<u32, BarrierError> {
+    pub async fn rotate(&self, by: RequestId) -> Result<u32, BarrierError> {
         let root = self.root()?;
         self.barrier.rotate(&root, by).await
     }
@@ -87,7 +87,7 @@ mod tests {
         }
 
         async fn change(&self) {
-            assert_eq!(self.rotate(None).await.unwrap(), 2);
+            assert_eq!(self.rotate(RequestId([1; 16])).await.unwrap(), 2);
         }
 
         async fn shows(&self) -> bool {

@@ -224,8 +224,8 @@ async fn rotation_and_rekey_keep_everything_readable() {
     let mut house = house().await;
     let view = house.barrier.view("kv");
     view.commit(put(at("old", 0), "x")).await.unwrap();
-    assert!(house.barrier.rotate(&Key::random(&SystemEntropy).unwrap(), None).await.is_err());
-    assert_eq!(house.barrier.rotate(&house.root, None).await.unwrap(), 2);
+    assert!(house.barrier.rotate(&Key::random(&SystemEntropy).unwrap(), RequestId([1; 16])).await.is_err());
+    assert_eq!(house.barrier.rotate(&house.root, RequestId([2; 16])).await.unwrap(), 2);
     view.commit(put(at("new", 0), "y")).await.unwrap();
     let root = Key::random(&SystemEntropy).unwrap();
     house.barrier.rekey(&house.root, &root, b"how".to_vec(), RequestId([3; 16])).await.unwrap();

@@ -151,7 +151,7 @@ impl Core {
     /// A new key term. `by`: the request, or the act of the server's own, that it is part of.
     pub(super) async fn rotate(&self, by: RequestId) -> Result<u32, Error> {
         let _one = self.lifecycle.lock().await;
-        Ok(self.unsealed()?.keyring.rotate(Some(by)).await?)
+        Ok(self.unsealed()?.keyring.rotate(by).await?)
     }
 
     /// Prepares another seal with another root key. Nothing is switched before [`Core::confirm_rekey`] has seen that the

@@ -99,9 +99,8 @@ fn open(record: &SealRecord, ways: &Seals, shares: &[SecretBytes]) -> Result<Key
 impl Shares {
     fn read(&self) -> Result<Vec<SecretBytes>, KeysError> {
         let read = |path: &PathBuf| {
-            let text = fs::read_to_string(path).map_err(|error| KeysError::ShareFile(path.clone(), error))?;
-            // The line break of a file is no part of the share.
-            Ok(SecretBytes::from(text.trim_end().as_bytes()))
+            // Into wiped memory at once; a share is read with white space around it.
+            fs::read(path).map(SecretBytes::new).map_err(|error| KeysError::ShareFile(path.clone(), error))
         };
         self.0.iter().map(read).collect()
     }

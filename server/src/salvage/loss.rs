@@ -9,7 +9,7 @@ use std::{
 use super::{Found, report::Lost};
 use crate::{
     audit::{Glance, Write},
-    barrier::{Account, DIGEST_KEY, DigestState},
+    barrier::{Account, DIGEST_KEY, DigestState, commit_of},
     crypto::Digest,
     model::RequestId,
     storage::{Revision, sled::Wreck},
@@ -47,7 +47,7 @@ pub(super) fn complete(
     let own = newest.filter(|newest| newest.revision >= acknowledged).map(|newest| newest.account.state);
     let last = own.into_iter().chain(log).max_by_key(|state| state.batch_seq)?;
     // The store may have been a commit or more ahead of the log's last checkpoint.
-    let reaches = own.is_some() || last.batch_seq.saturating_add(1) >= acknowledged.0;
+    let reaches = own.is_some() || commit_of(last.batch_seq) >= acknowledged;
     (reaches && last.digest == digest).then_some(last)
 }
 
@@ -59,6 +59,8 @@ pub(super) fn names(wreck: &Wreck, accounts: &[Entry], log: &Glance) -> Vec<Lost
             suspects.push(lost);
         }
     };
+    let known: HashSet<RequestId> =
+        accounts.iter().flat_map(|entry| &entry.account.applied).copied().collect();
     let gaps = wreck.gaps();
     let end = accounts.last().map_or(0, |entry| entry.lsn);
     // What was acknowledged behind the last digest that is left is a gap without an end.
@@ -74,17 +76,17 @@ pub(super) fn names(wreck: &Wreck, accounts: &[Entry], log: &Glance) -> Vec<Lost
             let seq = entry.account.state.batch_seq;
             let expected = previous.map_or(seq, |previous| previous.account.state.batch_seq + 1);
             if expected < seq {
-                between(previous, Some(entry), accounts, log).into_iter().for_each(&mut tell);
+                between(previous, Some(entry), &known, log).into_iter().for_each(&mut tell);
             }
-            let known = previous.map(|previous| &previous.account.applied);
-            let own = entry.account.applied.iter().filter(|id| known.is_none_or(|known| !known.contains(id)));
+            let before = previous.map(|previous| &previous.account.applied);
+            let own = entry.account.applied.iter().filter(|id| before.is_none_or(|ids| !ids.contains(id)));
             own.map(|id| named(Some(seq), *id, log)).for_each(&mut tell);
             previous = Some(entry);
         }
         let after = accounts.get(last);
         let seq = previous.map_or(0, |previous| previous.account.state.batch_seq);
         if after.is_none_or(|after| after.account.state.batch_seq > seq + 1) {
-            between(previous, after, accounts, log).into_iter().for_each(&mut tell);
+            between(previous, after, &known, log).into_iter().for_each(&mut tell);
         }
     }
     suspects
@@ -109,9 +111,12 @@ fn of(batch: Option<u64>, write: &Write) -> Lost {
 
 /// Writes of batches whose digest's record is lost too: the log has them between those of the batches around them, and no
 /// other batch knows them.
-fn between(before: Option<&Entry>, after: Option<&Entry>, accounts: &[Entry], log: &Glance) -> Vec<Lost> {
-    let known: HashSet<RequestId> =
-        accounts.iter().flat_map(|entry| &entry.account.applied).copied().collect();
+fn between(
+    before: Option<&Entry>,
+    after: Option<&Entry>,
+    known: &HashSet<RequestId>,
+    log: &Glance,
+) -> Vec<Lost> {
     let from = before.and_then(|entry| places(entry, log).min()).unwrap_or(0);
     let to = after.and_then(|entry| places(entry, log).max()).unwrap_or(usize::MAX);
     let unknown =

@@ -15,7 +15,7 @@ pub use report::Report;
 
 use crate::{
     audit::Glance,
-    barrier::{Account, Assay, BarrierError, DIGEST_KEY, DigestState, KEYRING_KEY, SEAL_KEY},
+    barrier::{Account, Assay, BarrierError, DIGEST_KEY, DigestState, KEYRING_KEY, SEAL_KEY, commit_of},
     crypto::{CryptoError, Entropy},
     seal::Seals,
     storage::{
@@ -92,9 +92,9 @@ pub async fn run(order: Order<'_>, entropy: &dyn Entropy) -> Result<Report, Salv
     }
     let unread = |error| SalvageError::Wreck(order.from.to_owned(), error);
     let log = Glance::at(order.audit).map_err(|error| SalvageError::Log(order.audit.to_owned(), error))?;
-    let told = log.checkpoint.as_ref().map(|checkpoint| checkpoint.state);
-    let wreck =
-        Wreck::open(order.from, Revision(told.map_or(0, |state| state.batch_seq + 1))).map_err(unread)?;
+    let told = log.checkpoint.as_ref();
+    let told = told.map_or(Revision(0), |checkpoint| commit_of(checkpoint.state.batch_seq));
+    let wreck = Wreck::open(order.from, told).map_err(unread)?;
 
     let first = wreck.remains(|_, _| true).map_err(unread)?;
     let candidates = |key| versions(&wreck, &first, key).map_err(unread);

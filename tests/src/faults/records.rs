@@ -7,7 +7,7 @@ use strongroom_server::{
     clock::SystemClock,
     crypto::{Key, SystemEntropy},
     engines::kv,
-    model::{SecretBytes, StoreId, Timestamp},
+    model::{RequestId, SecretBytes, StoreId, Timestamp},
     policy::store::ROLE,
     storage::{Batch, Store, memory::MemoryStore},
 };
@@ -47,7 +47,7 @@ pub async fn run(tries: u64, seed: u64) -> io::Result<Vec<Figure>> {
     let mut placed = Vec::new();
     for number in 0..RECORDS {
         if number % 100 == 99 {
-            barrier.rotate(&root, None).await.map_err(io::Error::other)?;
+            barrier.rotate(&root, RequestId([1; 16])).await.map_err(io::Error::other)?;
         }
         placed.push(place(&*store, &views, number, &mut dice).await?);
     }
