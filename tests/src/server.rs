@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
 };
@@ -209,6 +209,19 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Runs `strongroom-server salvage` on the damaged store of the server that was configured in `home`.
+///
+/// # Errors
+/// The program cannot be started.
+pub fn salvage(home: &Path, into: &Path, shares: &[PathBuf]) -> io::Result<Output> {
+    let mut command = Command::new(binary("strongroom-server")?);
+    command.arg("--config").arg(home.join("server.toml")).arg("salvage").arg("--into").arg(into);
+    for share in shares {
+        command.arg("--share-file").arg(share);
+    }
+    command.output()
 }
 
 /// Waits for a process to end by itself, and says how.

@@ -1,21 +1,12 @@
 //! A damaged store, as the operator meets it: the start is refused with a message that says where the damage is and what to
 //! do, not a byte changes, and what the message names brings everything back.
 
-use std::{fs, io, path::Path, process::Command};
+use std::{fs, io};
 
 use strongroom_tests::{
     cli::Cli,
-    server::{Options, Server, binary},
+    server::{Options, Server, salvage},
 };
-
-fn salvage(home: &Path, into: &Path, shares: &[&str]) -> io::Result<std::process::Output> {
-    let mut command = Command::new(binary("strongroom-server")?);
-    command.arg("--config").arg(home.join("server.toml")).arg("salvage").arg("--into").arg(into);
-    for share in shares {
-        command.arg("--share-file").arg(home.join("keys").join(share));
-    }
-    command.output()
-}
 
 #[test]
 fn one_flipped_byte_costs_nothing_and_the_message_says_what_to_do() -> io::Result<()> {
@@ -61,15 +52,16 @@ fn one_flipped_byte_costs_nothing_and_the_message_says_what_to_do() -> io::Resul
 
     // Without shares, with too few, into a directory that is in use: a sentence each, and nothing is made.
     let new = home.join("new");
+    let share = |number: u8| home.join(format!("keys/share-{number}"));
     let told = |output: &std::process::Output| String::from_utf8_lossy(&output.stderr).into_owned();
     let without = told(&salvage(home, &new, &[])?);
     assert!(without.contains("give 2 of them"), "{without}");
-    let few = told(&salvage(home, &new, &["share-2"])?);
+    let few = told(&salvage(home, &new, &[share(2)])?);
     assert!(few.contains("1 shares were given, 2 are needed"), "{few}");
-    let mixed = told(&salvage(home, &data, &["share-2", "share-3"])?);
+    let mixed = told(&salvage(home, &data, &[share(2), share(3)])?);
     assert!(mixed.contains("is not empty"), "{mixed}");
 
-    let done = salvage(home, &new, &["share-2", "share-3"])?;
+    let done = salvage(home, &new, &[share(2), share(3)])?;
     let report = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(matches!(done.status.code(), Some(0 | 3)), "{report}{}", told(&done));
     assert!(fs::read(&log)? == bytes, "salvage wrote to the damaged log");

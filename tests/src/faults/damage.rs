@@ -6,7 +6,6 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
-    process::Command,
     time::Instant,
 };
 
@@ -20,7 +19,7 @@ use super::dice::Dice;
 use crate::{
     bench::subject::{Subject, channel, login, with},
     figures::{Bar, Figure},
-    server::{Options, Server, binary},
+    server::{Options, Server, salvage},
     world::copy,
 };
 
@@ -55,7 +54,7 @@ struct Base {
 }
 
 #[derive(Default)]
-struct Seen {
+struct DamageTally {
     refused: u64,
     erased: u64,
     wrong: u64,
@@ -91,17 +90,17 @@ pub async fn run(work: &Path, tries: Tries, seed: u64) -> io::Result<Vec<Figure>
         ("flipped bits in the snapshot", tries.snapshots, flip_snapshot),
     ];
     for (name, count, damage) in kinds {
-        let mut seen = Seen::default();
+        let mut tally = DamageTally::default();
         for number in 0..count {
             let bases = if number % LARGE == LARGE - 1 { &large } else { &small };
             let Some(base) = bases.get(dice.index(bases.len())) else { continue };
             let home = work.join("try");
             copy(&base.home, &home)?;
             let what = damage(&home.join("data"), base, &mut dice)?;
-            base.attempt(&home, &what, &mut seen).await?;
+            base.attempt(&home, &what, &mut tally).await?;
             fs::remove_dir_all(&home)?;
         }
-        figures.extend(seen.figures(name, count));
+        figures.extend(tally.figures(name, count));
     }
     figures.push(Figure::plain(
         "damaged stores: seconds in all",
@@ -201,32 +200,30 @@ async fn write(
 }
 
 impl Base {
-    async fn attempt(&self, home: &Path, what: &str, seen: &mut Seen) -> io::Result<()> {
+    async fn attempt(&self, home: &Path, what: &str, tally: &mut DamageTally) -> io::Result<()> {
         let damaged = bytes(&home.join("data"))?;
         if let Ok(server) = Server::start(home, &Options::default()) {
             let (lost, wrong) = self.compare(&server).await?;
-            seen.missing += lost.len() as u64;
-            seen.wrong += wrong;
-            seen.note(!lost.is_empty() || wrong > 0, || format!("{what}: started without {lost:?}"));
+            tally.missing += lost.len() as u64;
+            tally.wrong += wrong;
+            tally.note(!lost.is_empty() || wrong > 0, || format!("{what}: started without {lost:?}"));
             return Ok(());
         }
-        seen.refused += 1;
+        tally.refused += 1;
         let erased = bytes(&home.join("data"))? != damaged;
-        seen.erased += u64::from(erased);
-        seen.note(erased, || format!("{what}: the refused start wrote"));
+        tally.erased += u64::from(erased);
+        tally.note(erased, || format!("{what}: the refused start wrote"));
 
         let new = home.join("new");
-        let mut command = Command::new(binary("strongroom-server")?);
-        command.arg("--config").arg(home.join("server.toml")).arg("salvage").arg("--into").arg(&new);
-        let done = command.output()?;
+        let done = salvage(home, &new, &[])?;
         let told = String::from_utf8_lossy(&done.stdout);
         let erased = bytes(&home.join("data"))? != damaged;
-        seen.erased += u64::from(erased);
-        seen.note(erased, || format!("{what}: salvage wrote to the damaged store"));
+        tally.erased += u64::from(erased);
+        tally.note(erased, || format!("{what}: salvage wrote to the damaged store"));
         let complete = done.status.success();
         if !complete && done.status.code() != Some(LOST) {
-            seen.failed += 1;
-            seen.note(true, || format!("{what}: {}", String::from_utf8_lossy(&done.stderr)));
+            tally.failed += 1;
+            tally.note(true, || format!("{what}: {}", String::from_utf8_lossy(&done.stderr)));
             return Ok(());
         }
         fs::rename(home.join("data"), home.join("damaged"))?;
@@ -235,8 +232,8 @@ impl Base {
         let server = match Server::start(home, &Options { arguments, ..Options::default() }) {
             Ok(server) => server,
             Err(error) => {
-                seen.failed += 1;
-                seen.note(true, || format!("{what}: {error}"));
+                tally.failed += 1;
+                tally.note(true, || format!("{what}: {error}"));
                 return Ok(());
             }
         };
@@ -245,11 +242,11 @@ impl Base {
         let warned = told.contains("were used again");
         let named = |path: &String| warned || told.contains(&format!("{path} "));
         let unnamed = lost.iter().filter(|path| complete || !named(path)).count() as u64;
-        seen.wrong += wrong;
-        seen.unnamed += unnamed;
-        seen.lost += lost.len() as u64;
-        seen.costly += u64::from(lost.len() > 1);
-        seen.note(wrong + unnamed > 0, || format!("{what}: lost {lost:?}, and was told:\n{told}"));
+        tally.wrong += wrong;
+        tally.unnamed += unnamed;
+        tally.lost += lost.len() as u64;
+        tally.costly += u64::from(lost.len() > 1);
+        tally.note(wrong + unnamed > 0, || format!("{what}: lost {lost:?}, and was told:\n{told}"));
         Ok(())
     }
 
@@ -286,7 +283,7 @@ fn number(content: &[u8]) -> u64 {
     digits.parse().unwrap_or(0)
 }
 
-impl Seen {
+impl DamageTally {
     fn note(&mut self, bad: bool, what: impl FnOnce() -> String) {
         if bad && self.first.is_none() {
             self.first = Some(what());
