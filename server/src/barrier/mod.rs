@@ -30,7 +30,7 @@ pub use keyring::{Keyring, Purpose};
 pub use ledger::{DigestState, commit_of};
 pub use scrub::ScrubReport;
 pub use stored_keyring::StoredKeyring;
-pub use view::{Address, Changes, Cursor, Found, OpenedRecord, View};
+pub use view::{Address, Changes, Cursor, Found, OpenedRecord, SealedChanges, View};
 
 use crate::{
     clock::Clock,

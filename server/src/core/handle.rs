@@ -105,7 +105,7 @@ async fn carry_out(
     let is_write = action.is_write();
     let doing = async {
         let done = run::run(core, unsealed, request, permitted, action).await?;
-        remember(core, unsealed, request, done).await
+        remember(unsealed, done)
     };
     let doing = AssertUnwindSafe(doing).catch_unwind();
     let result = doing.await.unwrap_or_else(|_| Err(Error::Internal("a handler panicked".to_owned())));

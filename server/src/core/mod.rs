@@ -1,6 +1,8 @@
 //! The heart: the state the server is in, and the one function every request runs through ([`handle`]).
 
 mod context;
+#[cfg(test)]
+mod crash_tests;
 mod error;
 mod handle;
 mod lifecycle;

@@ -8,11 +8,10 @@ use strongroom_proto::Reason;
 use tempfile::TempDir;
 
 use super::{
-    context::{ActedOn, Origin, RequestContext},
+    context::Origin,
     error::Error,
     handle, record,
-    remember::{Done, Memo, remember},
-    request::{Action, Answer, Request, UserAction},
+    request::{Action, Request, UserAction},
     state::{Core, Options},
     unauthenticated::init,
 };
@@ -31,7 +30,6 @@ use crate::{
         memory::MemoryStore,
     },
     telemetry::Metrics,
-    tokens::Which,
 };
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -41,16 +39,28 @@ const TERM: Duration = Duration::from_secs(90 * 24 * 3600);
 pub(crate) struct House {
     pub(crate) core: Arc<Core>,
     pub(crate) metrics: Arc<Metrics>,
-    store: Arc<FaultStore<MemoryStore>>,
-    clock: Arc<ManualClock>,
+    pub(super) store: Arc<FaultStore<MemoryStore>>,
+    pub(super) clock: Arc<ManualClock>,
     home: TempDir,
 }
 
 impl House {
     /// With an empty store.
     pub(crate) async fn empty() -> Self {
-        let home = tempfile::tempdir().unwrap();
         let (store, clock) = (Arc::new(FaultStore::new(MemoryStore::new())), Arc::new(ManualClock::at(NOW)));
+        Self::of(tempfile::tempdir().unwrap(), store, clock).await
+    }
+
+    /// Another process on the same store and log: of this one nothing is left but what was durable.
+    pub(super) async fn again(self) -> Self {
+        let Self { core, store, clock, home, .. } = self;
+        core.audit.close().await;
+        drop(core);
+        store.crash_after(None);
+        Self::of(home, store, clock).await
+    }
+
+    async fn of(home: TempDir, store: Arc<FaultStore<MemoryStore>>, clock: Arc<ManualClock>) -> Self {
         let metrics = Arc::new(Metrics::new().unwrap());
         let now: Arc<dyn Clock> = clock.clone();
         let audit = Broker::open(&audit::Config::new(home.path().join("audit")), Arc::clone(&now), vec![]);
@@ -95,14 +105,6 @@ impl House {
 
     fn term(&self) -> Option<u32> {
         self.core.status().key_term
-    }
-
-    /// A request of the root's that has come as far as step 6.
-    fn request(&self, root: &SecretBytes) -> RequestContext {
-        let unsealed = self.core.unsealed().unwrap();
-        let session = unsealed.tokens.open(root.expose_str().unwrap(), NOW).unwrap();
-        let policy = unsealed.policy.current();
-        RequestContext { origin: origin(), session, at: NOW, policy, place: ActedOn::default() }
     }
 }
 
@@ -169,25 +171,6 @@ async fn only_its_own_record_permits_a_chore() {
     let recorded = record::errand_intent(&house.core, &one).await.unwrap();
     assert!(Upkeep::join(&other, &recorded).is_err());
     assert_eq!(Upkeep::join(&one, &recorded).unwrap().id(), one.id());
-}
-
-#[tokio::test]
-async fn what_follows_is_durable_before_the_answer_leaves() {
-    let (house, root) = House::open().await;
-    let unsealed = house.core.unsealed().unwrap();
-    let request = house.request(&root);
-    let sessions_end = || Memo::SessionsEnd(Which::principal("root").unwrap());
-
-    house.store.inject(Operation::Commit, Fault::ReadOnly);
-    let answer =
-        remember(&house.core, &unsealed, &request, Done::and(Ok(Answer::Done), sessions_end())).await;
-    assert!(matches!(answer, Err(error) if error.reason() == Reason::ReadOnly));
-    assert!(unsealed.tokens.open(root.expose_str().unwrap(), NOW).is_ok());
-
-    let answer =
-        remember(&house.core, &unsealed, &request, Done::and(Ok(Answer::Done), sessions_end())).await;
-    assert!(matches!(answer, Ok(Answer::Done)));
-    assert!(unsealed.tokens.open(root.expose_str().unwrap(), NOW).is_err());
 }
 
 /// A refusal can have a consequence, too: a user who is not there may have sessions all the same.

@@ -3,9 +3,11 @@
 //!
 //! A principal or a method is revoked *up to a moment*: every session issued then or before is dead, later ones live.
 //! That is exact only together with how both times are taken. A session's time of issue is when its login **began**,
-//! before the credential was judged; a revocation's time is taken **after** the change it follows (a deleted user, a new
-//! password) is durable. So a login that was judged by the old state began before the revocation, and within the same
-//! millisecond it is still caught, because the comparison is `issued <= up to`. The price: a login of the new state that
+//! before the credential was judged; a revocation's time is taken **after** the last login was accepted by the state that
+//! it ends. What ends it (a deleted user, a new password) is one batch with the revocation, so that no crash leaves the one
+//! without the other; from before its time is taken until the batch is done no login is accepted (`auth::users`). So a
+//! login that was judged by the old state began before the revocation, and within the same millisecond it is still caught,
+//! because the comparison is `issued <= up to`. The price: a login of the new state that
 //! begins in the very millisecond of the revocation is refused, too, and works when it is tried again. A server whose
 //! clock is set back can have issued a session in what is now the future; a revocation by principal or method does not
 //! reach that one, a revocation by session does.
@@ -22,7 +24,7 @@ use super::{
 };
 use crate::{
     auth::MAX_LIFETIME,
-    barrier::{BarrierError, Changes, Cursor, Derived, Found, View},
+    barrier::{BarrierError, Changes, Cursor, Derived, Found, SealedChanges, View},
     model::{RequestId, SecretBytes, Timestamp},
     storage::{Condition, StoreKey},
 };
@@ -55,6 +57,13 @@ pub enum RevokeError {
 pub struct Revocations {
     view: View,
     revoked: Revoked,
+}
+
+/// The end of sessions that came true with a change: see [`Revocations::ending`].
+#[must_use = "sessions go on in this process until it is shown"]
+pub struct Ending {
+    which: Which,
+    entry: Cutoff,
 }
 
 /// A stored revocation; what is revoked is the record's name.
@@ -110,6 +119,23 @@ impl Revocations {
         self.insert(Which::Session(session.id), Cutoff { up_to: now, until }, by).await
     }
 
+    /// What has to be committed for the sessions to end, and what is to be shown once it is. It fails with the batch if
+    /// somebody revokes the same meanwhile.
+    ///
+    /// # Errors
+    /// There are too many already, or the store failed.
+    pub async fn ending(&self, which: Which, now: Timestamp) -> Result<(SealedChanges, Ending), RevokeError> {
+        self.check_room(&which)?;
+        let until = now.plus(MAX_LIFETIME).plus(CLOCK_MARGIN);
+        let (changes, entry) = self.merged(&which, Cutoff { up_to: now, until }).await?;
+        Ok((self.view.seal(changes)?, Ending { which, entry }))
+    }
+
+    /// They have ended: it is durable.
+    pub fn show(&self, ending: Ending) {
+        self.revoked.show(&ending.which, ending.entry);
+    }
+
     /// Forgets what covers no living session any more, and says how many that were. To be called now and then.
     ///
     /// # Errors
@@ -142,16 +168,18 @@ impl Revocations {
     }
 
     async fn insert(&self, which: Which, entry: Cutoff, by: Option<RequestId>) -> Result<(), RevokeError> {
+        self.check_room(&which)?;
+        let entry = self.store(&which, entry, by).await?;
+        self.revoked.show(&which, entry);
+        Ok(())
+    }
+
+    fn check_room(&self, which: &Which) -> Result<(), RevokeError> {
         let limit = match which {
             Which::Session(_) => MAX_REVOCATIONS,
             Which::Principal(_) | Which::Method(_) | Which::Pod(_) => MAX_REVOCATIONS + RESERVED,
         };
-        if self.len() >= limit {
-            return Err(RevokeError::Full);
-        }
-        let entry = self.store(&which, entry, by).await?;
-        self.revoked.show(&which, entry);
-        Ok(())
+        if self.len() < limit { Ok(()) } else { Err(RevokeError::Full) }
     }
 
     /// Makes it durable and says what stands there now. Two revocations of the same never lose one another: the record
@@ -162,25 +190,30 @@ impl Revocations {
         entry: Cutoff,
         by: Option<RequestId>,
     ) -> Result<Cutoff, BarrierError> {
-        let address = which.address();
         for _ in 0..MAX_TRIES {
-            let (condition, merged) = match self.view.get(&address).await? {
-                None => (Condition::Absent, entry),
-                Some(old) => (Condition::At(old.revision), entry.merge(Cutoff::read(old.content.expose())?)),
-            };
-            let changes = Changes {
-                conditions: vec![(address.clone(), condition)],
-                puts: vec![(address.clone(), merged.write())],
-                by,
-                ..Changes::default()
-            };
-            match self.view.commit(changes).await {
+            let (changes, merged) = self.merged(which, entry).await?;
+            match self.view.commit(Changes { by, ..changes }).await {
                 Ok(_) => return Ok(merged),
                 Err(BarrierError::Conflict) => {}
                 Err(error) => return Err(error),
             }
         }
         Err(BarrierError::Conflict)
+    }
+
+    /// The changes that make it so, and what stands there then.
+    async fn merged(&self, which: &Which, entry: Cutoff) -> Result<(Changes, Cutoff), BarrierError> {
+        let address = which.address();
+        let (condition, merged) = match self.view.get(&address).await? {
+            None => (Condition::Absent, entry),
+            Some(old) => (Condition::At(old.revision), entry.merge(Cutoff::read(old.content.expose())?)),
+        };
+        let changes = Changes {
+            conditions: vec![(address.clone(), condition)],
+            puts: vec![(address, merged.write())],
+            ..Changes::default()
+        };
+        Ok((changes, merged))
     }
 
     /// Everything that covers sessions at `now` or later.

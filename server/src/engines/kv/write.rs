@@ -106,10 +106,10 @@ impl Shelf {
         };
         secret.append(place, data, request.stamp(), terms, &mut changes)?;
         prune(&mut secret, place, &mut changes);
-        self.store(request, place, secret, changes, ChangeKind::Written, |version, metadata| {
-            Output::Written { version, metadata }
-        })
-        .await
+        changes.by = Some(request.id);
+        let version = secret.current;
+        let metadata = self.store(request, place, secret, changes, ChangeKind::Written).await?;
+        Ok(Output::Written { version, metadata })
     }
 
     async fn merge(
@@ -185,7 +185,8 @@ impl Shelf {
     }
 
     /// Erases as many versions as fit into a batch at a time. Each of them goes at once with its bytes; of all of them a
-    /// crash may leave some, and asking again does the rest.
+    /// crash may leave some, and asking again does the rest. Only the last batch says whose request it is, so that nobody
+    /// is told after a crash that what is left is gone.
     async fn destroy(
         &self,
         request: &Request,
@@ -199,11 +200,10 @@ impl Shelf {
             let rest = erase(&mut stored.secret, place, versions, &mut changes);
             changes.conditions.push((place.secret(), Condition::At(stored.revision)));
             stored.secret.updated = request.stamp();
-            let done = |_, _| Output::Destroyed;
-            let output =
-                self.store(request, place, stored.secret, changes, ChangeKind::Destroyed, done).await?;
+            changes.by = (!rest).then_some(request.id);
+            self.store(request, place, stored.secret, changes, ChangeKind::Destroyed).await?;
             if !rest {
-                return Ok(output);
+                return Ok(Output::Destroyed);
             }
         }
     }
@@ -216,8 +216,7 @@ impl Shelf {
             let mut changes = Changes::default();
             changes.conditions.push((place.secret(), Condition::At(stored.revision)));
             if erase(&mut stored.secret, place, &all, &mut changes) {
-                let done = |_, _| Output::Destroyed;
-                self.store(request, place, stored.secret, changes, ChangeKind::Destroyed, done).await?;
+                self.store(request, place, stored.secret, changes, ChangeKind::Destroyed).await?;
                 continue;
             }
             changes.deletes.push(place.secret());
@@ -251,9 +250,8 @@ impl Shelf {
         }
         stored.secret.updated = request.stamp();
         let conditions = vec![(place.secret(), Condition::At(stored.revision))];
-        let changes = Changes { conditions, ..Changes::default() };
-        self.store(request, place, stored.secret, changes, kind, |_, metadata| Output::Metadata(metadata))
-            .await
+        let changes = Changes { conditions, by: Some(request.id), ..Changes::default() };
+        self.store(request, place, stored.secret, changes, kind).await.map(Output::Metadata)
     }
 
     async fn store(
@@ -263,13 +261,11 @@ impl Shelf {
         secret: Secret,
         mut changes: Changes,
         kind: ChangeKind,
-        answer: impl FnOnce(u64, super::SecretMetadata) -> Output,
-    ) -> Result<Output, Error> {
-        changes.by = Some(request.id);
+    ) -> Result<super::SecretMetadata, Error> {
         changes.puts.push((place.secret(), secret.encode()?));
         self.commit(changes).await?;
         self.hub.publish(kind, &request.path, secret.current);
-        Ok(answer(secret.current, secret.metadata(&request.path)))
+        Ok(secret.metadata(&request.path))
     }
 }
 
