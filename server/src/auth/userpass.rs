@@ -37,6 +37,7 @@ pub const KIND: MethodKind = MethodKind {
         other => Err(other),
     },
     build: Build::OnStore(|parts| Ok(Arc::new(Userpass::new(parts.view, parts.entropy)?))),
+    inspect: |_| Vec::new(),
 };
 
 /// What somebody shows.
