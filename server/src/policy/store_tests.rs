@@ -85,6 +85,20 @@ async fn what_was_applied_is_there_after_a_restart() {
     assert_eq!(house.load().await.documents(), store.documents());
 }
 
+/// Such a policy was taken once: the store must open with it, whatever it is worth.
+#[tokio::test]
+async fn what_is_refused_today_still_loads() {
+    let house = House::new().await;
+    let store = house.load().await;
+    let yaml = "{kind: Role, name: old, rules: [{paths: [\"secret/{{namespace}}-{{pod}}\"], verbs: [read]}]}";
+    assert!(Documents::parse(yaml).is_err());
+    let stored = Documents::parse_stored(yaml).unwrap();
+    apply(&store, stored.clone()).await.unwrap();
+    let again = house.load().await;
+    assert_eq!(*again.documents(), stored);
+    apply(&again, many(1, "read")).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_small_apply_is_one_batch_and_no_change_is_none() {
     let house = House::new().await;
