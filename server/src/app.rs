@@ -57,6 +57,9 @@ pub enum AppError {
     /// A fault of ours.
     #[error("metrics: {0}")]
     Metrics(#[from] MetricsError),
+    /// Fail-stop: whatever it held may be lost from here on, and no answer would be worth anything.
+    #[error("the store failed and nothing more can be promised ({0}); check the disk, then start again")]
+    StoreFailed(String),
     /// A task ended that must not.
     #[error("a task of the server failed: {0}")]
     Task(#[from] tokio::task::JoinError),
@@ -137,6 +140,7 @@ impl App {
         let outcome = tokio::select! {
             () = stop.cancelled() => Ok(()),
             outcome = tasks.ended() => outcome,
+            cause = core.store_failed() => Err(AppError::StoreFailed(cause)),
         };
         systemd::stopping();
         stop.cancel();

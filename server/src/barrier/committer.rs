@@ -180,6 +180,7 @@ impl Committer {
             }
             Err(error) => {
                 tracing::error!(%error, "the committer stops: the state of the store is unknown");
+                self.records.store.fail(&error);
                 (Err(error.into()), ControlFlow::Break(()))
             }
         }

@@ -72,6 +72,7 @@ impl Core {
             progress: std::sync::Mutex::new(Progress::new()),
             lifecycle: tokio::sync::Mutex::new(Held { unresolved: found.open_intents, ..Held::default() }),
             applied,
+            failed: Arc::default(),
             attempts: Arc::new(tokio::sync::Semaphore::new(limits::UNSEAL_ATTEMPTS)),
             draining: std::sync::atomic::AtomicBool::new(false),
             log_missing: record.is_some() && found.next_seq == 1,
@@ -225,10 +226,18 @@ impl Core {
         let bytes = bytes.ok_or_else(|| Error::Internal("the keyring is missing".to_owned()))?;
         let keyring = Keyring::open(&root, store_id, &bytes.value)?;
         let (store, applied) = (Arc::clone(&self.store), Arc::clone(&self.applied));
+        let failed = Arc::clone(&self.failed);
         let (entropy, clock) = (Arc::clone(&self.entropy), Arc::clone(&self.clock));
-        let barrier =
-            Barrier::open(store, store_id, keyring, Arc::clone(&entropy), Arc::clone(&clock), applied)
-                .await?;
+        let barrier = Barrier::open(
+            store,
+            store_id,
+            keyring,
+            Arc::clone(&entropy),
+            Arc::clone(&clock),
+            applied,
+            failed,
+        )
+        .await?;
         let signer = SigningKey::from_seed(&barrier.purpose(Purpose::AuditSign))?;
         let note = self.refuse_rollback(held, &barrier, &signer.public_key())?;
 

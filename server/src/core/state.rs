@@ -14,14 +14,14 @@ use super::{error::Error, phase::Phase};
 use crate::{
     audit::{AuditError, Broker, LastCheckpoint, OpenIntent, Redactor},
     auth::Methods,
-    barrier::{Applied, Barrier, Derived, StoredKeyring},
+    barrier::{Applied, Barrier, BarrierError, Derived, Failed, StoredKeyring},
     clock::Clock,
     crypto::{Entropy, Key},
     engines::Mounts,
     model::StoreId,
     policy::store::PolicyStore,
     seal::{Progress, SealRecord, Seals},
-    storage::Store,
+    storage::{Store, StoreError},
     telemetry::Metrics,
     tokens::Tokens,
 };
@@ -48,6 +48,8 @@ pub struct Core {
     pub(super) phase_changes: watch::Sender<()>,
     /// Requests that changed the store and are not settled in the log yet.
     pub(super) applied: Arc<Applied>,
+    /// That the store failed, if it did.
+    pub(super) failed: Arc<Failed>,
     /// Init and unseal at once, by anybody.
     pub(super) attempts: Arc<Semaphore>,
     pub(super) draining: AtomicBool,
@@ -151,6 +153,9 @@ impl Core {
     /// # Errors
     /// Why not.
     pub fn ready(&self) -> Result<(), Error> {
+        if let Some(cause) = self.failed.cause() {
+            return Err(BarrierError::Store(StoreError::Fatal(cause.to_owned())).into());
+        }
         self.unsealed()?;
         let health = self.audit.health();
         match health.failed {
@@ -160,6 +165,11 @@ impl Core {
             }
             None => Ok(()),
         }
+    }
+
+    /// Waits until the store fails, and says how. Whoever hears of it ends the process.
+    pub async fn store_failed(&self) -> String {
+        self.failed.happened().await
     }
 
     /// Sets what is measured only when somebody asks.

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     audit::{self, Broker},
     auth::{Methods, Surroundings},
+    barrier::DIGEST_KEY,
     clock::{Clock, ManualClock},
     config,
     crypto::{Entropy, SystemEntropy},
@@ -161,6 +162,25 @@ async fn without_a_record_nothing_is_done() {
     house.core.audit.close().await;
     house.core.hourly().await;
     assert_eq!(house.term(), Some(1));
+}
+
+#[tokio::test]
+async fn a_store_that_failed_is_the_end() {
+    for fault in [Fault::Fatal, Fault::UnknownAfter, Fault::Conflict(DIGEST_KEY.to_vec())] {
+        let (house, _) = House::open().await;
+        house.core.ready().unwrap();
+        house.store.inject(Operation::Commit, Fault::ReadOnly);
+        assert!(house.core.rotate(RequestId([1; 16])).await.is_err());
+        house.core.ready().unwrap();
+        house.store.inject(Operation::Commit, fault.clone());
+        assert!(house.core.rotate(RequestId([2; 16])).await.is_err());
+        house.core.store_failed().await;
+        assert!(house.core.ready().is_err(), "{fault:?}");
+    }
+    let (house, _) = House::open().await;
+    house.store.inject(Operation::Get, Fault::Fatal);
+    assert!(house.core.rotate(RequestId([2; 16])).await.is_err());
+    house.core.store_failed().await;
 }
 
 #[tokio::test]

@@ -38,7 +38,8 @@ impl House {
         let keyring = Keyring::open(&self.root, ID, &record.value).unwrap();
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(5)));
         let disk: Arc<dyn Store> = self.disk.clone();
-        let barrier = Barrier::open(disk, ID, keyring, Arc::new(SystemEntropy), clock, Arc::default());
+        let barrier =
+            Barrier::open(disk, ID, keyring, Arc::new(SystemEntropy), clock, Arc::default(), Arc::default());
         barrier.await.unwrap().view("sys/policy")
     }
 
