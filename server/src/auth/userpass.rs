@@ -134,11 +134,11 @@ impl AuthMethod for Userpass {
         if password.len() > *PASSWORD_BYTES.end() {
             return Err(too_long().into());
         }
-        // For names that do not exist as well: a pause tells nobody which do.
-        if let Some(peer) = context.peer {
-            let judged = self.throttle.check(peer, &name, context.now);
-            judged.map_err(|retry_after| LoginError::Unavailable { retry_after })?;
-        }
+        // For names that do not exist as well: a pause tells nobody which do. Before the slow hash, so that many at once are
+        // not judged one after the other.
+        let admit = |peer| self.throttle.admit(peer, &name, context.now);
+        let attempt = context.peer.map(admit).transpose();
+        let attempt = attempt.map_err(|retry_after| LoginError::Unavailable { retry_after })?;
         // One way for everybody: a user who does not exist costs the same hash and gets the same answer.
         let stored = self.read(&name).await?;
         let hash = stored.as_ref().map_or(&self.nobody, |stored| &stored.hash);
@@ -151,14 +151,14 @@ impl AuthMethod for Userpass {
                 if !unchanged {
                     return Err(BarrierError::Conflict.into());
                 }
-                if let Some(peer) = context.peer {
-                    self.throttle.succeeded(peer, &name);
+                if let Some(attempt) = attempt {
+                    attempt.succeeded();
                 }
                 Ok(Login::person(stored.user.principal()))
             }
             _ => {
-                if let Some(peer) = context.peer {
-                    self.throttle.failed(peer, &name, context.now);
+                if let Some(attempt) = attempt {
+                    attempt.failed();
                 }
                 Err(LoginError::Rejected)
             }
@@ -452,6 +452,22 @@ mod tests {
         let right = userpass.login(credential("alice", PASSWORD), &from(1)).await;
         assert!(matches!(right, Err(LoginError::Unavailable { .. })), "not judged at all");
         userpass.login(credential("alice", PASSWORD), &from(2)).await.unwrap();
+    }
+
+    /// All of them come before the first hash is done.
+    #[tokio::test]
+    async fn of_a_burst_only_as_many_are_judged_as_may_fail() {
+        let userpass = userpass().await;
+        put(&userpass, "alice", secret(PASSWORD), Vec::new(), NOW).await.unwrap();
+        let mut now = NOW;
+        for expected in [5, 1, 1] {
+            let from = LoginContext { peer: Some([192, 0, 2, 1].into()), now };
+            let burst = (0..30).map(|_| userpass.login(credential("alice", "not the password"), &from));
+            let answers = futures_util::future::join_all(burst).await;
+            let judged = answers.iter().filter(|answer| matches!(answer, Err(LoginError::Rejected))).count();
+            assert_eq!(judged, expected);
+            now = now.plus(LATER * 2);
+        }
     }
 
     /// Known or not, right or wrong: one hash of the same cost each.
