@@ -17,6 +17,8 @@ mod state;
 pub(crate) mod tests;
 mod unauthenticated;
 mod upkeep;
+#[cfg(test)]
+mod verbs_tests;
 
 pub use context::Origin;
 pub use error::Error;

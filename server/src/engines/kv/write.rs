@@ -7,13 +7,13 @@ use strongroom_proto::limits::{
 };
 
 use super::{
-    ChangeKind, Error, Operation, Output, Request, SecretAddress, Shelf, check_operation_id,
+    ChangeKind, Error, Operation, Output, Request, SecretAddress, SecretMetadata, Shelf, check_operation_id,
     read::{Stored, readable},
     record::{self, CHUNK_BYTES, Data, INLINE_BYTES, Row, Secret, Stamp},
 };
 use crate::{
     barrier::{BarrierError, Changes},
-    model::{Invalid, KeyName, SecretBytes, Verb},
+    model::{Invalid, KeyName, SecretBytes, Timestamp, Verb},
     storage::Condition,
 };
 
@@ -43,7 +43,10 @@ impl Shelf {
         operation: Operation,
     ) -> Result<Output, Error> {
         let tasks = self.tasks.clone();
-        let task = tasks.spawn(async move { self.retry(&request, operation).await });
+        let task = tasks.spawn(async move {
+            let result = self.retry(&request, operation).await;
+            if request.may_read { result } else { own_doing(result) }
+        });
         task.await.unwrap_or(Err(BarrierError::Stopped.into()))
     }
 
@@ -261,7 +264,7 @@ impl Shelf {
         secret: Secret,
         mut changes: Changes,
         kind: ChangeKind,
-    ) -> Result<super::SecretMetadata, Error> {
+    ) -> Result<SecretMetadata, Error> {
         changes.puts.push((place.secret(), secret.encode()?));
         self.commit(changes).await?;
         self.hub.publish(kind, &request.path, secret.current);
@@ -324,12 +327,14 @@ fn is_repeated(secret: &Secret, request: &Request, terms: &Terms) -> bool {
     !terms.operation.is_empty() && secret.operation == terms.operation && same_writer
 }
 
-/// Whether the caller may write, and means what is there.
+/// Whether the caller may write, and means what is there. Who says what is expected says with it which of the two verbs is
+/// needed: the answer is then the same whether the secret is there or not, and a write that cannot happen tells nothing.
 fn admit(request: &Request, content: &Content, terms: &Terms, secret: Option<&Secret>) -> Result<(), Error> {
-    let whole = matches!(content, Content::Whole(_));
-    match secret {
-        None if whole && !request.may_create => return Err(Error::Needs(Verb::Create)),
-        Some(_) if !request.may_update => return Err(Error::Needs(Verb::Update)),
+    let creates = matches!(content, Content::Whole(_))
+        && terms.expected.map_or(secret.is_none(), |expected| expected == 0);
+    match creates {
+        true if !request.may_create => return Err(Error::Needs(Verb::Create)),
+        false if !request.may_update => return Err(Error::Needs(Verb::Update)),
         _ => {}
     }
     let current = secret.map_or(0, |secret| secret.current);
@@ -340,16 +345,55 @@ fn admit(request: &Request, content: &Content, terms: &Terms, secret: Option<&Se
     }
 }
 
-fn check_known(secret: &Secret, versions: &[u64]) -> Result<(), Invalid> {
+/// What somebody is told who may not read the metadata: what they did themselves, or that they could not, but nothing of
+/// what was there.
+fn own_doing(result: Result<Output, Error>) -> Result<Output, Error> {
+    match result {
+        Ok(Output::Written { version, metadata }) => {
+            Ok(Output::Written { version, metadata: metadata.of_version(Some(version)) })
+        }
+        Ok(Output::Metadata(metadata)) => Ok(Output::Metadata(metadata.of_version(None))),
+        Err(Error::VersionMismatch { .. }) => Err(Error::NotExpected),
+        Err(Error::CasRequired { .. }) => Err(Error::ExpectationMissing),
+        Err(
+            Error::UnknownVersions(_)
+            | Error::Deleted { .. }
+            | Error::Destroyed { .. }
+            | Error::Expired { .. },
+        ) => Err(Error::NotFound),
+        other => other,
+    }
+}
+
+impl SecretMetadata {
+    /// Only the path, and what is known of one version.
+    fn of_version(self, version: Option<u64>) -> Self {
+        Self {
+            versions: self.versions.into_iter().filter(|row| Some(row.version) == version).collect(),
+            path: self.path,
+            current_version: version.unwrap_or_default(),
+            oldest_version: version.unwrap_or_default(),
+            custom: BTreeMap::new(),
+            max_versions: 0,
+            cas_required: false,
+            created_at: Timestamp::default(),
+            created_by: "".into(),
+            updated_at: Timestamp::default(),
+            updated_by: "".into(),
+        }
+    }
+}
+
+fn check_known(secret: &Secret, versions: &[u64]) -> Result<(), Error> {
     let unknown = secret.unknown(versions);
     if unknown.is_empty() {
         return Ok(());
     }
     let named: Vec<String> = unknown.iter().map(u64::to_string).collect();
-    Err(Invalid::new(
+    Err(Error::UnknownVersions(Invalid::new(
         "versions",
         format!("has no version {}; the current one is {}", named.join(", "), secret.current),
-    ))
+    )))
 }
 
 /// Drops the oldest versions beyond those to keep, as many as fit; the rest goes with the next put.
