@@ -12,7 +12,7 @@ use crate::{
     api::{self, Api, ApiError, ops_http::Ops},
     audit,
     auth::{self, Methods},
-    barrier::commit_of,
+    barrier::{KEYRING_KEY, SEAL_KEY, commit_of},
     clock::{Clock, SystemClock},
     config::{self, Config, StorageKind},
     core::{Core, Options},
@@ -168,6 +168,7 @@ fn sled_options(config: &config::Storage) -> SledOptions {
         allow_unsafe_filesystem: false,
         reserve_bytes: BALLAST_BYTES,
         at_least: Revision::default(),
+        copied: vec![SEAL_KEY.to_vec(), KEYRING_KEY.to_vec()],
     }
 }
 
