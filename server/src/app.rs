@@ -29,6 +29,8 @@ use crate::{
 const BALLAST_BYTES: u64 = 16 << 20;
 /// How often expired revocations are forgotten and the age of the keys is looked at.
 const HOUR: Duration = Duration::from_secs(3600);
+/// How often what people began and nobody ended is forgotten.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Why the server could not start or go on. Each is a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -179,11 +181,12 @@ fn acknowledged(log: &audit::RecoveredLog) -> Revision {
 
 /// What has to be done now and then while the server is up.
 async fn chores(core: Arc<Core>, stop: CancellationToken) {
-    let mut hour = tokio::time::interval(HOUR);
+    let (mut hour, mut minute) = (tokio::time::interval(HOUR), tokio::time::interval(MINUTE));
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = hour.tick() => core.hourly().await,
+            _ = minute.tick() => core.expire().await,
         }
     }
 }

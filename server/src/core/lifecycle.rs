@@ -8,7 +8,7 @@ use super::{
     error::Error,
     phase::Phase,
     record,
-    state::{Core, Held, Options, Unsealed},
+    state::{Core, Held, Options, PendingRekey, Unsealed},
 };
 use crate::{
     audit::{Broker, RecoveredLog, Recovery, Redactor, StoreState},
@@ -20,7 +20,7 @@ use crate::{
     crypto::{Entropy, Key, PublicKey, SigningKey},
     engines::Mounts,
     limits,
-    model::{Invalid, RequestId, SecretBytes, StoreId},
+    model::{RequestId, SecretBytes, StoreId},
     policy::store::PolicyStore,
     seal::{Progress, SealConfig, SealRecord, Step},
     storage::{Batch, Condition, Store},
@@ -160,19 +160,19 @@ impl Core {
     pub(super) async fn rekey(
         &self,
         config: SealConfig,
-        shares: &[SecretBytes],
+        proof: &[SecretBytes],
         by: RequestId,
     ) -> Result<Vec<SecretBytes>, Error> {
         let mut held = self.lifecycle.lock().await;
         let unsealed = self.unsealed()?;
         let current = unsealed.seal.load_full();
-        self.prove_right_to_rekey(&current, shares)?;
+        self.options.seals.prove_right(&current, proof)?;
 
         let new_root = Key::random(&*self.entropy)?;
         let seals = &self.options.seals;
         let (record, shares) = seals.create(config, &new_root, current.store, &*self.entropy)?;
         if record.kind.by_shares {
-            held.pending = Some((new_root, record));
+            held.pending = Some(PendingRekey { root: new_root, record, since: self.clock.now() });
         } else {
             self.switch(&mut held, new_root, record, by).await?;
         }
@@ -182,14 +182,22 @@ impl Core {
     /// Switches to the prepared seal once enough of its shares were shown.
     pub(super) async fn confirm_rekey(&self, shares: &[SecretBytes], by: RequestId) -> Result<(), Error> {
         let mut held = self.lifecycle.lock().await;
-        let Some((_, record)) = &held.pending else {
-            return Err(Error::NoSuch("a rekey to confirm".to_owned()));
+        held.expire(self.clock.now());
+        let Some(pending) = &held.pending else {
+            return Err(Error::NoSuch("a rekey to confirm; one ends by itself after an hour".to_owned()));
         };
-        self.options.seals.open_with_shares(record, shares)?;
+        self.options.seals.open_with_shares(&pending.record, shares)?;
         match held.pending.take() {
-            Some((new_root, record)) => self.switch(&mut held, new_root, record, by).await,
+            Some(PendingRekey { root, record, .. }) => self.switch(&mut held, root, record, by).await,
             None => Ok(()),
         }
+    }
+
+    /// What people began and nobody ended: shares towards an unseal, a rekey that was not confirmed.
+    pub async fn expire(&self) {
+        let now = self.clock.now();
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).expire(now);
+        self.lifecycle.lock().await.expire(now);
     }
 
     async fn switch(
@@ -204,18 +212,6 @@ impl Core {
         unsealed.seal.store(Arc::new(record));
         held.pending = None;
         Ok(())
-    }
-
-    /// A seal with shares is moved only by as many as open it; of another the running server has the key.
-    fn prove_right_to_rekey(&self, current: &SealRecord, shares: &[SecretBytes]) -> Result<(), Error> {
-        if current.kind.by_shares {
-            return Ok(self.options.seals.open_with_shares(current, shares).map(drop)?);
-        }
-        if shares.is_empty() {
-            return Ok(());
-        }
-        let problem = "are given, but the current seal opens without shares; expected none";
-        Err(Invalid::new("current_shares", problem).into())
     }
 
     /// From a root key to a serving core. On any error the server stays sealed.

@@ -25,4 +25,4 @@ pub use request::{
     UserAction,
 };
 pub use state::{Core, Options, SealSummary, Status, Unsealed};
-pub use unauthenticated::{Login, init, login, refuse_sealed, unseal};
+pub use unauthenticated::{Login, generate_root, init, login, refuse_sealed, unseal};

@@ -91,6 +91,8 @@ pub enum PolicyAction {
         /// Objects to remove.
         remove: Vec<(policy::ObjectKind, String)>,
         dry_run: bool,
+        /// Even if nobody can change it back.
+        force: bool,
     },
     Export,
     /// About somebody else.

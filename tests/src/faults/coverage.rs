@@ -396,15 +396,14 @@ fn sample(name: &str) -> io::Result<Vec<u8>> {
             which: Some(v1::revoke_sessions_request::Which::Principal("userpass/carol".into())),
         }
         .encode_to_vec(),
-        "Policy.Apply" => {
-            v1::ApplyRequest { yaml: String::new(), dry_run: true, remove: vec![] }.encode_to_vec()
-        }
+        "Policy.Apply" => v1::ApplyRequest { dry_run: true, ..Default::default() }.encode_to_vec(),
         "Policy.CanI" => {
             v1::CanIRequest { verb: "read".into(), path: path(), ..Default::default() }.encode_to_vec()
         }
         "Policy.WhoCan" => v1::WhoCanRequest { verb: "read".into(), path: path() }.encode_to_vec(),
         "Sys.Init" => v1::InitRequest { seal: file() }.encode_to_vec(),
         "Sys.Unseal" => v1::UnsealRequest { share: Some(sensitive(7)) }.encode_to_vec(),
+        "Sys.GenerateRoot" => v1::GenerateRootRequest { proof: vec![sensitive(11)] }.encode_to_vec(),
         "Sys.Rekey" => v1::RekeyRequest { seal: file(), current_shares: vec![sensitive(8)] }.encode_to_vec(),
         "Sys.ConfirmRekey" => v1::ConfirmRekeyRequest { new_shares: vec![sensitive(10)] }.encode_to_vec(),
         "Sys.Mount" => v1::MountRequest { name: "coverage".into(), kind: "kv".into(), ..Default::default() }
