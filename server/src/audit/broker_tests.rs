@@ -180,6 +180,7 @@ struct FakeState {
     permitted: Condvar,
     fail_sync: AtomicBool,
     full: AtomicBool,
+    taken: AtomicBool,
 }
 
 impl Fake {
@@ -208,6 +209,12 @@ impl Log for Fake {
     }
     fn start_segment(&mut self, _: u64) -> io::Result<()> {
         Ok(())
+    }
+    fn in_place(&self) -> io::Result<()> {
+        match self.0.taken.load(Ordering::SeqCst) {
+            true => Err(io::Error::other("taken away")),
+            false => Ok(()),
+        }
     }
     fn segment_bytes(&self) -> u64 {
         0
@@ -268,6 +275,28 @@ async fn a_failed_sync_ends_it_for_everybody_and_for_good() {
     assert!(broker.health().failed.is_some());
     broker.sealed().await;
     broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_taken_away_ends_it_before_another_checkpoint() {
+    let (broker, fake) = with_fake(Arc::new(SystemClock));
+    fake.permit(1_000_000);
+    broker.unsealed(signing_key(), state(), "").await;
+    broker.record(&read(1)).await.unwrap();
+    fake.0.taken.store(true, Ordering::SeqCst);
+    let signed = |fake: &Fake| {
+        let text = String::from_utf8(fake.0.appended.lock().unwrap().clone()).unwrap();
+        text.matches("\"kind\":\"checkpoint\"").count()
+    };
+    let before = signed(&fake);
+    // Nobody asks for anything: it is noticed all the same.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while broker.health().failed.is_none() {
+        assert!(std::time::Instant::now() < deadline, "not noticed");
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(broker.record(&read(2)).await, Err(AuditError::Unavailable { .. })));
+    assert_eq!(signed(&fake), before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

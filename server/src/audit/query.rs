@@ -5,7 +5,7 @@ use std::{
     borrow::Cow,
     collections::VecDeque,
     fs::File,
-    io::{self, BufReader, Seek, SeekFrom},
+    io::{self, BufReader, Read, Seek, SeekFrom},
     path::PathBuf,
     sync::Arc,
 };
@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::{
     file::{self, Segment},
-    recover::read_line,
+    recover::{LINE_BYTES, read_line},
 };
 use crate::model::Timestamp;
 
@@ -39,6 +39,11 @@ pub enum QueryError {
     /// Too many at once.
     #[error("too many queries of the audit log at once; try again later")]
     Busy,
+    /// Somebody took a part of it away. What is left would look like an answer, and is none.
+    #[error(
+        "the audit log has a hole: records {from} to {to} are missing. Put their file back, or ask only for what is newer"
+    )]
+    Hole { from: u64, to: u64 },
     /// The file system.
     #[error("cannot read the audit log: {0}")]
     Io(#[from] io::Error),
@@ -101,7 +106,7 @@ impl Reader {
         tokio::task::spawn_blocking(move || {
             if let Err(error) = query.run(&sender) {
                 // The reader may be gone.
-                let _ = sender.blocking_send(Err(error.into()));
+                let _ = sender.blocking_send(Err(error));
             }
             drop(slot);
         });
@@ -130,7 +135,7 @@ async fn tail(
             let Ok((back, lines)) = read.await else { return };
             cursor = back;
             let failed = lines.is_err();
-            if sender.send(lines.map_err(QueryError::Io)).await.is_err() || failed {
+            if sender.send(lines).await.is_err() || failed {
                 return;
             }
         }
@@ -153,7 +158,7 @@ struct Cursor {
 
 impl Cursor {
     /// Some lines more, none of them beyond `durable`. Everything up to there is whole, so no line is read half.
-    fn read(&mut self, durable: u64) -> io::Result<Vec<String>> {
+    fn read(&mut self, durable: u64) -> Result<Vec<String>, QueryError> {
         let (mut lines, mut line) = (Vec::new(), Vec::new());
         while lines.len() < CHUNK && self.next_seq <= durable {
             let mut file = match self.file.take() {
@@ -172,14 +177,14 @@ impl Cursor {
     }
 
     /// The file in which the next record stands, at its line. If older segments were removed, the oldest that is left.
-    fn open(&mut self) -> io::Result<BufReader<File>> {
+    fn open(&mut self) -> Result<BufReader<File>, QueryError> {
         let segments = file::segments(&self.directory)?;
         let segment = segments
             .iter()
             .rev()
             .find(|segment| segment.first_seq <= self.next_seq)
             .or(segments.first())
-            .ok_or(io::ErrorKind::NotFound)?;
+            .ok_or(QueryError::Hole { from: self.next_seq, to: self.next_seq })?;
         self.next_seq = self.next_seq.max(segment.first_seq);
         let mut reader = BufReader::new(File::open(&segment.path)?);
         let place = locate(&mut reader, self.next_seq)?;
@@ -189,7 +194,7 @@ impl Cursor {
 }
 
 /// Where the line of `seq` starts, by halving the file. An error if it is not there.
-fn locate(reader: &mut BufReader<File>, seq: u64) -> io::Result<u64> {
+fn locate(reader: &mut BufReader<File>, seq: u64) -> Result<u64, QueryError> {
     let (mut low, mut high) = (0, reader.get_ref().metadata()?.len());
     let mut line = Vec::new();
     while high - low > 1 << 16 {
@@ -205,7 +210,7 @@ fn locate(reader: &mut BufReader<File>, seq: u64) -> io::Result<u64> {
     reader.seek(SeekFrom::Start(low))?;
     loop {
         match read_line(reader, &mut line)? as u64 {
-            0 => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("record {seq} is missing"))),
+            0 => return Err(QueryError::Hole { from: seq, to: seq }),
             _ if seq_of(&line) == Some(seq) => return Ok(low),
             length => low += length,
         }
@@ -234,13 +239,24 @@ type LineOffsets = VecDeque<u64>;
 
 impl Query {
     /// Looks from the newest segment back until there is enough, remembers places only, then sends in order.
-    fn run(&self, sender: &Sender) -> io::Result<()> {
+    fn run(&self, sender: &Sender) -> Result<(), QueryError> {
         let mut found: Vec<(Segment, LineOffsets)> = Vec::new();
         let mut left = self.limit;
-        for segment in file::segments(&self.directory)?.into_iter().rev() {
+        // What the next older segment has to reach, so that nothing is missing in between.
+        let mut reaches = self.durable;
+        let segments = file::segments(&self.directory)?;
+        if segments.is_empty() && reaches > 0 {
+            return Err(QueryError::Hole { from: 1, to: reaches });
+        }
+        for segment in segments.into_iter().rev() {
             if left == 0 || sender.is_closed() {
                 break;
             }
+            let last = last_seq(&segment)?;
+            if last < reaches {
+                return Err(QueryError::Hole { from: last + 1, to: reaches });
+            }
+            reaches = segment.first_seq.saturating_sub(1);
             let Some(began) = began(&segment)? else { continue };
             if self.filter.until.is_none_or(|until| began.as_str() < until.to_string().as_str()) {
                 let places = self.search(&segment, left, sender)?;
@@ -280,6 +296,18 @@ impl Query {
         }
         Ok(places)
     }
+}
+
+/// Number of the last whole record; of an empty segment, of the one before its first.
+fn last_seq(segment: &Segment) -> io::Result<u64> {
+    let mut file = File::open(&segment.path)?;
+    let from = file.metadata()?.len().saturating_sub(LINE_BYTES as u64 + 1);
+    file.seek(SeekFrom::Start(from))?;
+    let mut end = Vec::new();
+    // The writer may append at this moment.
+    file.take(2 * LINE_BYTES as u64).read_to_end(&mut end)?;
+    let lines = end.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
+    Ok(lines.rev().find_map(seq_of).unwrap_or(segment.first_seq.saturating_sub(1)))
 }
 
 /// Time of the first record; `None` for a segment without one.

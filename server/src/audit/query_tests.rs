@@ -94,3 +94,38 @@ async fn a_place_in_a_large_file_is_found() {
     }
     assert!(locate(&mut reader, 2_002).is_err());
 }
+
+#[tokio::test]
+async fn a_hole_is_an_error_and_not_an_answer() {
+    let (directory, broker) = broker(20_000);
+    write(&broker, 0, 600).await;
+    let segments = file::segments(directory.path()).unwrap();
+    assert!(segments.len() > 5, "it rotated");
+    let missing = &segments[2];
+    let reader = broker.reader();
+    let newest = Filter { request_id: Some(RequestId([9; 16]).to_string()), ..Filter::default() };
+    assert!(collect(reader.query(newest.clone(), 10).unwrap()).await.is_empty());
+
+    std::fs::rename(&missing.path, missing.path.with_extension("away")).unwrap();
+    let (from, to) = (missing.first_seq, segments[3].first_seq - 1);
+    let hole = |error: Option<Result<Vec<String>, QueryError>>| match error {
+        Some(Err(QueryError::Hole { from, to })) => (from, to),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(hole(reader.query(newest.clone(), 10).unwrap().recv().await), (from, to));
+    let mut tail = reader.tail(10_000, false).unwrap();
+    let told = loop {
+        match tail.recv().await {
+            Some(Ok(_)) => {}
+            other => break hole(other),
+        }
+    };
+    assert_eq!(told.0, from);
+    // What is newer than the hole is still found.
+    assert_eq!(seqs(&collect(reader.query(Filter::default(), 20).unwrap()).await).len(), 20);
+
+    for segment in file::segments(directory.path()).unwrap() {
+        std::fs::remove_file(segment.path).unwrap();
+    }
+    assert_eq!(hole(reader.query(newest, 10).unwrap().recv().await).0, 1);
+}

@@ -151,6 +151,7 @@ impl Writer {
             return Ok(());
         }
         self.next_tick = Instant::now() + TICK;
+        self.log.in_place()?;
         self.watch_space()?;
         self.append_suppressed();
         self.flush()?;
@@ -218,6 +219,7 @@ impl Writer {
     fn checkpoint(&mut self) -> io::Result<()> {
         self.flush()?;
         self.sync()?;
+        self.log.in_place()?;
         if let Some((key, state)) = &self.signer {
             let time = self.clock.now().to_string();
             self.chain.checkpoint(&time, key, state(), &mut self.buffer);
@@ -310,6 +312,8 @@ impl Writer {
     fn sync(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.unsynced) {
             self.log.sync()?;
+            // Nobody is told that a record is durable, and no checkpoint is signed, while the log is not where it belongs.
+            self.log.in_place()?;
             // A sync comes only after the buffer was appended, so these ends are on the disk now.
             (self.settled)(&self.closed);
             self.closed.clear();

@@ -192,7 +192,8 @@ impl Error {
             Error::Stopping => Reason::ShuttingDown,
             Error::WatchEnded(_) => Reason::WatchEnded,
             Error::Revoke(_) | Error::Query(QueryError::Busy) => Reason::Overloaded,
-            Error::Query(_) => Reason::Internal,
+            Error::Query(QueryError::Hole { .. }) => Reason::Corrupt,
+            Error::Query(QueryError::Io(_)) => Reason::Internal,
         }
     }
 

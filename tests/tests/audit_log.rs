@@ -1,0 +1,68 @@
+//! The audit log in the hands of an attacker, or of an operator without luck, against the real binary: nothing is answered that
+//! is not on record where people look for the record.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test ends at the first surprise"
+)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use strongroom_client::{AuditQuery, Client, Error, Reason, SealKind, SecretBytes};
+use strongroom_tests::{
+    wait::until,
+    world::{World, http_get},
+};
+
+async fn put(client: &Client, path: &str) -> Result<(), Error> {
+    client.put(path).value("k", SecretBytes::from("v".as_bytes())).send().await.map(drop)
+}
+
+/// The newest file of the log below `home`.
+fn live_segment(home: &Path) -> PathBuf {
+    let files = fs::read_dir(home.join("audit")).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "jsonl")).max().unwrap()
+}
+
+type Taken = fn(&Path);
+
+const TAKEN: [(&str, Taken); 4] = [
+    ("renamed", |path| fs::rename(path, path.with_extension("away")).unwrap()),
+    ("deleted", |path| fs::remove_file(path).unwrap()),
+    ("truncated", |path| fs::File::options().write(true).open(path).unwrap().set_len(0).unwrap()),
+    ("its folder renamed", |path| {
+        let folder = path.parent().unwrap();
+        fs::rename(folder, folder.with_extension("away")).unwrap();
+    }),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_taken_away_is_noticed_and_nothing_is_answered_any_more() {
+    for (way, take) in TAKEN {
+        let world = World::open(SealKind::File).await.unwrap();
+        let root = world.root().await.unwrap();
+        put(&root, "secret/a").await.unwrap();
+        let ops = world.server.ops;
+        assert_eq!(http_get(ops, "/readyz").unwrap().0, 200);
+
+        take(&live_segment(world.home.path()));
+        until("not ready", || http_get(ops, "/readyz").unwrap().0 == 503).unwrap();
+        let refused = [
+            put(&root, "secret/a").await.err(),
+            root.get("secret/a").await.err(),
+            root.audit().query(AuditQuery::default()).await.err(),
+        ];
+        for error in refused {
+            assert_eq!(error.unwrap().reason(), Some(Reason::AuditUnavailable), "{way}");
+        }
+        let metrics = http_get(ops, "/metrics").unwrap().1;
+        assert!(metrics.contains("\nstrongroom_audit_writable 0"), "{way}: {metrics}");
+        let log = world.server.log();
+        let told = log.lines().any(|line| line.contains("ERROR") && line.contains("somebody took it away"));
+        assert!(told, "{way}: {log}");
+    }
+}
