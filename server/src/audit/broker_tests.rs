@@ -108,7 +108,7 @@ async fn an_end_settles_its_request_before_the_caller_goes_on() {
     let (broker, _) = open(&Config::new(directory.path()));
     let settled = Arc::new(Mutex::new(Vec::new()));
     let seen = settled.clone();
-    broker.on_settled(move |ids| seen.lock().unwrap().extend_from_slice(ids));
+    broker.on_settled(move |ids, _| seen.lock().unwrap().extend_from_slice(ids));
     broker.record(&intent(1)).await.unwrap();
     broker.record(&intent(2)).await.unwrap();
     assert_eq!(*settled.lock().unwrap(), []);
@@ -127,12 +127,41 @@ async fn without_fsync_an_end_settles_with_the_next_checkpoint() {
     let (broker, _) = open(&config);
     let settled = Arc::new(Mutex::new(Vec::new()));
     let seen = settled.clone();
-    broker.on_settled(move |ids| seen.lock().unwrap().extend_from_slice(ids));
+    broker.on_settled(move |ids, _| seen.lock().unwrap().extend_from_slice(ids));
     broker.unsealed(signing_key(), state(), "").await;
     broker.record(&intent(1)).await.unwrap();
     broker.record(&Event::new(EventKind::Outcome, id(1), "Secrets.Put", Status::Ok)).await.unwrap();
     broker.sealed().await;
     assert_eq!(*settled.lock().unwrap(), [id(1)]);
+}
+
+/// What is told of the log must be on the disk: the store keeps it, and a log without it counts as an older copy.
+#[tokio::test]
+async fn how_far_the_log_is_told_is_never_ahead_of_the_disk() {
+    for durability in [Durability::Fsync, Durability::Os] {
+        let (fake, opened) = (Fake::default(), RecoveredLog::fresh());
+        let config = Config { durability, ..Config::new("unused") };
+        let clock = Arc::new(SystemClock);
+        let broker = Broker::start(&config, clock, vec![], Box::new(fake.clone()), &opened).unwrap();
+        let (disk, told) = (fake.clone(), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&told);
+        broker.on_settled(move |_, point| {
+            let synced = disk.0.synced.load(Ordering::SeqCst);
+            let lines =
+                disk.0.appended.lock().unwrap()[..synced].iter().filter(|byte| **byte == b'\n').count();
+            assert_eq!(point.seq, lines as u64);
+            count.store(lines, Ordering::SeqCst);
+        });
+        fake.permit(1_000_000);
+        for n in 0..20 {
+            broker.record(&read(n)).await.unwrap();
+        }
+        broker.unsealed(signing_key(), state(), "").await;
+        broker.sealed().await;
+        assert!(told.load(Ordering::SeqCst) >= 22, "{durability:?}");
+        broker.close().await;
+        assert!(broker.health().failed.is_none(), "no assertion failed over there");
+    }
 }
 
 #[tokio::test]

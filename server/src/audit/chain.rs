@@ -8,7 +8,10 @@
 //! state of the store; its signature covers the line's bytes before `,"signature":"`, behind a domain string.
 
 use super::record::{push_decimal, push_hex};
-use crate::crypto::{Digest, Sha256, SigningKey};
+use crate::{
+    crypto::{Digest, Sha256, SigningKey},
+    model::LogPoint,
+};
 
 /// Separates these signatures from any other use of the key.
 pub(super) const CHECKPOINT_DOMAIN: &[u8] = b"strongroom audit checkpoint v1\n";
@@ -40,6 +43,11 @@ impl Chain {
     /// Number of the record that comes next.
     pub(super) fn next_seq(&self) -> u64 {
         self.next_seq
+    }
+
+    /// The last record.
+    pub(super) fn point(&self) -> LogPoint {
+        LogPoint { seq: self.next_seq - 1, head: self.head }
     }
 
     /// Records since the last checkpoint.

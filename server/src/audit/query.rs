@@ -6,7 +6,7 @@ use std::{
     collections::VecDeque,
     fs::File,
     io::{self, BufReader, Read, Seek, SeekFrom},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -14,10 +14,11 @@ use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::{
+    chain::LineParts,
     file::{self, Segment},
     recover::{LINE_BYTES, read_line},
 };
-use crate::model::Timestamp;
+use crate::{crypto::Digest, model::Timestamp};
 
 /// Lines in one message: a few hundred KiB, far below the largest response.
 const CHUNK: usize = 64;
@@ -91,6 +92,16 @@ impl Reader {
         let first = (*self.durable.borrow() + 1).saturating_sub(u64::from(last).min(LAST));
         tokio::spawn(tail(self.directory.clone(), self.durable.clone(), first.max(1), follow, sender, slot));
         Ok(lines)
+    }
+
+    /// The hash of that record; `None` if the log begins after it, because older segments were moved away.
+    ///
+    /// # Errors
+    /// The log has a hole there, or cannot be read.
+    pub async fn hash_of(&self, seq: u64) -> Result<Option<Digest>, QueryError> {
+        let directory = self.directory.clone();
+        let read = tokio::task::spawn_blocking(move || hash_of(&directory, seq));
+        read.await.map_err(io::Error::other)?
     }
 
     /// The newest lines that match, at most `limit`, oldest first. Needs a tokio runtime.
@@ -191,6 +202,19 @@ impl Cursor {
         reader.seek(SeekFrom::Start(place))?;
         Ok(reader)
     }
+}
+
+fn hash_of(directory: &Path, seq: u64) -> Result<Option<Digest>, QueryError> {
+    let segments = file::segments(directory)?;
+    let Some(segment) = segments.iter().rev().find(|segment| segment.first_seq <= seq) else {
+        return Ok(None);
+    };
+    let mut reader = BufReader::new(File::open(&segment.path)?);
+    let place = locate(&mut reader, seq)?;
+    reader.seek(SeekFrom::Start(place))?;
+    let mut line = Vec::new();
+    read_line(&mut reader, &mut line)?;
+    Ok(LineParts::of(&text(&line)?).map(|parts| parts.hash))
 }
 
 /// Where the line of `seq` starts, by halving the file. An error if it is not there.

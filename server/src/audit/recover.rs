@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     crypto::{CryptoError, Digest, PublicKey},
-    model::RequestId,
+    model::{LogPoint, RequestId},
 };
 
 /// Most lines that can be torn at once: one group of the writer, and what it writes while it has no fsync to wait for.
@@ -91,6 +91,11 @@ pub enum RecoverError {
 }
 
 impl RecoveredLog {
+    /// Its last record.
+    pub fn end(&self) -> LogPoint {
+        LogPoint { seq: self.next_seq - 1, head: self.head }
+    }
+
     /// Of an empty directory.
     pub(super) fn fresh() -> Self {
         Self {

@@ -1,5 +1,6 @@
 //! `audit`: what happened, who did it, and whether the log still says all of it.
 
+mod anchor;
 mod verify;
 
 use std::path::Path;
@@ -9,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use strongroom_client::{AuditQuery, ResultStream, StreamExt};
 
-use self::verify::Verify;
+use self::{anchor::AnchorArgs, verify::Verify};
 use crate::{
     context::Context,
     failure::Failure,
@@ -38,6 +39,8 @@ enum Command {
     Query(Query),
     /// Prove offline that log files are whole: nothing changed, dropped, added or reordered
     Verify(Verify),
+    /// Print the last checkpoint, to be kept elsewhere: it finds a log that was put back to an earlier state
+    Anchor(AnchorArgs),
     /// Show the keyed hash under which a value appears in the log
     Hash {
         /// The value, as @FILE or - for standard input; without it you are asked for the value
@@ -84,6 +87,7 @@ pub(crate) async fn run(context: &Context, args: Audit) -> Result<(), Failure> {
             print(&context.output, client.audit().query(query.into()).await?).await
         }
         Command::Verify(args) => verify::run(context, args),
+        Command::Anchor(args) => anchor::run(context, args).await,
         Command::Hash { value } => {
             let value = match value.as_deref() {
                 None => prompt::hidden("Value")?,
