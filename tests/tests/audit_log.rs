@@ -12,9 +12,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use strongroom_client::{AuditQuery, Client, Error, Reason, SealKind, SecretBytes};
+use strongroom_client::{AuditQuery, Client, Error, Reason, SealKind, SecretBytes, StreamExt, TryStreamExt};
 use strongroom_tests::{
-    wait::until,
+    faults::coverage,
+    wait::{until, until_async},
     world::{World, http_get},
 };
 
@@ -65,4 +66,49 @@ async fn a_log_that_is_taken_away_is_noticed_and_nothing_is_answered_any_more() 
         let told = log.lines().any(|line| line.contains("ERROR") && line.contains("somebody took it away"));
         assert!(told, "{way}: {log}");
     }
+}
+
+/// The lines that a query finds, parsed.
+async fn query(client: &Client, query: AuditQuery) -> Vec<serde_json::Value> {
+    let lines: Vec<String> = client.audit().query(query).await.unwrap().try_collect().await.unwrap();
+    lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Each RPC of the access table: refused, recorded, and its record says to which object it was done.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_rpc_leaves_records_that_name_their_object() {
+    let work = tempfile::tempdir().unwrap();
+    for figure in coverage::run(work.path()).await.unwrap() {
+        assert!(figure.reached, "{figure:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_finds_every_path_of_a_record_and_the_version_that_was_read() {
+    let world = World::open(SealKind::File).await.unwrap();
+    let root = world.root().await.unwrap();
+    world.user("carol", &["staff"]).await.unwrap();
+    put(&root, "secret/a").await.unwrap();
+    put(&root, "secret/a").await.unwrap();
+    root.get("secret/a").await.unwrap();
+    let mut watch = root.watch(["secret/w/one", "secret/w/two"]);
+    tokio::spawn(async move { while watch.next().await.is_some() {} });
+
+    let of = |path: &str| AuditQuery { path: path.to_owned(), ..AuditQuery::default() };
+    for (path, operation) in
+        [("sys/auth", "Auth.PutUser"), ("sys/policy", "Auth.PutUser"), ("secret/w/two", "Secrets.Watch")]
+    {
+        until_async(operation, async || {
+            query(&root, of(path)).await.iter().any(|line| line["operation"] == operation)
+        })
+        .await
+        .unwrap();
+    }
+    let read = AuditQuery { operation: "Secrets.Get".to_owned(), ..of("secret/a") };
+    until_async("which version was read", async || {
+        let lines = query(&root, read.clone()).await;
+        lines.iter().any(|line| line["kind"] == "outcome" && line["version"] == 2)
+    })
+    .await
+    .unwrap();
 }

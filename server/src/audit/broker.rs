@@ -133,6 +133,15 @@ impl Broker {
         Ok(Recorded { request_id: event.request_id })
     }
 
+    /// Adds what became known after a record that is durable already. Nobody waits for it.
+    ///
+    /// # Errors
+    /// It will not be in the log: the request must not be answered.
+    pub fn note(&self, event: &Event<'_>) -> Result<(), AuditError> {
+        self.shared.check()?;
+        self.shared.push(Item { body: event.body(), track: Track::Nothing, waker: None }).map(drop)
+    }
+
     /// Like [`Broker::record`] for the refusal of somebody unknown, which anybody can cause: beyond a rate it is only
     /// counted, and each second a record tells how many there were.
     ///
@@ -211,7 +220,7 @@ fn track(event: &Event<'_>) -> Track {
             seq: 0,
             request_id: event.request_id,
             operation: event.operation.to_owned(),
-            path: event.path.map(str::to_owned),
+            paths: event.paths.iter().map(|path| (*path).to_owned()).collect(),
         })),
         (EventKind::Outcome | EventKind::Recovered(_), _) => Track::Closes(event.request_id),
         _ => Track::Nothing,

@@ -22,11 +22,11 @@ fn id(n: u32) -> RequestId {
 }
 
 fn read(n: u32) -> Event<'static> {
-    Event { path: Some("secret/a"), ..Event::new(EventKind::Request, id(n), "Secrets.Get", Status::Ok) }
+    Event { paths: &["secret/a"], ..Event::new(EventKind::Request, id(n), "Secrets.Get", Status::Ok) }
 }
 
 fn intent(n: u32) -> Event<'static> {
-    Event { path: Some("secret/w"), ..Event::new(EventKind::Request, id(n), "Secrets.Put", Status::Pending) }
+    Event { paths: &["secret/w"], ..Event::new(EventKind::Request, id(n), "Secrets.Put", Status::Pending) }
 }
 
 fn signing_key() -> SigningKey {
@@ -187,7 +187,7 @@ async fn goes_on_and_tells_open_intents_across_segments() {
     assert_eq!(opened.next_seq, written.len() as u64 + 1);
     let open_ids: Vec<_> = opened.open_intents.iter().map(|intent| intent.request_id).collect();
     assert_eq!(open_ids, [id(2)]);
-    assert_eq!(opened.open_intents[0].path.as_deref(), Some("secret/w"));
+    assert_eq!(opened.open_intents[0].paths, ["secret/w"]);
     let checkpoint = opened.last_checkpoint.unwrap();
     assert_eq!(checkpoint.state, StoreState { batch_seq: 5, set_digest: [3; 32] });
     checkpoint.verify(&signing_key().public_key()).unwrap();

@@ -55,7 +55,7 @@ pub enum QueryError {
 pub struct Filter {
     /// Exactly this one.
     pub principal: Option<String>,
-    /// This path, or a folder with all below it.
+    /// This path, or a folder with all below it; one of the record's paths is enough.
     pub path: Option<String>,
     /// Exactly this one.
     pub operation: Option<String>,
@@ -367,7 +367,18 @@ struct Row<'a> {
     operation: Option<Cow<'a, str>>,
     #[serde(borrow)]
     path: Option<Cow<'a, str>>,
+    /// Where there are several.
+    #[serde(borrow, default)]
+    paths: Vec<Cow<'a, str>>,
     status: Option<&'a str>,
+}
+
+impl Row<'_> {
+    /// Each of them. Lines of before have several in one text; no path contains a space.
+    fn paths(&self) -> impl Iterator<Item = &str> {
+        let one = self.path.iter().flat_map(|path| path.split(' '));
+        one.chain(self.paths.iter().map(|path| &**path))
+    }
 }
 
 /// The times of a filter as the log writes them; RFC 3339 in UTC sorts like text.
@@ -383,6 +394,22 @@ impl Bounds {
 }
 
 impl Filter {
+    /// What is asked for, for the record of the question.
+    pub fn describe(&self) -> String {
+        let texts = [
+            ("principal", self.principal.clone()),
+            ("path", self.path.clone()),
+            ("operation", self.operation.clone()),
+            ("request", self.request_id.clone()),
+            ("status", self.status.clone()),
+            ("from", self.from.map(|time| time.to_string())),
+            ("until", self.until.map(|time| time.to_string())),
+        ];
+        let given: Vec<_> =
+            texts.into_iter().filter_map(|(name, text)| Some(format!("{name} {}", text?))).collect();
+        if given.is_empty() { "everything".to_owned() } else { given.join(", ") }
+    }
+
     fn matches(&self, line: &[u8], bounds: &Bounds) -> bool {
         let Ok(row) = serde_json::from_slice::<Row<'_>>(line) else { return false };
         let same = |want: &Option<String>, is: Option<&str>| want.is_none() || want.as_deref() == is;
@@ -390,7 +417,7 @@ impl Filter {
             && same(&self.status, row.status)
             && same(&self.principal, row.principal.as_deref())
             && same(&self.operation, row.operation.as_deref())
-            && self.path.as_ref().is_none_or(|folder| row.path.is_some_and(|path| is_within(&path, folder)))
+            && self.path.as_ref().is_none_or(|folder| row.paths().any(|path| is_within(path, folder)))
             && bounds.from.as_ref().is_none_or(|from| row.time >= from.as_str())
             && bounds.until.as_ref().is_none_or(|until| row.time < until.as_str())
     }

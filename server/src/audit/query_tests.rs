@@ -15,7 +15,7 @@ async fn write(broker: &Broker, from: u32, to: u32) {
         id[..4].copy_from_slice(&n.to_be_bytes());
         let path = format!("secret/{}/x{n}", if n % 10 == 0 { "ten" } else { "tens" });
         let event = Event {
-            path: Some(&path),
+            paths: &[&path],
             ..Event::new(EventKind::Request, RequestId(id), "Secrets.Get", Status::Ok)
         };
         broker.record(&event).await.unwrap();
@@ -128,4 +128,28 @@ async fn a_hole_is_an_error_and_not_an_answer() {
         std::fs::remove_file(segment.path).unwrap();
     }
     assert_eq!(hole(reader.query(newest, 10).unwrap().recv().await).0, 1);
+}
+
+#[test]
+fn each_path_of_a_record_is_found() {
+    let event = Event {
+        paths: &["secret/apps/a", "secret/apps/b c\"", "sys/auth/userpass/carol"],
+        ..Event::new(EventKind::Request, RequestId([1; 16]), "X", Status::Ok)
+    };
+    let of = |body: &str| format!("{{\"seq\":1,\"time\":\"2026-11-23T00:00:00.000Z\",{body}}}");
+    let now = of(std::str::from_utf8(&event.body()).unwrap());
+    // As it was written before there were lists.
+    let before = of("\"kind\":\"request\",\"path\":\"secret/apps/a secret/apps/b sys/auth/userpass/carol\"");
+    let found = |line: &str, path: &str| {
+        let filter = Filter { path: Some(path.to_owned()), ..Filter::default() };
+        filter.matches(line.as_bytes(), &Bounds::of(&filter))
+    };
+    for line in [&now, &before] {
+        for path in ["secret/apps/a", "secret/apps", "secret", "sys/auth", "sys/auth/userpass/carol"] {
+            assert!(found(line, path), "{path} in {line}");
+        }
+        for path in ["secret/app", "apps", "sys/auth/userpass/car", "secret/apps/a/b"] {
+            assert!(!found(line, path), "{path} in {line}");
+        }
+    }
 }

@@ -244,8 +244,9 @@ impl Writer {
         day(now).clone_into(&mut self.segment_day);
         self.checkpoint()?;
         for (_, intent) in std::mem::take(&mut self.open) {
+            let paths: Vec<&str> = intent.paths.iter().map(String::as_str).collect();
             let event = Event {
-                path: intent.path.as_deref(),
+                paths: &paths,
                 ..Event::new(EventKind::Carried, intent.request_id, &intent.operation, Status::Pending)
             };
             let seq = self.chain.next_seq();
