@@ -10,11 +10,18 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use strongroom_client::{AuditQuery, Client, Error, Reason, SealKind, SecretBytes, StreamExt, TryStreamExt};
+use strongroom_client::{
+    AuditQuery, Client, Error, ErrorKind, Reason, SealKind, SecretBytes, StreamExt, TryStreamExt,
+};
 use strongroom_tests::{
     faults::coverage,
+    server::{Options, Server},
     wait::{until, until_async},
     world::{World, http_get},
 };
@@ -65,6 +72,51 @@ async fn a_log_that_is_taken_away_is_noticed_and_nothing_is_answered_any_more() 
         let log = world.server.log();
         let told = log.lines().any(|line| line.contains("ERROR") && line.contains("somebody took it away"));
         assert!(told, "{way}: {log}");
+    }
+}
+
+/// The log goes while many write: some intents are on record by then, and the outcomes never will be.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_without_a_record_of_its_outcome_says_so_and_is_not_repeated() {
+    const WRITERS: u64 = 48;
+    let world = World::open(SealKind::File).await.unwrap();
+    let segment = live_segment(world.home.path());
+    let mut writers = tokio::task::JoinSet::new();
+    let written = Arc::new(AtomicU64::new(0));
+    for writer in 0..WRITERS {
+        let (root, written) = (world.root().await.unwrap(), Arc::clone(&written));
+        writers.spawn(async move {
+            let path = format!("secret/w{writer}");
+            let mut count = 0_u64;
+            loop {
+                match put(&root, &path).await {
+                    Ok(()) => count += 1,
+                    Err(error) => return (path, count, error),
+                }
+                written.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    until("all of them write", || written.load(Ordering::Relaxed) > 4 * WRITERS).unwrap();
+    fs::rename(&segment, segment.with_extension("away")).unwrap();
+    let ends = writers.join_all().await;
+    assert!(ends.iter().all(|(_, _, error)| {
+        matches!(error.reason(), Some(Reason::AuditUnavailable | Reason::Unrecorded))
+    }));
+    let unrecorded: Vec<_> =
+        ends.iter().filter(|(_, _, error)| error.reason() == Some(Reason::Unrecorded)).collect();
+    assert!(!unrecorded.is_empty(), "none of {WRITERS} was caught between intent and outcome");
+
+    // The log is put back: what was told to be done is there, once.
+    let World { server, keys, home } = world;
+    server.kill().unwrap();
+    fs::rename(segment.with_extension("away"), &segment).unwrap();
+    let world = World { server: Server::start(home.path(), &Options::default()).unwrap(), keys, home };
+    let root = world.root().await.unwrap();
+    for (path, count, error) in unrecorded {
+        assert_eq!(error.kind(), &ErrorKind::Unrecorded);
+        assert!(error.to_string().contains("do not repeat it"), "{error}");
+        assert_eq!(root.get(path.as_str()).await.unwrap().version, count + 1, "{path}");
     }
 }
 

@@ -22,6 +22,10 @@ pub(super) fn status(error: &Error, id: RequestId) -> Status {
             tracing::error!(request_id = %id, %reason, cause = %error, "a request failed");
             inner_sentence(reason)
         }
+        Reason::Unrecorded => {
+            tracing::error!(request_id = %id, "a request was carried out, but its outcome is not on record");
+            error.to_string()
+        }
         // For the operator, who looks into the log when the server does not open.
         Reason::RolledBack | Reason::ForeignAuditLog => {
             tracing::error!(request_id = %id, %reason, cause = %error, "the store stays closed");

@@ -129,8 +129,8 @@ pub enum Error {
          foreign copy in place; put the right one back, or start with --accept-rollback if it is lost"
     )]
     LogForked { known: &'static str, seq: u64 },
-    /// It was done, but the outcome could not be recorded. Clients must not repeat it blindly.
-    #[error("the request was carried out, but its outcome could not be written to the audit log")]
+    /// It was done, but the outcome could not be recorded.
+    #[error("it was done, but its outcome could not be written to the audit log: do not repeat it")]
     Unrecorded,
     /// The audit log is not this store's.
     #[error(
@@ -200,7 +200,8 @@ impl Error {
             | Error::LogOlder { .. }
             | Error::LogForked { .. } => Reason::RolledBack,
             Error::ForeignLog => Reason::ForeignAuditLog,
-            Error::Seal(_) | Error::Internal(_) | Error::Unrecorded => Reason::Internal,
+            Error::Seal(_) | Error::Internal(_) => Reason::Internal,
+            Error::Unrecorded => Reason::Unrecorded,
             Error::TokenMissing => Reason::TokenMissing,
             Error::Token(error) => token_reason(error),
             Error::Login(error) => login_reason(error),
