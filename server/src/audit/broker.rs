@@ -20,7 +20,7 @@ use super::{
 use crate::{
     clock::Clock,
     crypto::SigningKey,
-    model::{RequestId, Timestamp},
+    model::{LogPoint, RequestId, Timestamp},
 };
 
 /// Refusals of unknown callers that are written one by one in a second; beyond that they are counted, so that nobody
@@ -133,6 +133,15 @@ impl Broker {
         Ok(Recorded { request_id: event.request_id })
     }
 
+    /// Adds what became known after a record that is durable already. Nobody waits for it.
+    ///
+    /// # Errors
+    /// It will not be in the log: the request must not be answered.
+    pub fn note(&self, event: &Event<'_>) -> Result<(), AuditError> {
+        self.shared.check()?;
+        self.shared.push(Item { body: event.body(), track: Track::Nothing, waker: None }).map(drop)
+    }
+
     /// Like [`Broker::record`] for the refusal of somebody unknown, which anybody can cause: beyond a rate it is only
     /// counted, and each second a record tells how many there were.
     ///
@@ -149,9 +158,9 @@ impl Broker {
         Ok(())
     }
 
-    /// From now on `settled` is told of each request whose end is durable in the log, whatever the durability of records;
-    /// before anybody else learns of it.
-    pub fn on_settled(&self, settled: impl Fn(&[RequestId]) + Send + 'static) {
+    /// From now on `settled` is told of each request whose end is durable in the log, whatever the durability of records, and
+    /// how far the log is on the disk; before anybody else learns of it.
+    pub fn on_settled(&self, settled: impl Fn(&[RequestId], LogPoint) + Send + 'static) {
         // A log that failed settles nothing.
         let _ = self.shared.tell(Control::Settles(Box::new(settled)));
     }
@@ -162,9 +171,9 @@ impl Broker {
         &self,
         key: SigningKey,
         state: Box<dyn Fn() -> StoreState + Send>,
-        note: &'static str,
+        note: impl Into<String>,
     ) {
-        let (began, done) = oneshot::channel();
+        let (note, (began, done)) = (note.into(), oneshot::channel());
         if self.shared.tell(Control::Unsealed(Box::new(Signing { key, state, note, began }))) {
             // A log that failed has no checkpoints to sign.
             let _ = done.await;
@@ -211,7 +220,7 @@ fn track(event: &Event<'_>) -> Track {
             seq: 0,
             request_id: event.request_id,
             operation: event.operation.to_owned(),
-            path: event.path.map(str::to_owned),
+            paths: event.paths.iter().map(|path| (*path).to_owned()).collect(),
         })),
         (EventKind::Outcome | EventKind::Recovered(_), _) => Track::Closes(event.request_id),
         _ => Track::Nothing,

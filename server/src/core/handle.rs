@@ -111,11 +111,14 @@ async fn carry_out(
     let result = doing.await.unwrap_or_else(|_| Err(Error::Internal("a handler panicked".to_owned())));
 
     // 8. Write the outcome down: of a write always, of a read when it did not give what the record promised.
+    let ended = record::Ended::of(&result);
     if is_write || result.is_err() {
-        let told = request.outcome(core, record::Ended::of(&result)).await;
+        let told = request.outcome(core, ended).await;
         if told.is_err() && result.is_ok() {
             return Err(Error::Unrecorded);
         }
+    } else if request.place.latest {
+        request.note_version(core, &ended)?;
     }
 
     // 9. Plaintext leaves only here.

@@ -56,9 +56,10 @@ impl Core {
     ) -> Result<Arc<Core>, Error> {
         let record = read_seal(&*store).await?;
         let (audit, found) = audit;
+        let log_found = found.end();
         let applied = Arc::new(Applied::default());
         let settling = Arc::clone(&applied);
-        audit.on_settled(move |requests| settling.settle(requests));
+        audit.on_settled(move |requests, durable| settling.settle(requests, durable));
         let core = Arc::new(Core {
             store,
             audit: Arc::new(audit),
@@ -75,6 +76,7 @@ impl Core {
             attempts: Arc::new(tokio::sync::Semaphore::new(limits::UNSEAL_ATTEMPTS)),
             draining: std::sync::atomic::AtomicBool::new(false),
             log_missing: record.is_some() && found.next_seq == 1,
+            log_found,
             last_checkpoint: found.last_checkpoint,
         });
         if let Some(record) = record {
@@ -194,7 +196,7 @@ impl Core {
     }
 
     /// What people began and nobody ended: shares towards an unseal, a rekey that was not confirmed.
-    pub async fn expire(&self) {
+    pub(super) async fn expire(&self) {
         let now = self.clock.now();
         self.progress.lock().unwrap_or_else(PoisonError::into_inner).expire(now);
         self.lifecycle.lock().await.expire(now);
@@ -226,7 +228,7 @@ impl Core {
             Barrier::open(store, store_id, keyring, Arc::clone(&entropy), Arc::clone(&clock), applied)
                 .await?;
         let signer = SigningKey::from_seed(&barrier.purpose(Purpose::AuditSign))?;
-        let note = self.refuse_rollback(held, &barrier, &signer.public_key())?;
+        let note = self.refuse_rollback(held, &barrier, &signer.public_key()).await?;
 
         let revocations = Revocations::load(barrier.view("sys/tokens"), clock.now()).await?;
         let token_key = barrier.purpose(Purpose::Token);
@@ -241,8 +243,13 @@ impl Core {
             barrier,
         });
         self.resolve_intents(held, &unsealed.barrier).await?;
+        let loss_accepted = !note.is_empty();
         self.start_signing(&unsealed.barrier, signer, note).await;
         held.signed = true;
+        if loss_accepted {
+            // Once is enough: from here on this log is the one that the store knows.
+            unsealed.barrier.note_log().await?;
+        }
         self.enter(Phase::Unsealed(unsealed));
         tracing::info!(%store_id, "unsealed");
         Ok(())
@@ -268,7 +275,7 @@ impl Core {
     }
 
     /// From here on the log is signed, and its checkpoints say how far the data is.
-    async fn start_signing(&self, barrier: &Arc<Barrier>, signer: SigningKey, note: &'static str) {
+    async fn start_signing(&self, barrier: &Arc<Barrier>, signer: SigningKey, note: String) {
         // Weak: the log must not keep the keys alive after a seal.
         let barrier = Arc::downgrade(barrier);
         let last = std::sync::Mutex::new(StoreState::default());
@@ -283,41 +290,6 @@ impl Core {
         self.audit.unsealed(signer, Box::new(state), note).await;
     }
 
-    /// The log as it was found at the start must be this store's, and must not know of batches the store does not have.
-    /// What was accepted all the same is returned, for the log.
-    fn refuse_rollback(
-        &self,
-        held: &Held,
-        barrier: &Barrier,
-        key: &PublicKey,
-    ) -> Result<&'static str, Error> {
-        let data = barrier.state().batch_seq;
-        let refused = match &self.last_checkpoint {
-            Some(checkpoint) => {
-                checkpoint.verify(key).map_err(|_| Error::ForeignLog)?;
-                let log = checkpoint.state.batch_seq;
-                let fork = log == data && checkpoint.state.set_digest != barrier.state().digest;
-                match log > data {
-                    true => Some(Error::RolledBack { log, data }),
-                    false => fork.then_some(Error::Forked(data)),
-                }
-            }
-            // An init that was cut off leaves the default mount, one batch, and no checkpoint.
-            None => (!held.signed && (self.log_missing || data > 1)).then_some(Error::LogLost),
-        };
-        match refused {
-            None => Ok(""),
-            Some(error) if self.options.accept_rollback => {
-                tracing::warn!(%error, "--accept-rollback was given: the rollback is accepted");
-                Ok(match error {
-                    Error::LogLost => "the log before this line is lost: accepted by --accept-rollback",
-                    _ => "the data is older than the log or another copy: accepted by --accept-rollback",
-                })
-            }
-            Some(error) => Err(error),
-        }
-    }
-
     /// To sealed, whatever happens.
     async fn close(&self, held: &mut Held) {
         let Ok(unsealed) = self.unsealed() else { return };
@@ -326,6 +298,10 @@ impl Core {
         unsealed.keyring.forget();
         let record = unsealed.seal.load_full();
         self.enter(Phase::Sealed(SealRecord::clone(&record)));
+        // What is on record by now stays known, also if nothing is written after it.
+        if let Err(error) = unsealed.barrier.note_log().await {
+            tracing::warn!(%error, "how far the audit log is could not be noted in the store");
+        }
         unsealed.barrier.stop().await;
         self.audit.sealed().await;
         tracing::info!("sealed");

@@ -9,6 +9,7 @@ mod phase;
 mod record;
 mod remember;
 mod request;
+mod rollback;
 mod run;
 mod state;
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::{
     clock::Clock,
     crypto::{Entropy, Key},
     engines::Mounts,
-    model::{StoreId, Timestamp},
+    model::{LogPoint, StoreId, Timestamp},
     policy::store::PolicyStore,
     seal::{Progress, SealRecord, Seals},
     storage::Store,
@@ -35,6 +35,8 @@ pub struct Options {
     pub seals: Seals,
     /// Break-glass: start although the data is older than the audit log.
     pub accept_rollback: bool,
+    /// How far the audit log was, as it was noted down elsewhere; all zeros for nothing.
+    pub anchor: LogPoint,
 }
 
 /// Everything a server is made of that does not depend on keys.
@@ -62,6 +64,8 @@ pub struct Core {
     pub(super) last_checkpoint: Option<LastCheckpoint>,
     /// There was a store at the start and not a line of its log.
     pub(super) log_missing: bool,
+    /// The end of the audit log as it was found at the start.
+    pub(super) log_found: LogPoint,
 }
 
 /// What exists only while the server has its keys. Dropped as a whole at seal.

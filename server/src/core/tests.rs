@@ -22,7 +22,7 @@ use crate::{
     clock::{Clock, ManualClock},
     config,
     crypto::{Entropy, SystemEntropy},
-    model::{RequestId, SecretBytes, Timestamp},
+    model::{LogPoint, RequestId, SecretBytes, Timestamp},
     permit::{Chore, Errand, Upkeep},
     seal::{SealConfig, Seals},
     storage::{
@@ -59,7 +59,7 @@ impl House {
         let methods =
             Methods::connect(&Surroundings { config: &config, clock: &now, metrics: &metrics }).unwrap();
         let seals = Seals::build(&config::Seal { key_file: Some(home.path().join("key")) });
-        let options = Options { seals, accept_rollback: false };
+        let options = Options { seals, accept_rollback: false, anchor: LogPoint::default() };
         let (entropy, kept): (Arc<dyn Entropy>, Arc<dyn Store>) = (Arc::new(SystemEntropy), store.clone());
         let counts = Arc::clone(&metrics);
         let core = Core::start(kept, audit.unwrap(), now, entropy, counts, methods, options).await.unwrap();

@@ -109,6 +109,16 @@ pub enum SealConfig {
     File,
 }
 
+impl SealConfig {
+    /// For the audit log.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Shamir { shares, threshold } => format!("to {shares} shares, of which {threshold} open it"),
+            Self::File => "to a key file".to_owned(),
+        }
+    }
+}
+
 /// Why a seal could not be made or opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
