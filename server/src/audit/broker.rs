@@ -133,15 +133,6 @@ impl Broker {
         Ok(Recorded { request_id: event.request_id })
     }
 
-    /// Adds what became known after a record that is durable already. Nobody waits for it.
-    ///
-    /// # Errors
-    /// It will not be in the log: the request must not be answered.
-    pub fn note(&self, event: &Event<'_>) -> Result<(), AuditError> {
-        self.shared.check()?;
-        self.shared.push(Item { body: event.body(), track: Track::Nothing, waker: None }).map(drop)
-    }
-
     /// Like [`Broker::record`] for the refusal of somebody unknown, which anybody can cause: beyond a rate it is only
     /// counted, and each second a record tells how many there were.
     ///

@@ -1,6 +1,6 @@
 //! Steps 4 and 8: what the pipeline writes down. Values come as keyed hashes or not at all.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use super::{
     context::{Origin, RequestContext},
@@ -14,7 +14,7 @@ use crate::{
         Status,
     },
     auth::LoginError,
-    model::Timestamp,
+    model::{DecisionId, Timestamp},
     permit::Errand,
     policy::{self, Allowed, Change},
     tokens::Session,
@@ -28,6 +28,24 @@ pub(super) struct Ended {
     objects: Vec<String>,
     status: Status,
     reason: &'static str,
+}
+
+/// Why it was allowed.
+pub(super) struct Decided {
+    id: DecisionId,
+    role: Arc<str>,
+    rule: u32,
+}
+
+impl Decided {
+    pub(super) fn by(allowed: &Allowed) -> Self {
+        let rule = allowed.rule();
+        Self { id: allowed.decision_id(), role: Arc::clone(&rule.role), rule: rule.index }
+    }
+
+    fn tell(&self) -> Decision<'_> {
+        Decision { id: self.id, effect: Effect::Allow, role: Some(&self.role), rule: Some(self.rule) }
+    }
 }
 
 impl Ended {
@@ -78,15 +96,28 @@ impl RequestContext {
         let fields = hashed_fields(&unsealed.redactor, action);
         let fields: Vec<(&str, Hashed)> =
             fields.iter().map(|(name, hash)| (name.as_str(), hash.clone())).collect();
-        let decision = allowed.map(|allowed| Decision {
-            id: allowed.decision_id(),
-            effect: Effect::Allow,
-            role: Some(&allowed.rule().role),
-            rule: Some(allowed.rule().index),
-        });
+        let decided = allowed.map(Decided::by);
+        let decision = decided.as_ref().map(Decided::tell);
         let status = if action.is_write() { Status::Pending } else { Status::Ok };
         let paths = self.place.paths();
         let event = Event { decision, fields: &fields, ..self.question(&paths, EventKind::Request, status) };
+        core.audit.record(&event).await
+    }
+
+    /// A read that was done ahead of this, its only record: with what it found, or why it did not.
+    pub(super) async fn found(
+        &self,
+        core: &Core,
+        decided: &Decided,
+        ended: &Ended,
+    ) -> Result<Recorded, AuditError> {
+        let (paths, versions) = (self.place.paths(), self.versions(ended));
+        let event = Event {
+            decision: Some(decided.tell()),
+            versions: &versions,
+            reason: ended.reason,
+            ..self.question(&paths, EventKind::Request, ended.status)
+        };
         core.audit.record(&event).await
     }
 
@@ -127,13 +158,6 @@ impl RequestContext {
         let (paths, versions) = (self.place.paths(), self.versions(&ended));
         let duration = Some(core.clock.now().since(self.at));
         core.audit.record(&self.ended(&paths, &versions, &ended, duration)).await.map(drop)
-    }
-
-    /// Which version was read, when the question was for the latest. The record of the read is durable already, so the answer
-    /// does not wait for this one: it is in the log with the next group.
-    pub(super) fn note_version(&self, core: &Core, ended: &Ended) -> Result<(), AuditError> {
-        let (paths, versions) = (self.place.paths(), self.versions(ended));
-        core.audit.note(&self.ended(&paths, &versions, ended, None))
     }
 
     fn versions(&self, ended: &Ended) -> Vec<u64> {
