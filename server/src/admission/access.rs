@@ -119,6 +119,7 @@ const OWN: &[Access] = table! {
         "Status"         None  sealed_too Vital silent;
         "Init"           None  sealed_too Vital audited;
         "Unseal"         None  sealed_too Vital audited;
+        "GenerateRoot"   None  unsealed Vital  audited;
         "Seal"           Token unsealed Vital  audited;
         "Rotate"         Token unsealed Unary  audited;
         "Rekey"          Token unsealed Unary  audited;
@@ -221,13 +222,13 @@ mod tests {
     }
 
     #[test]
-    fn only_four_of_ours_need_no_token() {
+    fn only_five_of_ours_need_no_token() {
         let open: Vec<_> = TABLE
             .iter()
             .filter(|access| access.credential == Credential::None && !access.name.starts_with("grpc."))
             .map(|access| access.name)
             .collect();
-        assert_eq!(open, ["Auth.Login", "Sys.Status", "Sys.Init", "Sys.Unseal"]);
+        assert_eq!(open, ["Auth.Login", "Sys.Status", "Sys.Init", "Sys.Unseal", "Sys.GenerateRoot"]);
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl Callers {
                  {{kind: Binding, name: {verb}, role: {verb}, subjects: [{{user: {{method: userpass, name: {verb}}}}}]}}\n"
             );
         }
-        let apply = PolicyAction::Apply { yaml, remove: Vec::new(), dry_run: false };
+        let apply = PolicyAction::Apply { yaml, remove: Vec::new(), dry_run: false, force: false };
         callers.ask(&callers.root, Action::Policy(apply)).await.unwrap();
         for verb in VERBS.map(Verb::as_str) {
             let password = Some(SecretBytes::from(PASSWORD.as_bytes()));

@@ -11,14 +11,25 @@ use std::{
 use clap::{Parser, builder::PossibleValuesParser};
 use strongroom_tests::{
     faults::{
-        LONG, MERGE, audit, coverage, damage, driver, forgeries, hostile, kill, policy, power, records,
+        LONG, MERGE, audit, coverage, damage, driver, forgeries, hostile, kill, log, policy, power, records,
     },
     figures,
 };
 
 /// What there is, in this order.
-const PARTS: [&str; 10] =
-    ["coverage", "forgeries", "audit", "policy", "swap", "hostile", "power", "damage", "driver", "kill"];
+const PARTS: [&str; 11] = [
+    "coverage",
+    "forgeries",
+    "audit",
+    "log",
+    "policy",
+    "swap",
+    "hostile",
+    "power",
+    "damage",
+    "driver",
+    "kill",
+];
 
 #[derive(Parser)]
 struct Args {
@@ -54,6 +65,7 @@ async fn main() -> io::Result<ExitCode> {
             "coverage" => coverage::run(work.path()).await?,
             "forgeries" => forgeries::run(work.path(), seed).await?,
             "audit" => audit::run(size.tampers, seed)?,
+            "log" => log::run(work.path()).await?,
             "policy" => policy::run(size.questions, seed)?,
             "swap" => records::run(size.swaps, seed).await?,
             "hostile" => hostile::run(work.path(), size.silent).await?,

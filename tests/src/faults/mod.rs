@@ -10,6 +10,7 @@ pub mod forgeries;
 pub mod hostile;
 pub mod intents;
 pub mod kill;
+pub mod log;
 pub mod policy;
 pub mod power;
 pub mod records;
