@@ -25,6 +25,7 @@ pub struct Metrics {
     connections: IntGauge,
     refused: IntCounterVec,
     certificate_expiry: IntGauge,
+    clock_jumps: IntCounter,
     reload_failures: IntCounter,
     logins: IntCounterVec,
     kubernetes: KubernetesMetrics,
@@ -123,6 +124,10 @@ impl Metrics {
                 "Logins by method and result",
                 &["method", "result"],
             )?,
+            clock_jumps: registry.counter(
+                "strongroom_clock_jumps_total",
+                "Times that the clock was found set, forwards or back",
+            )?,
             kubernetes: KubernetesMetrics::new(&registry)?,
             registry,
         })
@@ -184,6 +189,11 @@ impl Metrics {
     /// New certificate files are broken.
     pub fn certificate_reload_failed(&self) {
         self.reload_failures.inc();
+    }
+
+    /// The clock was set.
+    pub fn clock_jumped(&self) {
+        self.clock_jumps.inc();
     }
 
     /// Somebody wanted to log in. `method` and `result` are names of ours.

@@ -59,6 +59,28 @@ async fn a_pod_reads_what_its_namespace_may() {
     client.auth().renew().await.unwrap();
 }
 
+/// A role that is being replaced is missing for a moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_of_a_moment_makes_nothing_forgotten() {
+    let kubernetes = FakeKubernetes::start().await.unwrap();
+    let world = trusting(&kubernetes, false).await.unwrap();
+    watching(&world).await;
+    let pod = kubernetes.create_pod("shop", "web", "web-0");
+    let client = client(&world, &login_soon(&world, &kubernetes.token(&pod, "strongroom", HOUR)).await).await;
+    kubernetes.delete_pod(&pod);
+    until_async("the pod's session is refused", async || client.get(DB).await.is_err()).await.unwrap();
+
+    // The connections are cut, and what is asked on the new ones is refused.
+    kubernetes.set_mood(Mood { down: true, ..Mood::default() });
+    kubernetes.set_mood(Mood { forbid_watch: true, ..Mood::default() });
+    let refused = async || world.server.log().contains("does not allow it (403)");
+    until_async("it is told", refused).await.unwrap();
+    assert!(client.get(DB).await.is_err(), "who was gone is not back");
+    kubernetes.set_mood(Mood::default());
+    watching(&world).await;
+    assert!(client.get(DB).await.is_err());
+}
+
 /// What the operator has to mend is told in the log: the network, the CA, or the server's own credential.
 #[tokio::test(flavor = "multi_thread")]
 async fn why_an_api_server_cannot_be_asked_is_told() {

@@ -74,6 +74,7 @@ impl Core {
             lifecycle: tokio::sync::Mutex::new(Held { unresolved: found.open_intents, ..Held::default() }),
             applied,
             failed: Arc::default(),
+            clock_seen: std::sync::Mutex::default(),
             attempts: Arc::new(tokio::sync::Semaphore::new(limits::UNSEAL_ATTEMPTS)),
             draining: std::sync::atomic::AtomicBool::new(false),
             log_missing: record.is_some() && found.next_seq == 1,
@@ -239,7 +240,8 @@ impl Core {
         let signer = SigningKey::from_seed(&barrier.purpose(Purpose::AuditSign))?;
         let note = self.refuse_rollback(held, &barrier, &signer.public_key()).await?;
 
-        let revocations = Revocations::load(barrier.view("sys/tokens"), clock.now()).await?;
+        let revocations = Revocations::load(barrier.view("sys/tokens"), clock.steady()).await?;
+        self.doubt_clock(revocations.latest());
         let token_key = barrier.purpose(Purpose::Token);
         let unsealed = Arc::new(Unsealed {
             seal: ArcSwap::from_pointee(record),

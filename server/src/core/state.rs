@@ -18,7 +18,7 @@ use crate::{
     audit::{AuditError, Broker, LastCheckpoint, OpenIntent, Redactor},
     auth::Methods,
     barrier::{Applied, Barrier, BarrierError, Derived, Failed, StoredKeyring},
-    clock::Clock,
+    clock::{Clock, Steady},
     crypto::{Entropy, Key},
     engines::Mounts,
     model::{LogPoint, StoreId, Timestamp},
@@ -66,6 +66,8 @@ pub struct Core {
     pub(super) last_checkpoint: Option<LastCheckpoint>,
     /// There was a store at the start and not a line of its log.
     pub(super) log_missing: bool,
+    /// Where the clock stood when it was looked at last, and when that was.
+    pub(super) clock_seen: Mutex<Option<(Timestamp, Steady)>>,
     /// The end of the audit log as it was found at the start.
     pub(super) log_found: LogPoint,
 }

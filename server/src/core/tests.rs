@@ -31,6 +31,7 @@ use crate::{
         memory::MemoryStore,
     },
     telemetry::Metrics,
+    tokens::Which,
 };
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -191,6 +192,35 @@ async fn only_its_own_record_permits_a_chore() {
     let recorded = record::errand_intent(&house.core, &one).await.unwrap();
     assert!(Upkeep::join(&other, &recorded).is_err());
     assert_eq!(Upkeep::join(&one, &recorded).unwrap().id(), one.id());
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_is_an_alarm() {
+    let (house, _) = House::open().await;
+    let jumps = |house: &House| {
+        let text = house.metrics.render();
+        let line = text.lines().find(|line| line.starts_with("strongroom_clock_jumps_total "));
+        line.and_then(|line| line.rsplit(' ').next()).unwrap().to_owned()
+    };
+    for _ in 0..3 {
+        house.clock.advance(TERM);
+        house.clock.set_by(1_000);
+        house.core.minutely().await;
+    }
+    assert_eq!(jumps(&house), "0", "time passes, and is corrected by a second");
+    for (set, told) in [(25 * 3_600_000, "1"), (-25 * 3_600_000, "2")] {
+        house.clock.set_by(set);
+        house.core.minutely().await;
+        assert_eq!(jumps(&house), told);
+    }
+
+    // Behind what the store has seen already.
+    let unsealed = house.core.unsealed().unwrap();
+    unsealed.tokens.revoke(Which::principal("root").unwrap(), house.core.clock.now(), None).await.unwrap();
+    drop(unsealed);
+    house.clock.set_by(-3_600_000);
+    let house = house.again().await;
+    assert_eq!(jumps(&house), "1", "found at the start");
 }
 
 /// A refusal can have a consequence, too: a user who is not there may have sessions all the same.

@@ -202,6 +202,7 @@ mod tests {
     use super::*;
     use crate::{
         auth::{MAX_LIFETIME, conformance::view},
+        clock::Steady,
         crypto::SystemEntropy,
         model::{Group, Pod, Principal},
     };
@@ -219,7 +220,7 @@ mod tests {
     }
 
     async fn tokens(key: u8, entropy: impl Entropy + 'static) -> Tokens {
-        let revocations = Revocations::load(view("sys/tokens").await, NOW).await.unwrap();
+        let revocations = Revocations::load(view("sys/tokens").await, Steady::default()).await.unwrap();
         Tokens::new(Key::from_bytes(&[key; 32]), StoreId([9; 16]), revocations, Arc::new(entropy))
     }
 

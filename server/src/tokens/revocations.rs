@@ -12,7 +12,10 @@
 //! clock is set back can have issued a session in what is now the future; a revocation by principal or method does not
 //! reach that one, a revocation by session does.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use prost::Message;
@@ -25,6 +28,7 @@ use super::{
 use crate::{
     auth::MAX_LIFETIME,
     barrier::{BarrierError, Changes, Cursor, Derived, Found, SealedChanges, View},
+    clock::Steady,
     model::{RequestId, SecretBytes, Timestamp},
     storage::{Condition, StoreKey},
 };
@@ -57,6 +61,15 @@ pub enum RevokeError {
 pub struct Revocations {
     view: View,
     revoked: Revoked,
+    /// What the time is at least, by the store: see [`Revocations::prune`].
+    known: Mutex<KnownTime>,
+}
+
+/// A time that the store has, and when it was read.
+#[derive(Clone, Copy)]
+struct KnownTime {
+    newest: Timestamp,
+    read: Steady,
 }
 
 /// The end of sessions that came true with a change: see [`Revocations::ending`].
@@ -80,9 +93,10 @@ impl Revocations {
     ///
     /// # Errors
     /// A record does not open. Then nothing may be let in: it could be the revocation of anybody.
-    pub async fn load(view: View, now: Timestamp) -> Result<Self, BarrierError> {
-        let revocations = Self { view, revoked: Revoked::unknown() };
-        revocations.read(now).await?;
+    pub async fn load(view: View, read: Steady) -> Result<Self, BarrierError> {
+        let known = Mutex::new(KnownTime { newest: Timestamp::default(), read });
+        let revocations = Self { view, revoked: Revoked::unknown(), known };
+        revocations.read().await?;
         Ok(revocations)
     }
 
@@ -138,9 +152,19 @@ impl Revocations {
 
     /// Forgets what covers no living session any more, and says how many that were. To be called now and then.
     ///
+    /// A clock that is ahead is not believed: what it makes forgotten would cover sessions again once the clock is right. So
+    /// it counts only as far as something else bears it out: the newest revocation there was at the start and the time that
+    /// has passed since, or that everything here has been over for as long as any session lives.
+    ///
     /// # Errors
     /// The store; what was forgotten until then stays forgotten.
-    pub async fn prune(&self, now: Timestamp) -> Result<usize, BarrierError> {
+    pub async fn prune(&self, now: Timestamp, steady: Steady) -> Result<usize, BarrierError> {
+        let known = *self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let up = steady.since(known.read);
+        let now = match up < MAX_LIFETIME.saturating_add(CLOCK_MARGIN) {
+            true => now.min(known.newest.plus(up)),
+            false => now,
+        };
         let mut pruned = 0;
         for folder in FOLDERS {
             let mut after = None;
@@ -155,6 +179,11 @@ impl Revocations {
         // Here by their own end, so that what another server deleted goes as well.
         self.revoked.prune(now);
         Ok(pruned)
+    }
+
+    /// The newest that the store had when it was read: a time that was once.
+    pub fn latest(&self) -> Timestamp {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).newest
     }
 
     /// How many there are, for a metric.
@@ -216,13 +245,15 @@ impl Revocations {
         Ok((changes, merged))
     }
 
-    /// Everything that covers sessions at `now` or later.
-    async fn read(&self, now: Timestamp) -> Result<(), BarrierError> {
+    /// Everything, also what is over by the clock: it may be the clock that is wrong.
+    async fn read(&self) -> Result<(), BarrierError> {
         for folder in FOLDERS {
             let mut after = None;
             while let Some(page) = self.page(folder, after.as_ref()).await? {
-                for found in page.found.iter().filter(|found| found.entry.until > now) {
+                for found in &page.found {
                     self.revoked.show(&found.which, found.entry);
+                    let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+                    known.newest = known.newest.max(found.entry.up_to);
                 }
                 after = Some(page.last);
             }
@@ -266,7 +297,7 @@ impl Revocations {
 #[async_trait]
 impl Derived for Revocations {
     async fn load(&self) -> Result<(), BarrierError> {
-        self.read(Timestamp::default()).await
+        self.read().await
     }
 
     async fn changed(&self, keys: &[StoreKey]) -> Result<(), BarrierError> {
