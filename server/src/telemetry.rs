@@ -21,6 +21,7 @@ pub struct Metrics {
     audit_suppressed: IntGauge,
     audit_writable: IntGauge,
     store_batches: IntGauge,
+    store_writable: IntGauge,
     sealed: IntGauge,
     connections: IntGauge,
     refused: IntCounterVec,
@@ -110,6 +111,10 @@ impl Metrics {
             )?,
             audit_writable: gauge("strongroom_audit_writable", "0 while nothing can be answered")?,
             store_batches: gauge("strongroom_store_batches", "Number of the last durable batch")?,
+            store_writable: gauge(
+                "strongroom_store_writable",
+                "0 while the store only takes what takes rights or data away, because its disk is nearly full",
+            )?,
             sealed: gauge("strongroom_sealed", "1 while the server has no keys")?,
             connections: gauge("strongroom_connections", "Open TLS connections")?,
             refused: counters("strongroom_connections_refused_total", "Connections not served", &["why"])?,
@@ -179,6 +184,11 @@ impl Metrics {
     /// A connection is not served.
     pub fn connection_refused(&self, why: Refused) {
         self.refused.with_label_values(&[why.as_str()]).inc();
+    }
+
+    /// Whether everything can be written.
+    pub fn set_store_writable(&self, writable: bool) {
+        self.store_writable.set(writable.into());
     }
 
     /// When the served certificate ends.

@@ -252,6 +252,7 @@ impl Barrier {
             conditions: vec![(KEYRING_KEY.to_vec(), Condition::At(revision))],
             puts: vec![(KEYRING_KEY.to_vec(), record)],
             deletes: Vec::new(),
+            urgent: false,
         };
         self.commit(batch, Some(by)).await?;
         // Only now: nothing may be sealed under a term that a crash could forget.
@@ -277,6 +278,7 @@ impl Barrier {
             conditions: vec![(KEYRING_KEY.to_vec(), Condition::At(revision))],
             puts: vec![(KEYRING_KEY.to_vec(), record), (SEAL_KEY.to_vec(), seal_record)],
             deletes: Vec::new(),
+            urgent: false,
         };
         self.commit(batch, Some(by)).await.map(drop)
     }

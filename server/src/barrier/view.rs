@@ -53,6 +53,8 @@ pub struct Changes {
     pub deletes: Vec<Address>,
     /// Those of another view that happen with these or not at all.
     pub with: SealedChanges,
+    /// They take rights or data away: see [`Batch::urgent`].
+    pub urgent: bool,
     /// The request that asked for them, so that the next start knows that it was applied; none: the server's own upkeep.
     pub by: Option<RequestId>,
 }
@@ -161,6 +163,7 @@ impl View {
         }
         // Sealed here, in the caller's time, so that the one committer is not what everybody waits for.
         let SealedChanges { mut batch, mut bytes } = changes.with;
+        batch.urgent |= changes.urgent;
         batch.conditions.extend(changes.conditions.iter().map(|(at, condition)| (self.key(at), *condition)));
         batch.deletes.extend(changes.deletes.iter().map(|address| self.key(address)));
         for (address, content) in &changes.puts {

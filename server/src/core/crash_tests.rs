@@ -1,15 +1,17 @@
 //! A crash between any two commits of one request: whatever writes more than once is stopped after each of its commits, and
-//! another process looks at what is left. What the log then calls applied is all there; nobody who is gone has a session.
+//! another process looks at what is left. What the log then calls applied is all there; nobody who is gone has a session. And
+//! what a store that is full still does.
 
 use std::sync::Arc;
 
+use strongroom_proto::Reason;
 use strongroom_proto::v1::login_request::{Credential as Shown, Userpass};
 
 use super::{
     context::Origin,
     error::Error,
     handle,
-    request::{Action, Answer, Request, SessionAction, SysAction, UserAction},
+    request::{Action, Answer, PolicyAction, Request, SessionAction, SysAction, UserAction},
     tests::House,
     unauthenticated::{Login, login},
 };
@@ -19,6 +21,7 @@ use crate::{
     engines::kv,
     model::{KeyName, Path, RequestId, SecretBytes},
     storage::{Store, fault},
+    tokens::Which,
 };
 
 const PASSWORD: &str = "correct horse battery";
@@ -135,6 +138,43 @@ async fn what_the_log_calls_destroyed_is_gone() {
             assert!(cuts < MANY);
         }
         assert!(cuts > 1, "it writes more than once, or this shows nothing");
+    }
+}
+
+/// Whoever fills the store can still be shut out, and what they wrote destroyed.
+#[tokio::test]
+async fn a_full_store_takes_rights_and_data_away() {
+    let (house, root) = House::open().await;
+    done(&house, &root, 1, put_alice(PASSWORD)).await;
+    for path in ["secret/a", "secret/b", "secret/deep/c"] {
+        done(&house, &root, 2, on(path, put(10))).await;
+    }
+    house.later();
+    let alice = log_in(&house, PASSWORD).await.unwrap();
+    house.store.fill();
+    for refused in [put(10), kv::Operation::Undelete { versions: vec![1] }] {
+        done(&house, &root, 3, on("secret/a", kv::Operation::Delete { versions: vec![1] })).await;
+        let refused = ask(&house, &root, CUT_OFF, on("secret/a", refused)).await.err().unwrap();
+        assert_eq!(refused.reason(), Reason::ReadOnly);
+    }
+    let yaml = "{kind: Role, name: r, rules: [{paths: [a], verbs: [read]}]}".to_owned();
+    let policy = PolicyAction::Apply { yaml, remove: Vec::new(), dry_run: false, force: false };
+    let unmount = SysAction::Unmount { name: "secret".into(), destroy_data: true };
+    for action in [
+        on("secret/b", kv::Operation::Destroy { versions: vec![1], all: false }),
+        on("secret/deep/c", kv::Operation::Destroy { versions: Vec::new(), all: true }),
+        Action::Revoke(Which::method("kubernetes").unwrap()),
+        Action::Policy(policy),
+        put_alice("another long password"),
+        Action::User(UserAction::Delete { name: "alice".into() }),
+        Action::Sys(unmount),
+        Action::Session(SessionAction::Logout),
+    ] {
+        done(&house, &root, 4, action).await;
+    }
+    for token in [root, alice] {
+        let whoami = Action::Session(SessionAction::Whoami);
+        assert!(ask(&house, &token, RequestId([5; 16]), whoami).await.is_err());
     }
 }
 

@@ -114,6 +114,7 @@ impl Core {
             ],
             puts: [(SEAL_KEY.to_vec(), record.encode())].into_iter().chain(first).collect(),
             deletes: Vec::new(),
+            urgent: false,
         };
         self.store.commit(batch).await.map_err(BarrierError::from)?;
         self.applied.add(&[by]);

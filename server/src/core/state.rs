@@ -201,6 +201,11 @@ impl Core {
         }
     }
 
+    /// Whether the store only takes what takes rights or data away.
+    pub fn is_full(&self) -> bool {
+        self.store.is_full()
+    }
+
     /// Waits until the store fails, and says how. Whoever hears of it ends the process.
     pub async fn store_failed(&self) -> String {
         self.failed.happened().await
@@ -214,6 +219,7 @@ impl Core {
         if let Some(unsealed) = self.phase.load().unsealed() {
             metrics.set_store_batches(unsealed.barrier.state().batch_seq);
         }
+        metrics.set_store_writable(self.failed.cause().is_none() && !self.store.is_full());
     }
 
     /// Woken at every change of phase.

@@ -170,7 +170,7 @@ impl Inner {
             (Some(only), true) => (only, false),
             _ => (journal.pieces()?, true),
         };
-        self.view.commit(Changes { by, ..changes }).await.map(|_| in_journal)
+        self.view.commit(Changes { by, urgent: true, ..changes }).await.map(|_| in_journal)
     }
 
     /// Takes over what the store holds, and says what of it is yet to be carried over.
@@ -246,7 +246,7 @@ async fn load(view: &View) -> Result<(Documents, Option<Journal>), BarrierError>
 async fn carry_over(view: &View, journal: &Journal) -> Result<(), BarrierError> {
     let last = Changes { deletes: (0..PIECES).map(piece_address).collect(), ..Changes::default() };
     for batch in journal.batches().into_iter().chain([last]) {
-        view.commit(batch).await.inspect_err(|error| {
+        view.commit(Changes { urgent: true, ..batch }).await.inspect_err(|error| {
             tracing::warn!(%error, "the journal of a policy change could not be applied yet");
         })?;
     }

@@ -240,6 +240,7 @@ impl Revocations {
         let changes = Changes {
             conditions: vec![(address.clone(), condition)],
             puts: vec![(address, merged.write())],
+            urgent: true,
             ..Changes::default()
         };
         Ok((changes, merged))
@@ -270,6 +271,7 @@ impl Revocations {
         let changes = Changes {
             conditions: over.iter().map(|found| (found.which.address(), found.condition)).collect(),
             deletes: over.iter().map(|found| found.which.address()).collect(),
+            urgent: true,
             ..Changes::default()
         };
         match self.view.commit(changes).await {

@@ -223,7 +223,7 @@ impl Shelf {
                 continue;
             }
             changes.deletes.push(place.secret());
-            changes.by = Some(request.id);
+            (changes.by, changes.urgent) = (Some(request.id), true);
             self.leave(&place.folder, &mut changes).await?;
             self.commit(changes).await?;
             self.hub.publish(ChangeKind::Destroyed, &request.path, stored.secret.current);
@@ -266,6 +266,7 @@ impl Shelf {
         kind: ChangeKind,
     ) -> Result<SecretMetadata, Error> {
         changes.puts.push((place.secret(), secret.encode()?));
+        changes.urgent = matches!(kind, ChangeKind::Deleted | ChangeKind::Destroyed);
         self.commit(changes).await?;
         self.hub.publish(kind, &request.path, secret.current);
         Ok(secret.metadata(&request.path))

@@ -211,7 +211,9 @@ impl Mounts {
             let address = record::address(name);
             let conditions = vec![(address.clone(), Condition::At(revision))];
             let deletes = vec![address];
-            self.table.commit(Changes { conditions, deletes, by, ..Changes::default() }).await?;
+            self.table
+                .commit(Changes { conditions, deletes, by, urgent: true, ..Changes::default() })
+                .await?;
         }
         Ok(self.refresh().await?)
     }
@@ -278,6 +280,7 @@ impl Mounts {
     ) -> Result<(), BarrierError> {
         let address = record::address(name);
         let changes = Changes {
+            urgent: record.state != MountState::Mounted,
             conditions: vec![(address.clone(), condition)],
             puts: vec![(address, record.encode())],
             by,
