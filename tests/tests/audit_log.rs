@@ -20,11 +20,14 @@ use strongroom_client::{
     AuditQuery, Client, Error, ErrorKind, Reason, SealKind, SecretBytes, StreamExt, TryStreamExt,
 };
 use strongroom_tests::{
+    bench::subject::channel,
     faults::coverage,
+    raw,
     server::{Options, Server},
     wait::{until, until_async},
-    world::{World, http_get},
+    world::{World, builder, http_get},
 };
+use tonic::Code;
 
 async fn put(client: &Client, path: &str) -> Result<(), Error> {
     client.put(path).value("k", SecretBytes::from("v".as_bytes())).send().await.map(drop)
@@ -118,6 +121,45 @@ async fn what_was_done_without_a_record_of_its_outcome_says_so_and_is_not_repeat
         assert!(error.to_string().contains("do not repeat it"), "{error}");
         assert_eq!(root.get(path.as_str()).await.unwrap().version, count + 1, "{path}");
     }
+}
+
+/// Somebody sends junk while somebody guesses the administrator's password.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_login_is_not_hidden_among_junk() {
+    let world = World::open(SealKind::File).await.unwrap();
+    let root = world.root().await.unwrap();
+    world.user("admin", &[]).await.unwrap();
+    let channel = channel(&world.server.url, &world.server.ca()).await.unwrap();
+    let junk = "Bearer sr1_junk".parse().unwrap();
+    let tokens = (0..300).map(|_| raw::call(&channel, "/strongroom.v1.Auth/Whoami", Some(&junk), Vec::new()));
+    let told = futures_util::future::join_all(tokens).await;
+    let refused =
+        told.iter().filter(|told| matches!(told, Err(status) if status.code() == Code::Unauthenticated));
+    let refused = refused.count() as u64;
+    assert!(refused >= 100, "{refused}");
+
+    let wrong = SecretBytes::from("wrong horse battery staple".as_bytes());
+    assert!(builder(&world.server).userpass("admin", wrong).connect().await.is_err());
+    let failed = AuditQuery {
+        operation: "Auth.Login".to_owned(),
+        status: "denied".to_owned(),
+        ..AuditQuery::default()
+    };
+    assert_eq!(query(&root, failed).await.len(), 1);
+    // Whom the junk came from is told, if not of each.
+    let counted = AuditQuery {
+        operation: "Auth.Whoami".to_owned(),
+        status: "denied".to_owned(),
+        ..AuditQuery::default()
+    };
+    until_async("all of it is written or counted", async || {
+        let lines = query(&root, counted.clone()).await;
+        assert!(lines.iter().all(|line| line["peer"] == "127.0.0.1"), "{lines:?}");
+        let written = lines.iter().filter(|line| line["kind"] == "request").count() as u64;
+        written + lines.iter().filter_map(|line| line["count"].as_u64()).sum::<u64>() == refused
+    })
+    .await
+    .unwrap();
 }
 
 /// The lines that a query finds, parsed.

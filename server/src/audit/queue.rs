@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{chain::StoreState, recover::OpenIntent};
+use super::{chain::StoreState, recover::OpenIntent, sampler::Sampler};
 use crate::{
     crypto::SigningKey,
     model::{LogPoint, RequestId},
@@ -102,8 +102,7 @@ pub(super) struct Shared {
     full: AtomicBool,
     pub(super) groups: AtomicU64,
     pub(super) durable_seq: AtomicU64,
-    /// Counted and not yet in the log.
-    pub(super) uncounted: AtomicU64,
+    refusals: Mutex<Sampler>,
     pub(super) suppressed: AtomicU64,
 }
 
@@ -132,6 +131,11 @@ impl Shared {
             return Err(AuditError::Unavailable { cause: "its file system is 98 % full".into() });
         }
         Ok(())
+    }
+
+    /// Which refusals are written, and those that were not.
+    pub(super) fn refusals(&self) -> MutexGuard<'_, Sampler> {
+        lock(&self.refusals)
     }
 
     /// Puts a record in line and gives its ticket.

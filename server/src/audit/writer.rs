@@ -209,11 +209,9 @@ impl Writer {
 
     /// Counts that are not in the log yet.
     fn append_suppressed(&mut self) {
-        match self.shared.uncounted.swap(0, Ordering::Relaxed) {
-            0 => {}
-            count => {
-                self.append(&Event { status: Status::Denied, ..Event::own(EventKind::Suppressed(count)) })
-            }
+        let counted = self.shared.refusals().take();
+        for suppressed in &counted {
+            self.append(&suppressed.event());
         }
     }
 
