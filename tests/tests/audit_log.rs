@@ -21,7 +21,7 @@ use strongroom_client::{
 };
 use strongroom_tests::{
     bench::subject::channel,
-    faults::coverage,
+    faults::{coverage, log},
     raw,
     server::{Options, Server},
     wait::{until, until_async},
@@ -160,6 +160,15 @@ async fn a_failed_login_is_not_hidden_among_junk() {
     })
     .await
     .unwrap();
+}
+
+/// The log's file system is filled and freed under load; each write that was let in has its end, and the server goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_let_in_has_its_end_though_the_disk_fills_and_is_freed() {
+    let work = tempfile::tempdir().unwrap();
+    for figure in log::full_and_freed(work.path()).await.unwrap() {
+        assert!(figure.reached, "{figure:?}");
+    }
 }
 
 /// The lines that a query finds, parsed.

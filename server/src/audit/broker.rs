@@ -97,7 +97,8 @@ impl Broker {
         let shared = Arc::new(Shared::default());
         shared.durable_seq.store(opened.next_seq - 1, Ordering::Release);
         let (durable, watch) = watch::channel(opened.next_seq - 1);
-        let writer = Writer::new(config, shared.clone(), clock.clone(), sinks, log, opened, durable);
+        let writer = Writer::new(config, shared.clone(), clock.clone(), sinks, log, opened, durable)
+            .map_err(FileError::io("keep room free in", &config.directory))?;
         std::thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || writer.run())
@@ -111,7 +112,6 @@ impl Broker {
     /// # Errors
     /// It is not known to be durable: the request must not be answered.
     pub async fn record(&self, event: &Event<'_>) -> Result<Recorded, AuditError> {
-        self.shared.check()?;
         let mut item = Some((event.body(), track(event)));
         let mut ticket = 0;
         std::future::poll_fn(|context| match item.take() {
@@ -202,12 +202,16 @@ impl Drop for Broker {
 
 fn track(event: &Event<'_>) -> Track {
     match (event.kind, event.status) {
-        (EventKind::Request, Status::Pending) => Track::Opens(Box::new(OpenIntent {
-            seq: 0,
-            request_id: event.request_id,
-            operation: event.operation.to_owned(),
-            paths: event.paths.iter().map(|path| (*path).to_owned()).collect(),
-        })),
+        (EventKind::Request, Status::Pending) => {
+            let intent = Box::new(OpenIntent {
+                seq: 0,
+                request_id: event.request_id,
+                operation: event.operation.to_owned(),
+                paths: event.paths.iter().map(|path| (*path).to_owned()).collect(),
+            });
+            let end = intent.longest_end(event.objects.iter().map(String::len));
+            Track::Opens(intent, end)
+        }
         (EventKind::Outcome | EventKind::Recovered(_), _) => Track::Closes(event.request_id),
         _ => Track::Nothing,
     }
