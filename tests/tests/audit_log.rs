@@ -171,6 +171,32 @@ async fn what_was_let_in_has_its_end_though_the_disk_fills_and_is_freed() {
     }
 }
 
+/// As docs/sinks/file.md says it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_never_becomes_a_request_has_no_line() {
+    let world = World::open(SealKind::File).await.unwrap();
+    let root = world.root().await.unwrap();
+    let channel = channel(&world.server.url, &world.server.ca()).await.unwrap();
+    let token = format!("Bearer {}", world.keys.root_token.expose_str().unwrap()).parse().unwrap();
+    let unknown = raw::call(&channel, "/strongroom.v1.Secrets/Steal", Some(&token), Vec::new()).await;
+    assert_eq!(unknown.unwrap_err().code(), Code::Unimplemented);
+    // Field 1 as a text that ends too early.
+    let undecodable =
+        raw::call(&channel, "/strongroom.v1.Secrets/Get", Some(&token), vec![0x0a, 0x7f, 0x61]).await;
+    let code = undecodable.unwrap_err().code();
+    assert!(matches!(code, Code::Internal | Code::InvalidArgument), "{code}");
+
+    let lines = query(&root, AuditQuery::default()).await;
+    let of_secrets = |line: &serde_json::Value| {
+        line["operation"].as_str().is_some_and(|operation| operation.starts_with("Secrets."))
+    };
+    assert!(!lines.iter().any(of_secrets), "{lines:?}");
+    let metrics = http_get(world.server.ops, "/metrics").unwrap().1;
+    let counted =
+        |line: &str| line.starts_with("strongroom_requests_total{") && line.contains("rpc=\"Secrets.Get\"");
+    assert!(metrics.lines().any(counted), "{metrics}");
+}
+
 /// The lines that a query finds, parsed.
 async fn query(client: &Client, query: AuditQuery) -> Vec<serde_json::Value> {
     let lines: Vec<String> = client.audit().query(query).await.unwrap().try_collect().await.unwrap();
