@@ -236,7 +236,7 @@ async fn a_query_finds_every_path_of_a_record_and_the_version_that_was_read() {
     let read = AuditQuery { operation: "Secrets.Get".to_owned(), ..of("secret/a") };
     until_async("which version was read", async || {
         let lines = query(&root, read.clone()).await;
-        lines.iter().any(|line| line["kind"] == "outcome" && line["version"] == 2)
+        lines.iter().any(|line| line["kind"] == "request" && line["version"] == 2)
     })
     .await
     .unwrap();
