@@ -255,7 +255,7 @@ fn the_audit_log_tells_and_proves() {
         "{lines}"
     );
     assert_eq!(tour.ok(&["audit", "tail", "-n", "2", "-o", "json"], b"").lines().count(), 2);
-    assert!(tour.ok(&["audit", "hash", "-"], b"hunter2").starts_with("hmac:"));
+    assert!(tour.ok(&["audit", "hash", DB, "data.password", "-"], b"hunter2").starts_with("hmac:"));
     assert_eq!(fails(&tour.bob, &["audit", "tail"], b"").0, 3);
 
     let Tour { alice, home, server, .. } = tour;
