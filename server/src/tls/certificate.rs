@@ -237,22 +237,13 @@ impl ResolvesServerCert for Current {
 
 /// Whether a connection that we began ended because the other side's certificate was not accepted.
 pub fn is_about_a_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
-    let refused = |error: &(dyn std::error::Error + 'static)| match error.downcast_ref::<rustls::Error>() {
-        Some(error) => matches!(error, rustls::Error::InvalidCertificate(_)),
-        None => false,
-    };
-    // An error of the system's kind hides what is in it from `source`.
-    let hidden = |error: &(dyn std::error::Error + 'static)| {
-        error.downcast_ref::<io::Error>().and_then(io::Error::get_ref).is_some_and(|inner| refused(inner))
-    };
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if refused(error) || hidden(error) {
-            return true;
-        }
-        next = error.source();
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return matches!(error, rustls::Error::InvalidCertificate(_));
     }
-    false
+    // An error of the system's kind hides what is in it from `source`, and may hold another such.
+    let hidden = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    hidden.is_some_and(|inner| is_about_a_certificate(inner))
+        || error.source().is_some_and(is_about_a_certificate)
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
@@ -446,7 +437,9 @@ mod tests {
     fn a_refused_certificate_is_told_from_a_silent_network() {
         let refused = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
         assert!(is_about_a_certificate(&refused));
-        assert!(is_about_a_certificate(&io::Error::new(io::ErrorKind::InvalidData, refused)));
+        let within = io::Error::new(io::ErrorKind::InvalidData, refused);
+        assert!(is_about_a_certificate(&within));
+        assert!(is_about_a_certificate(&io::Error::other(within)));
         assert!(!is_about_a_certificate(&io::Error::from(io::ErrorKind::ConnectionRefused)));
     }
 }

@@ -286,8 +286,8 @@ fn ends_with_checkpoint(audit: &Path) -> io::Result<bool> {
 /// As `audit anchor` prints it.
 fn last_checkpoint(audit: &Path) -> io::Result<String> {
     let text = fs::read_to_string(live_segment(audit)?)?;
-    let lines = text.lines().filter_map(|line| serde_json::from_str::<Checkpoint>(line).ok());
-    let last = lines.filter(|line| line.kind == "checkpoint").last();
+    let mut lines = text.lines().filter_map(|line| serde_json::from_str::<Checkpoint>(line).ok());
+    let last = lines.rfind(|line| line.kind == "checkpoint");
     let last = last.ok_or_else(|| io::Error::other("no checkpoint"))?;
     Ok(format!("{}:{}\n", last.seq, last.hash))
 }
