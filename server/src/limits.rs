@@ -30,6 +30,22 @@ pub const SMALL_REQUEST_BYTES: usize = 64 << 10;
 pub const INTAKE_BYTES: usize = 64 << 20;
 /// The same of callers without a good token: a login is a few hundred bytes and comes at once.
 pub const STRANGERS_INTAKE_BYTES: usize = 4 << 20;
+/// Of requests, streams and the like, one caller may have all but one part of so many: the others find a place even
+/// beside somebody who takes all they get.
+pub const SHARES: usize = 4;
+/// Answers that are not sent yet, all together: 64 of the largest secret. Their room is free again when the last byte is
+/// written, or the connection given up.
+pub const OUTBOUND_BYTES: usize = 64 << 20;
+/// The same of one caller.
+pub const OUTBOUND_SHARE: usize = OUTBOUND_BYTES / 2;
+/// What of an answer is not counted there: it comes with the request's slot or the stream's, of which there are few.
+pub const SMALL_ANSWER_BYTES: usize = 4 << 10;
+/// So this is the most that answers which nobody reads can take, for [`SEND`].
+pub const UNSENT_BYTES: usize = OUTBOUND_BYTES + (IN_FLIGHT + STREAMS) * SMALL_ANSWER_BYTES;
+const _: () =
+    assert!(UNSENT_BYTES < 160 << 20, "answers that nobody reads leave room for the rest in 512 MiB");
+/// Longest that an answer waits for its peer to take it; 4 MiB in that time are 140 KB/s.
+pub const SEND: Duration = Duration::from_secs(30);
 /// Streams of one connection: clients keep 64 in flight; h2's own default is no limit.
 pub const STREAMS_PER_CONNECTION: u32 = 100;
 /// Resets a client may have pending before it is cut off (CVE-2023-44487).

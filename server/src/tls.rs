@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     fs::File,
     io::{self, Read},
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     pin::Pin,
@@ -33,7 +33,9 @@ use zeroize::Zeroizing;
 
 use crate::{
     limits,
+    model::Source,
     telemetry::{Metrics, Refused},
+    unsent::{Patience, Unsent},
 };
 
 /// A certificate with its key, and the files they come from.
@@ -52,6 +54,9 @@ pub struct TlsConnection {
     io: TlsStream<TcpStream>,
     pub peer: SocketAddr,
     silence: Silence,
+    /// What its peer was sent and has not taken.
+    pub unsent: Arc<Unsent>,
+    patience: Patience,
     _place: ConnectionSlot,
 }
 
@@ -275,9 +280,7 @@ async fn shake_hands(
     match timeout(limits::HANDSHAKE, acceptor.accept(tcp)).await {
         Ok(Ok(io)) => {
             // A closed queue is a server that stops: the connection is dropped with it.
-            let _ = sender
-                .send(TlsConnection { io, peer, silence: Silence::before_the_first_bytes(), _place: place })
-                .await;
+            let _ = sender.send(TlsConnection::new(io, peer, place)).await;
         }
         Ok(Err(error)) => {
             place.places.metrics.connection_refused(Refused::Handshake);
@@ -296,18 +299,18 @@ struct ConnectionSlots {
 #[derive(Default)]
 struct Taken {
     total: usize,
-    by_address: HashMap<IpAddr, usize>,
+    by_address: HashMap<Source, usize>,
 }
 
 /// One connection among them.
 struct ConnectionSlot {
     places: Arc<ConnectionSlots>,
-    address: IpAddr,
+    address: Source,
 }
 
 impl ConnectionSlots {
     fn take(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionSlot, Refused> {
-        let address = network(address);
+        let address = Source::from(address);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.total >= limits::CONNECTIONS {
             return Err(Refused::TooMany);
@@ -337,11 +340,21 @@ impl Drop for ConnectionSlot {
     }
 }
 
-/// One IPv6 host usually owns a /64, so that is what counts as an address.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        v4 => v4,
+impl TlsConnection {
+    fn new(io: TlsStream<TcpStream>, peer: SocketAddr, place: ConnectionSlot) -> Self {
+        let (silence, unsent) = (Silence::before_the_first_bytes(), Arc::new(Unsent::default()));
+        let patience = Patience::with(Arc::clone(&unsent));
+        Self { io, peer, silence, unsent, patience, _place: place }
+    }
+
+    /// Whoever does not read is not waited for, whichever way the connection is at work.
+    fn wait(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.patience.poll(cx) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(()) => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "the peer did not read for too long"))
+            }
+        }
     }
 }
 
@@ -351,6 +364,7 @@ impl AsyncRead for TlsConnection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.wait(cx)?;
         let before = buf.filled().len();
         match Pin::new(&mut self.io).poll_read(cx, buf) {
             Poll::Pending => self.silence.poll(cx),
@@ -366,10 +380,12 @@ impl AsyncRead for TlsConnection {
 
 impl AsyncWrite for TlsConnection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.wait(cx)?;
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.wait(cx)?;
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
@@ -382,6 +398,7 @@ impl AsyncWrite for TlsConnection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.wait(cx)?;
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 

@@ -13,6 +13,7 @@ use std::{
 use crate::{
     pki::Pki,
     wait::{DEADLINE, found},
+    world::http_get,
 };
 
 /// What a test decides about a server.
@@ -157,6 +158,16 @@ impl Server {
     /// It is gone.
     pub fn memory_mib(&self, which: Memory) -> io::Result<f64> {
         memory_mib(self.pid(), which)
+    }
+
+    /// A metric by its name and labels; 0 while it is not there.
+    ///
+    /// # Errors
+    /// The ops port does not answer.
+    pub fn metric(&self, name: &str) -> io::Result<u64> {
+        let (_, metrics) = http_get(self.ops, "/metrics")?;
+        let value = |line: &str| line.strip_prefix(name)?.trim().parse().ok();
+        Ok(metrics.lines().find_map(value).unwrap_or(0))
     }
 
     /// SIGKILL: as good as a crash, except for the page cache.

@@ -38,7 +38,7 @@ fn door(access: &Access) -> Door {
 }
 
 /// Asks for something that is behind that door. Behind the strangers' it is a share that is none.
-async fn knock(visit: &Visit, door: Door, token: Option<&SecretBytes>) -> Result<(), Error> {
+async fn knock(visit: &Arc<Visit>, door: Door, token: Option<&SecretBytes>) -> Result<(), Error> {
     let bearer = token.map(|token| SecretBytes::from(token.expose()));
     match door {
         Door::Session => visit.handle(bearer, Ok(Action::Session(SessionAction::Whoami))).await.map(drop),
@@ -168,9 +168,54 @@ async fn a_stream_holds_its_slot_until_it_is_dropped() {
     let tail = Ok(Action::Audit(AuditAction::Tail { last: 1, follow: true }));
     let answer = visit.handle(Some(root), tail).await.unwrap();
     assert!(matches!(answer, Answer::Lines(_)));
+    drop(visit);
     assert_eq!(free(), limits::STREAMS - 1);
     drop(answer);
     assert_eq!(free(), limits::STREAMS);
+}
+
+/// Whoever answers holds the visit until the answer is sent.
+#[tokio::test]
+async fn a_request_holds_its_slot_until_its_visit_is_over() {
+    let (house, root) = House::open().await;
+    let admission = admission(&house);
+    let whoami = async || {
+        let visit = admission.arrive("Auth.Whoami", None).unwrap();
+        let bearer = Some(SecretBytes::from(root.expose()));
+        let answer = visit.handle(bearer, Ok(Action::Session(SessionAction::Whoami))).await;
+        answer.map(|_| visit)
+    };
+    let mut unsent = Vec::new();
+    for _ in 0..3 {
+        unsent.push(whoami().await.unwrap());
+    }
+    // One of four slots is for others.
+    assert!(matches!(whoami().await, Err(Error::Overloaded(_))));
+    let told = house.records("Auth.Whoami");
+    assert_eq!(told.last().unwrap()["reason"], "OVERLOADED");
+    assert_eq!(told.last().unwrap()["principal"], "root");
+    unsent.clear();
+    assert!(whoami().await.is_ok());
+}
+
+#[tokio::test]
+async fn large_answers_find_room_until_their_caller_has_had_a_share() {
+    let (house, root) = House::open().await;
+    let admission = admission(&house);
+    let known = async || {
+        let visit = admission.arrive("Auth.Whoami", None).unwrap();
+        let bearer = Some(SecretBytes::from(root.expose()));
+        visit.handle(bearer, Ok(Action::Session(SessionAction::Whoami))).await.unwrap();
+        visit
+    };
+    let unsent = known().await.answer_room(limits::OUTBOUND_SHARE).unwrap();
+    let visit = known().await;
+    assert!(matches!(visit.answer_room(limits::SMALL_ANSWER_BYTES + 1), Err(Error::Overloaded(_))));
+    assert!(visit.answer_room(limits::SMALL_ANSWER_BYTES).is_ok(), "has room of its own");
+    let stranger = admission.arrive("Sys.Status", None).unwrap();
+    assert!(stranger.answer_room(limits::OUTBOUND_SHARE).is_ok(), "that of others is not touched");
+    drop(unsent);
+    assert!(visit.answer_room(limits::OUTBOUND_SHARE).is_ok());
 }
 
 #[tokio::test]

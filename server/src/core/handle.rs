@@ -36,6 +36,11 @@ pub async fn handle(core: &Arc<Core>, request: Request) -> Result<Answer, Error>
             return Err(error);
         }
     };
+    // Whoever it is has a share of what there is, and what they had of it before is counted.
+    if let Err(error) = request.slot.claim(&session.principal) {
+        record::shed(core, request.origin, &session, &error).await?;
+        return Err(error);
+    }
     // What could not be parsed is refused only now: strangers learn nothing about it.
     let Request { origin, action, slot, .. } = request;
     let policy = unsealed.policy.current();

@@ -12,7 +12,7 @@ use super::{
     error::Error,
     handle, record,
     remember::{Done, Memo, remember},
-    request::{Action, Answer, Request, UserAction},
+    request::{Action, Answer, Place, Request, UserAction},
     state::{Core, Options},
     unauthenticated::init,
 };
@@ -22,7 +22,7 @@ use crate::{
     clock::{Clock, ManualClock},
     config,
     crypto::{Entropy, SystemEntropy},
-    model::{RequestId, SecretBytes, Timestamp},
+    model::{Principal, RequestId, SecretBytes, Timestamp},
     permit::{Chore, Errand, Upkeep},
     seal::{SealConfig, Seals},
     storage::{
@@ -103,6 +103,15 @@ impl House {
         let session = unsealed.tokens.open(root.expose_str().unwrap(), NOW).unwrap();
         let policy = unsealed.policy.current();
         RequestContext { origin: origin(), session, at: NOW, policy, place: ActedOn::default() }
+    }
+}
+
+/// There is room for everybody.
+struct Anywhere;
+
+impl Place for Anywhere {
+    fn claim(&self, _: &Principal) -> Result<(), Error> {
+        Ok(())
     }
 }
 
@@ -198,7 +207,7 @@ async fn a_request_is_not_answered_before_its_consequence() {
         let origin = Origin { id: RequestId([number; 16]), name: "Auth.DeleteUser", peer: None };
         let bearer = Some(SecretBytes::from(root.expose()));
         let action = Ok(Action::User(UserAction::Delete { name: "nobody".into() }));
-        handle(&house.core, Request { origin, slot: None, bearer, action }).await
+        handle(&house.core, Request { origin, slot: Arc::new(Anywhere), bearer, action }).await
     };
     house.store.inject(Operation::Commit, Fault::ReadOnly);
     assert!(matches!(delete(1).await, Err(error) if error.reason() == Reason::ReadOnly));

@@ -22,7 +22,7 @@ use crate::{
 pub struct Login {
     pub origin: Origin,
     /// Held until it is judged.
-    pub slot: Option<Slot>,
+    pub slot: Slot,
     /// What proves it.
     pub credential: Result<Credential, Invalid>,
 }

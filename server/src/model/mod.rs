@@ -3,12 +3,14 @@
 mod id;
 mod path;
 mod principal;
+mod source;
 mod time;
 mod verb;
 
 pub use id::{DecisionId, RequestId, SessionId, StoreId};
 pub use path::{InvalidPath, KeyName, Path};
 pub use principal::{Group, Pod, Principal};
+pub use source::Source;
 pub use strongroom_proto::SecretBytes;
 pub use time::Timestamp;
 pub use verb::Verb;

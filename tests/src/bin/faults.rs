@@ -11,14 +11,26 @@ use std::{
 use clap::{Parser, builder::PossibleValuesParser};
 use strongroom_tests::{
     faults::{
-        LONG, MERGE, audit, coverage, damage, driver, forgeries, hostile, kill, policy, power, records,
+        LONG, MERGE, audit, coverage, damage, driver, forgeries, greedy, hostile, kill, policy, power,
+        records,
     },
     figures,
 };
 
 /// What there is, in this order.
-const PARTS: [&str; 10] =
-    ["coverage", "forgeries", "audit", "policy", "swap", "hostile", "power", "damage", "driver", "kill"];
+const PARTS: [&str; 11] = [
+    "coverage",
+    "forgeries",
+    "audit",
+    "policy",
+    "swap",
+    "hostile",
+    "greedy",
+    "power",
+    "damage",
+    "driver",
+    "kill",
+];
 
 #[derive(Parser)]
 struct Args {
@@ -57,6 +69,7 @@ async fn main() -> io::Result<ExitCode> {
             "policy" => policy::run(size.questions, seed)?,
             "swap" => records::run(size.swaps, seed).await?,
             "hostile" => hostile::run(work.path(), size.silent).await?,
+            "greedy" => greedy::run(work.path()).await?,
             "power" => power::run(work.path(), size.cuts, seed).await?,
             "damage" => damage::run(work.path(), size.damage, seed).await?,
             "driver" => driver::run(size.driver_kills, seed).await?,
