@@ -30,7 +30,7 @@ pub struct Options {
     pub config: String,
     /// Environment of the process.
     pub environment: Vec<(String, String)>,
-    /// Lines of the section `limits`.
+    /// Lines of the section `limits`. By default no caller has a quota that a test or a benchmark could use up.
     pub limits: &'static str,
     /// File descriptors that the process may have open; `None`: as many as this one.
     pub open_files: Option<u32>,
@@ -45,7 +45,8 @@ impl Default for Options {
             arguments: Vec::new(),
             config: String::new(),
             environment: Vec::new(),
-            limits: "",
+            limits: "reads_per_second = 1000000\nwrites_per_second = 1000000\nadmin_per_second = 1000000\n\
+                     logins_per_second = 1000000",
             open_files: None,
         }
     }

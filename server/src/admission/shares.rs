@@ -26,17 +26,30 @@ pub(super) enum Caller {
 pub(super) enum Kind {
     /// Requests in progress.
     Unary,
+    /// Streams of whoever is known.
+    Stream,
+    /// Streams for anybody.
+    Public,
+    /// Requests that have slots of their own.
+    Urgent,
+    /// Attempts to init or unseal.
+    Attempt,
+    /// Bytes of messages that come in parts.
+    Intake,
     /// Bytes of answers that are not sent yet.
     Outbound,
 }
 
-const KINDS: usize = 2;
+const KINDS: usize = 7;
 
 /// How much of it.
 #[derive(Clone, Copy)]
 struct Limit {
     all: usize,
-    each: usize,
+    /// For one who is known.
+    known: usize,
+    /// For all who come from one place and are not known, or count there too.
+    place: usize,
 }
 
 pub(super) struct Shares {
@@ -71,15 +84,29 @@ impl Caller {
 impl Shares {
     /// Where so many requests are in progress at once.
     pub(super) fn new(in_flight: usize) -> Arc<Self> {
-        let unary =
-            Limit { all: in_flight, each: (in_flight / limits::SHARES * (limits::SHARES - 1)).max(1) };
-        let outbound = Limit { all: limits::OUTBOUND_BYTES, each: limits::OUTBOUND_SHARE };
-        Arc::new(Self { limits: [unary, outbound], taken: Mutex::default() })
+        // Those that have a semaphore are bounded by it.
+        let limit = |known, place| Limit { all: usize::MAX, known, place };
+        let part = in_flight / limits::SHARES;
+        let limits = [
+            limit((in_flight - part).max(1), part.max(1)),
+            limit(limits::STREAMS_SHARE, limits::STREAMS_OF_ADDRESS),
+            limit(0, limits::PUBLIC_STREAMS_OF_ADDRESS),
+            limit(limits::SEALS / 2, 0),
+            limit(0, limits::UNSEAL_ATTEMPTS_OF_ADDRESS),
+            limit(limits::INTAKE_SHARE, limits::STRANGERS_INTAKE_SHARE),
+            Limit {
+                all: limits::OUTBOUND_BYTES,
+                known: limits::OUTBOUND_SHARE,
+                place: limits::OUTBOUND_SHARE,
+            },
+        ];
+        Arc::new(Self { limits, taken: Mutex::default() })
     }
 
     /// So much of it at once, or nothing: who has had their share does not stand in the way of others while they wait.
     pub(super) fn take(self: &Arc<Self>, caller: &Caller, kind: Kind, amount: usize) -> Option<Held> {
-        let Limit { all, each } = *self.limits.get(kind as usize)?;
+        let Limit { all, known, place } = *self.limits.get(kind as usize)?;
+        let each = if matches!(caller, Caller::Known(_)) { known } else { place };
         let mut taken = self.lock();
         let of_all = taken.all.get(kind as usize)? + amount;
         let of_caller = taken.by.get(caller).and_then(|by| by.get(kind as usize)).unwrap_or(&0) + amount;
@@ -127,10 +154,10 @@ mod tests {
         let take = |name: &str| shares.take(&known(name), Kind::Unary, 1);
         let mut held: Vec<_> = std::iter::from_fn(|| take("greedy")).collect();
         assert_eq!(held.len(), 6);
-        held.extend(std::iter::from_fn(|| take("good")));
-        assert_eq!(held.len(), 8, "not more than there is");
-        held.truncate(1);
-        assert!(take("good").is_some());
+        held.extend(take("good"));
+        assert_eq!(held.len(), 7, "that of others is not touched");
+        held.remove(0);
+        assert!(take("greedy").is_some());
         held.clear();
         assert!(shares.lock().by.is_empty());
     }

@@ -11,6 +11,7 @@ pub(super) struct Slots {
     unary: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     public: Arc<Semaphore>,
+    urgent: Arc<Semaphore>,
 }
 
 impl Slots {
@@ -19,6 +20,7 @@ impl Slots {
             unary: Arc::new(Semaphore::new(in_flight)),
             streams: Arc::new(Semaphore::new(limits::STREAMS)),
             public: Arc::new(Semaphore::new(limits::PUBLIC_STREAMS)),
+            urgent: Arc::new(Semaphore::new(limits::SEALS)),
         }
     }
 
@@ -28,6 +30,7 @@ impl Slots {
             Class::Vital | Class::Public => return Ok(None),
             Class::Unary => &self.unary,
             Class::Stream => &self.streams,
+            Class::Urgent => &self.urgent,
         };
         if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
             return Ok(Some(slot));
@@ -56,6 +59,7 @@ impl Slots {
             Class::Public => Some(&self.public),
             Class::Unary => Some(&self.unary),
             Class::Stream => Some(&self.streams),
+            Class::Urgent => Some(&self.urgent),
         }
     }
 }

@@ -18,11 +18,13 @@ use super::{
     access::{self, Access, Class, Credential, Door},
     ids::RequestIds,
     intake::{Intake, Room},
+    quotas::{Asks, Quotas},
     shares::{Caller, Held, Kind, Shares},
     slots::Slots,
 };
 use crate::{
     auth,
+    config::Rates,
     core::{self, Action, Answer, Answers, Core, Error, Initialized, Origin, Place, Slot, Status},
     crypto::{CryptoError, Entropy},
     limits,
@@ -38,6 +40,7 @@ pub struct Admission {
     longest: Duration,
     pub(super) slots: Slots,
     shares: Arc<Shares>,
+    quotas: Quotas,
     intake: Intake,
     ids: RequestIds,
     metrics: Arc<Metrics>,
@@ -53,7 +56,7 @@ pub struct Visit {
     slot: Mutex<Option<OwnedSemaphorePermit>>,
     /// Whose it is, once that is known.
     caller: OnceLock<Caller>,
-    share: OnceLock<Held>,
+    shares: OnceLock<Vec<Held>>,
     admission: Arc<Admission>,
 }
 
@@ -69,7 +72,7 @@ pub struct AtWork<'a> {
 }
 
 impl Admission {
-    /// For `in_flight` requests at once, none of which takes longer than `longest`.
+    /// For `in_flight` requests at once, none of which takes longer than `longest`, and so many of each caller.
     ///
     /// # Errors
     /// No randomness for the request ids.
@@ -77,12 +80,14 @@ impl Admission {
         core: Arc<Core>,
         in_flight: usize,
         longest: Duration,
+        rates: Rates,
         entropy: &dyn Entropy,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, CryptoError> {
         let (slots, ids) = (Slots::new(in_flight), RequestIds::new(entropy)?);
         let (shares, intake) = (Shares::new(in_flight), Intake::new());
-        Ok(Arc::new(Self { core, longest, slots, shares, intake, ids, metrics }))
+        let quotas = Quotas::new(rates);
+        Ok(Arc::new(Self { core, longest, slots, shares, quotas, intake, ids, metrics }))
     }
 
     /// A request by its name (`Secrets.Get`).
@@ -99,7 +104,7 @@ impl Admission {
             let_in: AtomicBool::new(false),
             slot: Mutex::default(),
             caller: OnceLock::new(),
-            share: OnceLock::new(),
+            shares: OnceLock::new(),
             admission: Arc::clone(self),
         }))
     }
@@ -144,6 +149,7 @@ impl Visit {
     ) -> Result<T, Error> {
         if let Some(slot) = self.admission.slots.public(self.access.class)? {
             self.keep(Some(slot));
+            self.share(vec![(Caller::at(self.origin.peer), Kind::Public)])?;
         }
         let work = AssertUnwindSafe(work).catch_unwind();
         let outcome = match self.access.deadline(asked, self.admission.longest) {
@@ -170,18 +176,36 @@ impl Visit {
         }
         let caller = self.caller.get_or_init(|| Caller::at(self.origin.peer));
         let held = self.admission.shares.take(caller, Kind::Outbound, bytes);
-        held.map(|held| AnswerRoom { _held: Some(held) }).ok_or(Error::Overloaded(limits::QUEUE_WAIT))
+        held.map(|held| AnswerRoom { _held: Some(held) }).ok_or_else(|| {
+            self.admission.metrics.request_shed("answer");
+            Error::Overloaded(limits::QUEUE_WAIT)
+        })
     }
 
     /// Room for a message of `length` that comes in parts, for as long as it is held.
     ///
     /// # Errors
     /// The caller is not known but has to be, or there is no room left.
-    pub async fn room(&self, bearer: Option<&SecretBytes>, length: u32) -> Result<Room, Error> {
-        if self.access.credential == Credential::Token {
-            core::vouch(&self.admission.core, self.origin, bearer).await?;
-        }
-        self.admission.intake.room(self.access.credential, length).await
+    pub async fn room(&self, bearer: Option<&SecretBytes>, length: usize) -> Result<Room, Error> {
+        let shown = self.access.credential;
+        let caller = match shown {
+            Credential::Token => {
+                Caller::known(&*core::vouch(&self.admission.core, self.origin, bearer).await?)
+            }
+            Credential::None => Caller::at(self.origin.peer),
+        };
+        let (admission, longest) = (&self.admission, self.access.message);
+        admission.intake.room(&admission.shares, (shown, &caller), length, longest).await
+    }
+
+    /// Its largest message.
+    pub fn longest_message(&self) -> usize {
+        self.access.message
+    }
+
+    /// Whether its caller goes on sending once the first message is there.
+    pub fn goes_on(&self) -> bool {
+        self.access.class == Class::Public
     }
 
     /// Through the pipeline. The message is there and decoded now: who sends headers and then nothing waits in nobody's way.
@@ -194,6 +218,11 @@ impl Visit {
         action: Result<Action, Invalid>,
     ) -> Result<Answer, Error> {
         self.enter(Door::Session).await?;
+        // A stream begins like any other request: its record waits in the same line.
+        let _begins = match self.access.class {
+            Class::Stream => self.admission.slots.take(Class::Unary).await?,
+            _ => None,
+        };
         let slot: Slot = Arc::clone(self) as Slot;
         let request = core::Request { origin: self.origin, slot: Arc::clone(&slot), bearer, action };
         let answer = core::handle(&self.admission.core, request).await?;
@@ -209,7 +238,9 @@ impl Visit {
         credential: Result<auth::Credential, Invalid>,
     ) -> Result<(SecretBytes, Session), Error> {
         self.enter(Door::Stranger).await?;
-        self.share(Caller::at(self.origin.peer))?;
+        let from = Caller::at(self.origin.peer);
+        self.quota(&from, Asks::Login)?;
+        self.share(vec![(from, Kind::Unary)])?;
         let slot: Slot = Arc::clone(self) as Slot;
         core::login(&self.admission.core, core::Login { origin: self.origin, slot, credential }).await
     }
@@ -218,18 +249,18 @@ impl Visit {
     ///
     /// # Errors
     /// Those of [`core::init`], or it is not for strangers.
-    pub async fn init(&self, seal: Result<SealConfig, Invalid>) -> Result<Initialized, Error> {
+    pub async fn init(self: &Arc<Self>, seal: Result<SealConfig, Invalid>) -> Result<Initialized, Error> {
         self.enter(Door::Stranger).await?;
-        core::init(&self.admission.core, self.origin, seal).await
+        core::init(&self.admission.core, self.origin, Arc::clone(self) as Slot, seal).await
     }
 
     /// One share towards the root key.
     ///
     /// # Errors
     /// Those of [`core::unseal`], or it is not for strangers.
-    pub async fn unseal(&self, share: SecretBytes) -> Result<Status, Error> {
+    pub async fn unseal(self: &Arc<Self>, share: SecretBytes) -> Result<Status, Error> {
         self.enter(Door::Stranger).await?;
-        core::unseal(&self.admission.core, self.origin, share).await
+        core::unseal(&self.admission.core, self.origin, Arc::clone(self) as Slot, share).await
     }
 
     /// What anybody may know.
@@ -262,26 +293,48 @@ impl Visit {
         *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = slot;
     }
 
-    /// Counts it as `caller`'s.
-    fn share(&self, caller: Caller) -> Result<(), Error> {
-        if self.access.class == Class::Unary {
-            let held = self.admission.shares.take(&caller, Kind::Unary, 1);
-            let Some(held) = held else {
-                // The refusal is recorded, and no place is taken from others meanwhile.
-                self.keep(None);
-                return Err(Error::Overloaded(limits::QUEUE_WAIT));
-            };
-            // There is one for each visit: who comes twice gives the second one back.
-            let _ = self.share.set(held);
+    fn quota(&self, caller: &Caller, asks: Asks) -> Result<(), Error> {
+        let taken = self.admission.quotas.take(caller, asks, tokio::time::Instant::now());
+        taken.map_err(|after| {
+            self.keep(None);
+            self.admission.metrics.request_shed(asks.as_str());
+            Error::Quota { asks: asks.as_str(), after }
+        })
+    }
+
+    /// Counts it as theirs, or not at all.
+    fn share(&self, theirs: Vec<(Caller, Kind)>) -> Result<(), Error> {
+        let take = |(caller, kind): &(Caller, Kind)| self.admission.shares.take(caller, *kind, 1);
+        let Some(held) = theirs.iter().map(take).collect::<Option<Vec<_>>>() else {
+            // The refusal is recorded, and no place is taken from others meanwhile.
+            self.keep(None);
+            self.admission.metrics.request_shed("share");
+            return Err(Error::Overloaded(limits::QUEUE_WAIT));
+        };
+        // There is one set for each visit: who comes twice gives the second one back.
+        let _ = self.shares.set(held);
+        if let Some((caller, _)) = theirs.into_iter().next() {
+            let _ = self.caller.set(caller);
         }
-        let _ = self.caller.set(caller);
         Ok(())
     }
 }
 
 impl Place for Visit {
-    fn claim(&self, who: &Principal) -> Result<(), Error> {
-        self.share(Caller::known(who))
+    fn claim(&self, who: &Principal, is_write: bool) -> Result<(), Error> {
+        let (who, from) = (Caller::known(who), Caller::at(self.origin.peer));
+        self.quota(&who, self.access.asks(is_write))?;
+        self.share(match self.access.class {
+            Class::Unary => vec![(who, Kind::Unary)],
+            Class::Urgent => vec![(who, Kind::Urgent)],
+            Class::Stream => vec![(who, Kind::Stream), (from, Kind::Stream)],
+            // Nobody who is known comes in by these.
+            Class::Vital | Class::Public => Vec::new(),
+        })
+    }
+
+    fn attempt(&self) -> Result<(), Error> {
+        self.share(vec![(Caller::at(self.origin.peer), Kind::Attempt)])
     }
 }
 

@@ -23,8 +23,14 @@ pub trait Place: Send + Sync {
     /// Asked when it is known who the caller is, and before anything is done for them.
     ///
     /// # Errors
-    /// They have their share already.
-    fn claim(&self, who: &Principal) -> Result<(), Error>;
+    /// They have their share already, or have used up what they may ask for in this time.
+    fn claim(&self, who: &Principal, is_write: bool) -> Result<(), Error>;
+
+    /// The same of a stranger who wants to init or unseal, and might have what it takes.
+    ///
+    /// # Errors
+    /// Too many are at it from there.
+    fn attempt(&self) -> Result<(), Error>;
 }
 
 /// One request, from whatever wire.
