@@ -336,6 +336,7 @@ mod tests {
 
     const VECTOR: &str = include_str!("../../tests/vectors/audit.jsonl");
     const RECOVERED: &str = include_str!("../../tests/vectors/audit-recovered.jsonl");
+    const LISTS: &str = include_str!("../../tests/vectors/audit-lists.jsonl");
     const KEY: &str = include_str!("../../tests/vectors/audit.pub");
 
     fn check(log: &[u8], expected: Option<Anchor>) -> Result<Summary, Finding> {
@@ -368,6 +369,14 @@ mod tests {
         let summary = check(RECOVERED.as_bytes(), None).unwrap();
         assert_eq!((summary.records, summary.unsigned), (7, 0));
         let forged = RECOVERED.replace("not_applied", "applied");
+        assert!(matches!(check(forged.as_bytes(), None).unwrap_err().what, Damage::Changed));
+    }
+
+    #[test]
+    fn opens_the_vector_of_lists() {
+        let summary = check(LISTS.as_bytes(), None).unwrap();
+        assert_eq!((summary.records, summary.unsigned), (6, 0));
+        let forged = LISTS.replace("[\"apply Role shop\"", "[\"apply Role shop2\"");
         assert!(matches!(check(forged.as_bytes(), None).unwrap_err().what, Damage::Changed));
     }
 

@@ -93,6 +93,8 @@ pub enum ErrorKind {
         /// What is wrong with it.
         problem: String,
     },
+    /// It was done, and only its outcome could not be written to the audit log. Do not repeat it: look at what is there.
+    Unrecorded,
     /// The server has too much work at the moment.
     Overloaded,
     /// Somebody changed the same thing at the same moment.
@@ -258,6 +260,7 @@ fn kind(reason: Reason, details: &Details, message: &str) -> ErrorKind {
         Reason::RolledBack => ErrorKind::RolledBack,
         Reason::ForeignAuditLog => ErrorKind::ForeignAuditLog,
         Reason::DeadlineExceeded => ErrorKind::DeadlineExceeded,
+        Reason::Unrecorded => ErrorKind::Unrecorded,
         Reason::Internal => ErrorKind::Internal,
         other => ErrorKind::Other(other.code()),
     }
@@ -336,6 +339,9 @@ impl fmt::Display for Error {
                 write!(f, "invalid argument: {problem}")
             }
             ErrorKind::InvalidArgument { field, problem } => write!(f, "invalid {field}: {problem}"),
+            ErrorKind::Unrecorded => {
+                write!(f, "{message} (request {})", self.request_id().unwrap_or("unknown"))
+            }
             ErrorKind::Internal => {
                 // The server has a message where only an operator can help (data older than the audit log).
                 let sentence = if message.is_empty() { "the server had an internal error" } else { message };
@@ -399,6 +405,8 @@ pub(crate) mod tests {
             "version 2 was deleted at 1970-01-01T00:00:00Z"
         );
         assert_eq!(sentence(Reason::Internal, "x", &[]), "x (request req-7)");
+        let done = Error::from(status(Reason::Unrecorded, "it was done", &[]));
+        assert_eq!((done.to_string().as_str(), done.is_transient()), ("it was done (request req-7)", false));
     }
 
     #[test]

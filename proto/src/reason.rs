@@ -102,6 +102,8 @@ reasons! {
     Corrupt = "CORRUPT", DataLoss, retry: false;
     /// The caller's deadline passed; a write may have happened.
     DeadlineExceeded = "DEADLINE_EXCEEDED", DeadlineExceeded, retry: false;
+    /// It was done, and only its outcome could not be written to the audit log: do not repeat it.
+    Unrecorded = "UNRECORDED", Internal, retry: false;
     /// The server is at fault; its log has the cause under the request id.
     Internal = "INTERNAL", Internal, retry: false;
 }

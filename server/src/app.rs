@@ -12,12 +12,13 @@ use crate::{
     api::{self, Api, ApiError, ops_http::Ops},
     audit,
     auth::{self, Methods},
-    barrier::commit_of,
+    barrier::{KEYRING_KEY, SEAL_KEY, commit_of},
     clock::{Clock, SystemClock},
     config::{self, Config, StorageKind},
     core::{Core, Options},
     crypto::{CryptoError, Entropy, SystemEntropy},
     limits,
+    model::LogPoint,
     salvage::{self, Order, Report, SalvageError, Shares},
     seal::Seals,
     storage::{Revision, Store, memory::MemoryStore},
@@ -29,6 +30,9 @@ use crate::{
 const BALLAST_BYTES: u64 = 16 << 20;
 /// How often expired revocations are forgotten and the age of the keys is looked at.
 const HOUR: Duration = Duration::from_secs(3600);
+/// How often what people began and nobody ended is forgotten, and the store takes note of an audit log that only grows by
+/// reads.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Why the server could not start or go on. Each is a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +47,9 @@ pub enum AppError {
     /// An auth method.
     #[error(transparent)]
     Auth(#[from] auth::ConnectError),
+    /// What is known of the log from elsewhere.
+    #[error("audit.anchor {path}: {problem}", path = .path.display())]
+    Anchor { path: PathBuf, problem: String },
     #[error("listening on {address}: {cause}")]
     Listen { address: SocketAddr, cause: std::io::Error },
     #[error(transparent)]
@@ -94,7 +101,8 @@ impl App {
                 Arc::new(SledStore::open(SledOptions { at_least, ..sled_options(&config.storage) })?)
             }
         };
-        let options = Options { seals: Seals::build(&config.seal), accept_rollback };
+        let anchor = anchor(&config.audit)?;
+        let options = Options { seals: Seals::build(&config.seal), accept_rollback, anchor };
         let methods = Methods::connect(&auth::Surroundings { config, clock: &clock, metrics: &metrics })?;
         let (entropy_too, metrics_too) = (Arc::clone(&entropy), Arc::clone(&metrics));
         let core = Core::start(store, audit, clock, entropy_too, metrics_too, methods, options).await?;
@@ -175,7 +183,18 @@ fn sled_options(config: &config::Storage) -> SledOptions {
         allow_unsafe_filesystem: false,
         reserve_bytes: BALLAST_BYTES,
         at_least: Revision::default(),
+        copied: vec![SEAL_KEY.to_vec(), KEYRING_KEY.to_vec()],
     }
+}
+
+/// How far the audit log was, as the operator has it from elsewhere: the last line of a file.
+fn anchor(config: &config::Audit) -> Result<LogPoint, AppError> {
+    let Some(path) = &config.anchor else { return Ok(LogPoint::default()) };
+    let wrong = |problem: String| AppError::Anchor { path: path.clone(), problem };
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let last = text.lines().rev().find_map(|line| line.split_whitespace().next());
+    let expected = "expected SIZE:HEAD, as `strongroom audit anchor` prints it";
+    last.and_then(LogPoint::parse).ok_or_else(|| wrong(expected.to_owned()))
 }
 
 /// The last commit that the audit log names.
@@ -185,11 +204,12 @@ fn acknowledged(log: &audit::RecoveredLog) -> Revision {
 
 /// What has to be done now and then while the server is up.
 async fn chores(core: Arc<Core>, stop: CancellationToken) {
-    let mut hour = tokio::time::interval(HOUR);
+    let (mut hour, mut minute) = (tokio::time::interval(HOUR), tokio::time::interval(MINUTE));
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = hour.tick() => core.hourly().await,
+            _ = minute.tick() => core.minutely().await,
         }
     }
 }

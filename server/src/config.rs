@@ -28,7 +28,7 @@ pub struct Args {
     /// Overrides of the file.
     #[command(flatten)]
     pub overrides: Overrides,
-    /// Break-glass: start although the data is older than the audit log, because you restored it
+    /// Break-glass: unseal although the data or the audit log is older than the other says, because you restored it
     #[arg(long)]
     pub accept_rollback: bool,
     /// What to do; `run` if nothing is said.
@@ -104,6 +104,7 @@ overrides! {
     storage_directory, "storage-directory", "STRONGROOM_STORAGE_DIRECTORY" => "storage"."directory";
     seal_key_file, "seal-key-file", "STRONGROOM_SEAL_KEY_FILE" => "seal"."key_file";
     audit_directory, "audit-directory", "STRONGROOM_AUDIT_DIRECTORY" => "audit"."directory";
+    audit_anchor, "audit-anchor", "STRONGROOM_AUDIT_ANCHOR" => "audit"."anchor";
     audit_durability, "audit-durability", "STRONGROOM_AUDIT_DURABILITY" => "audit"."durability";
     log_format, "log-format", "STRONGROOM_LOG_FORMAT" => "log"."format";
     log_level, "log-level", "STRONGROOM_LOG_LEVEL" => "log"."level";
@@ -184,6 +185,8 @@ pub struct Audit {
     pub sinks: BTreeSet<&'static str>,
     /// Size of a segment.
     pub segment_mib: u64,
+    /// A file that says how far the log was, kept where nobody can change it together with the log.
+    pub anchor: Option<PathBuf>,
 }
 
 /// When a record counts as written.
@@ -295,6 +298,7 @@ fn config(reader: &mut Reader) -> Option<Config> {
     let durability = s.choice("durability", &[("fsync", Durability::Fsync), ("os", Durability::Os)]);
     let sinks = s.switches(SINKS);
     let segment_mib = s.number("segment_mib", 64, 1, 4096);
+    let anchor = s.path("anchor");
     s.end();
     let mut s = reader.section("log");
     let format = s.choice("format", &[("json", LogFormat::Json), ("text", LogFormat::Text)]);
@@ -322,6 +326,7 @@ fn config(reader: &mut Reader) -> Option<Config> {
             durability: durability?,
             sinks: sinks?,
             segment_mib: segment_mib?,
+            anchor,
         },
         log: Log { format: format?, level: level? },
         limits: Limits {

@@ -2,6 +2,7 @@
 //!
 //! An engine takes a [`Permit`] and nothing else tells it where to act. A permit is made only here, from an
 //! [`Allowed`] that only `policy` makes and a [`Recorded`] that only `audit` makes, so forgetting a check does not compile.
+//! A read whose record says what it found is done ahead of it, and [`Withheld`] until the record is there.
 //! What the server does by itself needs an [`Upkeep`] instead: an [`Errand`] of its own and the record of that very errand.
 
 use crate::{
@@ -15,6 +16,12 @@ use crate::{
 pub struct Permit {
     allowed: Allowed,
     at: Timestamp,
+}
+
+/// What was read ahead of its record. It is of no use to anybody before that is there.
+pub struct Withheld<T> {
+    id: RequestId,
+    found: T,
 }
 
 /// May do one thing that no caller asked for; used up by doing it.
@@ -57,6 +64,16 @@ impl Permit {
         Ok(Self { allowed, at })
     }
 
+    /// Lets a read happen before its record, which is to say what was found. Nothing of it leaves without the record.
+    pub async fn ahead<T, F: Future<Output = T>>(
+        allowed: Allowed,
+        at: Timestamp,
+        read: impl FnOnce(Self) -> F,
+    ) -> Withheld<T> {
+        let id = allowed.request_id();
+        Withheld { id, found: read(Self { allowed, at }).await }
+    }
+
     pub fn request_id(&self) -> RequestId {
         self.allowed.request_id()
     }
@@ -89,6 +106,25 @@ impl Permit {
     /// When the request was let in; what engines write as the time of a change.
     pub fn at(&self) -> Timestamp {
         self.at
+    }
+}
+
+impl<T> Withheld<T> {
+    /// What the record is to say of it.
+    pub fn about<R>(&self, tell: impl FnOnce(&T) -> R) -> R {
+        tell(&self.found)
+    }
+
+    /// It is recorded, and may leave.
+    ///
+    /// # Errors
+    /// The record is that of something else.
+    pub fn release(self, recorded: &Recorded) -> Result<T, Mismatch> {
+        let (decided, recorded) = (self.id, recorded.request_id());
+        if decided != recorded {
+            return Err(Mismatch { decided, recorded });
+        }
+        Ok(self.found)
     }
 }
 

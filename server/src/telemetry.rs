@@ -307,7 +307,7 @@ mod tests {
     fn renders_what_was_measured() {
         let metrics = Metrics::new().unwrap();
         metrics.request_started();
-        metrics.request_answered("Secrets/Get", "NOT_FOUND", Duration::from_millis(2));
+        metrics.request_answered("Secrets.Get", "NOT_FOUND", Duration::from_millis(2));
         metrics.request_ended();
         metrics.set_audit(3, 1, 0, true);
         metrics.set_store_batches(7);
@@ -315,7 +315,7 @@ mod tests {
         metrics.connection_refused(Refused::Handshake);
         let text = metrics.render();
         for line in [
-            "strongroom_requests_total{code=\"NOT_FOUND\",rpc=\"Secrets/Get\"} 1",
+            "strongroom_requests_total{code=\"NOT_FOUND\",rpc=\"Secrets.Get\"} 1",
             "strongroom_requests_in_flight 0",
             "strongroom_audit_records 3",
             "strongroom_store_batches 7",

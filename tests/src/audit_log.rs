@@ -30,8 +30,8 @@ pub fn read(pod: &Principal, number: u64) -> Event<'_> {
         principal: Some(pod),
         session: Some(SessionId([2; 16])),
         peer: Some([10, 0, 0, 7].into()),
-        path: Some("secret/apps/payments/db"),
-        version: Some(3),
+        paths: &["secret/apps/payments/db"],
+        versions: &[3],
         decision: Some(Decision {
             id: DecisionId(request(number).0),
             effect: Effect::Allow,

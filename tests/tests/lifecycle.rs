@@ -8,6 +8,7 @@
 
 use std::{fs, sync::Arc};
 
+use futures_util::TryStreamExt;
 use strongroom_client::{Client, Error, ErrorKind, Reason, SealKind, SecretBytes};
 use strongroom_server::{
     admission::access::{Credential, TABLE},
@@ -98,7 +99,8 @@ async fn a_sealed_server_does_nothing_else() {
             raw::call(&channel, &api::path(access.name), Some(&token), Vec::new()).await.map_err(Error::from);
         let sealed = matches!(&refused, Err(error) if error.reason() == Some(Reason::Sealed));
         assert_eq!(sealed, !access.while_sealed, "{}: {refused:?}", access.name);
-        assert!(access.while_sealed || access.name == "Auth.Login" || access.credential == Credential::Token);
+        let proves = ["Auth.Login", "Sys.GenerateRoot"].contains(&access.name);
+        assert!(access.while_sealed || proves || access.credential == Credential::Token);
     }
 }
 
@@ -181,19 +183,63 @@ async fn rekey_replaces_shares_and_moves_between_seals() {
     let root = world.root().await.unwrap();
     assert_eq!(value(&root, "secret/a").await, "kept");
 
+    // A session alone takes the store to no other seal, whatever its rights: it takes the file itself.
+    for proof in
+        [&[][..], &new, &[secret("strongroom-file-key-1 00\n")], &[key_file(&world), key_file(&world)]]
+    {
+        let refused = root.sys().rekey(TWO_OF_THREE, proof).await.err().unwrap();
+        assert_eq!(refused.kind(), &ErrorKind::ShareRejected, "{refused}");
+    }
+
     // Shares that never arrive change nothing: the key file still opens the store.
-    root.sys().rekey(TWO_OF_THREE, &[]).await.unwrap();
+    let proof = [key_file(&world)];
+    root.sys().rekey(TWO_OF_THREE, &proof).await.unwrap();
     let world = restart(world, &Options::default());
     let root = world.root().await.unwrap();
     assert!(!root.sys().status().await.unwrap().sealed);
 
-    let newest = root.sys().rekey(TWO_OF_THREE, &[]).await.unwrap();
+    let newest = root.sys().rekey(TWO_OF_THREE, &proof).await.unwrap();
     root.sys().confirm_rekey(&newest[1..]).await.unwrap();
     let world = restart(world, &Options::default());
     let root = world.root().await.unwrap();
     assert!(root.sys().status().await.unwrap().sealed, "the key file opens nothing any more");
     unseal(&world.server, &newest[1..]).await.unwrap();
     assert_eq!(value(&root, "secret/a").await, "kept");
+}
+
+fn key_file(world: &World) -> SecretBytes {
+    SecretBytes::new(fs::read(world.home.path().join("seal.key")).unwrap())
+}
+
+/// The last administrator is gone, with every session: what opens the seal gives the rights back, and nothing less does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_token_is_for_whoever_holds_the_seal() {
+    let world = World::open(TWO_OF_THREE).await.unwrap();
+    put(&world.root().await.unwrap(), "secret/a", "kept").await;
+    let nobody = anonymous(&world.server).await.unwrap();
+    let shares = &world.keys.shares;
+    let (one, twice) = (&shares[..1], [0, 0].map(|n| SecretBytes::from(shares[n].expose())));
+    for proof in [&[][..], one, &twice, &[secret("srs1-nothing")]] {
+        let refused = nobody.sys().generate_root(proof).await.err().unwrap();
+        assert_eq!(refused.kind(), &ErrorKind::ShareRejected, "{refused}");
+    }
+    let token = nobody.sys().generate_root(&shares[1..]).await.unwrap();
+    let client = builder(&world.server).token(token).connect().await.unwrap();
+    assert_eq!(client.auth().whoami().await.unwrap().session.principal, "root");
+    assert_eq!(value(&client, "secret/a").await, "kept");
+    let answers = client.audit().tail(100, false).await.unwrap();
+    let lines: Vec<String> = answers.try_collect().await.unwrap();
+    let about: Vec<_> = lines.iter().filter(|line| line.contains("Sys.GenerateRoot")).collect();
+    assert_eq!(about.len(), 6, "four refusals, an intent and an outcome: {about:?}");
+
+    client.sys().seal().await.unwrap();
+    let refused = nobody.sys().generate_root(&shares[1..]).await.err().unwrap();
+    assert_eq!(refused.reason(), Some(Reason::Sealed), "{refused}");
+    unseal(&world.server, &shares[1..]).await.unwrap();
+
+    client.sys().rekey(SealKind::File, &shares[1..]).await.unwrap();
+    assert!(nobody.sys().generate_root(&shares[1..]).await.is_err(), "the shares open nothing any more");
+    nobody.sys().generate_root(&[key_file(&world)]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

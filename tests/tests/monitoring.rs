@@ -9,6 +9,7 @@
 use std::{collections::BTreeSet, fs};
 
 use serde_json::Value;
+use strongroom_server::admission::access::row;
 use strongroom_tests::cluster::repository;
 
 fn read(path: &str) -> String {
@@ -42,6 +43,9 @@ fn check(file: &str, expressions: &[String]) {
             let histogram = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
             let is_known = known.contains(name) || histogram.is_some_and(|name| known.contains(name));
             assert!(is_known, "{file}: there is no metric {name}");
+        }
+        for rpc in expression.split("rpc=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+            assert!(row(rpc).is_some(), "{file}: there is no RPC {rpc}");
         }
     }
 }

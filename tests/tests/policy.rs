@@ -8,7 +8,9 @@
 
 use std::time::Duration;
 
-use strongroom_client::{AuditQuery, ChangeKind, Client, Error, ErrorKind, SealKind, SecretBytes, StreamExt};
+use strongroom_client::{
+    AuditQuery, ChangeKind, Client, Error, ErrorKind, SealKind, SecretBytes, StreamExt, v1::ObjectName,
+};
 use strongroom_tests::{wait::DEADLINE, world::World};
 
 const TEAMS: &str = r#"
@@ -196,7 +198,7 @@ async fn operators_and_auditors_do_their_work_and_nothing_else() {
         assert!(denied(&client.policy().apply(TEAMS, Vec::new(), false).await.err().unwrap()));
         assert!(denied(&client.auth().put_user("eve", Some(&value), Vec::new()).await.err().unwrap()));
     }
-    // Of a key file nobody has to show anything: who may rekey could take the store along.
+    // Not even with the proof would that be an operator's.
     assert!(denied(
         &operator.sys().rekey(SealKind::Shamir { shares: 2, threshold: 2 }, &[]).await.err().unwrap()
     ));
@@ -240,4 +242,34 @@ async fn a_no_does_not_tell_whether_something_is_there() {
     for path in ["secret/there", "secret/folder/there", "secret/folder", "nomount/a"] {
         assert_eq!(answers(path).await, missing, "{path}");
     }
+}
+
+/// Nobody takes the last right to give rights away by mistake: not by a binding, a role or a rule that denies.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_administrator_is_not_removed_by_mistake() {
+    let world = World::open(SealKind::File).await.unwrap();
+    let root = world.root().await.unwrap();
+    let bind = |role: &str| {
+        format!(
+            "kind: Binding\nname: admins\nrole: {role}\nsubjects:\n- user: {{method: userpass, name: alice}}\n"
+        )
+    };
+    let deny = "kind: Role\nname: no\nrules:\n- {paths: [sys/policy], verbs: [manage], effect: deny}\n---\nkind: Binding\nname: no\nrole: no\nsubjects:\n- user: {method: userpass, name: alice}\n";
+    root.policy().apply(&bind("admin"), Vec::new(), false).await.unwrap();
+    let admins = || vec![ObjectName { kind: "Binding".into(), name: "admins".into() }];
+    for (yaml, remove) in [("", admins()), (&*bind("auditor"), Vec::new()), (deny, Vec::new())] {
+        for dry_run in [true, false] {
+            let refused = root.policy().apply(yaml, remove.clone(), dry_run).await.err().unwrap();
+            assert!(refused.to_string().contains("would leave nobody"), "{refused}");
+        }
+    }
+    // Another one may go, and the last one if that is said.
+    let other = bind("admin").replace("admins", "others").replace("alice", "bob");
+    root.policy().apply(&other, Vec::new(), false).await.unwrap();
+    root.policy().apply("", admins(), false).await.unwrap();
+    let others = vec![ObjectName { kind: "Binding".into(), name: "others".into() }];
+    root.policy().apply("", others.clone(), false).await.err().unwrap();
+    root.policy().forced().apply("", others, false).await.unwrap();
+    // Where nobody was, nobody is missed.
+    root.policy().apply(&bind("auditor"), Vec::new(), false).await.unwrap();
 }

@@ -85,3 +85,48 @@ fn one_flipped_byte_costs_nothing_and_the_message_says_what_to_do() -> io::Resul
     unseal(&server)?;
     server.stop()
 }
+
+/// The log ends in its last commits, at every kind of byte of them: what was acknowledged there is named.
+#[test]
+fn an_end_that_is_cut_off_is_named_to_the_last_write() -> io::Result<()> {
+    let home = tempfile::tempdir()?;
+    let home = home.path();
+    let keys = home.join("keys").display().to_string();
+    let server = Server::start(home, &Options::default())?;
+    let cli = Cli::new(home, &server)?;
+    cli.ok(&["init", "--shares", "1", "--threshold", "1", "--out-dir", &keys], b"")?;
+    cli.ok(&["unseal", "--share-file", &format!("{keys}/share-1")], b"")?;
+    let cli = cli.with_token(&home.join("keys/root-token"));
+    for number in 0..6 {
+        cli.ok(&["put", &format!("secret/a{number}"), "value=-"], &[b'.'; 200])?;
+    }
+    server.stop()?;
+    let (whole, log) = (fs::read(home.join("data/db"))?, home.join("data/db"));
+    let used = whole.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+    let share = [home.join("keys/share-1")];
+    for (number, end) in (used - 2600..used).step_by(53).enumerate() {
+        fs::write(&log, &whole[..end])?;
+        let done = salvage(home, &home.join(format!("new-{number}")), &share)?;
+        let report = String::from_utf8_lossy(&done.stdout).into_owned();
+        let named = done.status.code() == Some(3) && report.contains("secret/a5 ");
+        // Behind the last record sled writes what nothing depends on.
+        let complete = done.status.success() && report.contains("nothing is lost");
+        assert!(
+            named || complete && end + 64 > used,
+            "cut to {end} of {used}:\n{report}{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+    }
+
+    // All of the log is gone, seal and keyring with it: the keys are still found.
+    fs::write(&log, vec![0; whole.len()])?;
+    let done = salvage(home, &home.join("new"), &share)?;
+    let told = [done.stdout, done.stderr].concat();
+    assert_eq!(done.status.code(), Some(3), "{}", String::from_utf8_lossy(&told));
+    fs::rename(home.join("data"), home.join("damaged"))?;
+    fs::rename(home.join("new"), home.join("data"))?;
+    let arguments = vec!["--accept-rollback".to_owned()];
+    let server = Server::start(home, &Options { arguments, ..Options::default() })?;
+    Cli::new(home, &server)?.ok(&["unseal", "--share-file", &format!("{keys}/share-1")], b"")?;
+    server.stop()
+}

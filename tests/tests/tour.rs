@@ -115,6 +115,32 @@ impl Tour {
         assert_eq!(mode(&alice.join("state/strongroom/default.token")), 0o600);
         assert_eq!(mode(&alice.join("config/strongroom/config.toml")), 0o600);
         assert!(self.ok(&["whoami"], b"").contains("admin"));
+        self.tokens();
+    }
+
+    /// A token from elsewhere is what is renewed and revoked while it is there; that of the profile stays.
+    fn tokens(&self) {
+        let (profile, file) =
+            (self.home.path().join("alice/state/strongroom/default.token"), self.at("other-token"));
+        let own = fs::read(&profile).unwrap();
+        let from_file = self.alice.with_token(Path::new(&file));
+        // Its own session, made elsewhere.
+        let elsewhere = Cli::new(&self.home.path().join("elsewhere"), &self.server).unwrap();
+        elsewhere.ok(&["login", "--user", "alice", "--password-file", "-"], PASSWORD).unwrap();
+        fs::copy(self.home.path().join("elsewhere/state/strongroom/default.token"), &file).unwrap();
+        let before = fs::read(&file).unwrap();
+
+        assert!(from_file.ok(&["whoami"], b"").unwrap().contains("STRONGROOM_TOKEN_FILE"));
+        from_file.ok(&["token", "renew"], b"").unwrap();
+        assert_ne!(fs::read(&file).unwrap(), before, "the renewed token is where the older one was");
+        assert_eq!(fs::read(&profile).unwrap(), own);
+        let again = from_file.run(&["login", "--user", "alice", "--password-file", "-"], PASSWORD).unwrap();
+        assert!(again.status.success());
+        let said = String::from_utf8_lossy(&again.stderr).into_owned();
+        assert!(said.contains("go on with the token from STRONGROOM_TOKEN_FILE"), "{said}");
+        from_file.ok(&["logout"], b"").unwrap();
+        assert_eq!(fails(&from_file, &["whoami"], b"").0, 3, "the session of the file's token has ended");
+        assert!(self.ok(&["whoami"], b"").contains("the login of profile default"));
     }
 
     fn fake_token(&self) -> PathBuf {

@@ -89,6 +89,9 @@ impl Failure {
             ErrorKind::Config if error.message().contains("no CA") => {
                 "give the CA certificate of the server with --ca FILE or STRONGROOM_CACERT".into()
             }
+            ErrorKind::Unrecorded => {
+                "look at what is there before you write again; the server's audit log needs an operator".into()
+            }
             ErrorKind::Internal | ErrorKind::Corrupt => {
                 format!("the server's log has the cause under request {}", error.request_id()?)
             }

@@ -5,16 +5,25 @@ use strongroom_proto::{v1, v1::policy_client::PolicyClient};
 use crate::{client::Client, error::Error, transport::Mode};
 
 /// Calls about roles and bindings; see [`Client::policy`].
-pub struct Policy<'a>(&'a Client);
+pub struct Policy<'a> {
+    client: &'a Client,
+    force: bool,
+}
 
 impl Client {
     /// Calls about roles and bindings.
     pub fn policy(&self) -> Policy<'_> {
-        Policy(self)
+        Policy { client: self, force: false }
     }
 }
 
 impl Policy<'_> {
+    /// Also applies what leaves nobody who may change the policy. Only a root token can change it then.
+    #[must_use]
+    pub fn forced(self) -> Self {
+        Self { force: true, ..self }
+    }
+
     /// Creates or changes the roles and bindings in `yaml` and removes those in `remove`, all or nothing. With `dry_run`, it
     /// only reports what would change.
     ///
@@ -26,10 +35,10 @@ impl Policy<'_> {
         remove: Vec<v1::ObjectName>,
         dry_run: bool,
     ) -> Result<Vec<v1::apply_response::Change>, Error> {
-        let message = v1::ApplyRequest { yaml: yaml.to_owned(), dry_run, remove };
+        let message = v1::ApplyRequest { yaml: yaml.to_owned(), dry_run, remove, force: self.force };
         // The same text applied twice is the same policy.
         let answer = self
-            .0
+            .client
             .session()
             .call(Mode::READ, message, |ch, rq| async move { PolicyClient::new(ch).apply(rq).await })
             .await?;
@@ -43,7 +52,7 @@ impl Policy<'_> {
     pub async fn export(&self) -> Result<String, Error> {
         let message = v1::ExportRequest {};
         let answer = self
-            .0
+            .client
             .session()
             .call(Mode::READ, message, |ch, rq| async move { PolicyClient::new(ch).export(rq).await })
             .await?;
@@ -67,7 +76,7 @@ impl Policy<'_> {
             principal: principal.unwrap_or_default().to_owned(),
             groups,
         };
-        self.0
+        self.client
             .session()
             .call(Mode::READ, message, |ch, rq| async move { PolicyClient::new(ch).can_i(rq).await })
             .await
@@ -80,7 +89,7 @@ impl Policy<'_> {
     pub async fn who_can(&self, verb: &str, path: &str) -> Result<Vec<v1::who_can_response::Entry>, Error> {
         let message = v1::WhoCanRequest { verb: verb.to_owned(), path: path.to_owned() };
         let answer = self
-            .0
+            .client
             .session()
             .call(Mode::READ, message, |ch, rq| async move { PolicyClient::new(ch).who_can(rq).await })
             .await?;

@@ -86,6 +86,21 @@ impl Sys<'_> {
             .await
     }
 
+    /// Returns a new root token, valid for an hour, for whoever holds what opens the seal: enough shares, or the content
+    /// of the server's key file. It needs no token.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ShareRejected`](crate::ErrorKind::ShareRejected) says what is wrong with the proof.
+    pub async fn generate_root(&self, proof: &[SecretBytes]) -> Result<SecretBytes, Error> {
+        let message = v1::GenerateRootRequest { proof: proof.iter().map(v1::Sensitive::from).collect() };
+        let answer = self
+            .0
+            .anonymous()
+            .call(Mode::WRITE, message, |ch, rq| async move { SysClient::new(ch).generate_root(rq).await })
+            .await?;
+        Ok(answer.root_token.ok_or_else(|| Error::incomplete("root token"))?.into())
+    }
+
     /// Makes the server forget its keys.
     ///
     /// # Errors
@@ -113,7 +128,8 @@ impl Sys<'_> {
         Ok(answer.term)
     }
 
-    /// Creates new shares or moves to another seal. Enough current shares prove the right to do so. New shares count only
+    /// Creates new shares or moves to another seal. Enough current shares, or the content of the server's
+    /// key file, prove the right to do so. New shares count only
     /// after [`Sys::confirm_rekey`]; keep them first.
     ///
     /// # Errors

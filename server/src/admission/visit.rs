@@ -263,6 +263,15 @@ impl Visit {
         core::unseal(&self.admission.core, self.origin, Arc::clone(self) as Slot, share).await
     }
 
+    /// A root token, for whoever can open the seal.
+    ///
+    /// # Errors
+    /// Those of [`core::generate_root`], or it is not for strangers.
+    pub async fn generate_root(self: &Arc<Self>, proof: Vec<SecretBytes>) -> Result<SecretBytes, Error> {
+        self.enter(Door::Stranger).await?;
+        core::generate_root(&self.admission.core, self.origin, Arc::clone(self) as Slot, proof).await
+    }
+
     /// What anybody may know.
     ///
     /// # Errors

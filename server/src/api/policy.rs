@@ -77,7 +77,8 @@ fn parse_apply(message: v1::ApplyRequest) -> Result<Action, Invalid> {
         return Err(Invalid::new("yaml", problem));
     }
     let remove = message.remove.iter().map(convert::object_name).collect::<Result<_, _>>()?;
-    Ok(Action::Policy(PolicyAction::Apply { yaml: message.yaml, remove, dry_run: message.dry_run }))
+    let v1::ApplyRequest { yaml, dry_run, force, .. } = message;
+    Ok(Action::Policy(PolicyAction::Apply { yaml, remove, dry_run, force }))
 }
 
 /// A question about oneself needs no right, one about somebody else does.

@@ -6,16 +6,25 @@ use strongroom_proto::{DOMAIN, Reason};
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::{core::Error, model::RequestId};
+use crate::{audit::QueryError, core::Error, model::RequestId};
 
 /// An error as the caller sees it. The request id is in the metadata of every one.
 pub(super) fn status(error: &Error, id: RequestId) -> Status {
     let reason = error.reason();
     let sentence = match reason {
+        // Whoever may read the log may know what of it is missing.
+        _ if matches!(error, Error::Query(QueryError::Hole { .. })) => {
+            tracing::error!(request_id = %id, %reason, cause = %error, "the audit log is not whole");
+            error.to_string()
+        }
         // The cause is nobody's business outside; it is found in the log under the request id.
         Reason::Internal | Reason::Corrupt => {
             tracing::error!(request_id = %id, %reason, cause = %error, "a request failed");
             inner_sentence(reason)
+        }
+        Reason::Unrecorded => {
+            tracing::error!(request_id = %id, "a request was carried out, but its outcome is not on record");
+            error.to_string()
         }
         // For the operator, who looks into the log when the server does not open.
         Reason::RolledBack | Reason::ForeignAuditLog => {

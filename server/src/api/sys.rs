@@ -1,4 +1,4 @@
-//! The Sys service: thin. Status, init and unseal need no token; the pipeline does not know them, admission has a door for
+//! The Sys service: thin. Status, init, unseal and a new root token need no token; the pipeline does not know them, admission has a door for
 //! them.
 
 use strongroom_proto::v1::{self, seal_config, sys_server::Sys};
@@ -49,6 +49,16 @@ impl Sys for SysService {
         let share: SecretBytes = request.into_inner().share.unwrap_or_default().into();
         let now = visit.unseal(share).await.map_err(|error| status(&error, visit.id()))?;
         Ok(Response::new(convert::core_status(&now)))
+    }
+
+    async fn generate_root(
+        &self,
+        request: Request<v1::GenerateRootRequest>,
+    ) -> Result<Response<v1::GenerateRootResponse>, Status> {
+        let visit = visit(&request)?;
+        let proof = request.into_inner().proof.into_iter().map(SecretBytes::from).collect();
+        let token = visit.generate_root(proof).await.map_err(|error| status(&error, visit.id()))?;
+        Ok(Response::new(v1::GenerateRootResponse { root_token: Some(token.into()) }))
     }
 
     async fn seal(&self, request: Request<v1::SealRequest>) -> Result<Response<v1::SealResponse>, Status> {

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     clock::Clock,
     crypto::SigningKey,
-    model::{RequestId, Timestamp},
+    model::{LogPoint, RequestId, Timestamp},
 };
 
 /// Refusals of unknown callers that are written one by one in a second; beyond that they are counted, so that nobody
@@ -149,9 +149,9 @@ impl Broker {
         Ok(())
     }
 
-    /// From now on `settled` is told of each request whose end is durable in the log, whatever the durability of records;
-    /// before anybody else learns of it.
-    pub fn on_settled(&self, settled: impl Fn(&[RequestId]) + Send + 'static) {
+    /// From now on `settled` is told of each request whose end is durable in the log, whatever the durability of records, and
+    /// how far the log is on the disk; before anybody else learns of it.
+    pub fn on_settled(&self, settled: impl Fn(&[RequestId], LogPoint) + Send + 'static) {
         // A log that failed settles nothing.
         let _ = self.shared.tell(Control::Settles(Box::new(settled)));
     }
@@ -162,9 +162,9 @@ impl Broker {
         &self,
         key: SigningKey,
         state: Box<dyn Fn() -> StoreState + Send>,
-        note: &'static str,
+        note: impl Into<String>,
     ) {
-        let (began, done) = oneshot::channel();
+        let (note, (began, done)) = (note.into(), oneshot::channel());
         if self.shared.tell(Control::Unsealed(Box::new(Signing { key, state, note, began }))) {
             // A log that failed has no checkpoints to sign.
             let _ = done.await;
@@ -211,7 +211,7 @@ fn track(event: &Event<'_>) -> Track {
             seq: 0,
             request_id: event.request_id,
             operation: event.operation.to_owned(),
-            path: event.path.map(str::to_owned),
+            paths: event.paths.iter().map(|path| (*path).to_owned()).collect(),
         })),
         (EventKind::Outcome | EventKind::Recovered(_), _) => Track::Closes(event.request_id),
         _ => Track::Nothing,

@@ -22,11 +22,11 @@ fn id(n: u32) -> RequestId {
 }
 
 fn read(n: u32) -> Event<'static> {
-    Event { path: Some("secret/a"), ..Event::new(EventKind::Request, id(n), "Secrets.Get", Status::Ok) }
+    Event { paths: &["secret/a"], ..Event::new(EventKind::Request, id(n), "Secrets.Get", Status::Ok) }
 }
 
 fn intent(n: u32) -> Event<'static> {
-    Event { path: Some("secret/w"), ..Event::new(EventKind::Request, id(n), "Secrets.Put", Status::Pending) }
+    Event { paths: &["secret/w"], ..Event::new(EventKind::Request, id(n), "Secrets.Put", Status::Pending) }
 }
 
 fn signing_key() -> SigningKey {
@@ -108,7 +108,7 @@ async fn an_end_settles_its_request_before_the_caller_goes_on() {
     let (broker, _) = open(&Config::new(directory.path()));
     let settled = Arc::new(Mutex::new(Vec::new()));
     let seen = settled.clone();
-    broker.on_settled(move |ids| seen.lock().unwrap().extend_from_slice(ids));
+    broker.on_settled(move |ids, _| seen.lock().unwrap().extend_from_slice(ids));
     broker.record(&intent(1)).await.unwrap();
     broker.record(&intent(2)).await.unwrap();
     assert_eq!(*settled.lock().unwrap(), []);
@@ -127,12 +127,41 @@ async fn without_fsync_an_end_settles_with_the_next_checkpoint() {
     let (broker, _) = open(&config);
     let settled = Arc::new(Mutex::new(Vec::new()));
     let seen = settled.clone();
-    broker.on_settled(move |ids| seen.lock().unwrap().extend_from_slice(ids));
+    broker.on_settled(move |ids, _| seen.lock().unwrap().extend_from_slice(ids));
     broker.unsealed(signing_key(), state(), "").await;
     broker.record(&intent(1)).await.unwrap();
     broker.record(&Event::new(EventKind::Outcome, id(1), "Secrets.Put", Status::Ok)).await.unwrap();
     broker.sealed().await;
     assert_eq!(*settled.lock().unwrap(), [id(1)]);
+}
+
+/// What is told of the log must be on the disk: the store keeps it, and a log without it counts as an older copy.
+#[tokio::test]
+async fn how_far_the_log_is_told_is_never_ahead_of_the_disk() {
+    for durability in [Durability::Fsync, Durability::Os] {
+        let (fake, opened) = (Fake::default(), RecoveredLog::fresh());
+        let config = Config { durability, ..Config::new("unused") };
+        let clock = Arc::new(SystemClock);
+        let broker = Broker::start(&config, clock, vec![], Box::new(fake.clone()), &opened).unwrap();
+        let (disk, told) = (fake.clone(), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&told);
+        broker.on_settled(move |_, point| {
+            let synced = disk.0.synced.load(Ordering::SeqCst);
+            let lines =
+                disk.0.appended.lock().unwrap()[..synced].iter().filter(|byte| **byte == b'\n').count();
+            assert_eq!(point.seq, lines as u64);
+            count.store(lines, Ordering::SeqCst);
+        });
+        fake.permit(1_000_000);
+        for n in 0..20 {
+            broker.record(&read(n)).await.unwrap();
+        }
+        broker.unsealed(signing_key(), state(), "").await;
+        broker.sealed().await;
+        assert!(told.load(Ordering::SeqCst) >= 22, "{durability:?}");
+        broker.close().await;
+        assert!(broker.health().failed.is_none(), "no assertion failed over there");
+    }
 }
 
 #[tokio::test]
@@ -158,7 +187,7 @@ async fn goes_on_and_tells_open_intents_across_segments() {
     assert_eq!(opened.next_seq, written.len() as u64 + 1);
     let open_ids: Vec<_> = opened.open_intents.iter().map(|intent| intent.request_id).collect();
     assert_eq!(open_ids, [id(2)]);
-    assert_eq!(opened.open_intents[0].path.as_deref(), Some("secret/w"));
+    assert_eq!(opened.open_intents[0].paths, ["secret/w"]);
     let checkpoint = opened.last_checkpoint.unwrap();
     assert_eq!(checkpoint.state, StoreState { batch_seq: 5, set_digest: [3; 32] });
     checkpoint.verify(&signing_key().public_key()).unwrap();
@@ -180,6 +209,7 @@ struct FakeState {
     permitted: Condvar,
     fail_sync: AtomicBool,
     full: AtomicBool,
+    taken: AtomicBool,
 }
 
 impl Fake {
@@ -208,6 +238,12 @@ impl Log for Fake {
     }
     fn start_segment(&mut self, _: u64) -> io::Result<()> {
         Ok(())
+    }
+    fn in_place(&self) -> io::Result<()> {
+        match self.0.taken.load(Ordering::SeqCst) {
+            true => Err(io::Error::other("taken away")),
+            false => Ok(()),
+        }
     }
     fn segment_bytes(&self) -> u64 {
         0
@@ -268,6 +304,28 @@ async fn a_failed_sync_ends_it_for_everybody_and_for_good() {
     assert!(broker.health().failed.is_some());
     broker.sealed().await;
     broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_taken_away_ends_it_before_another_checkpoint() {
+    let (broker, fake) = with_fake(Arc::new(SystemClock));
+    fake.permit(1_000_000);
+    broker.unsealed(signing_key(), state(), "").await;
+    broker.record(&read(1)).await.unwrap();
+    fake.0.taken.store(true, Ordering::SeqCst);
+    let signed = |fake: &Fake| {
+        let text = String::from_utf8(fake.0.appended.lock().unwrap().clone()).unwrap();
+        text.matches("\"kind\":\"checkpoint\"").count()
+    };
+    let before = signed(&fake);
+    // Nobody asks for anything: it is noticed all the same.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while broker.health().failed.is_none() {
+        assert!(std::time::Instant::now() < deadline, "not noticed");
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(broker.record(&read(2)).await, Err(AuditError::Unavailable { .. })));
+    assert_eq!(signed(&fake), before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,10 @@
 //! state of the store; its signature covers the line's bytes before `,"signature":"`, behind a domain string.
 
 use super::record::{push_decimal, push_hex};
-use crate::crypto::{Digest, Sha256, SigningKey};
+use crate::{
+    crypto::{Digest, Sha256, SigningKey},
+    model::LogPoint,
+};
 
 /// Separates these signatures from any other use of the key.
 pub(super) const CHECKPOINT_DOMAIN: &[u8] = b"strongroom audit checkpoint v1\n";
@@ -40,6 +43,11 @@ impl Chain {
     /// Number of the record that comes next.
     pub(super) fn next_seq(&self) -> u64 {
         self.next_seq
+    }
+
+    /// The last record.
+    pub(super) fn point(&self) -> LogPoint {
+        LogPoint { seq: self.next_seq - 1, head: self.head }
     }
 
     /// Records since the last checkpoint.
@@ -155,6 +163,7 @@ mod tests {
     /// Checked in: every later version must write and verify exactly these.
     const VECTOR: &str = include_str!("../../../tests/vectors/audit.jsonl");
     const RECOVERED: &str = include_str!("../../../tests/vectors/audit-recovered.jsonl");
+    const LISTS: &str = include_str!("../../../tests/vectors/audit-lists.jsonl");
     const VECTOR_KEY: &str = include_str!("../../../tests/vectors/audit.pub");
 
     fn write_vector() -> (Vec<u8>, PublicKey) {
@@ -177,7 +186,7 @@ mod tests {
             principal: Some(&alice),
             session: Some(SessionId([5; 16])),
             peer: Some("2001:db8::1".parse().unwrap()),
-            path: Some("secret/apps/db"),
+            paths: &["secret/apps/db"],
             decision: Some(Decision {
                 id: DecisionId([6; 16]),
                 effect: Effect::Allow,
@@ -189,14 +198,14 @@ mod tests {
         };
         chain.append(&time(20), &intent.body(), &mut out);
         let outcome = Event {
-            version: Some(4),
+            versions: &[4],
             duration: Some(std::time::Duration::from_micros(1234)),
             ..Event::new(EventKind::Outcome, RequestId([1; 16]), "Secrets.Put", Status::Ok)
         };
         chain.append(&time(21), &outcome.body(), &mut out);
         let refused = Event {
             reason: "TOKEN_INVALID",
-            path: Some("odd \"path\"\n\u{7f}ä"),
+            paths: &["odd \"path\"\n\u{7f}ä"],
             ..Event::new(EventKind::Request, RequestId([2; 16]), "Secrets.Get", Status::Denied)
         };
         chain.append(&time(900), &refused.body(), &mut out);
@@ -211,7 +220,7 @@ mod tests {
         let (mut chain, mut out) = (Chain::new(1, [0; 32]), Vec::new());
         let time = |n: i64| Timestamp::from_millis(1_795_000_000_000 + n).to_string();
         let event = |kind, n, status| Event {
-            path: Some("secret/apps/db"),
+            paths: &["secret/apps/db"],
             ..Event::new(kind, RequestId([n; 16]), "Secrets.Put", status)
         };
         chain.append(&time(0), &event(EventKind::Request, 1, Status::Pending).body(), &mut out);
@@ -229,6 +238,48 @@ mod tests {
         chain.append(&time(11), &Event::own(EventKind::Unsealed).body(), &mut out);
         chain.checkpoint(&time(11), &key, StoreState { batch_seq: 8, set_digest: [9; 32] }, &mut out);
         out
+    }
+
+    /// Lists: of paths, versions and objects.
+    fn write_lists() -> Vec<u8> {
+        let key = SigningKey::from_seed(&Key::from_bytes(&[42; 32])).unwrap();
+        let (mut chain, mut out) = (Chain::new(1, [0; 32]), Vec::new());
+        let event = |kind, n, name, status| Event::new(kind, RequestId([n; 16]), name, status);
+        let created = ["created Role shop".to_owned(), "removed Binding old".to_owned()];
+        let applied = ["apply Role shop".to_owned(), "remove Binding old".to_owned()];
+        let (request, outcome) = (EventKind::Request, EventKind::Outcome);
+        let events = [
+            Event { paths: &["secret/a", "secret/b c"], ..event(request, 1, "Secrets.Watch", Status::Ok) },
+            Event {
+                paths: &["sys/policy"],
+                objects: &applied,
+                sha256: Some([0xcd; 32]),
+                ..event(request, 2, "Policy.Apply", Status::Pending)
+            },
+            Event {
+                paths: &["sys/policy"],
+                objects: &created,
+                ..event(outcome, 2, "Policy.Apply", Status::Ok)
+            },
+            Event { paths: &["secret/a"], versions: &[7], ..event(outcome, 3, "Secrets.Get", Status::Ok) },
+            Event {
+                paths: &["secret/a"],
+                versions: &[1, 2, 3],
+                ..event(request, 4, "Secrets.Destroy", Status::Pending)
+            },
+        ];
+        for (n, event) in (0..).zip(events) {
+            let time = Timestamp::from_millis(1_795_000_000_000 + n).to_string();
+            chain.append(&time, &event.body(), &mut out);
+        }
+        let time = Timestamp::from_millis(1_795_000_000_009).to_string();
+        chain.checkpoint(&time, &key, StoreState { batch_seq: 9, set_digest: [9; 32] }, &mut out);
+        out
+    }
+
+    #[test]
+    fn writes_the_vector_of_lists() {
+        assert_eq!(String::from_utf8(write_lists()).unwrap(), LISTS);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::{
     fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -16,6 +16,9 @@ pub(super) trait Log: Send {
     fn sync(&mut self) -> io::Result<()>;
     /// Continues in a new segment. What was appended before is synced already.
     fn start_segment(&mut self, first_seq: u64) -> io::Result<()>;
+    /// Whether what was appended stands where the log is looked for. An error says that somebody took it away: nothing that
+    /// is written from then on would ever be found.
+    fn in_place(&self) -> io::Result<()>;
     /// Bytes in the current segment.
     fn segment_bytes(&self) -> u64;
     /// How full the file system is.
@@ -65,6 +68,7 @@ pub(super) struct Directory {
 /// The segment that is written to.
 pub(super) struct SegmentFile {
     directory: Directory,
+    path: PathBuf,
     file: File,
     bytes: u64,
 }
@@ -135,7 +139,7 @@ impl SegmentFile {
     pub(super) fn open(directory: Directory, first_seq: u64) -> Result<Self, FileError> {
         let path = segment_path(directory.path(), first_seq);
         let (file, bytes) = open_segment(&directory, &path).map_err(FileError::io("open", &path))?;
-        Ok(Self { directory, file, bytes })
+        Ok(Self { directory, path, file, bytes })
     }
 }
 
@@ -166,6 +170,22 @@ impl Log for SegmentFile {
     fn start_segment(&mut self, first_seq: u64) -> io::Result<()> {
         let path = segment_path(self.directory.path(), first_seq);
         (self.file, self.bytes) = open_segment(&self.directory, &path)?;
+        self.path = path;
+        Ok(())
+    }
+
+    fn in_place(&self) -> io::Result<()> {
+        let ours = self.file.metadata()?;
+        // Not through a link: that would be somebody else's way to say where the log is.
+        let there = std::fs::symlink_metadata(&self.path)
+            .map_err(|error| taken(&self.path, &format!("is not there any more ({error})")))?;
+        if (there.dev(), there.ino()) != (ours.dev(), ours.ino()) || ours.nlink() == 0 {
+            return Err(taken(&self.path, "is another file now"));
+        }
+        if ours.len() != self.bytes {
+            let lengths = format!("has {} bytes, but {} were written", ours.len(), self.bytes);
+            return Err(taken(&self.path, &lengths));
+        }
         Ok(())
     }
 
@@ -178,6 +198,10 @@ impl Log for SegmentFile {
         let used = figures.f_blocks.saturating_sub(figures.f_bfree);
         Ok(Usage { used, available: figures.f_bavail })
     }
+}
+
+fn taken(path: &Path, what: &str) -> io::Error {
+    io::Error::other(format!("somebody took it away or changed it: {} {what}", path.display()))
 }
 
 #[cfg(test)]
@@ -196,6 +220,36 @@ mod tests {
         assert_eq!(mode(&segments(&path).unwrap()[0].path), 0o600);
         drop(file);
         Directory::open(&path).unwrap();
+    }
+
+    #[test]
+    fn what_was_taken_away_is_not_in_place() {
+        type Taken = fn(&Path);
+        let ways: [(&str, Taken); 6] = [
+            ("renamed", |path| std::fs::rename(path, path.with_extension("old")).unwrap()),
+            ("deleted", |path| std::fs::remove_file(path).unwrap()),
+            ("cut", |path| File::options().write(true).open(path).unwrap().set_len(3).unwrap()),
+            ("longer", |path| {
+                File::options().append(true).open(path).unwrap().write_all(b"more").unwrap();
+            }),
+            ("replaced by its copy", |path| {
+                std::fs::copy(path, path.with_extension("new")).unwrap();
+                std::fs::rename(path.with_extension("new"), path).unwrap();
+            }),
+            ("with its folder", |path| {
+                let folder = path.parent().unwrap();
+                std::fs::rename(folder, folder.with_extension("old")).unwrap();
+            }),
+        ];
+        for (way, take) in ways {
+            let root = tempfile::tempdir().unwrap();
+            let mut file =
+                SegmentFile::open(Directory::open(&root.path().join("audit")).unwrap(), 1).unwrap();
+            file.append(b"line\n").unwrap();
+            file.in_place().unwrap();
+            take(&file.path);
+            assert!(file.in_place().is_err(), "{way}");
+        }
     }
 
     #[test]

@@ -49,6 +49,7 @@ struct Line {
     request_id: Option<String>,
     operation: Option<String>,
     path: Option<String>,
+    paths: Option<Vec<String>>,
     status: Option<String>,
     recovered: Option<String>,
 }
@@ -102,7 +103,8 @@ impl Glance {
                 }
                 pending.insert(request_id, *forgotten + self.writes.len());
                 let operation = line.operation.unwrap_or_default();
-                let (path, time) = (line.path, line.time);
+                let path = line.path.or_else(|| line.paths.map(|paths| paths.join(" ")));
+                let time = line.time;
                 self.writes.push_back(Write { request_id, operation, path, time, done: false });
             }
             ("outcome" | "recovered", _) => {

@@ -5,8 +5,8 @@ use std::{
     borrow::Cow,
     collections::VecDeque,
     fs::File,
-    io::{self, BufReader, Seek, SeekFrom},
-    path::PathBuf,
+    io::{self, BufReader, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -14,10 +14,11 @@ use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::{
+    chain::LineParts,
     file::{self, Segment},
-    recover::read_line,
+    recover::{LINE_BYTES, read_line},
 };
-use crate::model::Timestamp;
+use crate::{crypto::Digest, model::Timestamp};
 
 /// Lines in one message: a few hundred KiB, far below the largest response.
 const CHUNK: usize = 64;
@@ -39,6 +40,11 @@ pub enum QueryError {
     /// Too many at once.
     #[error("too many queries of the audit log at once; try again later")]
     Busy,
+    /// Somebody took a part of it away. What is left would look like an answer, and is none.
+    #[error(
+        "the audit log has a hole: records {from} to {to} are missing. Put their file back, or ask only for what is newer"
+    )]
+    Hole { from: u64, to: u64 },
     /// The file system.
     #[error("cannot read the audit log: {0}")]
     Io(#[from] io::Error),
@@ -49,7 +55,7 @@ pub enum QueryError {
 pub struct Filter {
     /// Exactly this one.
     pub principal: Option<String>,
-    /// This path, or a folder with all below it.
+    /// This path, or a folder with all below it; one of the record's paths is enough.
     pub path: Option<String>,
     /// Exactly this one.
     pub operation: Option<String>,
@@ -88,6 +94,16 @@ impl Reader {
         Ok(lines)
     }
 
+    /// The hash of that record; `None` if the log begins after it, because older segments were moved away.
+    ///
+    /// # Errors
+    /// The log has a hole there, or cannot be read.
+    pub async fn hash_of(&self, seq: u64) -> Result<Option<Digest>, QueryError> {
+        let directory = self.directory.clone();
+        let read = tokio::task::spawn_blocking(move || hash_of(&directory, seq));
+        read.await.map_err(io::Error::other)?
+    }
+
     /// The newest lines that match, at most `limit`, oldest first. Needs a tokio runtime.
     ///
     /// # Errors
@@ -101,7 +117,7 @@ impl Reader {
         tokio::task::spawn_blocking(move || {
             if let Err(error) = query.run(&sender) {
                 // The reader may be gone.
-                let _ = sender.blocking_send(Err(error.into()));
+                let _ = sender.blocking_send(Err(error));
             }
             drop(slot);
         });
@@ -130,7 +146,7 @@ async fn tail(
             let Ok((back, lines)) = read.await else { return };
             cursor = back;
             let failed = lines.is_err();
-            if sender.send(lines.map_err(QueryError::Io)).await.is_err() || failed {
+            if sender.send(lines).await.is_err() || failed {
                 return;
             }
         }
@@ -153,7 +169,7 @@ struct Cursor {
 
 impl Cursor {
     /// Some lines more, none of them beyond `durable`. Everything up to there is whole, so no line is read half.
-    fn read(&mut self, durable: u64) -> io::Result<Vec<String>> {
+    fn read(&mut self, durable: u64) -> Result<Vec<String>, QueryError> {
         let (mut lines, mut line) = (Vec::new(), Vec::new());
         while lines.len() < CHUNK && self.next_seq <= durable {
             let mut file = match self.file.take() {
@@ -172,14 +188,14 @@ impl Cursor {
     }
 
     /// The file in which the next record stands, at its line. If older segments were removed, the oldest that is left.
-    fn open(&mut self) -> io::Result<BufReader<File>> {
+    fn open(&mut self) -> Result<BufReader<File>, QueryError> {
         let segments = file::segments(&self.directory)?;
         let segment = segments
             .iter()
             .rev()
             .find(|segment| segment.first_seq <= self.next_seq)
             .or(segments.first())
-            .ok_or(io::ErrorKind::NotFound)?;
+            .ok_or(QueryError::Hole { from: self.next_seq, to: self.next_seq })?;
         self.next_seq = self.next_seq.max(segment.first_seq);
         let mut reader = BufReader::new(File::open(&segment.path)?);
         let place = locate(&mut reader, self.next_seq)?;
@@ -188,8 +204,21 @@ impl Cursor {
     }
 }
 
+fn hash_of(directory: &Path, seq: u64) -> Result<Option<Digest>, QueryError> {
+    let segments = file::segments(directory)?;
+    let Some(segment) = segments.iter().rev().find(|segment| segment.first_seq <= seq) else {
+        return Ok(None);
+    };
+    let mut reader = BufReader::new(File::open(&segment.path)?);
+    let place = locate(&mut reader, seq)?;
+    reader.seek(SeekFrom::Start(place))?;
+    let mut line = Vec::new();
+    read_line(&mut reader, &mut line)?;
+    Ok(LineParts::of(&text(&line)?).map(|parts| parts.hash))
+}
+
 /// Where the line of `seq` starts, by halving the file. An error if it is not there.
-fn locate(reader: &mut BufReader<File>, seq: u64) -> io::Result<u64> {
+fn locate(reader: &mut BufReader<File>, seq: u64) -> Result<u64, QueryError> {
     let (mut low, mut high) = (0, reader.get_ref().metadata()?.len());
     let mut line = Vec::new();
     while high - low > 1 << 16 {
@@ -205,7 +234,7 @@ fn locate(reader: &mut BufReader<File>, seq: u64) -> io::Result<u64> {
     reader.seek(SeekFrom::Start(low))?;
     loop {
         match read_line(reader, &mut line)? as u64 {
-            0 => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("record {seq} is missing"))),
+            0 => return Err(QueryError::Hole { from: seq, to: seq }),
             _ if seq_of(&line) == Some(seq) => return Ok(low),
             length => low += length,
         }
@@ -234,13 +263,24 @@ type LineOffsets = VecDeque<u64>;
 
 impl Query {
     /// Looks from the newest segment back until there is enough, remembers places only, then sends in order.
-    fn run(&self, sender: &Sender) -> io::Result<()> {
+    fn run(&self, sender: &Sender) -> Result<(), QueryError> {
         let mut found: Vec<(Segment, LineOffsets)> = Vec::new();
         let mut left = self.limit;
-        for segment in file::segments(&self.directory)?.into_iter().rev() {
+        // What the next older segment has to reach, so that nothing is missing in between.
+        let mut reaches = self.durable;
+        let segments = file::segments(&self.directory)?;
+        if segments.is_empty() && reaches > 0 {
+            return Err(QueryError::Hole { from: 1, to: reaches });
+        }
+        for segment in segments.into_iter().rev() {
             if left == 0 || sender.is_closed() {
                 break;
             }
+            let last = last_seq(&segment)?;
+            if last < reaches {
+                return Err(QueryError::Hole { from: last + 1, to: reaches });
+            }
+            reaches = segment.first_seq.saturating_sub(1);
             let Some(began) = began(&segment)? else { continue };
             if self.filter.until.is_none_or(|until| began.as_str() < until.to_string().as_str()) {
                 let places = self.search(&segment, left, sender)?;
@@ -282,6 +322,18 @@ impl Query {
     }
 }
 
+/// Number of the last whole record; of an empty segment, of the one before its first.
+fn last_seq(segment: &Segment) -> io::Result<u64> {
+    let mut file = File::open(&segment.path)?;
+    let from = file.metadata()?.len().saturating_sub(LINE_BYTES as u64 + 1);
+    file.seek(SeekFrom::Start(from))?;
+    let mut end = Vec::new();
+    // The writer may append at this moment.
+    file.take(2 * LINE_BYTES as u64).read_to_end(&mut end)?;
+    let lines = end.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
+    Ok(lines.rev().find_map(seq_of).unwrap_or(segment.first_seq.saturating_sub(1)))
+}
+
 /// Time of the first record; `None` for a segment without one.
 fn began(segment: &Segment) -> io::Result<Option<String>> {
     let mut line = Vec::new();
@@ -315,7 +367,18 @@ struct Row<'a> {
     operation: Option<Cow<'a, str>>,
     #[serde(borrow)]
     path: Option<Cow<'a, str>>,
+    /// Where there are several.
+    #[serde(borrow, default)]
+    paths: Vec<Cow<'a, str>>,
     status: Option<&'a str>,
+}
+
+impl Row<'_> {
+    /// Each of them. Lines of before have several in one text; no path contains a space.
+    fn paths(&self) -> impl Iterator<Item = &str> {
+        let one = self.path.iter().flat_map(|path| path.split(' '));
+        one.chain(self.paths.iter().map(|path| &**path))
+    }
 }
 
 /// The times of a filter as the log writes them; RFC 3339 in UTC sorts like text.
@@ -331,6 +394,22 @@ impl Bounds {
 }
 
 impl Filter {
+    /// What is asked for, for the record of the question.
+    pub fn describe(&self) -> String {
+        let texts = [
+            ("principal", self.principal.clone()),
+            ("path", self.path.clone()),
+            ("operation", self.operation.clone()),
+            ("request", self.request_id.clone()),
+            ("status", self.status.clone()),
+            ("from", self.from.map(|time| time.to_string())),
+            ("until", self.until.map(|time| time.to_string())),
+        ];
+        let given: Vec<_> =
+            texts.into_iter().filter_map(|(name, text)| Some(format!("{name} {}", text?))).collect();
+        if given.is_empty() { "everything".to_owned() } else { given.join(", ") }
+    }
+
     fn matches(&self, line: &[u8], bounds: &Bounds) -> bool {
         let Ok(row) = serde_json::from_slice::<Row<'_>>(line) else { return false };
         let same = |want: &Option<String>, is: Option<&str>| want.is_none() || want.as_deref() == is;
@@ -338,7 +417,7 @@ impl Filter {
             && same(&self.status, row.status)
             && same(&self.principal, row.principal.as_deref())
             && same(&self.operation, row.operation.as_deref())
-            && self.path.as_ref().is_none_or(|folder| row.path.is_some_and(|path| is_within(&path, folder)))
+            && self.path.as_ref().is_none_or(|folder| row.paths().any(|path| is_within(path, folder)))
             && bounds.from.as_ref().is_none_or(|from| row.time >= from.as_str())
             && bounds.until.as_ref().is_none_or(|until| row.time < until.as_str())
     }

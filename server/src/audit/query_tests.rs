@@ -15,7 +15,7 @@ async fn write(broker: &Broker, from: u32, to: u32) {
         id[..4].copy_from_slice(&n.to_be_bytes());
         let path = format!("secret/{}/x{n}", if n % 10 == 0 { "ten" } else { "tens" });
         let event = Event {
-            path: Some(&path),
+            paths: &[&path],
             ..Event::new(EventKind::Request, RequestId(id), "Secrets.Get", Status::Ok)
         };
         broker.record(&event).await.unwrap();
@@ -93,4 +93,63 @@ async fn a_place_in_a_large_file_is_found() {
         assert_eq!(seq_of(&line), Some(seq));
     }
     assert!(locate(&mut reader, 2_002).is_err());
+}
+
+#[tokio::test]
+async fn a_hole_is_an_error_and_not_an_answer() {
+    let (directory, broker) = broker(20_000);
+    write(&broker, 0, 600).await;
+    let segments = file::segments(directory.path()).unwrap();
+    assert!(segments.len() > 5, "it rotated");
+    let missing = &segments[2];
+    let reader = broker.reader();
+    let newest = Filter { request_id: Some(RequestId([9; 16]).to_string()), ..Filter::default() };
+    assert!(collect(reader.query(newest.clone(), 10).unwrap()).await.is_empty());
+
+    std::fs::rename(&missing.path, missing.path.with_extension("away")).unwrap();
+    let (from, to) = (missing.first_seq, segments[3].first_seq - 1);
+    let hole = |error: Option<Result<Vec<String>, QueryError>>| match error {
+        Some(Err(QueryError::Hole { from, to })) => (from, to),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(hole(reader.query(newest.clone(), 10).unwrap().recv().await), (from, to));
+    let mut tail = reader.tail(10_000, false).unwrap();
+    let told = loop {
+        match tail.recv().await {
+            Some(Ok(_)) => {}
+            other => break hole(other),
+        }
+    };
+    assert_eq!(told.0, from);
+    // What is newer than the hole is still found.
+    assert_eq!(seqs(&collect(reader.query(Filter::default(), 20).unwrap()).await).len(), 20);
+
+    for segment in file::segments(directory.path()).unwrap() {
+        std::fs::remove_file(segment.path).unwrap();
+    }
+    assert_eq!(hole(reader.query(newest, 10).unwrap().recv().await).0, 1);
+}
+
+#[test]
+fn each_path_of_a_record_is_found() {
+    let event = Event {
+        paths: &["secret/apps/a", "secret/apps/b c\"", "sys/auth/userpass/carol"],
+        ..Event::new(EventKind::Request, RequestId([1; 16]), "X", Status::Ok)
+    };
+    let of = |body: &str| format!("{{\"seq\":1,\"time\":\"2026-11-23T00:00:00.000Z\",{body}}}");
+    let now = of(std::str::from_utf8(&event.body()).unwrap());
+    // As it was written before there were lists.
+    let before = of("\"kind\":\"request\",\"path\":\"secret/apps/a secret/apps/b sys/auth/userpass/carol\"");
+    let found = |line: &str, path: &str| {
+        let filter = Filter { path: Some(path.to_owned()), ..Filter::default() };
+        filter.matches(line.as_bytes(), &Bounds::of(&filter))
+    };
+    for line in [&now, &before] {
+        for path in ["secret/apps/a", "secret/apps", "secret", "sys/auth", "sys/auth/userpass/carol"] {
+            assert!(found(line, path), "{path} in {line}");
+        }
+        for path in ["secret/app", "apps", "sys/auth/userpass/car", "secret/apps/a/b"] {
+            assert!(!found(line, path), "{path} in {line}");
+        }
+    }
 }

@@ -14,7 +14,11 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{chain::StoreState, recover::OpenIntent};
-use crate::{crypto::SigningKey, limits, model::RequestId};
+use crate::{
+    crypto::SigningKey,
+    limits,
+    model::{LogPoint, RequestId},
+};
 
 /// Most records that wait for the writer: far more than requests the server lets in at once, and at 1 KiB each still
 /// only 8 MiB.
@@ -66,15 +70,15 @@ pub(super) enum Track {
     Closes(RequestId),
 }
 
-/// Hears of requests whose end is durable.
-pub(super) type Settled = Box<dyn Fn(&[RequestId]) + Send>;
+/// Hears of requests whose end is durable, and how far the log is.
+pub(super) type Settled = Box<dyn Fn(&[RequestId], LogPoint) + Send>;
 
 /// With what checkpoints are signed from now on.
 pub(super) struct Signing {
     pub(super) key: SigningKey,
     pub(super) state: Box<dyn Fn() -> StoreState + Send>,
     /// What is to be remembered about the unseal; empty for nothing.
-    pub(super) note: &'static str,
+    pub(super) note: String,
     /// Told when the first checkpoint is written.
     pub(super) began: oneshot::Sender<()>,
 }

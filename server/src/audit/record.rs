@@ -6,12 +6,18 @@
 use std::{io::Write, net::IpAddr, time::Duration};
 
 use super::Hashed;
-use crate::model::{DecisionId, Principal, RequestId, SessionId};
+use crate::{
+    crypto::Digest,
+    model::{DecisionId, Principal, RequestId, SessionId},
+};
 
-/// Longest text of one field, in bytes: a path has 512, a reason is a sentence. Longer ones are cut.
+/// Longest text of one field, in bytes: a path has 512, a reason is a sentence. Longer ones are cut, and end with `…`.
 const TEXT_BYTES: usize = 1024;
-/// Most hashed fields of a record; more are left out. No request has that many.
-const FIELDS: usize = 64;
+/// Most hashed fields of a record; how many are left out is said. A secret may have four times as many keys, but not in a line
+/// that [`LINE_BYTES`](super::recover::LINE_BYTES) allows.
+const FIELDS: usize = 256;
+/// Most bytes of a list; how many of its elements are left out is said. All paths of the largest watch have room in it.
+const LIST_BYTES: usize = strongroom_proto::limits::WATCH_PATHS * (strongroom_proto::limits::PATH_BYTES + 4);
 
 /// What a record is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,10 +95,16 @@ pub struct Event<'a> {
     pub peer: Option<IpAddr>,
     /// RPC: `Secrets.Get`.
     pub operation: &'a str,
-    pub path: Option<&'a str>,
-    /// Whom or what it is about, where the path does not say: the sessions that end, what a user becomes.
+    /// Where: each path that had to be granted.
+    pub paths: &'a [&'a str],
+    /// Whom or what it is about, where the paths do not say: the sessions that end, what a user becomes.
     pub target: Option<&'a str>,
-    pub version: Option<u64>,
+    /// What of it is changed, by name: `Created Role shop`, `max_versions`. Never a value.
+    pub objects: &'a [String],
+    /// SHA-256 of the text that was applied.
+    pub sha256: Option<Digest>,
+    /// Which were asked for, written, read.
+    pub versions: &'a [u64],
     /// What the policy said.
     pub decision: Option<Decision<'a>>,
     pub status: Status,
@@ -114,9 +126,11 @@ impl<'a> Event<'a> {
             session: None,
             peer: None,
             operation,
-            path: None,
+            paths: &[],
             target: None,
-            version: None,
+            objects: &[],
+            sha256: None,
+            versions: &[],
             decision: None,
             status,
             reason: "",
@@ -162,14 +176,26 @@ impl<'a> Event<'a> {
         if !self.operation.is_empty() {
             line.key("operation").text(self.operation);
         }
-        if let Some(path) = self.path {
-            line.key("path").text(path);
+        match self.paths {
+            [] => {}
+            [path] => _ = line.key("path").text(path),
+            paths => line.list("paths", paths, |line, path| _ = line.text(path)),
         }
         if let Some(target) = self.target {
             line.key("target").text(target);
         }
-        if let Some(version) = self.version {
-            line.number("version", version);
+        if !self.objects.is_empty() {
+            line.list("objects", self.objects, |line, object| _ = line.text(object));
+        }
+        if let Some(sha256) = &self.sha256 {
+            line.key("sha256").raw("\"");
+            push_hex(&mut line.0, sha256);
+            line.raw("\"");
+        }
+        match self.versions {
+            [] => {}
+            [version] => line.number("version", *version),
+            versions => line.list("versions", versions, |line, version| push_decimal(&mut line.0, *version)),
         }
         if let Some(decision) = &self.decision {
             line.decision(decision);
@@ -279,6 +305,7 @@ impl Line {
             return;
         }
         self.key("fields").raw("{");
+        let left_out = fields.len().saturating_sub(FIELDS);
         for (place, (name, value)) in fields.iter().take(FIELDS).enumerate() {
             if place > 0 {
                 self.raw(",");
@@ -286,6 +313,32 @@ impl Line {
             self.text(name).raw(":\"").raw(value.as_str()).raw("\"");
         }
         self.raw("}");
+        self.left_out("fields", left_out);
+    }
+
+    /// As many as there is room for.
+    fn list<T>(&mut self, key: &str, elements: &[T], mut write: impl FnMut(&mut Self, &T)) {
+        self.key(key).raw("[");
+        let (start, mut told) = (self.0.len(), 0);
+        for element in elements {
+            if self.0.len() - start > LIST_BYTES {
+                break;
+            }
+            if told > 0 {
+                self.raw(",");
+            }
+            write(self, element);
+            told += 1;
+        }
+        self.raw("]");
+        self.left_out(key, elements.len() - told);
+    }
+
+    /// Says how many are not in the line.
+    fn left_out(&mut self, key: &str, count: usize) {
+        if count > 0 {
+            self.number(&format!("{key}_left_out"), u64::try_from(count).unwrap_or(u64::MAX));
+        }
     }
 }
 
@@ -426,7 +479,7 @@ mod tests {
             let fields = [(texts[4].as_str(), redactor.hash(b"value"))];
             let event = Event {
                 principal: Some(&principal),
-                path: Some(&texts[2]),
+                paths: &[&texts[2]],
                 reason: &texts[3],
                 fields: &fields,
                 ..Event::new(EventKind::Request, RequestId([1; 16]), &texts[1], Status::Ok)
@@ -453,9 +506,11 @@ mod tests {
             principal: Some(&principal),
             session: Some(SessionId([2; 16])),
             peer: Some("10.0.0.7".parse().unwrap()),
-            path: Some("secret/apps/payments/db"),
+            paths: &["secret/apps/payments/db"],
             target: Some("principal userpass/alice"),
-            version: Some(3),
+            objects: &["Created Role shop".to_owned()],
+            sha256: Some([0xab; 32]),
+            versions: &[3],
             decision: Some(Decision {
                 id: DecisionId([3; 16]),
                 effect: Effect::Allow,
@@ -473,7 +528,8 @@ mod tests {
                 r#""principal":"kubernetes/main/payments/web","session":"02020202020202020202020202020202","#,
                 r#""peer":"10.0.0.7","pod":{"ns":"payments","name":"web-0","uid":"p1","node":"n1"},"#,
                 r#""operation":"Secrets.Get","path":"secret/apps/payments/db","#,
-                r#""target":"principal userpass/alice","version":3,"#,
+                r#""target":"principal userpass/alice","objects":["Created Role shop"],"#,
+                r#""sha256":"abababababababababababababababababababababababababababababababab","version":3,"#,
                 r#""decision":{"id":"03030303030303030303030303030303","effect":"allow","role":"payments-app","rule":0},"#,
                 r#""status":"ok","reason":"READ","duration_us":84"#
             )
@@ -483,12 +539,40 @@ mod tests {
     #[test]
     fn long_text_is_cut_at_a_character() {
         let path = "ä".repeat(TEXT_BYTES);
-        let event = Event {
-            path: Some(&path),
-            ..Event::new(EventKind::Request, RequestId([1; 16]), "X", Status::Ok)
-        };
+        let event =
+            Event { paths: &[&path], ..Event::new(EventKind::Request, RequestId([1; 16]), "X", Status::Ok) };
         let value = parse(&event);
         let shown = value["path"].as_str().unwrap();
         assert!(shown.len() <= TEXT_BYTES + "…".len() && shown.ends_with("ä…"));
+    }
+
+    #[test]
+    fn lists_are_whole_or_say_what_is_missing_and_the_longest_line_can_be_read() {
+        use strongroom_proto::limits::{KEY_BYTES, PATH_BYTES, WATCH_PATHS};
+        let redactor = Redactor::new(&Key::from_bytes(&[7; 32]));
+        let names: Vec<String> = (0..FIELDS + 44).map(|n| format!("data.{n:0>KEY_BYTES$}")).collect();
+        let fields: Vec<(&str, Hashed)> =
+            names.iter().map(|name| (name.as_str(), redactor.hash(b"v"))).collect();
+        let paths: Vec<String> = (0..WATCH_PATHS).map(|n| format!("{n:0>PATH_BYTES$}")).collect();
+        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+        let versions: Vec<u64> = (1..=1000).collect();
+        let event = Event {
+            paths: &paths,
+            versions: &versions,
+            fields: &fields,
+            ..Event::new(EventKind::Request, RequestId([1; 16]), "X", Status::Ok)
+        };
+        let value = parse(&event);
+        assert_eq!(value["paths"].as_array().unwrap().len(), WATCH_PATHS, "none is left out");
+        assert!(value.get("paths_left_out").is_none() && value.get("path").is_none());
+        assert_eq!(value["versions"].as_array().unwrap().len(), 1000);
+        assert_eq!(value["fields"].as_object().unwrap().len(), FIELDS);
+        assert_eq!(value["fields_left_out"], 44);
+        assert!(event.body().len() + 512 < crate::audit::recover::LINE_BYTES);
+
+        let objects: Vec<String> = (0..10_000).map(|n| format!("Created Role {n:0>200}")).collect();
+        let value = parse(&Event { paths: &[], fields: &[], objects: &objects, ..event });
+        let (told, left) = (value["objects"].as_array().unwrap().len(), &value["objects_left_out"]);
+        assert!(told > 500 && left == 10_000 - told);
     }
 }

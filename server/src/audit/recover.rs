@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     crypto::{CryptoError, Digest, PublicKey},
-    model::RequestId,
+    model::{LogPoint, RequestId},
 };
 
 /// Most lines that can be torn at once: one group of the writer, and what it writes while it has no fsync to wait for.
@@ -57,7 +57,8 @@ pub struct OpenIntent {
     pub seq: u64,
     pub request_id: RequestId,
     pub operation: String,
-    pub path: Option<String>,
+    /// Of a log of before, several of them are one text, joined by spaces.
+    pub paths: Vec<String>,
 }
 
 /// The last checkpoint of the log.
@@ -91,6 +92,11 @@ pub enum RecoverError {
 }
 
 impl RecoveredLog {
+    /// Its last record.
+    pub fn end(&self) -> LogPoint {
+        LogPoint { seq: self.next_seq - 1, head: self.head }
+    }
+
     /// Of an empty directory.
     pub(super) fn fresh() -> Self {
         Self {
@@ -309,6 +315,8 @@ impl Scan {
             request_id: String,
             operation: String,
             path: Option<String>,
+            #[serde(default)]
+            paths: Vec<String>,
         }
         let kind = parts.body.strip_prefix("\"kind\":\"")?.split_once('"')?.0;
         // A quote inside of a text is escaped, so this is found only where it is meant.
@@ -320,8 +328,9 @@ impl Scan {
         let intent: Intent = serde_json::from_str(&format!("{{{}}}", parts.body)).ok()?;
         let request_id = RequestId::parse(&intent.request_id)?;
         if opens {
-            let Intent { operation, path, .. } = intent;
-            self.open.insert(request_id, OpenIntent { seq: parts.seq, request_id, operation, path });
+            let Intent { operation, path, mut paths, .. } = intent;
+            paths.extend(path);
+            self.open.insert(request_id, OpenIntent { seq: parts.seq, request_id, operation, paths });
         } else {
             self.open.remove(&request_id);
             self.closed.insert(request_id);

@@ -19,7 +19,11 @@ use super::{
     queue::{Control, Item, Settled, Shared, Signing, TICK, Track},
     recover::OpenIntent,
 };
-use crate::{clock::Clock, crypto::SigningKey, model::RequestId};
+use crate::{
+    clock::Clock,
+    crypto::SigningKey,
+    model::{LogPoint, RequestId},
+};
 
 /// Most open intents carried into a new segment. There are never more than requests in flight (`limits::MOST_IN_FLIGHT`)
 /// and attempts to unseal; beyond that somebody forgot outcomes, and the oldest are let go.
@@ -51,6 +55,8 @@ pub(super) struct Writer {
     /// Requests whose end was appended since the last sync.
     closed: Vec<RequestId>,
     settled: Settled,
+    /// On the disk for good.
+    synced: LogPoint,
     /// Something was appended without a sync.
     unsynced: bool,
     next_tick: Instant,
@@ -83,7 +89,9 @@ impl Writer {
             items: Vec::new(),
             open: opened.open_intents.iter().map(|intent| (intent.seq, intent.clone())).collect(),
             closed: Vec::new(),
-            settled: Box::new(|_| {}),
+            settled: Box::new(|_, _| {}),
+            // Opening the segment synced it.
+            synced: opened.end(),
             unsynced: false,
             next_tick: Instant::now() + TICK,
         };
@@ -151,6 +159,7 @@ impl Writer {
             return Ok(());
         }
         self.next_tick = Instant::now() + TICK;
+        self.log.in_place()?;
         self.watch_space()?;
         self.append_suppressed();
         self.flush()?;
@@ -218,6 +227,7 @@ impl Writer {
     fn checkpoint(&mut self) -> io::Result<()> {
         self.flush()?;
         self.sync()?;
+        self.log.in_place()?;
         if let Some((key, state)) = &self.signer {
             let time = self.clock.now().to_string();
             self.chain.checkpoint(&time, key, state(), &mut self.buffer);
@@ -234,8 +244,9 @@ impl Writer {
         day(now).clone_into(&mut self.segment_day);
         self.checkpoint()?;
         for (_, intent) in std::mem::take(&mut self.open) {
+            let paths: Vec<&str> = intent.paths.iter().map(String::as_str).collect();
             let event = Event {
-                path: intent.path.as_deref(),
+                paths: &paths,
                 ..Event::new(EventKind::Carried, intent.request_id, &intent.operation, Status::Pending)
             };
             let seq = self.chain.next_seq();
@@ -247,13 +258,19 @@ impl Writer {
 
     fn obey(&mut self, control: Control) -> io::Result<Option<oneshot::Sender<()>>> {
         match control {
-            Control::Settles(settled) => self.settled = settled,
+            Control::Settles(settled) => {
+                settled(&[], self.synced);
+                self.settled = settled;
+            }
             Control::Unsealed(signing) => {
                 let Signing { key, state, note, began } = *signing;
                 self.signer = Some((key, state));
-                self.append(&Event { reason: note, ..Event::own(EventKind::Unsealed) });
+                self.append(&Event { reason: &note, ..Event::own(EventKind::Unsealed) });
                 self.checkpoint()?;
                 self.flush()?;
+                // Whatever the durability of records: from here on the store is written to, and a store without a checkpoint
+                // in its log looks like one whose log is lost.
+                self.sync()?;
                 // Whoever asked may have gone away.
                 let _ = began.send(());
             }
@@ -310,8 +327,11 @@ impl Writer {
     fn sync(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.unsynced) {
             self.log.sync()?;
+            // Nobody is told that a record is durable, and no checkpoint is signed, while the log is not where it belongs.
+            self.log.in_place()?;
             // A sync comes only after the buffer was appended, so these ends are on the disk now.
-            (self.settled)(&self.closed);
+            self.synced = self.chain.point();
+            (self.settled)(&self.closed, self.synced);
             self.closed.clear();
         }
         Ok(())

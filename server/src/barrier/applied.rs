@@ -1,4 +1,5 @@
-//! Which requests have changed the store although the audit log does not hold their outcome durably yet. Each batch
+//! What the store keeps of the audit log. First, how far the log is on the disk, so that an older copy of it is noticed. Second,
+//! which requests have changed the store although the log does not hold their outcome durably yet. Each batch
 //! carries these in its ledger, so that after a crash the store itself can say of an intent without an outcome whether it
 //! was applied: the answer is as atomic as the write.
 //!
@@ -10,7 +11,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::model::RequestId;
+use crate::model::{LogPoint, RequestId};
 
 /// Most ids of a ledger, 48 KiB. Requests in progress are a third of it at most; with `audit.durability = "os"`, outcomes
 /// of up to a second, or a thousand records, are not on the disk yet either.
@@ -26,12 +27,15 @@ struct Sets {
     own: HashSet<RequestId>,
     /// Found in the store at an unseal.
     inherited: HashSet<RequestId>,
+    /// The log is on the disk up to there, and no power cut takes that back.
+    durable: LogPoint,
 }
 
 impl Applied {
-    /// The log holds what became of these: nobody will ask for them any more.
-    pub fn settle(&self, ids: &[RequestId]) {
+    /// The log is on the disk up to there. It holds what became of these requests: nobody will ask for them any more.
+    pub fn settle(&self, ids: &[RequestId], durable: LogPoint) {
         let mut sets = self.lock();
+        sets.durable = durable;
         for id in ids {
             sets.own.remove(id);
             sets.inherited.remove(id);
@@ -51,8 +55,13 @@ impl Applied {
     /// What a ledger says is applied.
     pub(super) fn inherit(&self, found: &HashSet<RequestId>) {
         let mut sets = self.lock();
-        let Sets { own, inherited } = &mut *sets;
+        let Sets { own, inherited, .. } = &mut *sets;
         inherited.extend(found.difference(own));
+    }
+
+    /// How far the log is on the disk, as far as we were told.
+    pub fn log(&self) -> LogPoint {
+        self.lock().durable
     }
 
     /// The ids for the ledger of a batch that `more` asked for.

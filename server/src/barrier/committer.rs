@@ -156,7 +156,8 @@ impl Committer {
             }
         }
         let ledger = *self.ledger.borrow();
-        let mut next = ledger.after(all, self.records.keyring.load().active_term(), batch.puts.len());
+        let term = self.records.keyring.load().active_term();
+        let mut next = ledger.after(all, term, batch.puts.len(), self.applied.log());
         match self.records.seal(DIGEST_KEY, "", &next.encode(&applied)) {
             Ok(record) => batch.puts.push((DIGEST_KEY.to_vec(), record)),
             Err(error) => return (Err(error.into()), ControlFlow::Continue(())),

@@ -35,7 +35,7 @@ pub use view::{Address, Changes, Cursor, Found, OpenedRecord, View};
 use crate::{
     clock::Clock,
     crypto::{CryptoError, Entropy, Key, MacKey},
-    model::{RequestId, StoreId},
+    model::{LogPoint, RequestId, StoreId},
     storage::{Batch, Condition, Revision, Store, StoreError, StoreKey},
 };
 use committer::{Committer, Message};
@@ -201,6 +201,19 @@ impl Barrier {
     /// Number of the last batch and digest of all records after it: what an audit checkpoint signs.
     pub fn state(&self) -> DigestState {
         self.ledger.borrow().state
+    }
+
+    /// How far the audit log was when the last batch was written; all zeros if that was before stores kept it.
+    pub fn log(&self) -> LogPoint {
+        self.ledger.borrow().log
+    }
+
+    /// Writes down how far the audit log is, and nothing else.
+    ///
+    /// # Errors
+    /// The write failed.
+    pub async fn note_log(&self) -> Result<(), BarrierError> {
+        self.commit(Batch::default(), None).await.map(drop)
     }
 
     /// Whether that request had changed the store when it was opened. Known only of requests whose outcome the audit log

@@ -3,10 +3,11 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::request::{Action, Needs, SysAction, UserAction};
+use super::request::{Action, AuditAction, Needs, PolicyAction, SessionAction, SysAction, UserAction};
 use crate::{
+    crypto::{Digest, sha256},
     model::{Path, RequestId, Timestamp},
-    policy::PolicySet,
+    policy::{Documents, PolicySet},
     tokens::Session,
 };
 
@@ -32,12 +33,16 @@ pub(super) struct RequestContext {
     pub(super) place: ActedOn,
 }
 
-/// What an action is about, made once for all of its records.
+/// What an action is about, made once for all of its records. Names and hashes, never a value.
 #[derive(Default)]
 pub(super) struct ActedOn {
-    pub(super) path: Option<String>,
+    paths: Vec<Path>,
     pub(super) target: Option<String>,
-    pub(super) version: Option<u64>,
+    pub(super) objects: Vec<String>,
+    pub(super) sha256: Option<Digest>,
+    pub(super) versions: Vec<u64>,
+    /// Only the answer can say which version it is.
+    pub(super) latest: bool,
 }
 
 impl RequestContext {
@@ -48,22 +53,92 @@ impl RequestContext {
 
 impl ActedOn {
     pub(super) fn of(action: &Action, needs: Option<&Needs>) -> Self {
-        let path = needs.map(|needs| needs.paths.iter().map(Path::as_str).collect::<Vec<_>>().join(" "));
-        let version = match action {
-            Action::Engine { operation, .. } => operation.version(),
-            _ => None,
-        };
+        let place =
+            Self { paths: needs.map(|needs| needs.paths.clone()).unwrap_or_default(), ..Self::default() };
+        match action {
+            Action::Engine { operation, .. } => Self {
+                objects: operation.changes(),
+                versions: operation.versions(),
+                latest: operation.is_about_the_latest(),
+                ..place
+            },
+            Action::Session(action) => Self { target: about_session(action), ..place },
+            Action::Revoke(which) => Self { target: Some(which.describe()), ..place },
+            Action::User(action) => Self { target: about_user(action), ..place },
+            Action::Policy(action) => place.about_policy(action),
+            Action::Sys(action) => place.about_sys(action),
+            Action::Audit(action) => Self { target: about_audit(action), ..place },
+        }
+    }
+
+    /// Where.
+    pub(super) fn paths(&self) -> Vec<&str> {
+        self.paths.iter().map(Path::as_str).collect()
+    }
+
+    fn about_policy(self, action: &PolicyAction) -> Self {
         let target = match action {
-            Action::Revoke(which) => Some(which.describe()),
-            Action::Sys(SysAction::Mount { kind, .. }) => Some(kind.clone()),
-            Action::Sys(SysAction::Unmount { destroy_data: true, .. }) => Some("with its data".to_owned()),
-            Action::User(UserAction::Put { password, groups, .. }) => {
-                let groups = groups.iter().map(|group| &*group.name).collect::<Vec<_>>().join(" ");
-                let password = if password.is_some() { ", a new password" } else { "" };
-                Some(format!("groups [{groups}]{password}"))
+            PolicyAction::Apply { yaml, remove, dry_run, .. } => {
+                let documents = Documents::parse(yaml).unwrap_or_default();
+                let applied = documents.names().map(|(kind, name)| format!("apply {kind} {name}"));
+                let removed = remove.iter().map(|(kind, name)| format!("remove {kind} {name}"));
+                return Self {
+                    objects: applied.chain(removed).collect(),
+                    sha256: Some(sha256(yaml.as_bytes())),
+                    target: dry_run.then(|| "dry run".to_owned()),
+                    ..self
+                };
             }
-            _ => None,
+            PolicyAction::Export => None,
+            PolicyAction::CanI(question) => Some(question.describe()),
+            PolicyAction::WhoCan { verb, path } => Some(format!("{verb} on {path}")),
         };
-        Self { path, target, version }
+        Self { target, ..self }
+    }
+
+    fn about_sys(self, action: &SysAction) -> Self {
+        let target = match action {
+            SysAction::Mount { kind, .. } => Some(kind.clone()),
+            SysAction::Unmount { destroy_data: true, .. } => Some("with its data".to_owned()),
+            SysAction::Rekey { seal, .. } => Some(seal.describe()),
+            SysAction::ConfirmRekey(shares) => {
+                Some(format!("the prepared seal, with {} shares", shares.len()))
+            }
+            SysAction::Tune { description, settings, .. } => {
+                let named = description.iter().map(|_| "description".to_owned());
+                let settings = settings.iter().flat_map(|settings| settings.keys());
+                let objects = named.chain(settings.map(|key| format!("setting {key}"))).collect();
+                return Self { objects, ..self };
+            }
+            SysAction::Unmount { destroy_data: false, .. }
+            | SysAction::Seal
+            | SysAction::Rotate
+            | SysAction::Scrub
+            | SysAction::ListMounts => None,
+        };
+        Self { target, ..self }
+    }
+}
+
+fn about_session(action: &SessionAction) -> Option<String> {
+    match action {
+        SessionAction::CanI(question) => Some(question.describe()),
+        SessionAction::Renew | SessionAction::Whoami | SessionAction::Logout => None,
+    }
+}
+
+fn about_user(action: &UserAction) -> Option<String> {
+    let UserAction::Put { password, groups, .. } = action else { return None };
+    let groups = groups.iter().map(|group| &*group.name).collect::<Vec<_>>().join(" ");
+    let password = if password.is_some() { ", a new password" } else { "" };
+    Some(format!("groups [{groups}]{password}"))
+}
+
+fn about_audit(action: &AuditAction) -> Option<String> {
+    match action {
+        AuditAction::Tail { last, follow: true } => Some(format!("the last {last} lines and those to come")),
+        AuditAction::Tail { last, follow: false } => Some(format!("the last {last} lines")),
+        AuditAction::Query { filter, .. } => Some(filter.describe()),
+        AuditAction::Hash(_) => None,
     }
 }

@@ -116,8 +116,27 @@ pub enum Error {
          Put the audit directory back, or start with --accept-rollback if it is lost"
     )]
     LogLost,
-    /// It was done, but the outcome could not be recorded. Clients must not repeat it blindly.
-    #[error("the request was carried out, but its outcome could not be written to the audit log")]
+    /// The log ends before a record that is known of it.
+    #[error(
+        "the audit log is older than {known} knows it: it ends with record {found}, but it had record {seq}. Somebody put an \
+         old copy in place; put the newer one back, or start with --accept-rollback if it is lost"
+    )]
+    LogOlder {
+        /// Who knows: `the data`, `the anchor`.
+        known: &'static str,
+        /// What they know of.
+        seq: u64,
+        /// The log's last one.
+        found: u64,
+    },
+    /// The log has another record there.
+    #[error(
+        "the audit log is not the one that {known} knows: record {seq} is another one or missing. Somebody put an old or a \
+         foreign copy in place; put the right one back, or start with --accept-rollback if it is lost"
+    )]
+    LogForked { known: &'static str, seq: u64 },
+    /// It was done, but the outcome could not be recorded.
+    #[error("it was done, but its outcome could not be written to the audit log: do not repeat it")]
     Unrecorded,
     /// The audit log is not this store's.
     #[error(
@@ -181,9 +200,14 @@ impl Error {
             Error::Seal(SealError::Invalid(_) | SealError::NoKeyFile)
             | Error::Invalid(_)
             | Error::InvalidMany(_) => Reason::InvalidArgument,
-            Error::RolledBack { .. } | Error::Forked(_) | Error::LogLost => Reason::RolledBack,
+            Error::RolledBack { .. }
+            | Error::Forked(_)
+            | Error::LogLost
+            | Error::LogOlder { .. }
+            | Error::LogForked { .. } => Reason::RolledBack,
             Error::ForeignLog => Reason::ForeignAuditLog,
-            Error::Seal(_) | Error::Internal(_) | Error::Unrecorded => Reason::Internal,
+            Error::Seal(_) | Error::Internal(_) => Reason::Internal,
+            Error::Unrecorded => Reason::Unrecorded,
             Error::TokenMissing => Reason::TokenMissing,
             Error::Token(error) => token_reason(error),
             Error::Login(error) => login_reason(error),
@@ -200,7 +224,8 @@ impl Error {
             Error::Stopping => Reason::ShuttingDown,
             Error::WatchEnded(_) => Reason::WatchEnded,
             Error::Revoke(_) | Error::Query(QueryError::Busy) => Reason::Overloaded,
-            Error::Query(_) => Reason::Internal,
+            Error::Query(QueryError::Hole { .. }) => Reason::Corrupt,
+            Error::Query(QueryError::Io(_)) => Reason::Internal,
         }
     }
 

@@ -67,7 +67,12 @@ pub async fn handle(core: &Arc<Core>, request: Request) -> Result<Answer, Error>
     let core = Arc::clone(core);
     let is_write = action.is_write();
     let work = async move {
-        let result = carry_out(&core, &unsealed, &request, granted, action).await;
+        let result = match granted {
+            Some(granted) if request.place.latest => {
+                find_out(&core, &unsealed, &request, granted, action).await
+            }
+            granted => carry_out(&core, &unsealed, &request, granted, action).await,
+        };
         drop(slot);
         result
     };
@@ -109,14 +114,9 @@ async fn carry_out(
     let permitted =
         granted.map(join).transpose().map_err(|mismatch| Error::Internal(mismatch.to_string()))?;
 
-    // 6. Do it, and 7. remember what follows from it. A panic is an error like any other: it has an outcome too.
+    // 6. Do it, and 7. remember what follows from it.
     let is_write = action.is_write();
-    let doing = async {
-        let done = run::run(core, unsealed, request, permitted, action).await?;
-        remember(core, unsealed, request, done).await
-    };
-    let doing = AssertUnwindSafe(doing).catch_unwind();
-    let result = doing.await.unwrap_or_else(|_| Err(Error::Internal("a handler panicked".to_owned())));
+    let result = act(core, unsealed, request, permitted, action).await;
 
     // 8. Write the outcome down: of a write always, of a read when it did not give what the record promised.
     if is_write || result.is_err() {
@@ -128,6 +128,38 @@ async fn carry_out(
 
     // 9. Plaintext leaves only here.
     result
+}
+
+/// 4 to 9 of a read that only finds out itself which version it reads: it comes first, and what it found is withheld until
+/// the record, which names the version, is durable. One record, as of every read.
+async fn find_out(
+    core: &Arc<Core>,
+    unsealed: &Arc<Unsealed>,
+    request: &RequestContext,
+    (allowed, needs): (Allowed, Needs),
+    action: Action,
+) -> Result<Answer, Error> {
+    let decided = record::Decided::by(&allowed);
+    let read = |permit| act(core, unsealed, request, Some((permit, needs)), action);
+    let found = Permit::ahead(allowed, request.at, read).await;
+    let recorded = request.found(core, &decided, &found.about(record::Ended::of)).await?;
+    found.release(&recorded).map_err(|mismatch| Error::Internal(mismatch.to_string()))?
+}
+
+/// 6 and 7. A panic is an error like any other: it has an outcome too.
+async fn act(
+    core: &Arc<Core>,
+    unsealed: &Arc<Unsealed>,
+    request: &RequestContext,
+    permitted: Option<(Permit, Needs)>,
+    action: Action,
+) -> Result<Answer, Error> {
+    let doing = async {
+        let done = run::run(core, unsealed, request, permitted, action).await?;
+        remember(core, unsealed, request, done).await
+    };
+    let doing = AssertUnwindSafe(doing).catch_unwind();
+    doing.await.unwrap_or_else(|_| Err(Error::Internal("a handler panicked".to_owned())))
 }
 
 /// The keys and the caller's session.

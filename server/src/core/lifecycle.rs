@@ -8,7 +8,7 @@ use super::{
     error::Error,
     phase::Phase,
     record,
-    state::{Core, Held, Options, Unsealed},
+    state::{Core, Held, Options, PendingRekey, Unsealed},
 };
 use crate::{
     audit::{Broker, RecoveredLog, Recovery, Redactor, StoreState},
@@ -20,7 +20,7 @@ use crate::{
     crypto::{Entropy, Key, PublicKey, SigningKey},
     engines::Mounts,
     limits,
-    model::{Invalid, RequestId, SecretBytes, StoreId},
+    model::{RequestId, SecretBytes, StoreId},
     policy::store::PolicyStore,
     seal::{Progress, SealConfig, SealRecord, Step},
     storage::{Batch, Condition, Store},
@@ -56,9 +56,10 @@ impl Core {
     ) -> Result<Arc<Core>, Error> {
         let record = read_seal(&*store).await?;
         let (audit, found) = audit;
+        let log_found = found.end();
         let applied = Arc::new(Applied::default());
         let settling = Arc::clone(&applied);
-        audit.on_settled(move |requests| settling.settle(requests));
+        audit.on_settled(move |requests, durable| settling.settle(requests, durable));
         let core = Arc::new(Core {
             store,
             audit: Arc::new(audit),
@@ -75,6 +76,7 @@ impl Core {
             attempts: Arc::new(tokio::sync::Semaphore::new(limits::UNSEAL_ATTEMPTS)),
             draining: std::sync::atomic::AtomicBool::new(false),
             log_missing: record.is_some() && found.next_seq == 1,
+            log_found,
             last_checkpoint: found.last_checkpoint,
         });
         if let Some(record) = record {
@@ -169,19 +171,19 @@ impl Core {
     pub(super) async fn rekey(
         &self,
         config: SealConfig,
-        shares: &[SecretBytes],
+        proof: &[SecretBytes],
         by: RequestId,
     ) -> Result<Vec<SecretBytes>, Error> {
         let mut held = self.lifecycle.lock().await;
         let unsealed = self.unsealed()?;
         let current = unsealed.seal.load_full();
-        self.prove_right_to_rekey(&current, shares)?;
+        self.options.seals.prove_right(&current, proof)?;
 
         let new_root = Key::random(&*self.entropy)?;
         let seals = &self.options.seals;
         let (record, shares) = seals.create(config, &new_root, current.store, &*self.entropy)?;
         if record.kind.by_shares {
-            held.pending = Some((new_root, record));
+            held.pending = Some(PendingRekey { root: new_root, record, since: self.clock.now() });
         } else {
             self.switch(&mut held, new_root, record, by).await?;
         }
@@ -191,14 +193,22 @@ impl Core {
     /// Switches to the prepared seal once enough of its shares were shown.
     pub(super) async fn confirm_rekey(&self, shares: &[SecretBytes], by: RequestId) -> Result<(), Error> {
         let mut held = self.lifecycle.lock().await;
-        let Some((_, record)) = &held.pending else {
-            return Err(Error::NoSuch("a rekey to confirm".to_owned()));
+        held.expire(self.clock.now());
+        let Some(pending) = &held.pending else {
+            return Err(Error::NoSuch("a rekey to confirm; one ends by itself after an hour".to_owned()));
         };
-        self.options.seals.open_with_shares(record, shares)?;
+        self.options.seals.open_with_shares(&pending.record, shares)?;
         match held.pending.take() {
-            Some((new_root, record)) => self.switch(&mut held, new_root, record, by).await,
+            Some(PendingRekey { root, record, .. }) => self.switch(&mut held, root, record, by).await,
             None => Ok(()),
         }
+    }
+
+    /// What people began and nobody ended: shares towards an unseal, a rekey that was not confirmed.
+    pub(super) async fn expire(&self) {
+        let now = self.clock.now();
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).expire(now);
+        self.lifecycle.lock().await.expire(now);
     }
 
     async fn switch(
@@ -215,18 +225,6 @@ impl Core {
         Ok(())
     }
 
-    /// A seal with shares is moved only by as many as open it; of another the running server has the key.
-    fn prove_right_to_rekey(&self, current: &SealRecord, shares: &[SecretBytes]) -> Result<(), Error> {
-        if current.kind.by_shares {
-            return Ok(self.options.seals.open_with_shares(current, shares).map(drop)?);
-        }
-        if shares.is_empty() {
-            return Ok(());
-        }
-        let problem = "are given, but the current seal opens without shares; expected none";
-        Err(Invalid::new("current_shares", problem).into())
-    }
-
     /// From a root key to a serving core. On any error the server stays sealed.
     async fn open(&self, held: &mut Held, record: SealRecord, root: Key) -> Result<(), Error> {
         let store_id = record.store;
@@ -239,7 +237,7 @@ impl Core {
             Barrier::open(store, store_id, keyring, Arc::clone(&entropy), Arc::clone(&clock), applied)
                 .await?;
         let signer = SigningKey::from_seed(&barrier.purpose(Purpose::AuditSign))?;
-        let note = self.refuse_rollback(held, &barrier, &signer.public_key())?;
+        let note = self.refuse_rollback(held, &barrier, &signer.public_key()).await?;
 
         let revocations = Revocations::load(barrier.view("sys/tokens"), clock.now()).await?;
         let token_key = barrier.purpose(Purpose::Token);
@@ -254,8 +252,13 @@ impl Core {
             barrier,
         });
         self.resolve_intents(held, &unsealed.barrier).await?;
+        let loss_accepted = !note.is_empty();
         self.start_signing(&unsealed.barrier, signer, note).await;
         held.signed = true;
+        if loss_accepted {
+            // Once is enough: from here on this log is the one that the store knows.
+            unsealed.barrier.note_log().await?;
+        }
         self.enter(Phase::Unsealed(unsealed));
         tracing::info!(%store_id, "unsealed");
         Ok(())
@@ -281,7 +284,7 @@ impl Core {
     }
 
     /// From here on the log is signed, and its checkpoints say how far the data is.
-    async fn start_signing(&self, barrier: &Arc<Barrier>, signer: SigningKey, note: &'static str) {
+    async fn start_signing(&self, barrier: &Arc<Barrier>, signer: SigningKey, note: String) {
         // Weak: the log must not keep the keys alive after a seal.
         let barrier = Arc::downgrade(barrier);
         let last = std::sync::Mutex::new(StoreState::default());
@@ -296,41 +299,6 @@ impl Core {
         self.audit.unsealed(signer, Box::new(state), note).await;
     }
 
-    /// The log as it was found at the start must be this store's, and must not know of batches the store does not have.
-    /// What was accepted all the same is returned, for the log.
-    fn refuse_rollback(
-        &self,
-        held: &Held,
-        barrier: &Barrier,
-        key: &PublicKey,
-    ) -> Result<&'static str, Error> {
-        let data = barrier.state().batch_seq;
-        let refused = match &self.last_checkpoint {
-            Some(checkpoint) => {
-                checkpoint.verify(key).map_err(|_| Error::ForeignLog)?;
-                let log = checkpoint.state.batch_seq;
-                let fork = log == data && checkpoint.state.set_digest != barrier.state().digest;
-                match log > data {
-                    true => Some(Error::RolledBack { log, data }),
-                    false => fork.then_some(Error::Forked(data)),
-                }
-            }
-            // An init that was cut off leaves the default mount, one batch, and no checkpoint.
-            None => (!held.signed && (self.log_missing || data > 1)).then_some(Error::LogLost),
-        };
-        match refused {
-            None => Ok(""),
-            Some(error) if self.options.accept_rollback => {
-                tracing::warn!(%error, "--accept-rollback was given: the rollback is accepted");
-                Ok(match error {
-                    Error::LogLost => "the log before this line is lost: accepted by --accept-rollback",
-                    _ => "the data is older than the log or another copy: accepted by --accept-rollback",
-                })
-            }
-            Some(error) => Err(error),
-        }
-    }
-
     /// To sealed, whatever happens.
     async fn close(&self, held: &mut Held) {
         let Ok(unsealed) = self.unsealed() else { return };
@@ -339,6 +307,10 @@ impl Core {
         unsealed.keyring.forget();
         let record = unsealed.seal.load_full();
         self.enter(Phase::Sealed(SealRecord::clone(&record)));
+        // What is on record by now stays known, also if nothing is written after it.
+        if let Err(error) = unsealed.barrier.note_log().await {
+            tracing::warn!(%error, "how far the audit log is could not be noted in the store");
+        }
         unsealed.barrier.stop().await;
         self.audit.sealed().await;
         tracing::info!("sealed");

@@ -9,6 +9,7 @@ mod phase;
 mod record;
 mod remember;
 mod request;
+mod rollback;
 mod run;
 mod state;
 #[cfg(test)]
@@ -25,4 +26,4 @@ pub use request::{
     UserAction,
 };
 pub use state::{Core, Options, SealSummary, Status, Unsealed};
-pub use unauthenticated::{Login, init, login, refuse_sealed, unseal};
+pub use unauthenticated::{Login, generate_root, init, login, refuse_sealed, unseal};

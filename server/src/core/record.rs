@@ -1,11 +1,11 @@
 //! Steps 4 and 8: what the pipeline writes down. Values come as keyed hashes or not at all.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use super::{
     context::{Origin, RequestContext},
     error::Error,
-    request::{Action, Answer},
+    request::{Action, Answer, AuditAction},
     state::{Core, Unsealed},
 };
 use crate::{
@@ -14,33 +14,66 @@ use crate::{
         Status,
     },
     auth::LoginError,
-    model::Timestamp,
+    model::{DecisionId, Timestamp},
     permit::Errand,
-    policy::Allowed,
+    policy::{self, Allowed, Change},
     tokens::Session,
 };
 
 /// How an action ended, as far as the log is told.
 pub(super) struct Ended {
+    /// The version that was written or read, where the question did not say.
     version: Option<u64>,
+    /// What became of the objects.
+    objects: Vec<String>,
     status: Status,
     reason: &'static str,
 }
 
+/// Why it was allowed.
+pub(super) struct Decided {
+    id: DecisionId,
+    role: Arc<str>,
+    rule: u32,
+}
+
+impl Decided {
+    pub(super) fn by(allowed: &Allowed) -> Self {
+        let rule = allowed.rule();
+        Self { id: allowed.decision_id(), role: Arc::clone(&rule.role), rule: rule.index }
+    }
+
+    fn tell(&self) -> Decision<'_> {
+        Decision { id: self.id, effect: Effect::Allow, role: Some(&self.role), rule: Some(self.rule) }
+    }
+}
+
 impl Ended {
     pub(super) fn of(result: &Result<Answer, Error>) -> Self {
-        let version = match result {
-            Ok(Answer::Reply(reply)) => reply.version(),
-            _ => None,
-        };
-        Self { version, ..Self::with(result.as_ref().err()) }
+        let ended = Self::with(result.as_ref().err());
+        match result {
+            Ok(Answer::Reply(reply)) => Self { version: reply.version(), ..ended },
+            Ok(Answer::Applied(changes)) => Self { objects: changes.iter().map(changed).collect(), ..ended },
+            Ok(Answer::Term(term)) => Self { objects: vec![format!("key term {term}")], ..ended },
+            _ => ended,
+        }
     }
 
     pub(super) fn with(error: Option<&Error>) -> Self {
         let (status, reason) =
             error.map_or((Status::Ok, ""), |error| (status(error), error.reason().as_str()));
-        Self { version: None, status, reason }
+        Self { version: None, objects: Vec::new(), status, reason }
     }
+}
+
+fn changed(change: &Change) -> String {
+    let action = match change.action {
+        policy::Action::Created => "created",
+        policy::Action::Changed => "changed",
+        policy::Action::Unchanged => "unchanged",
+        policy::Action::Removed => "removed",
+    };
+    format!("{action} {} {}", change.kind, change.name)
 }
 
 impl RequestContext {
@@ -63,20 +96,27 @@ impl RequestContext {
         let fields = hashed_fields(&unsealed.redactor, action);
         let fields: Vec<(&str, Hashed)> =
             fields.iter().map(|(name, hash)| (name.as_str(), hash.clone())).collect();
-        let decision = allowed.map(|allowed| Decision {
-            id: allowed.decision_id(),
-            effect: Effect::Allow,
-            role: Some(&allowed.rule().role),
-            rule: Some(allowed.rule().index),
-        });
+        let decided = allowed.map(Decided::by);
+        let decision = decided.as_ref().map(Decided::tell);
         let status = if action.is_write() { Status::Pending } else { Status::Ok };
+        let paths = self.place.paths();
+        let event = Event { decision, fields: &fields, ..self.question(&paths, EventKind::Request, status) };
+        core.audit.record(&event).await
+    }
+
+    /// A read that was done ahead of this, its only record: with what it found, or why it did not.
+    pub(super) async fn found(
+        &self,
+        core: &Core,
+        decided: &Decided,
+        ended: &Ended,
+    ) -> Result<Recorded, AuditError> {
+        let (paths, versions) = (self.place.paths(), self.versions(ended));
         let event = Event {
-            path: self.place.path.as_deref(),
-            target: self.place.target.as_deref(),
-            version: self.place.version,
-            decision,
-            fields: &fields,
-            ..self.event(EventKind::Request, status)
+            decision: Some(decided.tell()),
+            versions: &versions,
+            reason: ended.reason,
+            ..self.question(&paths, EventKind::Request, ended.status)
         };
         core.audit.record(&event).await
     }
@@ -92,26 +132,53 @@ impl RequestContext {
             }),
             _ => None,
         };
+        let paths = self.place.paths();
         let event = Event {
-            path: self.place.path.as_deref(),
-            target: self.place.target.as_deref(),
             decision,
             reason: error.reason().as_str(),
-            ..self.event(EventKind::Request, status(&error))
+            ..self.question(&paths, EventKind::Request, status(&error))
         };
         core.audit.record(&event).await?;
         Err(error)
     }
 
+    /// What is asked, as far as it was understood.
+    fn question<'a>(&'a self, paths: &'a [&'a str], kind: EventKind, status: Status) -> Event<'a> {
+        Event {
+            paths,
+            target: self.place.target.as_deref(),
+            objects: &self.place.objects,
+            sha256: self.place.sha256,
+            versions: &self.place.versions,
+            ..self.event(kind, status)
+        }
+    }
+
     pub(super) async fn outcome(&self, core: &Core, ended: Ended) -> Result<(), AuditError> {
-        let event = Event {
-            path: self.place.path.as_deref(),
-            version: ended.version.or(self.place.version),
+        let (paths, versions) = (self.place.paths(), self.versions(&ended));
+        let duration = Some(core.clock.now().since(self.at));
+        core.audit.record(&self.ended(&paths, &versions, &ended, duration)).await.map(drop)
+    }
+
+    fn versions(&self, ended: &Ended) -> Vec<u64> {
+        if self.place.latest { ended.version.into_iter().collect() } else { self.place.versions.clone() }
+    }
+
+    fn ended<'a>(
+        &'a self,
+        paths: &'a [&'a str],
+        versions: &'a [u64],
+        ended: &'a Ended,
+        duration: Option<Duration>,
+    ) -> Event<'a> {
+        Event {
+            paths,
+            objects: &ended.objects,
+            versions,
             reason: ended.reason,
-            duration: Some(core.clock.now().since(self.at)),
+            duration,
             ..self.event(EventKind::Outcome, ended.status)
-        };
-        core.audit.record(&event).await.map(drop)
+        }
     }
 }
 
@@ -184,8 +251,9 @@ pub(super) async fn recovered(
         Recovery::Applied => Status::Ok,
         Recovery::NotApplied => Status::Error,
     };
+    let paths: Vec<&str> = intent.paths.iter().map(String::as_str).collect();
     let event = Event {
-        path: intent.path.as_deref(),
+        paths: &paths,
         reason: "the server ended before it recorded the outcome",
         ..Event::new(EventKind::Recovered(recovery), intent.request_id, &intent.operation, status)
     };
@@ -205,7 +273,7 @@ pub(super) async fn login(
     let event = Event {
         principal: session.map(|session| &*session.principal),
         session: session.map(|session| session.id),
-        path: place,
+        paths: place.as_slice(),
         reason: &reason,
         ..from.event(EventKind::Request, error.map_or(Status::Ok, status))
     };
@@ -230,6 +298,12 @@ fn status(error: &Error) -> Status {
 
 /// What a write brings along, to be found again with `strongroom audit hash`.
 fn hashed_fields(redactor: &Redactor, action: &Action) -> Vec<(String, Hashed)> {
-    let Action::Engine { operation, .. } = action else { return Vec::new() };
-    operation.values().into_iter().map(|(name, value)| (name, redactor.hash(value))).collect()
+    match action {
+        Action::Engine { operation, .. } => {
+            operation.values().into_iter().map(|(name, value)| (name, redactor.hash(value))).collect()
+        }
+        // Whoever asks for one hash after the other is guessing.
+        Action::Audit(AuditAction::Hash(value)) => vec![("value".to_owned(), redactor.hash(value.expose()))],
+        _ => Vec::new(),
+    }
 }

@@ -81,6 +81,14 @@ pub struct CanI {
     pub who: Option<Principal>,
 }
 
+impl CanI {
+    /// For the audit log.
+    pub(super) fn describe(&self) -> String {
+        let who = self.who.as_ref().map(|who| format!(" as {who}")).unwrap_or_default();
+        format!("{} on {}{who}", self.verb, self.path)
+    }
+}
+
 /// See [`Action::User`].
 pub enum UserAction {
     /// Create or change.
@@ -105,6 +113,8 @@ pub enum PolicyAction {
         /// Objects to remove.
         remove: Vec<(policy::ObjectKind, String)>,
         dry_run: bool,
+        /// Even if nobody can change it back.
+        force: bool,
     },
     Export,
     /// About somebody else.

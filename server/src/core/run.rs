@@ -15,10 +15,15 @@ use super::{
 use crate::{
     auth::users,
     engines::{EngineError, Operation, Output},
+    model::Invalid,
     permit::Permit,
     policy::{Context, Documents, Question, plan},
     tokens::{TokenError, Which},
 };
+
+/// The last administrator takes the way back along.
+const LOCKED_OUT: &str = "would leave nobody who may manage sys/policy, so that nobody but a root token could change it; \
+    bind somebody first, or set force (--force)";
 
 pub(super) async fn run(
     core: &Arc<Core>,
@@ -146,9 +151,12 @@ async fn policy(
     action: PolicyAction,
 ) -> Result<Answer, Error> {
     match action {
-        PolicyAction::Apply { yaml, remove, dry_run } => {
+        PolicyAction::Apply { yaml, remove, dry_run, force } => {
             let documents = Documents::parse(&yaml).map_err(Error::InvalidMany)?;
             let plan = plan(&unsealed.policy.documents(), documents, &remove).map_err(Error::InvalidMany)?;
+            if !force && plan.locks_out(&unsealed.policy.current()) {
+                return Err(Invalid::new("policy", LOCKED_OUT).into());
+            }
             let changes = plan.changes().to_vec();
             if !dry_run {
                 unsealed.policy.apply(plan, Some(request.id())).await?;

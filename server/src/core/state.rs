@@ -1,9 +1,12 @@
 //! What state the server is in. The state is a type, not a flag: whoever needs keys asks for [`Unsealed`] and cannot
 //! continue without it.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -18,7 +21,7 @@ use crate::{
     clock::Clock,
     crypto::{Entropy, Key},
     engines::Mounts,
-    model::StoreId,
+    model::{LogPoint, StoreId, Timestamp},
     policy::store::PolicyStore,
     seal::{Progress, SealRecord, Seals},
     storage::Store,
@@ -32,6 +35,8 @@ pub struct Options {
     pub seals: Seals,
     /// Break-glass: start although the data is older than the audit log.
     pub accept_rollback: bool,
+    /// How far the audit log was, as it was noted down elsewhere; all zeros for nothing.
+    pub anchor: LogPoint,
 }
 
 /// Everything a server is made of that does not depend on keys.
@@ -59,6 +64,8 @@ pub struct Core {
     pub(super) last_checkpoint: Option<LastCheckpoint>,
     /// There was a store at the start and not a line of its log.
     pub(super) log_missing: bool,
+    /// The end of the audit log as it was found at the start.
+    pub(super) log_found: LogPoint,
 }
 
 /// What exists only while the server has its keys. Dropped as a whole at seal.
@@ -95,11 +102,36 @@ impl Drop for Unsealed {
 #[derive(Default)]
 pub(super) struct Held {
     /// A new seal that waits for the proof that its shares have arrived.
-    pub(super) pending: Option<(Key, SealRecord)>,
+    pub(super) pending: Option<PendingRekey>,
     /// Intents that the last run left without an outcome; none any more once the store was asked.
     pub(super) unresolved: Vec<OpenIntent>,
     /// This process has signed the log already: it is that of the store, and has its checkpoint.
     pub(super) signed: bool,
+}
+
+/// A seal that is made and not yet the one that counts.
+pub(super) struct PendingRekey {
+    pub(super) root: Key,
+    pub(super) record: SealRecord,
+    pub(super) since: Timestamp,
+}
+
+/// How long a rekey waits for its new shares to be shown: an hour is enough to hand them out, and little for somebody who
+/// finds the session that began it.
+const PENDING_REKEY_LIVES: Duration = Duration::from_secs(3600);
+
+impl Held {
+    /// Forgets a rekey whose time is over. A clock that was set back ends it too.
+    pub(super) fn expire(&mut self, now: Timestamp) {
+        let over = |pending: &mut PendingRekey| {
+            now < pending.since || now.since(pending.since) >= PENDING_REKEY_LIVES
+        };
+        if self.pending.take_if(over).is_some() {
+            tracing::warn!(
+                "a rekey was not confirmed within an hour and is forgotten; the older shares still count"
+            );
+        }
+    }
 }
 
 /// What anybody may know.

@@ -22,7 +22,7 @@ use crate::{
     clock::{Clock, ManualClock},
     config,
     crypto::{Entropy, SystemEntropy},
-    model::{Principal, RequestId, SecretBytes, Timestamp},
+    model::{LogPoint, Principal, RequestId, SecretBytes, Timestamp},
     permit::{Chore, Errand, Upkeep},
     seal::{SealConfig, Seals},
     storage::{
@@ -59,7 +59,7 @@ impl House {
         let methods =
             Methods::connect(&Surroundings { config: &config, clock: &now, metrics: &metrics }).unwrap();
         let seals = Seals::build(&config::Seal { key_file: Some(home.path().join("key")) });
-        let options = Options { seals, accept_rollback: false };
+        let options = Options { seals, accept_rollback: false, anchor: LogPoint::default() };
         let (entropy, kept): (Arc<dyn Entropy>, Arc<dyn Store>) = (Arc::new(SystemEntropy), store.clone());
         let counts = Arc::clone(&metrics);
         let core = Core::start(kept, audit.unwrap(), now, entropy, counts, methods, options).await.unwrap();
@@ -219,4 +219,25 @@ async fn a_request_is_not_answered_before_its_consequence() {
     let intent = ("request", "pending", "");
     let [failed, refused] = [("outcome", "error", "READ_ONLY"), ("outcome", "error", "NOT_FOUND")];
     assert_eq!(shape(&house.records("Auth.DeleteUser")), [intent, failed, intent, refused]);
+}
+
+/// A rekey that nobody confirms does not wait for whoever finds the session that began it.
+#[tokio::test]
+async fn a_rekey_that_is_not_confirmed_ends_by_itself() {
+    let (house, _) = House::open().await;
+    let key_file = || vec![SecretBytes::new(std::fs::read(house.home.path().join("key")).unwrap())];
+    let config = SealConfig::Shamir { shares: 2, threshold: 2 };
+    let begin = async || house.core.rekey(config, &key_file(), origin().id).await.unwrap();
+
+    let shares = begin().await;
+    house.clock.advance(Duration::from_secs(3599));
+    house.core.expire().await;
+    house.core.confirm_rekey(&shares, origin().id).await.unwrap();
+
+    let shares = house.core.rekey(config, &shares, origin().id).await.unwrap();
+    house.clock.advance(Duration::from_secs(3600));
+    house.core.expire().await;
+    assert!(house.core.lifecycle.lock().await.pending.is_none(), "its key is gone from memory");
+    let refused = house.core.confirm_rekey(&shares, origin().id).await.err().unwrap();
+    assert!(matches!(refused, Error::NoSuch(_)), "{refused}");
 }

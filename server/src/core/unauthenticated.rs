@@ -1,4 +1,5 @@
-//! The four things anybody may do: status (in `state.rs`), init, unseal and login. Each is recorded like everything else.
+//! The five things anybody may do: status (in `state.rs`), init, unseal, a new root token and login. Each is recorded like
+//! everything else.
 
 use std::sync::Arc;
 
@@ -62,6 +63,28 @@ pub async fn unseal(core: &Arc<Core>, from: Origin, slot: Slot, share: SecretByt
     let judged = core.judge_share(&share).map(|()| share);
     attempt(core, from, slot, judged, |core, share| async move { core.submit_share(&share).await }).await?;
     Ok(core.status())
+}
+
+/// A root token, for whoever proves to hold what opens the seal. It is how rights are given back when nobody has them.
+///
+/// # Errors
+/// The proof is no good, or there are no keys.
+pub async fn generate_root(
+    core: &Arc<Core>,
+    from: Origin,
+    slot: Slot,
+    proof: Vec<SecretBytes>,
+) -> Result<SecretBytes, Error> {
+    let judged = core.unsealed().and_then(|unsealed| {
+        core.options.seals.prove_right(&unsealed.seal.load(), &proof)?;
+        Ok(unsealed)
+    });
+    attempt(core, from, slot, judged, move |core, unsealed| async move {
+        let (token, session) = unsealed.tokens.mint_root(core.clock.now())?;
+        tracing::warn!(request_id = %from.id, session = %session.id, "a root token was generated; it is valid for an hour");
+        Ok(token)
+    })
+    .await
 }
 
 /// Anybody can call these, so what is refused at a glance is recorded like any stranger's refusal (sampled beyond a

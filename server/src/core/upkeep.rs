@@ -21,6 +21,18 @@ impl Core {
         }
     }
 
+    /// Forgets what people began and nobody ended. Notes in the store how far the audit log is, if nothing else did lately:
+    /// reads leave records too, and an older copy of the log is to be noticed by them.
+    pub async fn minutely(&self) {
+        self.expire().await;
+        let Ok(unsealed) = self.unsealed() else { return };
+        if self.applied.log().seq > unsealed.barrier.log().seq
+            && let Err(error) = unsealed.barrier.note_log().await
+        {
+            tracing::debug!(%error, "how far the audit log is could not be noted in the store");
+        }
+    }
+
     async fn attend_to(&self, chore: Chore) {
         if let Err(error) = self.act(chore).await {
             tracing::error!(chore = chore.name(), %error, "a chore failed; retrying in an hour");

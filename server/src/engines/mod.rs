@@ -87,9 +87,19 @@ pub trait Operation: Any + Send + Sync {
     /// away does not stop it half-way.
     fn is_write(&self) -> bool;
 
-    /// The version it asks for, for the audit log.
-    fn version(&self) -> Option<u64> {
-        None
+    /// The versions it asks for, for the audit log.
+    fn versions(&self) -> Vec<u64> {
+        Vec::new()
+    }
+
+    /// Whether it is about the latest version, so that only the reply says which one that is.
+    fn is_about_the_latest(&self) -> bool {
+        false
+    }
+
+    /// What it changes, by name, where neither paths nor versions say it; for the audit log, so never a value.
+    fn changes(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Values it brings along. The audit log has keyed hashes of them, to be found again with `strongroom audit hash`.

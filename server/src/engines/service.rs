@@ -48,7 +48,7 @@ pub trait Reply: Any + Send {
     /// `into` has no room for it.
     fn write(self: Box<Self>, into: &mut dyn BufMut) -> Result<(), EncodeError>;
 
-    /// The version that was written, for the audit log.
+    /// The version that was written or read, for the audit log.
     fn version(&self) -> Option<u64> {
         None
     }

@@ -1,6 +1,7 @@
 //! Plain parsed types that everything speaks: paths, keys, verbs, principals, times. No IO, no clock, no crypto.
 
 mod id;
+mod log_point;
 mod path;
 mod principal;
 mod source;
@@ -8,6 +9,7 @@ mod time;
 mod verb;
 
 pub use id::{DecisionId, RequestId, SessionId, StoreId};
+pub use log_point::LogPoint;
 pub use path::{InvalidPath, KeyName, Path};
 pub use principal::{Group, Pod, Principal};
 pub use source::Source;

@@ -44,9 +44,18 @@ pub(super) fn roles() -> &'static BTreeMap<Arc<str>, Arc<Role>> {
 
 /// The path of the system itself.
 pub(super) fn system() -> Path {
-    match Path::parse("sys") {
+    fixed("sys")
+}
+
+/// The path of the policy: who may manage it may give rights.
+pub(super) fn policy() -> Path {
+    fixed("sys/policy")
+}
+
+fn fixed(path: &str) -> Path {
+    match Path::parse(path) {
         Ok(path) => path,
-        Err(_) => unreachable!("sys is a path"),
+        Err(_) => unreachable!("{path} is a path"),
     }
 }
 

@@ -8,8 +8,9 @@ use super::{
     defaults,
     document::{Documents, ObjectKind, dangling},
     parse::{BINDINGS, ROLES},
+    set::PolicySet,
 };
-use crate::model::Invalid;
+use crate::model::{Invalid, Verb};
 
 /// Longest canonical text of one document: one sealed record, its name included.
 const DOCUMENT_BYTES: usize = 56 << 10;
@@ -46,6 +47,13 @@ pub enum Action {
 }
 
 impl Plan {
+    /// Whether nobody may change the policy any more after it, where somebody may now.
+    pub fn locks_out(&self, current: &PolicySet) -> bool {
+        let somebody = |set: &PolicySet| !set.who_can(Verb::Manage, &defaults::policy()).is_empty();
+        // What does not compile is refused by the store, with its reason.
+        somebody(current) && PolicySet::compile(self.next.clone()).is_ok_and(|next| !somebody(&next))
+    }
+
     /// What happens, roles first, sorted by name.
     pub fn changes(&self) -> &[Change] {
         &self.changes

@@ -123,7 +123,7 @@ impl Documents {
         self.bindings.extend(other.bindings);
     }
 
-    pub(super) fn names(&self) -> impl Iterator<Item = (ObjectKind, &Arc<str>)> {
+    pub fn names(&self) -> impl Iterator<Item = (ObjectKind, &Arc<str>)> {
         let roles = self.roles.keys().map(|name| (ObjectKind::Role, name));
         roles.chain(self.bindings.keys().map(|name| (ObjectKind::Binding, name)))
     }

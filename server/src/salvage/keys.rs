@@ -70,10 +70,11 @@ pub(super) fn find(
                 continue;
             }
         };
-        let opened = keyrings.iter().find_map(|stored| {
+        // One of before a rotation opens too, and not what was written since.
+        let opened = keyrings.iter().filter_map(|stored| {
             Keyring::open(&root, record.store, stored).ok().map(|keyring| (keyring, stored.clone()))
         });
-        match opened {
+        match opened.max_by_key(|(keyring, _)| keyring.active_term()) {
             Some((keyring, sealed_keyring)) => {
                 return Ok(Keys { store_id: record.store, keyring, seal: stored.clone(), sealed_keyring });
             }

@@ -62,10 +62,12 @@ pub(super) fn names(wreck: &Wreck, accounts: &[Entry], log: &Glance) -> Vec<Lost
     let known: HashSet<RequestId> =
         accounts.iter().flat_map(|entry| &entry.account.applied).copied().collect();
     let gaps = wreck.gaps();
-    let end = accounts.last().map_or(0, |entry| entry.lsn);
-    // What was acknowledged behind the last digest that is left is a gap without an end.
+    let end = accounts.last().map_or(0, |entry| entry.lsn + 1);
+    // What was acknowledged behind the last digest that is left is a gap without an end, and so is what is missing of the
+    // last batch: its digest may be there and a record of it not.
     let behind = accounts.last().is_none_or(|entry| entry.revision < wreck.acknowledged());
-    let windows = gaps.iter().map(|gap| gap.commits).chain(behind.then_some((end + 1, u64::MAX)));
+    let from = wreck.torn().into_iter().chain(behind.then_some(end)).min();
+    let windows = gaps.iter().map(|gap| gap.commits).chain(from.map(|from| (from, u64::MAX)));
     for (from, to) in windows {
         let first = accounts.partition_point(|entry| entry.lsn < from);
         let last = accounts.partition_point(|entry| entry.lsn < to);

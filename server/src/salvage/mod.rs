@@ -157,10 +157,11 @@ pub async fn run(order: Order<'_>, entropy: &dyn Entropy) -> Result<Report, Salv
     Ok(report)
 }
 
-/// Every value a key ever had, the newest first.
+/// Every value a key ever had, the newest first. The copy beside the log comes last: it may be one change behind.
 fn versions(wreck: &Wreck, remains: &Remains, key: &[u8]) -> io::Result<Vec<Vec<u8>>> {
     let places = remains.history.get(key).into_iter().flatten().rev();
     let mut values = places.map(|place| Ok(wreck.record(*place)?.value)).collect::<io::Result<Vec<_>>>()?;
+    values.extend(wreck.copy(key));
     values.dedup();
     Ok(values)
 }

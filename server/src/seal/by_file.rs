@@ -1,9 +1,12 @@
 //! The seal that the server opens by itself, with the seal key in a file.
 
-use super::{FileSeal, Seal, SealConfig, SealError, SealKind, SealRecord, Share, new_set, unwrap, wrap};
+use super::{
+    FileSeal, Seal, SealConfig, SealError, SealKind, SealRecord, Share, ShareRejected, file, new_set, unwrap,
+    wrap,
+};
 use crate::{
     crypto::{Entropy, Key},
-    model::StoreId,
+    model::{SecretBytes, StoreId},
 };
 
 /// The line of `KINDS`.
@@ -39,5 +42,12 @@ impl Seal for ByFile {
     fn open(&self, record: &SealRecord) -> Result<Option<Key>, SealError> {
         let Some(file) = &self.0 else { return Ok(None) };
         unwrap(&file.read()?, record).map(Some).map_err(|_| SealError::WrongKey)
+    }
+
+    /// Whoever can read the file, that is, and not whoever has a session on a server that can.
+    fn open_with(&self, record: &SealRecord, given: &[SecretBytes]) -> Result<Key, ShareRejected> {
+        let [content] = given else { return Err(ShareRejected::NotTheKeyFile) };
+        let key = file::parse(content.expose()).ok_or(ShareRejected::NotTheKeyFile)?;
+        unwrap(&key, record).map_err(|_| ShareRejected::NotTheKeyFile)
     }
 }

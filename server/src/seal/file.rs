@@ -57,6 +57,13 @@ pub enum FileSealError {
     Crypto(#[from] CryptoError),
 }
 
+/// The key in a file's content.
+pub(super) fn parse(content: &[u8]) -> Option<Key> {
+    let digits = content.strip_prefix(PREFIX)?.strip_suffix(b"\n")?;
+    let key = Zeroizing::new(HEXLOWER.decode(digits).ok()?);
+    Key::from_slice(&key).ok()
+}
+
 impl FileSeal {
     /// The file at `path`; nothing is touched yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
@@ -78,11 +85,7 @@ impl FileSeal {
         let mut bytes = Zeroizing::new(Vec::with_capacity(BYTES + 1));
         let limit = u64::try_from(BYTES + 1).unwrap_or(0);
         Read::by_ref(&mut file).take(limit).read_to_end(&mut bytes).map_err(|e| self.io("read it", e))?;
-        let malformed = || FileSealError::Malformed(self.path.clone());
-        let digits =
-            bytes.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(b"\n")).ok_or_else(malformed)?;
-        let key = Zeroizing::new(HEXLOWER.decode(digits).map_err(|_| malformed())?);
-        Key::from_slice(&key).map_err(|_| malformed())
+        parse(&bytes).ok_or_else(|| FileSealError::Malformed(self.path.clone()))
     }
 
     /// The key in the file, or a new one in a new file.

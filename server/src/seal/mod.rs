@@ -75,6 +75,11 @@ trait Seal: Send + Sync {
         Err(ShareRejected::NotShamir)
     }
 
+    /// The root key, with what people have instead of shares, for instance what stands in a file.
+    fn open_with(&self, _record: &SealRecord, _given: &[SecretBytes]) -> Result<Key, ShareRejected> {
+        Err(ShareRejected::NotShamir)
+    }
+
     /// Opens what was wrapped, in as many ways as people may do it, and compares.
     fn prove(
         &self,
@@ -102,6 +107,16 @@ pub enum SealConfig {
     },
     /// The key file named in the server's configuration.
     File,
+}
+
+impl SealConfig {
+    /// For the audit log.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Shamir { shares, threshold } => format!("to {shares} shares, of which {threshold} open it"),
+            Self::File => "to a key file".to_owned(),
+        }
+    }
 }
 
 /// Why a seal could not be made or opened.
@@ -158,6 +173,9 @@ pub enum ShareRejected {
         given: usize,
         threshold: u8,
     },
+    /// A file seal, and not the content of its file.
+    #[error("the content of the server's key file is needed, and nothing else")]
+    NotTheKeyFile,
     /// The store needs no shares.
     #[error("this store is not sealed with shares")]
     NotShamir,
@@ -243,6 +261,18 @@ impl Seals {
             return Err(ShareRejected::TooFew { given: accepted.len(), threshold: record.threshold });
         }
         self.combine(record, &accepted)
+    }
+
+    /// Whether `given` opens the seal: as many shares as it takes, or what the server opens it with. Who has that may
+    /// have everything: what is sealed otherwise, and a root token.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn prove_right(&self, record: &SealRecord, given: &[SecretBytes]) -> Result<(), ShareRejected> {
+        if record.kind.by_shares {
+            return self.open_with_shares(record, given).map(drop);
+        }
+        self.of(record.kind).ok_or(ShareRejected::NotShamir)?.open_with(record, given).map(drop)
     }
 
     fn combine(&self, record: &SealRecord, shares: &[Share]) -> Result<Key, ShareRejected> {

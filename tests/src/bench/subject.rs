@@ -65,7 +65,7 @@ impl Subject {
         let made = made.map_err(io::Error::other)?.into_inner();
         let root = bearer(&made.root_token.unwrap_or_default())?;
 
-        let apply = v1::ApplyRequest { yaml: POLICY.to_owned(), dry_run: false, remove: Vec::new() };
+        let apply = v1::ApplyRequest { yaml: POLICY.to_owned(), ..Default::default() };
         let applied = PolicyClient::new(channel.clone()).apply(with(&root, apply)).await;
         applied.map_err(io::Error::other)?;
         let password = || Some(v1::Sensitive { value: PASSWORD.to_vec() });

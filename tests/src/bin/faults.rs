@@ -11,17 +11,18 @@ use std::{
 use clap::{Parser, builder::PossibleValuesParser};
 use strongroom_tests::{
     faults::{
-        LONG, MERGE, audit, coverage, damage, driver, forgeries, greedy, hostile, kill, policy, power,
+        LONG, MERGE, audit, coverage, damage, driver, forgeries, greedy, hostile, kill, log, policy, power,
         records,
     },
     figures,
 };
 
 /// What there is, in this order.
-const PARTS: [&str; 11] = [
+const PARTS: [&str; 12] = [
     "coverage",
     "forgeries",
     "audit",
+    "log",
     "policy",
     "swap",
     "hostile",
@@ -66,6 +67,7 @@ async fn main() -> io::Result<ExitCode> {
             "coverage" => coverage::run(work.path()).await?,
             "forgeries" => forgeries::run(work.path(), seed).await?,
             "audit" => audit::run(size.tampers, seed)?,
+            "log" => log::run(work.path()).await?,
             "policy" => policy::run(size.questions, seed)?,
             "swap" => records::run(size.swaps, seed).await?,
             "hostile" => hostile::run(work.path(), size.silent).await?,

@@ -44,6 +44,8 @@ struct Findings {
     calls: u64,
     let_in: Vec<String>,
     miscounted: Vec<String>,
+    /// Records that do not say to which object it was done.
+    unnamed: Vec<String>,
     /// Everything the callers were told.
     told: String,
 }
@@ -100,18 +102,18 @@ pub async fn run(work: &Path) -> io::Result<Vec<Figure>> {
         let told = raw::call(&channel, rpc, Some(&known), sample).await;
         findings.tell(&told);
         findings.calls += 1;
-        findings.records(
-            access,
-            "one who is known",
-            &log.news()?,
-            if access.audited { Expect::Any } else { Expect::Nothing },
-        );
+        let news = log.news()?;
+        let expected = if access.audited { Expect::Any } else { Expect::Nothing };
+        findings.records(access, "one who is known", &news, expected);
+        if access.audited {
+            findings.objects(access, &news);
+        }
     }
     let mut secrets = show_tokens(&kubernetes, &channel, &mut findings).await;
     secrets.extend((0..CANARIES).map(|n| (format!("canary {n}"), canary(n))));
     let leaks = leaks(&subject, &findings.told, &secrets).await?;
     let tries = findings.calls;
-    for problem in findings.let_in.iter().chain(&findings.miscounted).chain(&leaks) {
+    for problem in findings.let_in.iter().chain(&findings.miscounted).chain(&findings.unnamed).chain(&leaks) {
         complain(problem);
     }
     let count = |problems: &[String]| problems.len() as u64;
@@ -122,6 +124,12 @@ pub async fn run(work: &Path) -> io::Result<Vec<Figure>> {
             count(&findings.miscounted),
             "calls",
             tries,
+        ),
+        Figure::never(
+            "every RPC: records that do not name their object",
+            count(&findings.unnamed),
+            "RPCs",
+            TABLE.iter().filter(|access| access.audited).count() as u64,
         ),
         Figure::never(
             "canary secrets found in log, audit, metrics, errors or data",
@@ -163,6 +171,16 @@ impl Findings {
         match log_in_as_pod(channel, cluster, token).await {
             Err(status) => self.tell(&Err(status)),
             Ok(_) => self.let_in.push(format!("Auth.Login with a forged token at {cluster}")),
+        }
+    }
+
+    /// Who did what to which object: the question's record has the names of [`names`].
+    fn objects(&mut self, access: &Access, news: &[serde_json::Value]) {
+        let lines: Vec<String> = news.iter().map(ToString::to_string).collect();
+        for name in names(access.name) {
+            if !lines.iter().any(|line| line.contains(name)) {
+                self.unnamed.push(format!("{}: nothing of {name} in {lines:?}", access.name));
+            }
         }
     }
 
@@ -319,6 +337,36 @@ async fn show_tokens(
     secrets
 }
 
+/// What the records of that RPC's sample have to say. An RPC that is not here has to say where, at least.
+fn names(rpc: &str) -> &'static [&'static str] {
+    const PLACE: &str = "\"path\":\"secret/coverage/one\"";
+    match rpc {
+        "Secrets.Put" | "Secrets.Get" => &[PLACE, "\"version\":"],
+        "Secrets.Patch" => &[PLACE, "data.other"],
+        "Secrets.Delete" | "Secrets.Undelete" | "Secrets.Destroy" => &[PLACE, "\"version\":1"],
+        "Secrets.UpdateMetadata" => &[PLACE, "\"objects\":[\"max_versions\"]"],
+        "Secrets.List" | "Secrets.ListRecursive" => &["\"path\":\"secret\""],
+        // One's own session, or what somebody tried to prove; a server has one store.
+        "Auth.Renew" | "Auth.Whoami" | "Auth.Logout" => &["\"session\":\""],
+        "Auth.Login" | "Sys.Init" | "Sys.Unseal" => &["\"operation\":\""],
+        "Auth.PutUser" => &["\"paths\":[\"sys/auth/userpass/carol\",\"sys/policy\"]", "a new password"],
+        "Auth.DeleteUser" => &["sys/auth/userpass/carol"],
+        "Auth.RevokeSessions" => &["userpass/carol"],
+        "Policy.Apply" => &["apply Role coverage", "remove Binding gone", "\"sha256\":\"", "dry run"],
+        "Policy.CanI" => &["read on secret/coverage/one"],
+        "Policy.WhoCan" => &["sys/policy", "read on secret/coverage/one"],
+        "Sys.Rekey" => &["to a key file"],
+        "Sys.ConfirmRekey" => &["with 1 shares"],
+        "Sys.Mount" => &["sys/mounts/coverage", "kv"],
+        "Sys.Unmount" => &["sys/mounts/coverage", "with its data"],
+        "Sys.Tune" => &["sys/mounts/secret", "\"objects\":[\"description\"]"],
+        "Audit.Tail" => &["sys/audit", "the last 1 lines"],
+        "Audit.Query" => &["sys/audit", "principal userpass/carol"],
+        "Audit.Hash" => &["sys/audit/hash"],
+        _ => &["\"path\":\""],
+    }
+}
+
 fn malformed() -> Vec<u8> {
     let mut bytes = vec![0x0a, 0x7f];
     bytes.extend_from_slice(canary(1).as_bytes());
@@ -397,7 +445,10 @@ fn sample(name: &str) -> io::Result<Vec<u8>> {
         }
         .encode_to_vec(),
         "Policy.Apply" => {
-            v1::ApplyRequest { yaml: String::new(), dry_run: true, remove: vec![] }.encode_to_vec()
+            let role = "kind: Role\nname: coverage\nrules:\n- paths: [\"secret/**\"]\n  verbs: [read]\n";
+            let gone = v1::ObjectName { kind: "Binding".into(), name: "gone".into() };
+            v1::ApplyRequest { yaml: role.into(), dry_run: true, remove: vec![gone], force: false }
+                .encode_to_vec()
         }
         "Policy.CanI" => {
             v1::CanIRequest { verb: "read".into(), path: path(), ..Default::default() }.encode_to_vec()
@@ -405,6 +456,7 @@ fn sample(name: &str) -> io::Result<Vec<u8>> {
         "Policy.WhoCan" => v1::WhoCanRequest { verb: "read".into(), path: path() }.encode_to_vec(),
         "Sys.Init" => v1::InitRequest { seal: file() }.encode_to_vec(),
         "Sys.Unseal" => v1::UnsealRequest { share: Some(sensitive(7)) }.encode_to_vec(),
+        "Sys.GenerateRoot" => v1::GenerateRootRequest { proof: vec![sensitive(11)] }.encode_to_vec(),
         "Sys.Rekey" => v1::RekeyRequest { seal: file(), current_shares: vec![sensitive(8)] }.encode_to_vec(),
         "Sys.ConfirmRekey" => v1::ConfirmRekeyRequest { new_shares: vec![sensitive(10)] }.encode_to_vec(),
         "Sys.Mount" => v1::MountRequest { name: "coverage".into(), kind: "kv".into(), ..Default::default() }
@@ -417,7 +469,10 @@ fn sample(name: &str) -> io::Result<Vec<u8>> {
                 .encode_to_vec()
         }
         "Audit.Tail" => v1::TailRequest { last: 1, follow: false }.encode_to_vec(),
-        "Audit.Query" => v1::QueryRequest { limit: 1, ..Default::default() }.encode_to_vec(),
+        "Audit.Query" => {
+            v1::QueryRequest { limit: 1, principal: "userpass/carol".into(), ..Default::default() }
+                .encode_to_vec()
+        }
         "Audit.Hash" => v1::HashRequest { value: Some(sensitive(9)) }.encode_to_vec(),
         // Messages without fields.
         "Auth.Renew" | "Auth.Whoami" | "Auth.Logout" | "Auth.ListUsers" | "Policy.Export" | "Sys.Status"

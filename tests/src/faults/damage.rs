@@ -30,6 +30,9 @@ const LARGE: u64 = 5;
 /// Salvage brought back less than there was, and said so.
 const LOST: i32 = 3;
 
+/// Cases told of each kind of damage: each may have another reason.
+const MOST_TOLD: usize = 8;
+
 /// How many of each.
 #[derive(Clone, Copy)]
 pub struct Tries {
@@ -63,7 +66,7 @@ struct DamageTally {
     unnamed: u64,
     lost: u64,
     costly: u64,
-    first: Option<String>,
+    told: Vec<String>,
 }
 
 /// Damages stores of one and of several segments, stopped ones and killed ones.
@@ -285,16 +288,14 @@ fn number(content: &[u8]) -> u64 {
 
 impl DamageTally {
     fn note(&mut self, bad: bool, what: impl FnOnce() -> String) {
-        if bad && self.first.is_none() {
-            self.first = Some(what());
+        if bad && self.told.len() < MOST_TOLD {
+            self.told.push(what());
         }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a table for people")]
     fn figures(&self, name: &str, tries: u64) -> Vec<Figure> {
-        if let Some(first) = &self.first {
-            tell_first(first);
-        }
+        self.told.iter().for_each(|text| tell(text));
         let never = |what: &str, count: u64, unit| {
             Figure::never(
                 &format!("{name}, {tries} stores, {} refused: {what}", self.refused),
@@ -320,8 +321,8 @@ impl DamageTally {
     }
 }
 
-/// The first case that must not have been, for whoever has to find out why.
+/// A case that must not have been, for whoever has to find out why.
 #[expect(clippy::print_stderr, reason = "beside the table")]
-fn tell_first(text: &str) {
+fn tell(text: &str) {
     eprintln!("{text}");
 }

@@ -85,8 +85,9 @@ impl Intents {
                 self.open.insert(id, path);
             }
             "outcome" | "recovered" => {
-                if kind == "outcome" && status.as_deref() != Some("ok") && !self.open.contains_key(&id) {
-                    // Of a read that failed.
+                let is_read = status.as_deref() != Some("ok") || operation.as_deref() == Some("Secrets.Get");
+                if kind == "outcome" && is_read && !self.open.contains_key(&id) {
+                    // Of a read that failed, or which version it has read.
                     return;
                 }
                 let begun = self.open.remove(&id);

@@ -11,6 +11,7 @@ pub mod greedy;
 pub mod hostile;
 pub mod intents;
 pub mod kill;
+pub mod log;
 pub mod policy;
 pub mod power;
 pub mod records;

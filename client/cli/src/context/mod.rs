@@ -2,19 +2,18 @@
 
 pub(crate) mod options;
 pub(crate) mod profile;
+pub(crate) mod token;
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use strongroom_client::{Builder, Client, SecretBytes};
 
 use self::{
     options::Global,
     profile::{Profile, Server},
+    token::Source,
 };
-use crate::{failure::Failure, input::content::trimmed, output::Output};
+use crate::{failure::Failure, output::Output};
 
 /// Where the server listens by default.
 const ADDRESS: &str = "https://localhost:7420";
@@ -43,8 +42,7 @@ impl Context {
 
     /// A client with the session token.
     pub(crate) async fn client(&self) -> Result<Client, Failure> {
-        let token = self.token()?.ok_or(Failure::NotLoggedIn)?;
-        Ok(self.builder().token(token).connect().await?)
+        Ok(self.builder().token(self.token()?).connect().await?)
     }
 
     /// A client for what needs no token.
@@ -57,16 +55,13 @@ impl Context {
         Ok(self.builder().kubernetes(cluster).kubernetes_token_file(token_file).connect().await?)
     }
 
-    /// The token: from the environment, from a file it names, or from the last login.
-    pub(crate) fn token(&self) -> Result<Option<SecretBytes>, Failure> {
-        if let Ok(token) = std::env::var("STRONGROOM_TOKEN") {
-            return Ok(Some(trimmed(SecretBytes::from(token))));
-        }
-        if let Some(path) = std::env::var_os("STRONGROOM_TOKEN_FILE").map(PathBuf::from) {
-            let bytes = std::fs::read(&path).map_err(|error| Failure::local(path.display(), error))?;
-            return Ok(Some(trimmed(SecretBytes::new(bytes))));
-        }
-        self.profile.token()
+    /// Where the token comes from that commands use.
+    pub(crate) fn token_source(&self) -> Source {
+        Source::current(&self.profile)
+    }
+
+    pub(crate) fn token(&self) -> Result<SecretBytes, Failure> {
+        self.token_source().read(&self.profile)?.ok_or(Failure::NotLoggedIn)
     }
 
     fn builder(&self) -> Builder {

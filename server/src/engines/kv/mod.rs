@@ -134,10 +134,40 @@ impl super::Operation for Operation {
         }
     }
 
-    fn version(&self) -> Option<u64> {
+    fn versions(&self) -> Vec<u64> {
         match self {
-            Self::Get { version } => *version,
-            _ => None,
+            Self::Get { version } => version.iter().copied().collect(),
+            Self::Delete { versions } | Self::Undelete { versions } | Self::Destroy { versions, .. } => {
+                versions.clone()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn is_about_the_latest(&self) -> bool {
+        match self {
+            Self::Put { .. } | Self::Patch { .. } => true,
+            Self::Get { version } => version.is_none(),
+            Self::Delete { versions } => versions.is_empty(),
+            _ => false,
+        }
+    }
+
+    fn changes(&self) -> Vec<String> {
+        match self {
+            Self::Destroy { all: true, .. } => vec!["all versions and the metadata".to_owned()],
+            Self::UpdateMetadata { custom, max_versions, cas_required } => {
+                let pairs = custom.iter().flat_map(|custom| custom.keys());
+                let none = custom.as_ref().is_some_and(BTreeMap::is_empty).then(|| "custom".to_owned());
+                let limits = max_versions.map(|_| "max_versions".to_owned());
+                let cas = cas_required.map(|_| "cas_required".to_owned());
+                pairs.map(|key| format!("custom {key}")).chain(none).chain(limits).chain(cas).collect()
+            }
+            Self::Patch { changes, .. } => {
+                let removed = changes.iter().filter(|(_, value)| value.is_none());
+                removed.map(|(key, _)| format!("remove {}", key.as_str())).collect()
+            }
+            _ => Vec::new(),
         }
     }
 

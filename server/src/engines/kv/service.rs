@@ -146,6 +146,8 @@ impl Reply for Output {
     fn version(&self) -> Option<u64> {
         match self {
             Self::Written { version, .. } => Some(*version),
+            Self::Secret { metadata, .. } => Some(metadata.version),
+            Self::Metadata(secret) => Some(secret.current_version),
             _ => None,
         }
     }

@@ -10,7 +10,9 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{Durable, Hooks, REVISION_KEY, Request, Shared, decode, encode, fatal, mark::Mark, space};
+use super::{
+    Durable, Hooks, REVISION_KEY, Request, Shared, copies::Copies, decode, encode, fatal, mark::Mark, space,
+};
 use crate::storage::{Batch, Revision, StoreError};
 
 pub(super) struct WriteThread {
@@ -18,6 +20,7 @@ pub(super) struct WriteThread {
     /// Our own handle of sled's log: errors of its background fsync, which sled only logs, show here too.
     pub(super) log: File,
     pub(super) mark: Mark,
+    pub(super) copies: Copies,
     pub(super) hooks: Hooks,
 }
 
@@ -64,6 +67,7 @@ impl WriteThread {
         shared.publish(Durable { revision: last, before });
         self.write(batch, revision).map_err(StoreError::Unknown)?;
         self.mark.set(revision.0);
+        self.copies.follow(batch);
         shared.publish(Durable { revision, before: HashMap::new() });
         Ok(revision)
     }

@@ -218,15 +218,17 @@ pub(super) fn sync(directory: &Path) -> Result<(), OpenError> {
 
 /// Says for ever that the first start was finished.
 pub(super) fn mark_initialised(directory: &Path) -> Result<(), OpenError> {
-    let (new, path) = (directory.join("FORMAT.new"), directory.join(FORMAT));
-    let write = || {
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(FORMAT_TEXT.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
-        File::open(directory)?.sync_all()
-    };
-    write().map_err(io_error("write", &path))
+    replace(directory, FORMAT, FORMAT_TEXT).map_err(io_error("write", &directory.join(FORMAT)))
+}
+
+/// A whole file takes the place of the one before: there is never half of one, and it is durable when this returns.
+pub(super) fn replace(directory: &Path, name: &str, text: &str) -> io::Result<()> {
+    let new = directory.join(format!("{name}.new"));
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, directory.join(name))?;
+    File::open(directory)?.sync_all()
 }
 
 fn private(path: &Path, wanted: u32) -> Result<(), OpenError> {

@@ -5,6 +5,7 @@
 //! A value is stored as its revision (8 bytes, big-endian) and then its bytes.
 
 mod commit;
+mod copies;
 mod directory;
 mod log;
 mod mark;
@@ -57,6 +58,8 @@ pub struct SledOptions {
     /// A commit that is known to have been acknowledged, 0 for none. A store that would be opened without it, by cutting
     /// its log, is not opened; a new store goes on behind it.
     pub at_least: Revision,
+    /// Records without which no other one opens: copies of them are kept beside the log.
+    pub copied: Vec<StoreKey>,
 }
 
 /// Says how many bytes of a directory's file system are free, and how many there are.

@@ -1,6 +1,7 @@
 //! Opening, in the one order that survives a power cut at any point of it.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     path::Path,
     sync::{Arc, Mutex},
@@ -13,12 +14,13 @@ use tokio::sync::mpsc;
 use super::{
     Durable, Hooks, OpenError, REVISION_KEY, Shared, SledOptions, SledStore,
     commit::WriteThread,
-    directory,
+    copies::Copies,
+    decode, directory,
     log::{self, SEGMENT_BYTES},
     mark::{self, Mark},
     space,
 };
-use crate::storage::Revision;
+use crate::storage::{Revision, StoreError};
 
 /// Batches waiting for the committer. Those above group what they have, so few are ever waiting.
 const QUEUE: usize = 64;
@@ -80,6 +82,7 @@ impl SledStore {
             return Err(OpenError::Damaged { path: path.to_owned(), reason });
         }
         let mark = Mark::open(path, revision.0).map_err(failed("write the mark of"))?;
+        let copies = copies(&db, &options)?;
         space::after_open(&hooks, path, options.reserve_bytes)
             .map_err(failed("write the ballast file of"))?;
 
@@ -87,7 +90,7 @@ impl SledStore {
         let durable = ArcSwap::from_pointee(Durable { revision, before: Default::default() });
         let shared = Arc::new(Shared { db, durable, gate: Mutex::new(()), directory: path.to_owned() });
         let (requests, queue) = mpsc::channel(QUEUE);
-        let writer = WriteThread { shared: Arc::clone(&shared), log, mark, hooks };
+        let writer = WriteThread { shared: Arc::clone(&shared), log, mark, copies, hooks };
         let thread = thread::Builder::new().name("committer".into()).spawn(move || writer.run(queue));
         let committer = Some(thread.map_err(failed("start the committer of"))?);
         Ok(Self { shared, requests: Some(requests), committer, _lock: lock })
@@ -123,6 +126,24 @@ fn revision(db: &sled::Db, path: &Path) -> Result<Revision, OpenError> {
         Err(error) => error.to_string(),
     };
     Err(OpenError::Damaged { path: path.to_owned(), reason })
+}
+
+/// Copies of what the store holds under the keys to be copied.
+fn copies(db: &sled::Db, options: &SledOptions) -> Result<Copies, OpenError> {
+    let path = options.directory.as_path();
+    let mut values = BTreeMap::new();
+    for key in &options.copied {
+        if let Some(stored) = db.get(key).map_err(|error| damaged(path, &error))? {
+            let unread =
+                |error: StoreError| OpenError::Damaged { path: path.to_owned(), reason: error.to_string() };
+            values.insert(key.clone(), decode(&stored).map_err(unread)?.value);
+        }
+    }
+    Copies::open(path, options.copied.clone(), values).map_err(|source| OpenError::Io {
+        action: "write the copies of seal and keyring in",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn damaged(path: &Path, error: &sled::Error) -> OpenError {

@@ -24,6 +24,7 @@ fn options(directory: &Path) -> SledOptions {
         allow_unsafe_filesystem: false,
         reserve_bytes: 1 << 20,
         at_least: Revision(0),
+        copied: Vec::new(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `audit`: what happened, who did it, and whether the log still says all of it.
 
+mod anchor;
 mod verify;
 
 use std::path::Path;
@@ -9,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use strongroom_client::{AuditQuery, ResultStream, StreamExt};
 
-use self::verify::Verify;
+use self::{anchor::AnchorArgs, verify::Verify};
 use crate::{
     context::Context,
     failure::Failure,
@@ -38,6 +39,8 @@ enum Command {
     Query(Query),
     /// Prove offline that log files are whole: nothing changed, dropped, added or reordered
     Verify(Verify),
+    /// Print the last checkpoint, to be kept elsewhere: it finds a log that was put back to an earlier state
+    Anchor(AnchorArgs),
     /// Show the keyed hash under which a value appears in the log
     Hash {
         /// The value, as @FILE or - for standard input; without it you are asked for the value
@@ -84,6 +87,7 @@ pub(crate) async fn run(context: &Context, args: Audit) -> Result<(), Failure> {
             print(&context.output, client.audit().query(query.into()).await?).await
         }
         Command::Verify(args) => verify::run(context, args),
+        Command::Anchor(args) => anchor::run(context, args).await,
         Command::Hash { value } => {
             let value = match value.as_deref() {
                 None => prompt::hidden("Value")?,
@@ -154,10 +158,21 @@ fn cells(line: &Value) -> [String; 6] {
         Some(other) => other.to_string(),
         None => "-".to_owned(),
     };
-    let path = match line.get("version") {
-        Some(version) => format!("{} v{version}", text(&["path"])),
-        None => text(&["path"]),
+    // Several of them are a list, and what a list has no room for is a number of its own.
+    let list = |key: &str| {
+        let told = line.get(key).and_then(Value::as_array);
+        let told =
+            told.into_iter().flatten().map(|one| one.as_str().map_or_else(|| one.to_string(), str::to_owned));
+        let more = line.get(format!("{key}_left_out")).map(|count| format!("and {count} more"));
+        told.chain(more).collect::<Vec<_>>().join(", ")
     };
+    let path = if line.get("paths").is_some() { list("paths") } else { text(&["path"]) };
+    let path = match (line.get("version"), line.get("versions")) {
+        (Some(version), _) => format!("{path} v{version}"),
+        (None, Some(_)) => format!("{path} versions {}", list("versions")),
+        (None, None) => path,
+    };
+    let path = if line.get("objects").is_some() { format!("{path}: {}", list("objects")) } else { path };
     let path = match line.get("target") {
         Some(_) => format!("{path} ({})", text(&["target"])),
         None => path,
@@ -208,6 +223,10 @@ mod tests {
         assert_eq!(cells(&line), ["t", "-", "start", "-", "7", "why"]);
         let line = json!({ "kind": "request", "operation": "Secrets.Get", "path": "a", "version": 3 });
         assert_eq!(cells(&line), ["-", "-", "Secrets.Get", "a v3", "-", "-"]);
+        let line = json!({
+            "kind": "request", "paths": ["a", "b"], "versions": [1, 2], "objects": ["x"], "objects_left_out": 3
+        });
+        assert_eq!(cells(&line)[3], "a, b versions 1, 2: x, and 3 more");
     }
 
     #[test]

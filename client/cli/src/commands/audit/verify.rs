@@ -32,8 +32,9 @@ pub(crate) struct Verify {
     /// The log continues after this point, which an earlier run printed; without it, the log must start with record 1
     #[arg(long, value_name = "SIZE:HEAD", value_parser = parse_anchor)]
     from: Option<Anchor>,
-    /// The log must contain this point, which an earlier run printed; this finds an end that was cut off
-    #[arg(long, value_name = "SIZE:HEAD", value_parser = parse_anchor)]
+    /// The log must contain this point, which an earlier run or `audit anchor` printed, or the last line of @FILE; this finds
+    /// an end that was cut off and an older copy
+    #[arg(long, value_name = "SIZE:HEAD|@FILE", value_parser = parse_expected)]
     expected: Option<Anchor>,
 }
 
@@ -46,7 +47,7 @@ pub(crate) fn run(context: &Context, args: Verify) -> Result<(), Failure> {
 }
 
 fn show(context: &Context, summary: &Summary) -> Result<(), Failure> {
-    let end = format!("{}:{}", summary.end.size, HEXLOWER_PERMISSIVE.encode(&summary.end.head));
+    let end = shown(&summary.end);
     let value = json!({
         "records": summary.records,
         "end": end,
@@ -75,7 +76,12 @@ fn open(path: &Path) -> Result<(String, BufReader<File>), Failure> {
     Ok((name, BufReader::with_capacity(BUFFER, file)))
 }
 
-fn key(text: &str) -> Result<Hash, Failure> {
+/// A point as [`parse_anchor`] reads it.
+pub(super) fn shown(point: &Anchor) -> String {
+    format!("{}:{}", point.size, HEXLOWER_PERMISSIVE.encode(&point.head))
+}
+
+pub(super) fn key(text: &str) -> Result<Hash, Failure> {
     let wrong = || Failure::usage("--public-key: expected 64 hex digits, or @FILE with them");
     match text.strip_prefix('@') {
         Some(path) => {
@@ -86,7 +92,7 @@ fn key(text: &str) -> Result<Hash, Failure> {
     }
 }
 
-fn hash(text: &str) -> Option<Hash> {
+pub(super) fn hash(text: &str) -> Option<Hash> {
     HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?.try_into().ok()
 }
 
@@ -96,6 +102,14 @@ fn parse_anchor(text: &str) -> Result<Anchor, String> {
         Some(Anchor { size: size.parse().ok()?, head: hash(head)? })
     };
     parse().ok_or_else(|| "expected SIZE:HEAD as an earlier run printed it after \"end\"".to_owned())
+}
+
+/// In a file, anchors may stand one below the other: the last one counts.
+fn parse_expected(text: &str) -> Result<Anchor, String> {
+    let Some(path) = text.strip_prefix('@') else { return parse_anchor(text) };
+    let lines = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+    let last = lines.lines().rev().find_map(|line| line.split_whitespace().next());
+    parse_anchor(last.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -112,5 +126,8 @@ mod tests {
         let file = folder.path().join("key");
         std::fs::write(&file, format!("{hex}\n")).unwrap();
         assert_eq!(key(&format!("@{}", file.display())).unwrap(), [15; 32]);
+        std::fs::write(&file, format!("6:{hex}\n7:{hex} noted on Monday\n\n")).unwrap();
+        assert_eq!(parse_expected(&format!("@{}", file.display())).unwrap().size, 7);
+        assert!(parse_expected("@/nowhere").is_err());
     }
 }

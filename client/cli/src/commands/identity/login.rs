@@ -12,7 +12,7 @@ use strongroom_client::{KUBERNETES_TOKEN_FILE, SecretBytes, Session};
 
 use super::session::{structured, until};
 use crate::{
-    context::{Context, profile::Server},
+    context::{Context, profile::Server, token::Source},
     failure::Failure,
     input::{content, prompt},
     output::Presentation,
@@ -53,6 +53,12 @@ pub(crate) async fn login(context: &Context, args: LoginArgs) -> Result<(), Fail
         let path = context.profile.save_server(Server { ca, ..server })?;
         context.output.note(&format!("note: profile {} is in {}", context.profile.name, path.display()));
     }
+    let source = context.token_source();
+    if source != Source::Profile(context.profile.name.clone()) {
+        context
+            .output
+            .note(&format!("warning: commands go on with the token from {source} until it is unset"));
+    }
     let text =
         format!("logged in as {} until {}", session.principal, until(session.expires_at, Timestamp::now()));
     context.output.show(&structured(&session), Presentation::Text(text))
@@ -92,7 +98,7 @@ pub(crate) async fn logout(context: &Context) -> Result<(), Failure> {
     // A token that the server no longer takes is of no use either.
     let gone = matches!(&revoked, Err(error) if is_gone(error));
     if revoked.is_ok() || gone {
-        context.profile.forget_token()?;
+        context.token_source().forget(&context.profile)?;
     }
     if !gone {
         revoked?;
@@ -106,9 +112,11 @@ fn is_gone(error: &strongroom_client::Error) -> bool {
 
 pub(crate) async fn whoami(context: &Context) -> Result<(), Failure> {
     let who = context.client().await?.auth().whoami().await?;
+    let source = context.token_source().to_string();
     let mut value = structured(&who.session);
     if let Some(object) = value.as_object_mut() {
         object.insert("roles".into(), json!(who.roles));
+        object.insert("token_source".into(), json!(source));
     }
     let now = Timestamp::now();
     let mut pairs = vec![("principal", who.session.principal), ("method", who.session.method)];
@@ -122,6 +130,7 @@ pub(crate) async fn whoami(context: &Context) -> Result<(), Failure> {
         ("roles", who.roles.join(", ")),
         ("expires", until(who.session.expires_at, now)),
         ("renewable until", until(who.session.max_expires_at, now)),
+        ("token from", source),
     ]);
     context.output.show(&value, Presentation::Pairs(pairs))
 }

@@ -43,13 +43,15 @@ struct Revoke {
 pub(crate) async fn run(context: &Context, args: Token) -> Result<(), Failure> {
     match args.command {
         Command::Show => {
-            let token = context.token()?.ok_or(Failure::NotLoggedIn)?;
+            let token = context.token()?;
             context.output.raw(token.expose())?;
             context.output.raw(b"\n")
         }
         Command::Renew => {
+            let source = context.token_source();
+            source.check_replaceable()?;
             let login = context.client().await?.auth().renew().await?;
-            context.profile.save_token(&login.token)?;
+            source.replace(&context.profile, &login.token)?;
             let text = format!("renewed until {}", until(login.session.expires_at, Timestamp::now()));
             context.output.show(&structured(&login.session), Presentation::Text(text))
         }

@@ -33,6 +33,9 @@ pub(crate) struct Apply {
     /// Only show what would change
     #[arg(long)]
     dry_run: bool,
+    /// Apply it even if nobody may change the policy afterwards; the way back then takes the shares
+    #[arg(long)]
+    force: bool,
     /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
@@ -43,7 +46,8 @@ pub(crate) async fn run(context: &Context, args: Apply) -> Result<(), Failure> {
     let remove = args.remove.iter().map(|text| object(text)).collect::<Result<Vec<_>, _>>()?;
     let client = context.client().await?;
 
-    let planned = client.policy().apply(&yaml, remove.clone(), true).await?;
+    let policy = if args.force { client.policy().forced() } else { client.policy() };
+    let planned = policy.apply(&yaml, remove.clone(), true).await?;
     let changing = planned.iter().filter(|change| change.action() != Action::Unchanged).count();
     if args.dry_run || changing == 0 {
         return show(&context.output, &planned, changing, true);
@@ -56,7 +60,7 @@ pub(crate) async fn run(context: &Context, args: Apply) -> Result<(), Failure> {
             return Err(Failure::No);
         }
     }
-    let applied = client.policy().apply(&yaml, remove, false).await?;
+    let applied = policy.apply(&yaml, remove, false).await?;
     if can_ask { context.output.line("applied") } else { show(&context.output, &applied, changing, false) }
 }
 

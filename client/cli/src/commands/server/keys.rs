@@ -1,12 +1,19 @@
-//! The root key and its shares: how it is to be kept, and how what the server gives is handed over.
+//! The root key and its shares: how it is to be kept, what proves that somebody may decide that, and how what the server
+//! gives is handed over.
 
-use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::Path};
+use std::{
+    fs::DirBuilder,
+    io::{self, IsTerminal},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use strongroom_client::{SealKind, SecretBytes};
 
 use crate::{
     failure::Failure,
+    input::{content, prompt},
     output::{Output, Presentation, plural},
     private_file,
     secret_json::JsonValue,
@@ -38,6 +45,38 @@ impl SealArgs {
             )));
         }
         Ok(SealKind::Shamir { shares: self.shares, threshold: self.threshold })
+    }
+}
+
+/// What proves that somebody may change how the store is sealed, or have a root token.
+#[derive(Args)]
+pub(super) struct ProofArgs {
+    /// A file with current shares, one on each line, or - for standard input; may be repeated. Without it you are asked for them
+    #[arg(long, value_name = "FILE")]
+    share_file: Vec<PathBuf>,
+    /// With a file seal: the key file that the server's configuration names as seal.key_file, or - for standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "share_file")]
+    key_file: Option<PathBuf>,
+}
+
+impl ProofArgs {
+    /// As the store, whose seal opens with so many shares, asks for it. 0: with a file.
+    pub(super) fn read(&self, threshold: u32) -> Result<Vec<SecretBytes>, Failure> {
+        match (threshold, &self.key_file) {
+            (0, Some(file)) => Ok(vec![content::whole(file)?]),
+            (0, None) => Err(Failure::usage(
+                "the store is sealed with a key file: give its content with --key-file FILE (the server's seal.key_file)",
+            )),
+            (_, Some(_)) => {
+                Err(Failure::usage("the store is sealed with shares: give them with --share-file FILE"))
+            }
+            (_, None) if !self.share_file.is_empty() || !io::stdin().is_terminal() => {
+                content::shares(&self.share_file)
+            }
+            (threshold, None) => (1..=threshold)
+                .map(|n| prompt::hidden(&format!("Current share {n} of {threshold}")).map(content::trimmed))
+                .collect(),
+        }
     }
 }
 

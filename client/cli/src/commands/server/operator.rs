@@ -1,20 +1,16 @@
-//! `operator`: new keys, and whether the store is whole.
+//! `operator`: new keys, a new root token, and whether the store is whole.
 
-use std::{
-    io::{self, IsTerminal},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use strongroom_client::SecretBytes;
 
-use super::keys::{SealArgs, deliver_shares, prepare};
+use super::keys::{ProofArgs, SealArgs, deliver_shares, prepare, text};
 use crate::{
     context::Context,
     failure::Failure,
-    input::{content, content::trimmed, prompt},
     output::{Presentation, plural},
+    private_file,
 };
 
 #[derive(Args)]
@@ -29,6 +25,8 @@ enum Command {
     Rotate,
     /// Create new shares, or move to another seal
     Rekey(Rekey),
+    /// Get a new root token with the shares or the server's key file, when no administrator is left
+    GenerateRoot(GenerateRoot),
     /// Read every record and compare the digest of all of them
     Scrub,
 }
@@ -37,12 +35,20 @@ enum Command {
 struct Rekey {
     #[command(flatten)]
     seal: SealArgs,
-    /// A file with current shares, one on each line, or - for standard input; may be repeated. Without it you are asked for them
-    #[arg(long, value_name = "FILE")]
-    share_file: Vec<PathBuf>,
+    #[command(flatten)]
+    proof: ProofArgs,
     /// Write each new share to a file of its own in this folder instead of printing them
     #[arg(long, value_name = "DIR")]
     out_dir: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct GenerateRoot {
+    #[command(flatten)]
+    proof: ProofArgs,
+    /// Write the token to a new file instead of printing it
+    #[arg(long, value_name = "FILE")]
+    out_file: Option<PathBuf>,
 }
 
 pub(crate) async fn run(context: &Context, args: Operator) -> Result<(), Failure> {
@@ -52,6 +58,7 @@ pub(crate) async fn run(context: &Context, args: Operator) -> Result<(), Failure
             context.output.show(&json!({ "term": term }), Presentation::Text(format!("key term {term}")))
         }
         Command::Rekey(rekey) => run_rekey(context, rekey).await,
+        Command::GenerateRoot(args) => generate_root(context, args).await,
         Command::Scrub => scrub(context).await,
     }
 }
@@ -63,12 +70,7 @@ async fn run_rekey(context: &Context, args: Rekey) -> Result<(), Failure> {
     if let Some(folder) = &args.out_dir {
         prepare(folder)?;
     }
-    let current = match status.threshold {
-        // A file seal: the server holds the proof itself.
-        0 => Vec::new(),
-        threshold => current_shares(&args.share_file, threshold)?,
-    };
-    let shares = client.sys().rekey(seal, &current).await?;
+    let shares = client.sys().rekey(seal, &args.proof.read(status.threshold)?).await?;
     if shares.is_empty() {
         return context
             .output
@@ -83,13 +85,28 @@ async fn run_rekey(context: &Context, args: Rekey) -> Result<(), Failure> {
     Ok(())
 }
 
-fn current_shares(files: &[PathBuf], threshold: u32) -> Result<Vec<SecretBytes>, Failure> {
-    if !files.is_empty() || !io::stdin().is_terminal() {
-        return content::shares(files);
+async fn generate_root(context: &Context, args: GenerateRoot) -> Result<(), Failure> {
+    let client = context.anonymous().await?;
+    let status = client.sys().status().await?;
+    // Made before there is a token that could be lost.
+    if let Some(file) = &args.out_file {
+        private_file::create(file, b"")?;
     }
-    (1..=threshold)
-        .map(|n| prompt::hidden(&format!("Current share {n} of {threshold}")).map(trimmed))
-        .collect()
+    let token = client.sys().generate_root(&args.proof.read(status.threshold)?).await?;
+    match &args.out_file {
+        Some(file) => {
+            private_file::write(file, token.expose())?;
+            context.output.line(&format!("the root token is in {}", file.display()))?;
+        }
+        None => {
+            let pairs = Presentation::Pairs(vec![("root token", text(&token))]);
+            context.output.show(&json!({ "root_token": text(&token) }), pairs)?;
+        }
+    }
+    context.output.note(
+        "warning: the root token is valid for an hour; put an administrator back with it, then revoke it (strongroom logout)",
+    );
+    Ok(())
 }
 
 async fn scrub(context: &Context) -> Result<(), Failure> {

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::storage::{
     MAX_KEY_BYTES, Record, Revision, StoreKey,
-    sled::{decode, mark},
+    sled::{copies, decode, mark},
 };
 
 /// See the module.
@@ -29,6 +29,7 @@ pub struct Wreck {
     survey: Survey,
     own: Option<u64>,
     audit: Option<u64>,
+    copies: BTreeMap<StoreKey, Vec<u8>>,
     /// Held, not read: no server may go on writing meanwhile.
     _lock: Option<File>,
 }
@@ -73,7 +74,8 @@ impl Wreck {
         let lock = lock(directory)?;
         let survey = Survey::of(&directory.join("db"), None)?;
         let audit = (audit > Revision(0)).then_some(audit.0);
-        Ok(Self { survey, own: mark::read(directory), audit, _lock: lock })
+        let (own, copies) = (mark::read(directory), copies::read(directory));
+        Ok(Self { survey, own, audit, copies, _lock: lock })
     }
 
     /// Why sled must not have it; none if it could.
@@ -107,6 +109,17 @@ impl Wreck {
     /// with it that were written at any time.
     pub fn has_forgotten(&self) -> bool {
         (0..).zip(&self.survey.log.segments).any(|(number, segment)| segment.number != number)
+    }
+
+    /// The copy of a record that was kept beside the log.
+    pub fn copy(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.copies.get(key).cloned()
+    }
+
+    /// Where the last batch begins, if something of it is missing.
+    pub fn torn(&self) -> Option<u64> {
+        let (head, end) = self.survey.trail.last_batch()?;
+        (!self.survey.is_whole(head, end)).then_some(head)
     }
 
     /// What stands there: a value and the commit that wrote it.

@@ -37,6 +37,7 @@ fn options(directory: &Path) -> SledOptions {
         allow_unsafe_filesystem: false,
         reserve_bytes: 0,
         at_least: Revision(0),
+        copied: Vec::new(),
     }
 }
 
