@@ -11,13 +11,15 @@ use crate::{
     bench::subject::{Subject, put, with},
     figures::{Bar, Figure},
     server::{Memory, Options},
-    wire::{Target, call_as, request},
+    wire::{END_HEADERS, Target, call_as, frame, kind, request},
 };
 
 /// Connections of the greedy one.
 const CONNECTIONS: u8 = 16;
 /// Streams of each: as many as the server allows.
 const STREAMS: u32 = 100;
+/// Good ones have no quota here: they are many applications in one. The greedy one is the administrator.
+const QUOTAS: &str = "writes_per_second = 1000000\nadmin_per_second = 20";
 /// What they have asked for by then stands before the good ones are measured.
 const LEAD: Duration = Duration::from_secs(2);
 
@@ -26,10 +28,18 @@ const LEAD: Duration = Duration::from_secs(2);
 enum Greed {
     /// Asks for much and reads nothing.
     DoesNotRead,
+    /// Says that large messages come, and sends none.
+    Hoards,
+    /// Asks again and again for what costs nothing but a record.
+    Floods,
 }
 
 /// Who is greedy, as it stands in the table.
-const ALL: [(&str, Greed); 1] = [("clients that do not read", Greed::DoesNotRead)];
+const ALL: [(&str, Greed); 3] = [
+    ("clients that do not read", Greed::DoesNotRead),
+    ("intake hoarders", Greed::Hoards),
+    ("log flooders", Greed::Floods),
+];
 
 /// Runs one after the other.
 ///
@@ -45,7 +55,8 @@ pub async fn run(work: &Path) -> io::Result<Vec<Figure>> {
 
 async fn measure(directory: &Path, name: &str, greed: Greed) -> io::Result<Vec<Figure>> {
     std::fs::create_dir_all(directory)?;
-    let subject = Subject::start(directory, &Options::default()).await?;
+    // With the quotas that servers have when nothing is said.
+    let subject = Subject::start(directory, &Options { limits: QUOTAS, ..Options::default() }).await?;
     let good = Good::of(&subject).await?;
     let mut large = put("secret/large");
     large.data.insert("large".to_owned(), v1::Sensitive { value: vec![7; 1_000_000] });
@@ -92,6 +103,8 @@ fn attack(
                     // However one connection ends, there is another.
                     let _ended = match greed {
                         Greed::DoesNotRead => ask_without_reading(&target, from, &authorization).await,
+                        Greed::Hoards => announce(&target, from, &authorization).await,
+                        Greed::Floods => flood(&target, from, &authorization).await,
                     };
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
@@ -112,5 +125,27 @@ async fn ask_without_reading(target: &Target, from: Ipv4Addr, authorization: &st
         wire.send(&request(2 * number + 1, &headers, &asked)).await?;
     }
     wire.end().await;
+    Ok(())
+}
+
+async fn announce(target: &Target, from: Ipv4Addr, authorization: &str) -> io::Result<()> {
+    let mut wire = target.http2(from).await?;
+    let headers = call_as(authorization, "/strongroom.v1.Secrets/Put");
+    for number in 0..STREAMS {
+        wire.send(&frame(kind::HEADERS, END_HEADERS, 2 * number + 1, &headers)).await?;
+        wire.send(&frame(kind::DATA, 0, 2 * number + 1, &[0, 0, 0x10, 0, 0, 1])).await?;
+    }
+    wire.end().await;
+    Ok(())
+}
+
+async fn flood(target: &Target, from: Ipv4Addr, authorization: &str) -> io::Result<()> {
+    let mut wire = target.http2(from).await?;
+    let headers = call_as(authorization, "/strongroom.v1.Auth/Whoami");
+    for number in 0.. {
+        let stream = 2 * number + 1;
+        wire.send(&request(stream, &headers, &v1::WhoamiRequest {})).await?;
+        wire.answer(stream).await?;
+    }
     Ok(())
 }
