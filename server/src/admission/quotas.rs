@@ -114,7 +114,10 @@ mod tests {
     #[test]
     fn a_minute_is_there_at_once_and_afterwards_the_rate_is_kept() {
         let (quotas, start) = (Quotas::new(RATES), Instant::now());
-        let all = |name: &str, asks, now| (0..).take_while(|_| quotas.take(&known(name), asks, now).is_ok());
+        let all = |name: &'static str, asks, now| {
+            let quotas = &quotas;
+            (0..).take_while(move |_| quotas.take(&known(name), asks, now).is_ok())
+        };
         assert_eq!(all("a", Asks::Read, start).count(), 600);
         let wait = quotas.take(&known("a"), Asks::Read, start).unwrap_err();
         assert!(wait >= limits::QUEUE_WAIT && wait < Duration::from_secs(1), "{wait:?}");
