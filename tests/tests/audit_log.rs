@@ -20,11 +20,14 @@ use strongroom_client::{
     AuditQuery, Client, Error, ErrorKind, Reason, SealKind, SecretBytes, StreamExt, TryStreamExt,
 };
 use strongroom_tests::{
-    faults::coverage,
+    bench::subject::channel,
+    faults::{coverage, log},
+    raw,
     server::{Options, Server},
     wait::{until, until_async},
-    world::{World, http_get},
+    world::{World, builder, http_get},
 };
+use tonic::Code;
 
 async fn put(client: &Client, path: &str) -> Result<(), Error> {
     client.put(path).value("k", SecretBytes::from("v".as_bytes())).send().await.map(drop)
@@ -120,6 +123,80 @@ async fn what_was_done_without_a_record_of_its_outcome_says_so_and_is_not_repeat
     }
 }
 
+/// Somebody sends junk while somebody guesses the administrator's password.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_login_is_not_hidden_among_junk() {
+    let world = World::open(SealKind::File).await.unwrap();
+    let root = world.root().await.unwrap();
+    world.user("admin", &[]).await.unwrap();
+    let channel = channel(&world.server.url, &world.server.ca()).await.unwrap();
+    let junk = "Bearer sr1_junk".parse().unwrap();
+    let tokens = (0..300).map(|_| raw::call(&channel, "/strongroom.v1.Auth/Whoami", Some(&junk), Vec::new()));
+    let told = futures_util::future::join_all(tokens).await;
+    let refused =
+        told.iter().filter(|told| matches!(told, Err(status) if status.code() == Code::Unauthenticated));
+    let refused = refused.count() as u64;
+    assert!(refused >= 100, "{refused}");
+
+    let wrong = SecretBytes::from("wrong horse battery staple".as_bytes());
+    assert!(builder(&world.server).userpass("admin", wrong).connect().await.is_err());
+    let failed = AuditQuery {
+        operation: "Auth.Login".to_owned(),
+        status: "denied".to_owned(),
+        ..AuditQuery::default()
+    };
+    assert_eq!(query(&root, failed).await.len(), 1);
+    // Whom the junk came from is told, if not of each.
+    let counted = AuditQuery {
+        operation: "Auth.Whoami".to_owned(),
+        status: "denied".to_owned(),
+        ..AuditQuery::default()
+    };
+    until_async("all of it is written or counted", async || {
+        let lines = query(&root, counted.clone()).await;
+        assert!(lines.iter().all(|line| line["peer"] == "127.0.0.1"), "{lines:?}");
+        let written = lines.iter().filter(|line| line["kind"] == "request").count() as u64;
+        written + lines.iter().filter_map(|line| line["count"].as_u64()).sum::<u64>() == refused
+    })
+    .await
+    .unwrap();
+}
+
+/// The log's file system is filled and freed under load; each write that was let in has its end, and the server goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_let_in_has_its_end_though_the_disk_fills_and_is_freed() {
+    let work = tempfile::tempdir().unwrap();
+    for figure in log::full_and_freed(work.path()).await.unwrap() {
+        assert!(figure.reached, "{figure:?}");
+    }
+}
+
+/// As docs/sinks/file.md says it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_never_becomes_a_request_has_no_line() {
+    let world = World::open(SealKind::File).await.unwrap();
+    let root = world.root().await.unwrap();
+    let channel = channel(&world.server.url, &world.server.ca()).await.unwrap();
+    let token = format!("Bearer {}", world.keys.root_token.expose_str().unwrap()).parse().unwrap();
+    let unknown = raw::call(&channel, "/strongroom.v1.Secrets/Steal", Some(&token), Vec::new()).await;
+    assert_eq!(unknown.unwrap_err().code(), Code::Unimplemented);
+    // Field 1 as a text that ends too early.
+    let undecodable =
+        raw::call(&channel, "/strongroom.v1.Secrets/Get", Some(&token), vec![0x0a, 0x7f, 0x61]).await;
+    let code = undecodable.unwrap_err().code();
+    assert!(matches!(code, Code::Internal | Code::InvalidArgument), "{code}");
+
+    let lines = query(&root, AuditQuery::default()).await;
+    let of_secrets = |line: &serde_json::Value| {
+        line["operation"].as_str().is_some_and(|operation| operation.starts_with("Secrets."))
+    };
+    assert!(!lines.iter().any(of_secrets), "{lines:?}");
+    let metrics = http_get(world.server.ops, "/metrics").unwrap().1;
+    let counted =
+        |line: &str| line.starts_with("strongroom_requests_total{") && line.contains("rpc=\"Secrets.Get\"");
+    assert!(metrics.lines().any(counted), "{metrics}");
+}
+
 /// The lines that a query finds, parsed.
 async fn query(client: &Client, query: AuditQuery) -> Vec<serde_json::Value> {
     let lines: Vec<String> = client.audit().query(query).await.unwrap().try_collect().await.unwrap();
@@ -159,7 +236,7 @@ async fn a_query_finds_every_path_of_a_record_and_the_version_that_was_read() {
     let read = AuditQuery { operation: "Secrets.Get".to_owned(), ..of("secret/a") };
     until_async("which version was read", async || {
         let lines = query(&root, read.clone()).await;
-        lines.iter().any(|line| line["kind"] == "outcome" && line["version"] == 2)
+        lines.iter().any(|line| line["kind"] == "request" && line["version"] == 2)
     })
     .await
     .unwrap();

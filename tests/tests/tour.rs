@@ -236,7 +236,7 @@ fn a_no_says_what_is_missing() {
     let told = tour.ok(&["audit", "query", "--operation", "Auth.RevokeSessions"], b"");
     assert!(told.contains("sys/tokens (principal userpass/bob)"), "{told}");
     let told = tour.ok(&["audit", "query", "--operation", "Auth.PutUser"], b"");
-    assert!(told.contains("sys/auth/userpass/bob sys/policy (groups ["), "{told}");
+    assert!(told.contains("sys/auth/userpass/bob, sys/policy (groups ["), "{told}");
     assert!(told.contains("], a new password)"), "{told}");
     let (code, said) = fails(&tour.bob, &["get", DB, "-k", "password"], b"");
     assert!(code == 3 && said.contains("revoked") && said.contains("login"), "{code} {said}");
@@ -255,7 +255,7 @@ fn the_audit_log_tells_and_proves() {
         "{lines}"
     );
     assert_eq!(tour.ok(&["audit", "tail", "-n", "2", "-o", "json"], b"").lines().count(), 2);
-    assert!(tour.ok(&["audit", "hash", "-"], b"hunter2").starts_with("hmac:"));
+    assert!(tour.ok(&["audit", "hash", DB, "data.password", "-"], b"hunter2").starts_with("hmac:"));
     assert_eq!(fails(&tour.bob, &["audit", "tail"], b"").0, 3);
 
     let Tour { alice, home, server, .. } = tour;

@@ -77,12 +77,14 @@ impl Audit<'_> {
         Ok(lines(answer))
     }
 
-    /// Returns the keyed hash under which a value appears in the log.
+    /// Returns the keyed hash under which a value appears in the log where it was written: at `path`, as the field
+    /// that the record names, such as `data.password`.
     ///
     /// # Errors
     /// The errors that every call can return.
-    pub async fn hash(&self, value: &SecretBytes) -> Result<String, Error> {
-        let message = v1::HashRequest { value: Some(value.into()) };
+    pub async fn hash(&self, path: &str, field: &str, value: &SecretBytes) -> Result<String, Error> {
+        let message =
+            v1::HashRequest { value: Some(value.into()), path: path.to_owned(), field: field.to_owned() };
         let answer = self
             .0
             .session()

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     core::{Action, Answer, AuditAction},
-    model::{Invalid, RequestId},
+    model::{Invalid, Path, RequestId},
 };
 
 /// See the module.
@@ -62,9 +62,10 @@ impl Audit for AuditService {
     async fn hash(&self, request: Request<v1::HashRequest>) -> Result<Response<v1::HashResponse>, Status> {
         call(
             request,
-            |message| match message.value {
-                Some(value) => Ok(Action::Audit(AuditAction::Hash(value.into()))),
-                None => Err(Invalid::new("value", "is missing")),
+            |message| {
+                let value = message.value.ok_or_else(|| Invalid::new("value", "is missing"))?.into();
+                let path = Path::parse_field("path", &message.path)?;
+                Ok(Action::Audit(AuditAction::Hash { path, field: message.field, value }))
             },
             |answer, _| match answer {
                 Answer::Hash(hash) => Some(v1::HashResponse { hash }),

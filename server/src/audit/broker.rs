@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     task::Poll,
 };
 
@@ -20,12 +20,8 @@ use super::{
 use crate::{
     clock::Clock,
     crypto::SigningKey,
-    model::{LogPoint, RequestId, Timestamp},
+    model::{LogPoint, RequestId},
 };
-
-/// Refusals of unknown callers that are written one by one in a second; beyond that they are counted, so that nobody
-/// fills the disk from outside.
-const REFUSALS_PER_SECOND: u32 = 100;
 
 /// How the log is kept.
 #[derive(Clone, Debug)]
@@ -49,7 +45,6 @@ pub struct Broker {
     shared: Arc<Shared>,
     reader: Reader,
     clock: Arc<dyn Clock>,
-    refusals: Mutex<Sampler>,
 }
 
 impl Config {
@@ -102,13 +97,14 @@ impl Broker {
         let shared = Arc::new(Shared::default());
         shared.durable_seq.store(opened.next_seq - 1, Ordering::Release);
         let (durable, watch) = watch::channel(opened.next_seq - 1);
-        let writer = Writer::new(config, shared.clone(), clock.clone(), sinks, log, opened, durable);
+        let writer = Writer::new(config, shared.clone(), clock.clone(), sinks, log, opened, durable)
+            .map_err(FileError::io("keep room free in", &config.directory))?;
         std::thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || writer.run())
             .map_err(FileError::io("start a thread for", &config.directory))?;
         let reader = Reader::new(config.directory.clone(), watch);
-        Ok(Self { shared, reader, clock, refusals: Mutex::default() })
+        Ok(Self { shared, reader, clock })
     }
 
     /// Writes the event down and returns when it is durable. Dropping the future does not take the record back.
@@ -116,7 +112,6 @@ impl Broker {
     /// # Errors
     /// It is not known to be durable: the request must not be answered.
     pub async fn record(&self, event: &Event<'_>) -> Result<Recorded, AuditError> {
-        self.shared.check()?;
         let mut item = Some((event.body(), track(event)));
         let mut ticket = 0;
         std::future::poll_fn(|context| match item.take() {
@@ -133,18 +128,18 @@ impl Broker {
         Ok(Recorded { request_id: event.request_id })
     }
 
-    /// Like [`Broker::record`] for the refusal of somebody unknown, which anybody can cause: beyond a rate it is only
-    /// counted, and each second a record tells how many there were.
+    /// Like [`Broker::record`] for the refusal of somebody unknown, which anybody can cause: beyond what [`Sampler`] lets
+    /// through it is only counted, and each second records tell how many there were, and from where.
+    ///
+    /// [`Sampler`]: super::sampler::Sampler
     ///
     /// # Errors
     /// As [`Broker::record`].
     pub async fn refuse(&self, event: &Event<'_>) -> Result<(), AuditError> {
-        let admitted = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).admit(self.clock.now());
-        if admitted {
+        self.shared.check()?;
+        if self.shared.refusals().admit(self.clock.now(), event.peer, event.operation) {
             return self.record(event).await.map(drop);
         }
-        self.shared.check()?;
-        self.shared.uncounted.fetch_add(1, Ordering::Relaxed);
         self.shared.suppressed.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -207,33 +202,18 @@ impl Drop for Broker {
 
 fn track(event: &Event<'_>) -> Track {
     match (event.kind, event.status) {
-        (EventKind::Request, Status::Pending) => Track::Opens(Box::new(OpenIntent {
-            seq: 0,
-            request_id: event.request_id,
-            operation: event.operation.to_owned(),
-            paths: event.paths.iter().map(|path| (*path).to_owned()).collect(),
-        })),
+        (EventKind::Request, Status::Pending) => {
+            let intent = Box::new(OpenIntent {
+                seq: 0,
+                request_id: event.request_id,
+                operation: event.operation.to_owned(),
+                paths: event.paths.iter().map(|path| (*path).to_owned()).collect(),
+            });
+            let end = intent.longest_end(event.objects.iter().map(String::len));
+            Track::Opens(intent, end)
+        }
         (EventKind::Outcome | EventKind::Recovered(_), _) => Track::Closes(event.request_id),
         _ => Track::Nothing,
-    }
-}
-
-/// Lets so many through in each second.
-#[derive(Default)]
-struct Sampler {
-    second: i64,
-    admitted: u32,
-}
-
-impl Sampler {
-    fn admit(&mut self, now: Timestamp) -> bool {
-        let second = now.as_millis() / 1000;
-        if second != self.second {
-            *self = Self { second, admitted: 0 };
-        }
-        let admit = self.admitted < REFUSALS_PER_SECOND;
-        self.admitted += u32::from(admit);
-        admit
     }
 }
 

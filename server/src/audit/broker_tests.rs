@@ -3,16 +3,17 @@
 use std::{
     io,
     sync::{
-        Condvar,
+        Condvar, Mutex,
         atomic::{AtomicBool, AtomicUsize},
     },
 };
 
 use super::*;
 use crate::{
-    audit::{Recovery, Usage, chain::LineParts, chain::link},
+    audit::{Recovery, Usage, chain::LineParts, chain::link, file::Room},
     clock::{ManualClock, SystemClock},
     crypto::Key,
+    model::Timestamp,
 };
 
 fn id(n: u32) -> RequestId {
@@ -210,6 +211,8 @@ struct FakeState {
     fail_sync: AtomicBool,
     full: AtomicBool,
     taken: AtomicBool,
+    /// There is little room.
+    tight: AtomicBool,
 }
 
 impl Fake {
@@ -238,6 +241,10 @@ impl Log for Fake {
     }
     fn start_segment(&mut self, _: u64) -> io::Result<()> {
         Ok(())
+    }
+    fn reserve(&mut self) -> io::Result<Room> {
+        let tight = self.0.tight.load(Ordering::SeqCst);
+        Ok(Room { bytes: if tight { 100_000 } else { 1 << 30 }, is_enough: true })
     }
     fn in_place(&self) -> io::Result<()> {
         match self.0.taken.load(Ordering::SeqCst) {
@@ -363,6 +370,70 @@ async fn a_full_disk_stops_it_until_there_is_space() {
     }
 }
 
+/// However full file and queue are, what was let in gets its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_let_in_gets_its_end_on_a_full_disk_and_in_a_full_queue() {
+    let (broker, fake) = with_fake(Arc::new(SystemClock));
+    fake.permit(1_000_000);
+    let outcome = |n| Event::new(EventKind::Outcome, id(n), "Secrets.Put", Status::Ok);
+    for n in 0..500 {
+        broker.record(&intent(n)).await.unwrap();
+    }
+    fake.0.full.store(true, Ordering::SeqCst);
+    while broker.record(&read(1)).await.is_ok() {}
+    for n in 0..250 {
+        broker.record(&outcome(n)).await.unwrap();
+        assert!(broker.record(&intent(9_000 + n)).await.is_err(), "nothing more is let in");
+    }
+    fake.0.full.store(false, Ordering::SeqCst);
+    while broker.record(&read(1)).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+
+    // The disk stands still, and the queue fills.
+    *fake.0.permits.lock().unwrap() = 0;
+    let mut waiting: Vec<_> = (0..20_000).map(|n| Box::pin(record(broker.clone(), n))).collect();
+    let mut refused = 0;
+    for future in &mut waiting {
+        refused +=
+            usize::from(matches!(futures_util::poll!(future), Poll::Ready(Err(AuditError::Overloaded))));
+    }
+    assert!(refused > 10_000, "{refused}");
+    let mut ends: Vec<_> = (250..500).map(|n| Box::pin(end(broker.clone(), n))).collect();
+    for end in &mut ends {
+        assert!(futures_util::poll!(end).is_pending(), "it waits for the disk, and is not refused");
+    }
+    fake.permit(1_000_000);
+    for end in ends {
+        end.await.unwrap();
+    }
+}
+
+async fn end(broker: Arc<Broker>, n: u32) -> Result<(), AuditError> {
+    broker.record(&Event::new(EventKind::Outcome, id(n), "Secrets.Put", Status::Ok)).await.map(drop)
+}
+
+/// No more is let in than the file is sure to take, ends included.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_more_is_let_in_than_there_is_room_for() {
+    let fake = Fake::default();
+    fake.0.tight.store(true, Ordering::SeqCst);
+    let opened = RecoveredLog::fresh();
+    let clock = Arc::new(SystemClock);
+    let broker =
+        Broker::start(&Config::new("unused"), clock, vec![], Box::new(fake.clone()), &opened).unwrap();
+    fake.permit(1_000_000);
+    let mut let_in = 0;
+    while broker.record(&intent(let_in)).await.is_ok() {
+        let_in += 1;
+    }
+    // 2,048 bytes and more are kept for each end.
+    assert!((20..45).contains(&let_in), "{let_in}");
+    for n in 0..let_in {
+        broker.record(&Event::new(EventKind::Outcome, id(n), "Secrets.Put", Status::Ok)).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_refusals_is_counted() {
     let (broker, fake) = with_fake(Arc::new(ManualClock::at(Timestamp::from_millis(5_000))));
@@ -373,11 +444,11 @@ async fn a_flood_of_refusals_is_counted() {
     }
     broker.close().await;
     let text = String::from_utf8(fake.0.appended.lock().unwrap().clone()).unwrap();
-    assert_eq!(text.matches("\"kind\":\"request\"").count(), 100);
+    assert_eq!(text.matches("\"kind\":\"request\"").count(), 10);
     let counted: u64 = text
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["count"].as_u64())
         .sum();
-    assert_eq!(counted, 900, "also at the close");
-    assert_eq!(broker.health().suppressed, 900);
+    assert_eq!(counted, 990, "also at the close");
+    assert_eq!(broker.health().suppressed, 990);
 }

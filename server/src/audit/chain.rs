@@ -155,7 +155,7 @@ fn digest(hex: &str) -> Option<Digest> {
 mod tests {
     use super::*;
     use crate::{
-        audit::{Decision, Effect, Event, EventKind, Recovery, Redactor, Status},
+        audit::{Decision, Effect, Event, EventKind, Hashed, Recovery, Status},
         crypto::{Key, PublicKey},
         model::{DecisionId, Principal, RequestId, SessionId, Timestamp},
     };
@@ -168,7 +168,6 @@ mod tests {
 
     fn write_vector() -> (Vec<u8>, PublicKey) {
         let key = SigningKey::from_seed(&Key::from_bytes(&[42; 32])).unwrap();
-        let redactor = Redactor::new(&Key::from_bytes(&[43; 32]));
         let mut chain = Chain::new(1, [0; 32]);
         let mut out = Vec::new();
         let time = |n: i64| Timestamp::from_millis(1_795_000_000_000 + n).to_string();
@@ -181,7 +180,7 @@ mod tests {
         let start = Event::new(EventKind::Start, RequestId([0; 16]), "server", Status::Ok);
         chain.append(&time(0), &start.body(), &mut out);
         chain.checkpoint(&time(1), &key, StoreState { batch_seq: 0, set_digest: [0; 32] }, &mut out);
-        let fields = [("operation_id", redactor.hash(b"retry-1"))];
+        let fields = [("operation_id", Hashed::of_a_vector("hmac:5883aa7b3d9c7b1968a06a3d80bc665e"))];
         let intent = Event {
             principal: Some(&alice),
             session: Some(SessionId([5; 16])),

@@ -8,6 +8,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::{
+    fs::{FallocateFlags, fallocate},
+    io::Errno,
+};
+
 /// Where the writer puts lines. A trait, so that tests can make it slow or let it fail.
 pub(super) trait Log: Send {
     /// Appends all of it to the current segment; the operating system has it then.
@@ -16,6 +21,8 @@ pub(super) trait Log: Send {
     fn sync(&mut self) -> io::Result<()>;
     /// Continues in a new segment. What was appended before is synced already.
     fn start_segment(&mut self, first_seq: u64) -> io::Result<()>;
+    /// Makes sure, as far as the file system lets it, that [`RESERVE`] bytes can still be appended, whatever others do with it.
+    fn reserve(&mut self) -> io::Result<Room>;
     /// Whether what was appended stands where the log is looked for. An error says that somebody took it away: nothing that
     /// is written from then on would ever be found.
     fn in_place(&self) -> io::Result<()>;
@@ -23,6 +30,19 @@ pub(super) trait Log: Send {
     fn segment_bytes(&self) -> u64;
     /// How full the file system is.
     fn usage(&self) -> io::Result<Usage>;
+}
+
+/// Bytes that are kept free for the current segment: all that may wait in the queue, and the ends of all that is let in.
+const RESERVE: u64 = 16 << 20;
+/// On a small file system, no more than this part of it.
+const RESERVE_PART: u64 = 16;
+
+/// What can be appended for sure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    pub(super) bytes: u64,
+    /// As much as there should be. If not, it is for the ends of what was let in before.
+    pub(super) is_enough: bool,
 }
 
 /// How full a file system is.
@@ -71,6 +91,8 @@ pub(super) struct SegmentFile {
     path: PathBuf,
     file: File,
     bytes: u64,
+    /// Up to there the file system has given blocks to the file, or would have to.
+    allocated: u64,
 }
 
 impl FileError {
@@ -81,7 +103,7 @@ impl FileError {
 }
 
 impl Usage {
-    /// Above 98 %: the rest is for records that were accepted already and for closing the log properly.
+    /// Above 98 %: nothing more is let in.
     pub(super) fn is_full(self) -> bool {
         u128::from(self.used) * 100 > u128::from(self.used.saturating_add(self.available)) * 98
     }
@@ -139,7 +161,7 @@ impl SegmentFile {
     pub(super) fn open(directory: Directory, first_seq: u64) -> Result<Self, FileError> {
         let path = segment_path(directory.path(), first_seq);
         let (file, bytes) = open_segment(&directory, &path).map_err(FileError::io("open", &path))?;
-        Ok(Self { directory, path, file, bytes })
+        Ok(Self { directory, path, file, bytes, allocated: bytes })
     }
 }
 
@@ -169,9 +191,35 @@ impl Log for SegmentFile {
 
     fn start_segment(&mut self, first_seq: u64) -> io::Result<()> {
         let path = segment_path(self.directory.path(), first_seq);
-        (self.file, self.bytes) = open_segment(&self.directory, &path)?;
-        self.path = path;
+        let (file, bytes) = open_segment(&self.directory, &path)?;
+        // What was kept free behind its end is free again.
+        self.file.set_len(self.bytes)?;
+        (self.file, self.bytes, self.allocated, self.path) = (file, bytes, bytes, path);
         Ok(())
+    }
+
+    fn reserve(&mut self) -> io::Result<Room> {
+        let figures = rustix::fs::fstatvfs(&self.directory.handle)?;
+        let wanted = match figures.f_blocks.saturating_mul(figures.f_frsize) / RESERVE_PART {
+            // A file system that does not say how large it is.
+            0 => RESERVE,
+            part => part.min(RESERVE),
+        };
+        if self.allocated.saturating_sub(self.bytes) < wanted / 2 {
+            match fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.bytes, wanted) {
+                Ok(()) => self.allocated = self.bytes + wanted,
+                // What is there already is kept.
+                Err(Errno::NOSPC | Errno::DQUOT) => {}
+                // A file system that cannot promise anything. What is free now is the best that is known.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                    let free = figures.f_bavail.saturating_mul(figures.f_frsize);
+                    self.allocated = self.bytes + wanted.min(free / 2);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let bytes = self.allocated.saturating_sub(self.bytes);
+        Ok(Room { bytes, is_enough: bytes >= wanted / 2 })
     }
 
     fn in_place(&self) -> io::Result<()> {
@@ -250,6 +298,22 @@ mod tests {
             take(&file.path);
             assert!(file.in_place().is_err(), "{way}");
         }
+    }
+
+    #[test]
+    fn room_is_kept_behind_the_end_and_given_back() {
+        let root = tempfile::tempdir().unwrap();
+        let mut file = SegmentFile::open(Directory::open(&root.path().join("audit")).unwrap(), 1).unwrap();
+        let blocks = |file: &SegmentFile| file.file.metadata().unwrap().blocks() * 512;
+        let room = file.reserve().unwrap();
+        assert!(room.is_enough && room.bytes > 0);
+        file.append(b"line\n").unwrap();
+        file.in_place().unwrap();
+        assert_eq!(file.reserve().unwrap().bytes, room.bytes - 5);
+        let (kept, first) = (blocks(&file), file.file.try_clone().unwrap());
+        file.start_segment(2).unwrap();
+        let given_back = first.metadata().unwrap().blocks() * 512;
+        assert!(given_back <= kept && given_back < room.bytes, "{given_back} of {kept}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod queue;
 mod record;
 mod recover;
 mod redact;
+mod sampler;
 mod stdout;
 mod writer;
 

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{chain::StoreState, recover::OpenIntent};
+use super::{chain::StoreState, recover::OpenIntent, sampler::Sampler};
 use crate::{
     crypto::SigningKey,
     limits,
@@ -66,8 +66,31 @@ pub(super) struct Item {
 /// What a record does to the set of open intents.
 pub(super) enum Track {
     Nothing,
-    Opens(Box<OpenIntent>),
+    /// Once it is written, room is kept for its end, of at most so many bytes.
+    Opens(Box<OpenIntent>, u64),
     Closes(RequestId),
+}
+
+/// What the chain adds to a record, at most.
+pub(super) const FRAME: u64 = 256;
+/// Of the room, what nobody is promised: for lines of the log's own.
+const OWN_PART: u64 = 8;
+
+impl Item {
+    /// Bytes of its line, at most.
+    pub(super) fn bytes(&self) -> u64 {
+        self.body.len() as u64 + FRAME
+    }
+
+    /// Bytes of the end that it will have.
+    fn end(&self) -> u64 {
+        if let Track::Opens(_, end) = self.track { end.saturating_add(FRAME) } else { 0 }
+    }
+
+    /// What was let in gets its end, however full it is.
+    fn is_end(&self) -> bool {
+        matches!(self.track, Track::Closes(_))
+    }
 }
 
 /// Hears of requests whose end is durable, and how far the log is.
@@ -102,10 +125,13 @@ pub(super) struct Shared {
     late: Mutex<HashMap<u64, Waker>>,
     failed: OnceLock<Arc<str>>,
     full: AtomicBool,
+    /// Bytes that the file has room for, whatever others do with the file system.
+    room: AtomicU64,
+    /// Of these, what records in the queue and the ends of open intents will need.
+    promised: AtomicU64,
     pub(super) groups: AtomicU64,
     pub(super) durable_seq: AtomicU64,
-    /// Counted and not yet in the log.
-    pub(super) uncounted: AtomicU64,
+    refusals: Mutex<Sampler>,
     pub(super) suppressed: AtomicU64,
 }
 
@@ -125,28 +151,56 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    /// Whether records are taken at the moment.
+    /// Whether records are taken at the moment, other than ends.
     pub(super) fn check(&self) -> Result<(), AuditError> {
-        if let Some(cause) = self.failed.get() {
-            return Err(AuditError::Unavailable { cause: cause.clone() });
-        }
+        self.check_alive()?;
         if self.full.load(Ordering::Relaxed) {
-            return Err(AuditError::Unavailable { cause: "its file system is 98 % full".into() });
+            return Err(AuditError::Unavailable { cause: "its file system is full".into() });
         }
         Ok(())
     }
 
+    fn check_alive(&self) -> Result<(), AuditError> {
+        match self.failed.get() {
+            Some(cause) => Err(AuditError::Unavailable { cause: cause.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether there is room for it in queue and file, and for the end that it will have. Ends have theirs already.
+    fn has_room(&self, queue: &Queue, item: &Item) -> Result<(), AuditError> {
+        if item.is_end() {
+            return Ok(());
+        }
+        let room = self.room.load(Ordering::Acquire);
+        let needed =
+            self.promised.load(Ordering::Acquire).saturating_add(item.bytes()).saturating_add(item.end());
+        if queue.items.len() >= QUEUE || needed > room - room / OWN_PART {
+            return Err(AuditError::Overloaded);
+        }
+        Ok(())
+    }
+
+    /// Which refusals are written, and those that were not.
+    pub(super) fn refusals(&self) -> MutexGuard<'_, Sampler> {
+        lock(&self.refusals)
+    }
+
     /// Puts a record in line and gives its ticket.
     pub(super) fn push(&self, item: Item) -> Result<u64, AuditError> {
+        if item.is_end() {
+            self.check_alive()?
+        } else {
+            self.check()?
+        }
         let mut queue = lock(&self.queue);
         if queue.closed {
             drop(queue);
-            self.check()?;
+            self.check_alive()?;
             return Err(AuditError::Unavailable { cause: "the server is stopping".into() });
         }
-        if queue.items.len() >= QUEUE {
-            return Err(AuditError::Overloaded);
-        }
+        self.has_room(&queue, &item)?;
+        self.promised.fetch_add(item.bytes().saturating_add(item.end()), Ordering::AcqRel);
         queue.items.push_back(item);
         queue.given += 1;
         let ticket = queue.given;
@@ -252,6 +306,27 @@ impl Shared {
         items.drain(..).filter_map(|item| item.waker).for_each(Waker::wake);
         let late = std::mem::take(&mut *lock(&self.late));
         late.into_values().for_each(Waker::wake);
+    }
+
+    /// For the writer: the file has room for so many bytes more.
+    pub(super) fn set_room(&self, bytes: u64) {
+        self.room.store(bytes, Ordering::Release);
+    }
+
+    /// For the writer: so many bytes that were promised are in the file now, or will not be needed.
+    pub(super) fn keep(&self, bytes: u64) {
+        let _ = self.promised.fetch_update(Ordering::AcqRel, Ordering::Acquire, |promised| {
+            Some(promised.saturating_sub(bytes))
+        });
+    }
+
+    /// For the writer: this is promised from the start, to intents that the last run left open.
+    pub(super) fn promise(&self, bytes: u64) {
+        self.promised.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
     }
 
     /// For the writer: whether the file system is too full.

@@ -476,7 +476,7 @@ mod tests {
             let redactor = Redactor::new(&Key::from_bytes(&[7; 32]));
             let principal =
                 Principal::User { method: texts[0].as_str().into(), name: texts[1].as_str().into(), uid: "".into(), groups: vec![] };
-            let fields = [(texts[4].as_str(), redactor.hash(b"value"))];
+            let fields = [(texts[4].as_str(), redactor.hash("a", "b", b"value"))];
             let event = Event {
                 principal: Some(&principal),
                 paths: &[&texts[2]],
@@ -552,7 +552,7 @@ mod tests {
         let redactor = Redactor::new(&Key::from_bytes(&[7; 32]));
         let names: Vec<String> = (0..FIELDS + 44).map(|n| format!("data.{n:0>KEY_BYTES$}")).collect();
         let fields: Vec<(&str, Hashed)> =
-            names.iter().map(|name| (name.as_str(), redactor.hash(b"v"))).collect();
+            names.iter().map(|name| (name.as_str(), redactor.hash("a", name, b"v"))).collect();
         let paths: Vec<String> = (0..WATCH_PATHS).map(|n| format!("{n:0>PATH_BYTES$}")).collect();
         let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
         let versions: Vec<u64> = (1..=1000).collect();

@@ -61,6 +61,20 @@ pub struct OpenIntent {
     pub paths: Vec<String>,
 }
 
+/// An end without its lists: kind, id, principal, session, pod, decision, reason.
+const LONGEST_END: u64 = 2048;
+/// What a word about an object grows by from intent to outcome, quotes and comma included.
+const LONGER_WORD: usize = 16;
+
+impl OpenIntent {
+    /// Bytes of the record that will close it, at most; `objects` are the lengths of those that it names.
+    pub(super) fn longest_end(&self, objects: impl Iterator<Item = usize>) -> u64 {
+        let paths = self.paths.iter().map(String::len);
+        let lists: usize = paths.chain(objects).map(|length| length + LONGER_WORD).sum();
+        LONGEST_END + lists as u64
+    }
+}
+
 /// The last checkpoint of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastCheckpoint {

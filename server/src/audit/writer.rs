@@ -3,7 +3,7 @@
 //! after a failed fsync nobody knows what is on the disk (fsyncgate), so nothing more is promised.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     io,
     sync::{Arc, atomic::Ordering},
     time::Instant,
@@ -16,7 +16,7 @@ use super::{
     Config, Durability, Event, EventKind, RecoveredLog, Sink, Status, StoreState,
     chain::{CHECKPOINT_RECORDS, Chain},
     file::Log,
-    queue::{Control, Item, Settled, Shared, Signing, TICK, Track},
+    queue::{self, Control, Item, Settled, Shared, Signing, TICK, Track},
     recover::OpenIntent,
 };
 use crate::{
@@ -52,6 +52,10 @@ pub(super) struct Writer {
     /// Records whose lines are in the buffer.
     items: Vec<Item>,
     open: BTreeMap<u64, OpenIntent>,
+    /// What is promised to the end of each.
+    ends: HashMap<RequestId, u64>,
+    /// Bytes of records in the buffer, as they were promised.
+    buffered: u64,
     /// Requests whose end was appended since the last sync.
     closed: Vec<RequestId>,
     settled: Settled,
@@ -71,7 +75,7 @@ impl Writer {
         log: Box<dyn Log>,
         opened: &RecoveredLog,
         durable: watch::Sender<u64>,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let began = opened.segment_began.clone().unwrap_or_else(|| clock.now().to_string());
         let mut writer = Self {
             shared,
@@ -88,6 +92,8 @@ impl Writer {
             taken: Vec::new(),
             items: Vec::new(),
             open: opened.open_intents.iter().map(|intent| (intent.seq, intent.clone())).collect(),
+            ends: HashMap::new(),
+            buffered: 0,
             closed: Vec::new(),
             settled: Box::new(|_, _| {}),
             // Opening the segment synced it.
@@ -95,12 +101,18 @@ impl Writer {
             unsynced: false,
             next_tick: Instant::now() + TICK,
         };
+        for intent in &opened.open_intents {
+            let end = intent.longest_end(std::iter::empty());
+            writer.ends.insert(intent.request_id, end);
+            writer.shared.promise(end);
+        }
+        writer.make_room()?;
         let reason = match opened.cut {
             0 => String::new(),
             bytes => format!("cut {bytes} bytes of a record that the last run did not finish"),
         };
         writer.append(&Event { reason: &reason, ..Event::own(EventKind::Start) });
-        writer
+        Ok(writer)
     }
 
     /// Until it is closed or the file fails.
@@ -152,7 +164,9 @@ impl Writer {
     /// What is due each second, before anything else of this group.
     fn upkeep(&mut self) -> io::Result<()> {
         let now = self.clock.now().to_string();
-        if self.log.segment_bytes() >= self.segment_bytes || day(&now) != self.segment_day {
+        let is_over = self.log.segment_bytes() >= self.segment_bytes || day(&now) != self.segment_day;
+        // The room that is kept is that of this segment: a full file system would have none for another.
+        if is_over && !self.shared.is_full() {
             self.rotate(&now)?;
         }
         if Instant::now() < self.next_tick {
@@ -169,12 +183,19 @@ impl Writer {
         Ok(())
     }
 
+    /// Whether there is as much as there should be.
+    fn make_room(&mut self) -> io::Result<bool> {
+        let room = self.log.reserve()?;
+        self.shared.set_room(room.bytes);
+        Ok(room.is_enough)
+    }
+
     fn watch_space(&mut self) -> io::Result<()> {
-        let full = self.log.usage()?.is_full();
+        let full = !self.make_room()? || self.log.usage()?.is_full();
         if self.shared.set_full(full) != full {
             match full {
                 true => tracing::error!(
-                    "the audit log's file system is 98 % full; nothing is answered until it is not"
+                    "the audit log's file system is full; nothing is answered until it is not"
                 ),
                 false => tracing::info!("the audit log's file system has space again"),
             }
@@ -190,30 +211,33 @@ impl Writer {
         for item in &mut self.taken {
             let seq = self.chain.next_seq();
             self.chain.append(&time, &item.body, &mut self.buffer);
+            self.buffered += item.bytes();
             match std::mem::replace(&mut item.track, Track::Nothing) {
                 Track::Nothing => {}
-                Track::Opens(intent) => {
+                Track::Opens(intent, end) => {
+                    self.ends.insert(intent.request_id, end.saturating_add(queue::FRAME));
                     self.open.insert(seq, OpenIntent { seq, ..*intent });
                 }
                 Track::Closes(id) => {
+                    self.buffered += self.ends.remove(&id).unwrap_or_default();
                     self.open.retain(|_, intent| intent.request_id != id);
                     self.closed.push(id);
                 }
             }
         }
         self.items.append(&mut self.taken);
-        while self.open.len() > CARRIED {
-            self.open.pop_first();
+        while self.open.len() > CARRIED
+            && let Some((_, forgotten)) = self.open.pop_first()
+        {
+            self.buffered += self.ends.remove(&forgotten.request_id).unwrap_or_default();
         }
     }
 
     /// Counts that are not in the log yet.
     fn append_suppressed(&mut self) {
-        match self.shared.uncounted.swap(0, Ordering::Relaxed) {
-            0 => {}
-            count => {
-                self.append(&Event { status: Status::Denied, ..Event::own(EventKind::Suppressed(count)) })
-            }
+        let counted = self.shared.refusals().take();
+        for suppressed in &counted {
+            self.append(&suppressed.event());
         }
     }
 
@@ -241,6 +265,7 @@ impl Writer {
         self.flush()?;
         self.sync()?;
         self.log.start_segment(self.chain.next_seq())?;
+        self.make_room()?;
         day(now).clone_into(&mut self.segment_day);
         self.checkpoint()?;
         for (_, intent) in std::mem::take(&mut self.open) {
@@ -303,6 +328,10 @@ impl Writer {
             return Ok(());
         }
         self.log.append(&self.buffer)?;
+        if !self.make_room()? && !self.shared.is_full() {
+            self.watch_space()?;
+        }
+        self.shared.keep(std::mem::take(&mut self.buffered));
         self.unsynced = true;
         if self.durability == Durability::Fsync {
             self.sync()?;

@@ -179,4 +179,15 @@ mod tests {
         }
         assert!(Ledger::decode(&[&[2], &newest[1..]].concat()).is_err(), "a later version");
     }
+
+    #[test]
+    fn each_batch_says_how_far_the_log_is_known_to_be() {
+        let known = LogPoint { seq: 7, head: [3; 32] };
+        let after = |ledger: Ledger, log| ledger.after(Delta::default(), 1, 0, log);
+        let first = after(Ledger::first(1), LogPoint::default());
+        assert_eq!(first.log, LogPoint::default());
+        let next = after(first, known);
+        assert_eq!(next.log, known);
+        assert_eq!(after(next, LogPoint::default()).log, known, "nobody has told yet: what is known stays");
+    }
 }

@@ -498,24 +498,6 @@ async fn more_outcomes_on_their_way_than_a_ledger_can_hold_stop_writes_and_nothi
     assert!(open(&house.store, &house.root).await.unwrap().was_applied(&ids[1]));
 }
 
-#[tokio::test]
-async fn each_batch_says_how_far_the_log_was() {
-    let house = house().await;
-    let (view, known) = (house.barrier.view("kv"), LogPoint { seq: 7, head: [3; 32] });
-    view.commit(put(at("a", 0), "x")).await.unwrap();
-    assert_eq!(house.barrier.log(), LogPoint::default());
-    house.applied.settle(&[], known);
-    view.commit(put(at("b", 0), "x")).await.unwrap();
-    assert_eq!(open(&house.store, &house.root).await.unwrap().log(), known, "another process reads it");
-
-    let later = LogPoint { seq: 9, ..known };
-    house.applied.settle(&[], later);
-    assert_eq!(house.barrier.log(), known);
-    house.barrier.note_log().await.unwrap();
-    assert_eq!(open(&house.store, &house.root).await.unwrap().log(), later);
-    assert_eq!(house.barrier.scrub().await.unwrap().problems, Vec::<String>::new());
-}
-
 fn request(number: u64) -> RequestId {
     RequestId([number.to_be_bytes(), [0; 8]].concat().try_into().unwrap())
 }

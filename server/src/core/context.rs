@@ -139,6 +139,6 @@ fn about_audit(action: &AuditAction) -> Option<String> {
         AuditAction::Tail { last, follow: true } => Some(format!("the last {last} lines and those to come")),
         AuditAction::Tail { last, follow: false } => Some(format!("the last {last} lines")),
         AuditAction::Query { filter, .. } => Some(filter.describe()),
-        AuditAction::Hash(_) => None,
+        AuditAction::Hash { field, .. } => Some(format!("the field {}", field.escape_debug())),
     }
 }

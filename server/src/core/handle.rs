@@ -68,7 +68,7 @@ pub async fn handle(core: &Arc<Core>, request: Request) -> Result<Answer, Error>
     let is_write = action.is_write();
     let work = async move {
         let result = match granted {
-            Some(granted) if request.place.latest => {
+            Some(granted) if !is_write && request.place.latest => {
                 find_out(&core, &unsealed, &request, granted, action).await
             }
             granted => carry_out(&core, &unsealed, &request, granted, action).await,

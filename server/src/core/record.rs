@@ -14,7 +14,7 @@ use crate::{
         Status,
     },
     auth::LoginError,
-    model::{DecisionId, Timestamp},
+    model::{DecisionId, Path, Timestamp},
     permit::Errand,
     policy::{self, Allowed, Change},
     tokens::Session,
@@ -299,11 +299,15 @@ fn status(error: &Error) -> Status {
 /// What a write brings along, to be found again with `strongroom audit hash`.
 fn hashed_fields(redactor: &Redactor, action: &Action) -> Vec<(String, Hashed)> {
     match action {
-        Action::Engine { operation, .. } => {
-            operation.values().into_iter().map(|(name, value)| (name, redactor.hash(value))).collect()
+        Action::Engine { paths, operation } => {
+            let path = paths.first().map_or("", Path::as_str);
+            let values = operation.values().into_iter();
+            values.map(|(field, value)| (field.clone(), redactor.hash(path, &field, value))).collect()
         }
         // Whoever asks for one hash after the other is guessing.
-        Action::Audit(AuditAction::Hash(value)) => vec![("value".to_owned(), redactor.hash(value.expose()))],
+        Action::Audit(AuditAction::Hash { path, field, value }) => {
+            vec![("value".to_owned(), redactor.hash(path.as_str(), field, value.expose()))]
+        }
         _ => Vec::new(),
     }
 }

@@ -175,8 +175,8 @@ pub enum AuditAction {
     },
     /// Lines that match.
     Query { filter: audit::Filter, limit: u32 },
-    /// The keyed hash of a value.
-    Hash(SecretBytes),
+    /// The keyed hash of a value, as it is where it was written.
+    Hash { path: Path, field: String, value: SecretBytes },
 }
 
 /// A stream of answers.
@@ -264,7 +264,11 @@ impl Action {
             }
             Action::Sys(SysAction::Tune { name, .. }) => (&[Manage], format!("{MOUNTS}/{name}")),
             Action::Sys(SysAction::ListMounts) => (&[List], MOUNTS.into()),
-            Action::Audit(AuditAction::Hash(_)) => (&[Use], "sys/audit/hash".into()),
+            // Guessing at a value is close to reading it: it takes a right on that path too.
+            Action::Audit(AuditAction::Hash { path, .. }) => {
+                let paths = vec![sys_path("sys/audit/hash")?, path.clone()];
+                return Ok(Some(Needs { verbs: &[Use], paths }));
+            }
             Action::Audit(AuditAction::Tail { .. } | AuditAction::Query { .. }) => {
                 (&[Read], "sys/audit".into())
             }

@@ -217,8 +217,9 @@ fn audit(
     let lines = match action {
         AuditAction::Tail { last, follow } => core.audit.reader().tail(last, follow)?,
         AuditAction::Query { filter, limit } => core.audit.reader().query(filter, limit)?,
-        AuditAction::Hash(value) => {
-            return Ok(Answer::Hash(unsealed.redactor.hash(value.expose()).as_str().to_owned()));
+        AuditAction::Hash { path, field, value } => {
+            let hash = unsealed.redactor.hash(path.as_str(), &field, value.expose());
+            return Ok(Answer::Hash(hash.as_str().to_owned()));
         }
     };
     let lines = long_stream::lines(lines);

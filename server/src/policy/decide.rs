@@ -102,7 +102,7 @@ impl PolicySet {
                     if rule.effect == Effect::Allow && allow.is_some() || !rule.matches(question, &values) {
                         continue;
                     }
-                    if !bound.binding.conditions.hold(question.context, rule.effect) {
+                    if !bound.binding.conditions.hold(question.principal, question.context, rule.effect) {
                         continue;
                     }
                     match rule.effect {
@@ -124,7 +124,7 @@ impl PolicySet {
             return vec![ROOT.to_owned()];
         }
         let places = self.grants(principal).flat_map(|grants| grants.all().iter().copied());
-        let holds = |binding: &Binding| binding.conditions.hold(context, Effect::Allow);
+        let holds = |binding: &Binding| binding.conditions.hold(principal, context, Effect::Allow);
         let bound = places.filter_map(|place| self.bound(place)).filter(|bound| holds(&bound.binding));
         let mut roles: Vec<String> = bound.map(|bound| bound.role.name.to_string()).collect();
         roles.sort_unstable();
@@ -146,7 +146,7 @@ impl PolicySet {
                     Effect::Allow => rule.paths.iter().any(|pattern| pattern.reaches_below(folder, &values)),
                     Effect::Deny => rule.paths.iter().any(|pattern| pattern.covers(folder, &values)),
                 };
-                if hit && bound.binding.conditions.hold(context, rule.effect) {
+                if hit && bound.binding.conditions.hold(principal, context, rule.effect) {
                     match rule.effect {
                         Effect::Allow => seen |= rule.verbs.0,
                         Effect::Deny => hidden |= rule.verbs.0,
@@ -191,8 +191,8 @@ impl Effect {
 }
 
 impl Conditions {
-    /// Whether a rule of this effect counts. An unknown peer fails an allow and does not escape a deny.
-    pub(super) fn hold(&self, context: &Context, effect: Effect) -> bool {
+    /// Whether a rule of this effect counts. An unknown peer, or no pod, fails an allow and does not escape a deny.
+    pub(super) fn hold(&self, principal: &Principal, context: &Context, effect: Effect) -> bool {
         let started = self.from.is_none_or(|from| from <= context.now);
         let ended = self.until.is_some_and(|until| until <= context.now);
         let near = match context.peer {
@@ -201,7 +201,8 @@ impl Conditions {
             // A dual-stack listener shows IPv4 peers as ::ffff:a.b.c.d.
             Some(peer) => self.cidrs.iter().any(|cidr| cidr.contains(&peer.to_canonical())),
         };
-        started && !ended && near
+        let in_pod = !self.pod || effect == Effect::Deny || principal.pod().is_some();
+        started && !ended && near && in_pod
     }
 }
 

@@ -77,6 +77,8 @@ pub(super) struct Conditions {
     pub(super) from: Option<Timestamp>,
     /// Before this moment.
     pub(super) until: Option<Timestamp>,
+    /// Only for a token that is bound to a pod: one made for the account itself outlives every pod.
+    pub(super) pod: bool,
 }
 
 pub(super) const fn bit(verb: Verb) -> u8 {
@@ -236,6 +238,9 @@ impl fmt::Display for Binding {
                 writeln!(f, "  {name}: {}", quoted(&time.to_string()))?;
             }
         }
+        if conditions.pod {
+            f.write_str("  pod: true\n")?;
+        }
         Ok(())
     }
 }
@@ -276,6 +281,9 @@ impl fmt::Display for Conditions {
             if let Some(time) = time {
                 write!(text, "{}{name} {time}", if text.is_empty() { "" } else { "; " })?;
             }
+        }
+        if self.pod {
+            write!(text, "{}in a pod", if text.is_empty() { "" } else { "; " })?;
         }
         f.write_str(&text)
     }

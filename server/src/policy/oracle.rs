@@ -20,6 +20,7 @@ struct Binding {
     network: Option<u8>,
     from: Option<u32>,
     until: Option<u32>,
+    pod: bool,
 }
 
 struct Policy {
@@ -112,7 +113,8 @@ impl Policy {
                         .is_some_and(|text| fits(&text.split('/').collect::<Vec<_>>(), &path))
                 });
                 let verb = rule.verbs.iter().any(|verb| *verb == "*" || *verb == question.verb.as_str());
-                if near && !early && !late && matching && verb {
+                let in_pod = !binding.pod || rule.deny || question.principal.pod().is_some();
+                if near && !early && !late && in_pod && matching && verb {
                     if rule.deny {
                         return false;
                     }
@@ -157,7 +159,8 @@ impl Policy {
                     format!("{name}: {:?}", Timestamp::from_millis(i64::from(seconds) * 1000).to_string())
                 })
             };
-            let conditions = [network, time("from", binding.from), time("until", binding.until)];
+            let pod = binding.pod.then(|| "pod: true".to_owned());
+            let conditions = [network, time("from", binding.from), time("until", binding.until), pod];
             let conditions = conditions.into_iter().flatten().collect::<Vec<_>>().join(", ");
             let _ = writeln!(yaml, "conditions: {{{conditions}}}");
         }
@@ -243,6 +246,7 @@ impl Dice {
             network: self.chance(3).then(|| self.one(&[10, 192])),
             from,
             until: self.chance(2).then(|| 1003 + u32::try_from(self.below(2)).unwrap_or(0)),
+            pod: self.chance(2),
         }
     }
 

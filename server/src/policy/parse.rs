@@ -260,7 +260,7 @@ impl Reader {
 
     fn conditions(&mut self, node: &Node) -> Conditions {
         let Some(fields) = self.map("conditions", node) else { return Conditions::default() };
-        self.known("conditions", fields, &["cidrs", "from", "until"]);
+        self.known("conditions", fields, &["cidrs", "from", "until", "pod"]);
         let mut cidrs = Vec::new();
         if field(fields, "cidrs").is_some() {
             for (at, cidr) in self.list(node, fields, "conditions", "cidrs", CIDRS).iter().enumerate() {
@@ -291,7 +291,20 @@ impl Reader {
         if from.zip(until).is_some_and(|(from, until)| until <= from) {
             self.problem("conditions", node, "has an until that is not after its from");
         }
-        Conditions { cidrs, from, until }
+        Conditions { cidrs, from, until, pod: self.in_a_pod(fields) }
+    }
+
+    /// `true` or nothing: there is no binding for whoever is not in a pod.
+    fn in_a_pod(&mut self, fields: Fields<'_>) -> bool {
+        let Some(node) = field(fields, "pod") else { return false };
+        if node.value != Value::Bool(true) {
+            self.problem(
+                "conditions.pod",
+                node,
+                format!("is {}; expected true, or leave it out", node.value),
+            );
+        }
+        true
     }
 
     fn time(&mut self, fields: Fields<'_>, name: &str) -> Option<Timestamp> {

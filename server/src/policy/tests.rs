@@ -209,6 +209,34 @@ fn conditioned(effect: &str, conditions: &str) -> PolicySet {
 }
 
 #[test]
+fn a_binding_can_demand_a_pod() {
+    let set = set(r#"
+{kind: Role, name: r, rules: [{paths: [a], verbs: [read]}]}
+---
+{kind: Role, name: no, rules: [{paths: [b], verbs: [read], effect: deny}]}
+---
+kind: Binding
+name: in-pods
+role: r
+subjects: [{serviceAccount: {cluster: main, namespace: pay, name: web}}]
+conditions: {pod: true}
+"#);
+    let ask = |pod: Option<Pod>| {
+        let (cluster, namespace, name, uid) = ("main".into(), "pay".into(), "web".into(), "u".into());
+        let principal = Principal::ServiceAccount { cluster, namespace, name, uid, pod };
+        let question = Question { principal: &principal, verb: Verb::Read, path: &path("a"), context: &HERE };
+        matches!(set.decide(&question), Decision::Allow(_))
+    };
+    assert!(ask(Some(Pod { name: "web-1".into(), uid: "p".into(), node: None })));
+    assert!(!ask(None), "a token made for the account");
+    let who = set.who_can(Verb::Read, &path("a"));
+    assert_eq!(who[0].conditions, "in a pod");
+    let bad =
+        "kind: Binding\nname: b\nrole: r\nsubjects: [{user: {method: m, name: n}}]\nconditions: {pod: false}";
+    assert!(Documents::parse(bad).err().unwrap()[0].to_string().contains("expected true"));
+}
+
+#[test]
 fn conditions_hold_or_the_binding_does_not_count() {
     let at = path("a");
     let ask = |set: &PolicySet, name: &str, peer: Option<&str>, now: &str| {
@@ -473,7 +501,7 @@ fn hostile_documents_are_refused() {
 
 const PAIR: &str = "kind: Role\nname: r\nrules: [{paths: [a], verbs: [read]}]\n---\nkind: Binding\nname: b\nrole: r\n\
                     subjects: [{group: {method: oidc, name: \"Team: \\\"X\\\" \\\\ 9\"}}]\n\
-                    conditions: {cidrs: [10.0.0.0/8], from: 2026-01-01T00:00:00Z, until: 2027-01-01T00:00:00Z}\n";
+                    conditions: {cidrs: [10.0.0.0/8], from: 2026-01-01T00:00:00Z, until: 2027-01-01T00:00:00Z, pod: true}\n";
 
 #[test]
 fn canonical_yaml_is_read_as_the_same() {

@@ -348,7 +348,7 @@ fn names(rpc: &str) -> &'static [&'static str] {
         "Secrets.List" | "Secrets.ListRecursive" => &["\"path\":\"secret\""],
         // One's own session, or what somebody tried to prove; a server has one store.
         "Auth.Renew" | "Auth.Whoami" | "Auth.Logout" => &["\"session\":\""],
-        "Auth.Login" | "Sys.Init" | "Sys.Unseal" => &["\"operation\":\""],
+        "Auth.Login" | "Sys.Init" | "Sys.Unseal" | "Sys.GenerateRoot" => &["\"operation\":\""],
         "Auth.PutUser" => &["\"paths\":[\"sys/auth/userpass/carol\",\"sys/policy\"]", "a new password"],
         "Auth.DeleteUser" => &["sys/auth/userpass/carol"],
         "Auth.RevokeSessions" => &["userpass/carol"],
@@ -473,7 +473,8 @@ fn sample(name: &str) -> io::Result<Vec<u8>> {
             v1::QueryRequest { limit: 1, principal: "userpass/carol".into(), ..Default::default() }
                 .encode_to_vec()
         }
-        "Audit.Hash" => v1::HashRequest { value: Some(sensitive(9)) }.encode_to_vec(),
+        "Audit.Hash" => v1::HashRequest { value: Some(sensitive(9)), path: path(), field: "data.k".into() }
+            .encode_to_vec(),
         // Messages without fields.
         "Auth.Renew" | "Auth.Whoami" | "Auth.Logout" | "Auth.ListUsers" | "Policy.Export" | "Sys.Status"
         | "Sys.Seal" | "Sys.Rotate" | "Sys.Scrub" | "Sys.ListMounts" => Vec::new(),

@@ -1,25 +1,44 @@
 //! The audit log of a server under load, taken away under its hands: from then on nothing may be answered. And old copies of
-//! log and data in every combination: only what belongs together may be unsealed.
+//! log and data in every combination: only what belongs together may be unsealed. And a file system that is filled and freed
+//! again and again under many writers: each write that was let in has its end in the log.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use strongroom_proto::v1::{self, secrets_client::SecretsClient};
 
+use tokio::task::JoinSet;
+
+use super::intents::Intents;
 use crate::{
     bench::subject::{Subject, channel, login, with},
     figures::{Bar, Figure},
+    one_node::may_mount,
     server::{Options, Server},
-    wait::{DEADLINE, found},
-    world::copy,
+    wait::{DEADLINE, found, until_async},
+    world::{copy, http_get},
 };
 
 /// How long after it the last answer may come: the server looks each second, and machines are slow at times.
 const NOTICED: Duration = Duration::from_secs(3);
 
+/// Times that the disk is filled.
+const CYCLES: u64 = 4;
+/// Who write meanwhile.
+const WRITERS: u64 = 24;
+/// Small, and large enough for what they write.
+const DISK: &std::ffi::CStr = c"size=96m";
+const FILLER: &str = "filler";
+
+type Flag = Arc<AtomicBool>;
 type Taken = fn(&Path) -> io::Result<()>;
 
 const TAKEN: [Taken; 4] = [
@@ -40,7 +59,7 @@ const COPIES: usize = 5;
 /// # Errors
 /// The harness itself failed.
 pub async fn run(work: &Path) -> io::Result<Vec<Figure>> {
-    Ok([taken_away(work).await?, older(work).await?].concat())
+    Ok([taken_away(work).await?, older(work).await?, full_and_freed(work).await?].concat())
 }
 
 async fn taken_away(work: &Path) -> io::Result<Vec<Figure>> {
@@ -145,6 +164,104 @@ async fn older(work: &Path) -> io::Result<Vec<Figure>> {
         ),
         Figure::never("log and data both older than an anchor: unsealed", both, "pairs", COPIES as u64 - 1),
         Figure::never("log and data of one crash or stop: not unsealed", refused, "pairs", COPIES as u64 + 1),
+    ])
+}
+
+/// A file system of its own, unmounted at the end.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: &Path) -> io::Result<SmallDisk> {
+        fs::create_dir_all(at)?;
+        mount("tmpfs", at, "tmpfs", MountFlags::empty(), DISK)?;
+        Ok(SmallDisk(at.to_owned()))
+    }
+
+    /// To the last block.
+    fn fill(&self) -> io::Result<()> {
+        let mut file = fs::File::create(self.0.join(FILLER))?;
+        loop {
+            match io::Write::write_all(&mut file, &[0; 4096]) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn free(&self) -> io::Result<()> {
+        fs::remove_file(self.0.join(FILLER))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+/// See the module.
+///
+/// # Errors
+/// The harness itself failed, or the server did not go on.
+pub async fn full_and_freed(work: &Path) -> io::Result<Vec<Figure>> {
+    if !may_mount() {
+        return Ok(Vec::new());
+    }
+    let home = work.join("log-full");
+    let audit = home.join("audit");
+    let disk = SmallDisk::mount(&audit)?;
+    let subject = Subject::start(&home, &Options::default()).await?;
+    let ops = subject.server.ops;
+    let channels = subject.channels(4).await?;
+    let (stop, done) = (Flag::default(), Arc::new(AtomicU64::new(0)));
+    let mut writers = JoinSet::new();
+    for (writer, channel) in (0..WRITERS).zip(channels.iter().cycle()) {
+        let (mut client, token) = (SecretsClient::new(channel.clone()), subject.token.clone());
+        let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
+        writers.spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                let data = [("value".to_owned(), v1::Sensitive { value: b"x".to_vec() })].into();
+                let put =
+                    v1::PutRequest { path: format!("secret/full/{writer}"), data, ..Default::default() };
+                match client.put(with(&token, put)).await {
+                    Ok(_) => _ = done.fetch_add(1, Ordering::Relaxed),
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        });
+    }
+    let ready = async |code: u16| {
+        until_async("readiness follows the disk", async || {
+            http_get(ops, "/readyz").is_ok_and(|told| told.0 == code)
+        })
+        .await
+    };
+    for _ in 0..CYCLES {
+        let before = done.load(Ordering::Relaxed);
+        until_async("writes are done", async || done.load(Ordering::Relaxed) > before + WRITERS).await?;
+        disk.fill()?;
+        ready(503).await?;
+        disk.free()?;
+        ready(200).await?;
+    }
+    stop.store(true, Ordering::Relaxed);
+    writers.join_all().await;
+    let mut intents = Intents::default();
+    // The server goes on: nothing of this comes from a recovery.
+    intents.read_on(&audit)?;
+    let failed = u64::from(subject.server.log().contains("the audit log cannot be written"));
+    subject.server.stop()?;
+    Ok(vec![
+        Figure::never(
+            &format!(
+                "log's disk filled and freed {CYCLES} times under {WRITERS} writers: intents without exactly one end"
+            ),
+            intents.wrong,
+            "intents",
+            intents.count(),
+        ),
+        Figure::never("log's disk filled and freed: the log failed", failed, "times", CYCLES),
     ])
 }
 

@@ -41,8 +41,12 @@ enum Command {
     Verify(Verify),
     /// Print the last checkpoint, to be kept elsewhere: it finds a log that was put back to an earlier state
     Anchor(AnchorArgs),
-    /// Show the keyed hash under which a value appears in the log
+    /// Show the keyed hash under which a value appears in the log where it was written
     Hash {
+        /// The path of the secret
+        path: String,
+        /// The field as the log names it, such as data.password
+        field: String,
         /// The value, as @FILE or - for standard input; without it you are asked for the value
         value: Option<String>,
     },
@@ -88,7 +92,7 @@ pub(crate) async fn run(context: &Context, args: Audit) -> Result<(), Failure> {
         }
         Command::Verify(args) => verify::run(context, args),
         Command::Anchor(args) => anchor::run(context, args).await,
-        Command::Hash { value } => {
+        Command::Hash { path, field, value } => {
             let value = match value.as_deref() {
                 None => prompt::hidden("Value")?,
                 Some("-") => content::whole(Path::new("-"))?,
@@ -101,7 +105,7 @@ pub(crate) async fn run(context: &Context, args: Audit) -> Result<(), Failure> {
                     }
                 },
             };
-            let hash = context.client().await?.audit().hash(&value).await?;
+            let hash = context.client().await?.audit().hash(&path, &field, &value).await?;
             context.output.show(&json!({ "hash": hash }), Presentation::Text(hash))
         }
     }
