@@ -215,6 +215,19 @@ pub struct Limits {
     pub in_flight: u64,
     /// Deadline of a request.
     pub request_seconds: u64,
+    /// Requests of one caller in a second.
+    pub rates: Rates,
+}
+
+/// Requests in a second, of one caller, in the long run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rates {
+    pub reads: u32,
+    pub writes: u32,
+    /// Of what is about the server and its users, reads and writes alike.
+    pub admin: u32,
+    /// Logins, by address.
+    pub logins: u32,
 }
 
 /// Reads the file that `args` name, lays environment and flags over it, and checks all of it.
@@ -299,6 +312,13 @@ fn config(reader: &mut Reader) -> Option<Config> {
     let mut s = reader.section("limits");
     let in_flight = s.number("in_flight", limits::IN_FLIGHT as u64, 1, limits::MOST_IN_FLIGHT);
     let request_seconds = s.number("request_seconds", limits::REQUEST_DEADLINE.as_secs(), 1, 600);
+    let mut rate = |key, default: u32| {
+        s.number(key, default.into(), 1, 1_000_000).map(|rate| u32::try_from(rate).unwrap_or(u32::MAX))
+    };
+    let reads = rate("reads_per_second", limits::READS_PER_SECOND);
+    let writes = rate("writes_per_second", limits::WRITES_PER_SECOND);
+    let admin = rate("admin_per_second", limits::ADMIN_PER_SECOND);
+    let logins = rate("logins_per_second", limits::LOGINS_PER_SECOND);
     s.end();
     let kubernetes = kubernetes::clusters(reader);
     Some(Config {
@@ -314,7 +334,11 @@ fn config(reader: &mut Reader) -> Option<Config> {
             anchor,
         },
         log: Log { format: format?, level: level? },
-        limits: Limits { in_flight: in_flight?, request_seconds: request_seconds? },
+        limits: Limits {
+            in_flight: in_flight?,
+            request_seconds: request_seconds?,
+            rates: Rates { reads: reads?, writes: writes?, admin: admin?, logins: logins? },
+        },
         kubernetes: kubernetes?,
     })
 }

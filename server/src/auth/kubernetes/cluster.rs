@@ -164,7 +164,7 @@ impl Cluster {
     ) -> Result<bool, Outage> {
         let uid = Uid::of(&object.uid);
         let key = (what == Resource::Pods, sha256(object.uid.as_bytes()));
-        let asking = self.questions.get(key, |found| *found != Found::Here, || async {
+        let asking = self.questions.get(key, None, |found| *found != Found::Here, || async {
             presence.ask(uid, self.clock.steady());
             let found = self.api.uid_of(what, namespace, &object.name).await;
             match found.map(|found| found.is_some_and(|found| *found == *object.uid)) {
