@@ -80,6 +80,8 @@ pub struct App {
     listener: TcpListener,
     ops: TcpListener,
     limits: config::Limits,
+    /// What is kept where.
+    kept: Vec<(&'static str, PathBuf)>,
     entropy: Arc<dyn Entropy>,
 }
 
@@ -118,7 +120,12 @@ impl App {
         if let (Ok(api), Ok(ops)) = (listener.local_addr(), ops.local_addr()) {
             tracing::info!(%api, %ops, "listening");
         }
-        Ok(App { core, metrics, certificate, listener, ops, limits: config.limits.clone(), entropy })
+        let mut kept = vec![("audit", config.audit.directory.clone())];
+        if config.storage.kind == StorageKind::Sled {
+            kept.push(("store", config.storage.directory.clone()));
+        }
+        let limits = config.limits.clone();
+        Ok(App { core, metrics, certificate, listener, ops, limits, kept, entropy })
     }
 
     /// Serves until `stop`, then drains: no new connections, those in flight finish, the audit log ends with a checkpoint.
@@ -127,14 +134,14 @@ impl App {
     /// # Errors
     /// Something that must go on did not.
     pub async fn run(self, again: Arc<Notify>, stop: CancellationToken) -> Result<(), AppError> {
-        let App { core, metrics, certificate, listener, ops, limits, entropy } = self;
+        let App { core, metrics, certificate, listener, ops, limits, kept, entropy } = self;
         let in_flight = usize::try_from(limits.in_flight).unwrap_or(usize::MAX);
         let longest = Duration::from_secs(limits.request_seconds);
         let (core_too, metrics_too) = (Arc::clone(&core), Arc::clone(&metrics));
-        let admission = Admission::new(core_too, in_flight, longest, &*entropy, metrics_too)?;
+        let admission = Admission::new(core_too, in_flight, longest, limits.rates, &*entropy, metrics_too)?;
         let tls = certificate.server_config(api::ALPN)?;
         let connections = tls::accept(listener, tls, Arc::clone(&metrics), stop.clone());
-        let answers = Ops { core: Arc::clone(&core), metrics: Arc::clone(&metrics) };
+        let answers = Ops { core: Arc::clone(&core), metrics: Arc::clone(&metrics), kept };
         let ops = ops::serve(ops, Arc::new(answers), stop.clone());
         let api_stop = stop.clone();
         let mut tasks = Tasks::default();

@@ -33,6 +33,8 @@ pub mod config;
 
 pub mod tls;
 
+pub mod unsent;
+
 pub mod telemetry;
 
 pub mod crypto;

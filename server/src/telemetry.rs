@@ -15,6 +15,8 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     durations: HistogramVec,
+    shed: IntCounterVec,
+    disk_free: IntGaugeVec,
     in_flight: IntGauge,
     audit_records: IntGauge,
     audit_groups: IntGauge,
@@ -99,6 +101,16 @@ impl Metrics {
                 BOUNDS,
                 &["rpc"],
             )?,
+            shed: counters(
+                "strongroom_requests_shed_total",
+                "Requests turned away because one caller asked too much, by what of",
+                &["why"],
+            )?,
+            disk_free: registry.gauges(
+                "strongroom_disk_free_bytes",
+                "What can still be written where the audit log or the store is",
+                &["of"],
+            )?,
             in_flight: gauge("strongroom_requests_in_flight", "Requests in progress")?,
             audit_records: gauge("strongroom_audit_records", "Audit records written since the start")?,
             audit_groups: gauge(
@@ -152,6 +164,16 @@ impl Metrics {
     pub fn request_answered(&self, rpc: &'static str, code: &'static str, took: Duration) {
         self.requests.with_label_values(&[rpc, code]).inc();
         self.durations.with_label_values(&[rpc]).observe(took.as_secs_f64());
+    }
+
+    /// A request was turned away because its caller asked too much. `why` is a name of ours.
+    pub fn request_shed(&self, why: &'static str) {
+        self.shed.with_label_values(&[why]).inc();
+    }
+
+    /// What can still be written, where `of` is kept.
+    pub fn set_disk_free(&self, of: &'static str, bytes: u64) {
+        self.disk_free.with_label_values(&[of]).set(bytes.try_into().unwrap_or(i64::MAX));
     }
 
     /// The audit log, as it is when somebody asks.

@@ -6,7 +6,7 @@ mod certificate;
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -26,7 +26,9 @@ pub use certificate::{Certificate, TlsError, Untimely, is_about_a_certificate};
 
 use crate::{
     limits,
+    model::Source,
     telemetry::{Metrics, Refused},
+    unsent::{Patience, Unsent},
 };
 
 /// An open, authenticated connection. Its place among the limits is free again when it is dropped.
@@ -35,6 +37,9 @@ pub struct TlsConnection {
     io: TlsStream<TcpStream>,
     pub peer: SocketAddr,
     silence: Silence,
+    /// What its peer was sent and has not taken.
+    pub unsent: Arc<Unsent>,
+    patience: Patience,
     _place: ConnectionSlot,
 }
 
@@ -89,9 +94,7 @@ async fn shake_hands(
     match timeout(limits::HANDSHAKE, acceptor.accept(tcp)).await {
         Ok(Ok(io)) => {
             // A closed queue is a server that stops: the connection is dropped with it.
-            let _ = sender
-                .send(TlsConnection { io, peer, silence: Silence::before_the_first_bytes(), _place: place })
-                .await;
+            let _ = sender.send(TlsConnection::new(io, peer, place)).await;
         }
         Ok(Err(error)) => {
             place.places.metrics.connection_refused(Refused::Handshake);
@@ -110,18 +113,18 @@ struct ConnectionSlots {
 #[derive(Default)]
 struct Taken {
     total: usize,
-    by_address: HashMap<IpAddr, usize>,
+    by_address: HashMap<Source, usize>,
 }
 
 /// One connection among them.
 struct ConnectionSlot {
     places: Arc<ConnectionSlots>,
-    address: IpAddr,
+    address: Source,
 }
 
 impl ConnectionSlots {
     fn take(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionSlot, Refused> {
-        let address = network(address);
+        let address = Source::from(address);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.total >= limits::CONNECTIONS {
             return Err(Refused::TooMany);
@@ -151,11 +154,21 @@ impl Drop for ConnectionSlot {
     }
 }
 
-/// One IPv6 host usually owns a /64, so that is what counts as an address.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        v4 => v4,
+impl TlsConnection {
+    fn new(io: TlsStream<TcpStream>, peer: SocketAddr, place: ConnectionSlot) -> Self {
+        let (silence, unsent) = (Silence::before_the_first_bytes(), Arc::new(Unsent::default()));
+        let patience = Patience::with(Arc::clone(&unsent));
+        Self { io, peer, silence, unsent, patience, _place: place }
+    }
+
+    /// Whoever does not read is not waited for, whichever way the connection is at work.
+    fn wait(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.patience.poll(cx) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(()) => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "the peer did not read for too long"))
+            }
+        }
     }
 }
 
@@ -165,6 +178,7 @@ impl AsyncRead for TlsConnection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.wait(cx)?;
         let before = buf.filled().len();
         match Pin::new(&mut self.io).poll_read(cx, buf) {
             Poll::Pending => self.silence.poll(cx),
@@ -180,10 +194,12 @@ impl AsyncRead for TlsConnection {
 
 impl AsyncWrite for TlsConnection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.wait(cx)?;
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.wait(cx)?;
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
@@ -196,6 +212,7 @@ impl AsyncWrite for TlsConnection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.wait(cx)?;
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 

@@ -28,6 +28,7 @@ const ORDER: &[&str] = &[
     "storage",
     "config",
     "tls",
+    "unsent",
     "telemetry",
     "crypto",
     "clock",

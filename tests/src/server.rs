@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{
     pki::Pki,
     wait::{DEADLINE, found},
+    world::http_get,
 };
 
 /// What a test decides about a server.
@@ -31,7 +32,7 @@ pub struct Options {
     pub config: String,
     /// Environment of the process.
     pub environment: Vec<(String, String)>,
-    /// Lines of the section `limits`.
+    /// Lines of the section `limits`. By default no caller has a quota that a test or a benchmark could use up.
     pub limits: &'static str,
     /// File descriptors that the process may have open; `None`: as many as this one.
     pub open_files: Option<u32>,
@@ -46,7 +47,8 @@ impl Default for Options {
             arguments: Vec::new(),
             config: String::new(),
             environment: Vec::new(),
-            limits: "",
+            limits: "reads_per_second = 1000000\nwrites_per_second = 1000000\nadmin_per_second = 1000000\n\
+                     logins_per_second = 1000000",
             open_files: None,
         }
     }
@@ -159,6 +161,16 @@ impl Server {
     /// It is gone.
     pub fn memory_mib(&self, which: Memory) -> io::Result<f64> {
         memory_mib(self.pid(), which)
+    }
+
+    /// A metric by its name and labels; 0 while it is not there.
+    ///
+    /// # Errors
+    /// The ops port does not answer.
+    pub fn metric(&self, name: &str) -> io::Result<u64> {
+        let (_, metrics) = http_get(self.ops, "/metrics")?;
+        let value = |line: &str| line.strip_prefix(name)?.trim().parse().ok();
+        Ok(metrics.lines().find_map(value).unwrap_or(0))
     }
 
     /// SIGKILL: as good as a crash, except for the page cache.

@@ -115,8 +115,21 @@ impl Target {
     /// # Errors
     /// It is refused.
     pub async fn http2(&self, from: Ipv4Addr) -> io::Result<Wire> {
+        self.introduced(from, &[]).await
+    }
+
+    /// The same, of a peer that takes no more than that of each answer before it says so.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn http2_with_window(&self, from: Ipv4Addr, bytes: u32) -> io::Result<Wire> {
+        // SETTINGS_INITIAL_WINDOW_SIZE
+        self.introduced(from, &[&[0, 4], bytes.to_be_bytes().as_slice()].concat()).await
+    }
+
+    async fn introduced(&self, from: Ipv4Addr, settings: &[u8]) -> io::Result<Wire> {
         let mut wire = Wire { io: self.tls(from).await? };
-        wire.send(&[PREFACE, &frame(kind::SETTINGS, 0, 0, &[])].concat()).await?;
+        wire.send(&[PREFACE, &frame(kind::SETTINGS, 0, 0, settings)].concat()).await?;
         Ok(wire)
     }
 }
@@ -210,6 +223,24 @@ pub fn call(rpc: &str) -> Vec<u8> {
     block.extend_from_slice(&header("content-type", "application/grpc"));
     block.extend_from_slice(&header("te", "trailers"));
     block
+}
+
+/// The same of somebody who is known: `authorization` is `Bearer ...`.
+pub fn call_as(authorization: &str, rpc: &str) -> Vec<u8> {
+    [call(rpc), header("authorization", authorization)].concat()
+}
+
+/// A message as gRPC sends it: a flag, its length, and itself.
+pub fn message(message: &impl prost::Message) -> Vec<u8> {
+    let bytes = message.encode_to_vec();
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes();
+    [&[0], length.as_slice(), &bytes].concat()
+}
+
+/// A whole call on that stream: its headers, and its message at once.
+pub fn request(stream: u32, headers: &[u8], asked: &impl prost::Message) -> Vec<u8> {
+    let open = frame(kind::HEADERS, END_HEADERS, stream, headers);
+    [open, frame(kind::DATA, END_STREAM, stream, &message(asked))].concat()
 }
 
 /// One more field of a block: a literal with a literal name.

@@ -23,8 +23,8 @@ use strongroom_tests::{
     raw,
     server::{Memory, Options, Server},
     wait::until,
-    wire::{END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, End, Target, call, frame, header, kind},
-    world::{World, builder, http_get},
+    wire::{END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, End, Target, call, call_as, frame, header, kind},
+    world::{World, builder},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -48,8 +48,11 @@ fn stranger(number: u8) -> Ipv4Addr {
 
 /// A call of somebody who is known.
 fn known_call(world: &World) -> Vec<u8> {
-    let token = String::from_utf8(world.keys.root_token.expose().to_vec()).unwrap();
-    [call(PUT), header("authorization", &format!("Bearer {token}"))].concat()
+    call_as(&authorization(world), PUT)
+}
+
+fn authorization(world: &World) -> String {
+    format!("Bearer {}", world.keys.root_token.expose_str().unwrap())
 }
 
 async fn works(client: &Client) {
@@ -58,9 +61,7 @@ async fn works(client: &Client) {
 }
 
 fn metric(server: &Server, name: &str) -> u64 {
-    let (_, metrics) = http_get(server.ops, "/metrics").unwrap();
-    let value = |line: &str| line.strip_prefix(name)?.trim().parse().ok();
-    metrics.lines().find_map(value).unwrap_or(0)
+    server.metric(name).unwrap()
 }
 
 fn refused(server: &Server, why: &str) -> u64 {

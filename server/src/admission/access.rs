@@ -5,7 +5,13 @@
 
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
-use crate::engines::{Answers, KINDS};
+use strongroom_proto::limits as wire;
+
+use super::quotas::Asks;
+use crate::{
+    engines::{Answers, KINDS},
+    limits,
+};
 
 /// What a caller must show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +31,10 @@ pub enum Class {
     Public,
     /// Takes one of the in-flight slots for as long as it runs.
     Unary,
-    /// Takes one of the stream slots; lives as long as the caller wants.
+    /// Takes one of the stream slots; lives as long as the caller wants. While it begins, it takes an in-flight slot too.
     Stream,
+    /// Takes one of a few slots of its own: a server that is too busy can still be sealed.
+    Urgent,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +48,8 @@ pub struct Access {
     pub class: Class,
     /// Whether it leaves records in the audit log.
     pub audited: bool,
+    /// Its largest message.
+    pub message: usize,
 }
 
 /// A way in. Each row has one at most, by what its caller shows and whether it leaves records.
@@ -54,13 +64,16 @@ pub(super) enum Door {
 }
 
 macro_rules! table {
-    ($($service:literal { $($method:literal $credential:ident $sealed:ident $class:ident $audited:ident;)* })*) => {
+    ($($service:literal {
+        $($method:literal $credential:ident $sealed:ident $class:ident $audited:ident $message:ident;)*
+    })*) => {
         &[$($(Access {
             name: concat!($service, ".", $method),
             credential: Credential::$credential,
             while_sealed: is!($sealed),
             class: Class::$class,
             audited: is!($audited),
+            message: is!($message),
         },)*)*]
     };
 }
@@ -77,6 +90,12 @@ macro_rules! is {
     };
     (silent) => {
         false
+    };
+    (small) => {
+        limits::SMALL_REQUEST_BYTES
+    };
+    (large) => {
+        wire::REQUEST_BYTES
     };
 }
 
@@ -95,53 +114,54 @@ fn engines() -> impl Iterator<Item = Access> {
             Answers::Many => Class::Stream,
         },
         audited: true,
+        message: rpc.request_bytes,
     })
 }
 
 const OWN: &[Access] = table! {
     "Auth" {
-        "Login"          None  unsealed Unary  audited;
-        "Renew"          Token unsealed Unary  audited;
-        "Whoami"         Token unsealed Unary  audited;
-        "Logout"         Token unsealed Unary  audited;
-        "RevokeSessions" Token unsealed Unary  audited;
-        "PutUser"        Token unsealed Unary  audited;
-        "DeleteUser"     Token unsealed Unary  audited;
-        "ListUsers"      Token unsealed Unary  audited;
+        "Login"          None  unsealed Unary  audited small;
+        "Renew"          Token unsealed Unary  audited small;
+        "Whoami"         Token unsealed Unary  audited small;
+        "Logout"         Token unsealed Unary  audited small;
+        "RevokeSessions" Token unsealed Unary  audited small;
+        "PutUser"        Token unsealed Unary  audited small;
+        "DeleteUser"     Token unsealed Unary  audited small;
+        "ListUsers"      Token unsealed Unary  audited small;
     }
     "Policy" {
-        "Apply"          Token unsealed Unary  audited;
-        "Export"         Token unsealed Unary  audited;
-        "CanI"           Token unsealed Unary  audited;
-        "WhoCan"         Token unsealed Unary  audited;
+        "Apply"          Token unsealed Unary  audited large;
+        "Export"         Token unsealed Unary  audited small;
+        "CanI"           Token unsealed Unary  audited small;
+        "WhoCan"         Token unsealed Unary  audited small;
     }
     "Sys" {
-        "Status"         None  sealed_too Vital silent;
-        "Init"           None  sealed_too Vital audited;
-        "Unseal"         None  sealed_too Vital audited;
-        "GenerateRoot"   None  unsealed Vital  audited;
-        "Seal"           Token unsealed Vital  audited;
-        "Rotate"         Token unsealed Unary  audited;
-        "Rekey"          Token unsealed Unary  audited;
-        "ConfirmRekey"   Token unsealed Unary  audited;
-        "Scrub"          Token unsealed Stream audited;
-        "Mount"          Token unsealed Unary  audited;
-        "Unmount"        Token unsealed Unary  audited;
-        "Tune"           Token unsealed Unary  audited;
-        "ListMounts"     Token unsealed Unary  audited;
+        "Status"         None  sealed_too Vital silent small;
+        "Init"           None  sealed_too Vital audited small;
+        "Unseal"         None  sealed_too Vital audited small;
+        "GenerateRoot"   None  unsealed Vital  audited small;
+        "Seal"           Token unsealed Urgent audited small;
+        "Rotate"         Token unsealed Unary  audited small;
+        "Rekey"          Token unsealed Unary  audited small;
+        "ConfirmRekey"   Token unsealed Unary  audited small;
+        "Scrub"          Token unsealed Stream audited small;
+        "Mount"          Token unsealed Unary  audited small;
+        "Unmount"        Token unsealed Unary  audited small;
+        "Tune"           Token unsealed Unary  audited small;
+        "ListMounts"     Token unsealed Unary  audited small;
     }
     "Audit" {
-        "Tail"           Token unsealed Stream audited;
-        "Query"          Token unsealed Stream audited;
-        "Hash"           Token unsealed Unary  audited;
+        "Tail"           Token unsealed Stream audited small;
+        "Query"          Token unsealed Stream audited small;
+        "Hash"           Token unsealed Unary  audited large;
     }
     "grpc.health.v1.Health" {
-        "Check"          None  sealed_too Vital silent;
-        "Watch"          None  sealed_too Public silent;
-        "List"           None  sealed_too Vital silent;
+        "Check"          None  sealed_too Vital silent small;
+        "Watch"          None  sealed_too Public silent small;
+        "List"           None  sealed_too Vital silent small;
     }
     "grpc.reflection.v1.ServerReflection" {
-        "ServerReflectionInfo" None sealed_too Public silent;
+        "ServerReflectionInfo" None sealed_too Public silent small;
     }
 };
 
@@ -154,12 +174,22 @@ impl Access {
         }
     }
 
+    /// What its caller's quota is asked for, where `is_write` says whether it changes anything.
+    pub(super) fn asks(&self, is_write: bool) -> Asks {
+        match self.name.split_once('.') {
+            Some(("Sys" | "Policy" | "Audit", _)) => Asks::Admin,
+            Some(("Auth", "PutUser" | "DeleteUser" | "ListUsers" | "RevokeSessions")) => Asks::Admin,
+            _ if is_write => Asks::Write,
+            _ => Asks::Read,
+        }
+    }
+
     /// How long it may take, where the caller asked for so much and nobody gets more than `longest`. None: as long as the
     /// caller wants.
     pub(super) fn deadline(&self, asked: Option<Duration>, longest: Duration) -> Option<Duration> {
         match self.class {
             Class::Stream | Class::Public => None,
-            Class::Unary | Class::Vital => Some(asked.unwrap_or(longest).min(longest)),
+            Class::Unary | Class::Vital | Class::Urgent => Some(asked.unwrap_or(longest).min(longest)),
         }
     }
 }

@@ -4,18 +4,21 @@
 
 use std::sync::Arc;
 
-use strongroom_proto::limits as wire;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 
-use super::access::Credential;
+use super::{
+    access::Credential,
+    shares::{Caller, Held, Kind, Shares},
+};
 use crate::{core::Error, limits};
 
 /// Room that is free again when this is dropped.
 pub struct Room {
     _held: OwnedSemaphorePermit,
+    _share: Held,
 }
 
 /// Room for messages on their way, in bytes.
@@ -32,16 +35,25 @@ impl Intake {
         }
     }
 
-    /// Room for a message of that length, from somebody who has shown this.
-    pub(super) async fn room(&self, shown: Credential, length: u32) -> Result<Room, Error> {
-        let (room, longest) = match shown {
-            Credential::None => (&self.strangers, limits::SMALL_REQUEST_BYTES),
-            Credential::Token => (&self.known, wire::REQUEST_BYTES),
+    /// Room for a message of that length and of no more than `longest`, from somebody who has shown this.
+    pub(super) async fn room(
+        &self,
+        shares: &Arc<Shares>,
+        (shown, caller): (Credential, &Caller),
+        length: usize,
+        longest: usize,
+    ) -> Result<Room, Error> {
+        let room = match shown {
+            Credential::None => &self.strangers,
+            Credential::Token => &self.known,
         };
-        // The decoder refuses what is longer before it makes room for it.
-        let taken = if usize::try_from(length).is_ok_and(|length| length <= longest) { length } else { 0 };
+        // What is longer is refused before anybody makes room for it.
+        let taken = if length <= longest { length } else { 0 };
+        let full = Error::Overloaded(limits::QUEUE_WAIT);
+        let Some(share) = shares.take(caller, Kind::Intake, taken) else { return Err(full) };
+        let taken = u32::try_from(taken).unwrap_or(u32::MAX);
         let found = timeout(limits::QUEUE_WAIT, Arc::clone(room).acquire_many_owned(taken)).await;
-        let found = found.ok().and_then(Result::ok).map(|held| Room { _held: held });
-        found.ok_or(Error::Overloaded(limits::QUEUE_WAIT))
+        let found = found.ok().and_then(Result::ok).map(|held| Room { _held: held, _share: share });
+        found.ok_or(full)
     }
 }

@@ -2,18 +2,16 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::access::Class;
-use crate::{
-    core::{Error, Slot},
-    limits,
-};
+use crate::{core::Error, limits};
 
 pub(super) struct Slots {
     unary: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     public: Arc<Semaphore>,
+    urgent: Arc<Semaphore>,
 }
 
 impl Slots {
@@ -22,33 +20,35 @@ impl Slots {
             unary: Arc::new(Semaphore::new(in_flight)),
             streams: Arc::new(Semaphore::new(limits::STREAMS)),
             public: Arc::new(Semaphore::new(limits::PUBLIC_STREAMS)),
+            urgent: Arc::new(Semaphore::new(limits::SEALS)),
         }
     }
 
     /// One of the class, if it has any; waits for it for a moment.
-    pub(super) async fn take(&self, class: Class) -> Result<Option<Slot>, Error> {
+    pub(super) async fn take(&self, class: Class) -> Result<Option<OwnedSemaphorePermit>, Error> {
         let slots = match class {
             Class::Vital | Class::Public => return Ok(None),
             Class::Unary => &self.unary,
             Class::Stream => &self.streams,
+            Class::Urgent => &self.urgent,
         };
         if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
-            return Ok(Some(Arc::new(slot)));
+            return Ok(Some(slot));
         }
         let waited = tokio::time::timeout(limits::QUEUE_WAIT, Arc::clone(slots).acquire_owned()).await;
         match waited {
-            Ok(Ok(slot)) => Ok(Some(Arc::new(slot))),
+            Ok(Ok(slot)) => Ok(Some(slot)),
             _ => Err(Error::Overloaded(limits::QUEUE_WAIT)),
         }
     }
 
     /// One for a stranger's stream, at once or not at all; all other classes need none of these.
-    pub(super) fn public(&self, class: Class) -> Result<Option<Slot>, Error> {
+    pub(super) fn public(&self, class: Class) -> Result<Option<OwnedSemaphorePermit>, Error> {
         if class != Class::Public {
             return Ok(None);
         }
         let slot = Arc::clone(&self.public).try_acquire_owned();
-        slot.map(|slot| Some(Arc::new(slot))).map_err(|_| Error::Overloaded(limits::QUEUE_WAIT))
+        slot.map(Some).map_err(|_| Error::Overloaded(limits::QUEUE_WAIT))
     }
 
     /// Those of a class, to count them or to take them away.
@@ -59,6 +59,7 @@ impl Slots {
             Class::Public => Some(&self.public),
             Class::Unary => Some(&self.unary),
             Class::Stream => Some(&self.streams),
+            Class::Urgent => Some(&self.urgent),
         }
     }
 }

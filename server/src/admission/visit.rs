@@ -5,26 +5,30 @@ use std::{
     net::IpAddr,
     panic::AssertUnwindSafe,
     sync::{
-        Arc,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{
-    access::{self, Access, Credential, Door},
+    access::{self, Access, Class, Credential, Door},
     ids::RequestIds,
     intake::{Intake, Room},
+    quotas::{Asks, Quotas},
+    shares::{Caller, Held, Kind, Shares},
     slots::Slots,
 };
 use crate::{
     auth,
-    core::{self, Action, Answer, Answers, Core, Error, Initialized, Origin, Slot, Status},
+    config::Rates,
+    core::{self, Action, Answer, Answers, Core, Error, Initialized, Origin, Place, Slot, Status},
     crypto::{CryptoError, Entropy},
-    model::{Invalid, RequestId, SecretBytes},
+    limits,
+    model::{Invalid, Principal, RequestId, SecretBytes},
     seal::SealConfig,
     telemetry::Metrics,
     tokens::Session,
@@ -35,18 +39,30 @@ pub struct Admission {
     core: Arc<Core>,
     longest: Duration,
     pub(super) slots: Slots,
+    shares: Arc<Shares>,
+    quotas: Quotas,
     intake: Intake,
     ids: RequestIds,
     metrics: Arc<Metrics>,
 }
 
-/// A request that is one of those there are.
+/// A request that is one of those there are. Whoever holds it holds its slot, and its caller's share of slots: those who
+/// work on it, and who answers, until the answer is sent.
 pub struct Visit {
     origin: Origin,
     access: &'static Access,
     /// It went in by the door that its row names.
     let_in: AtomicBool,
+    slot: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Whose it is, once that is known.
+    caller: OnceLock<Caller>,
+    shares: OnceLock<Vec<Held>>,
     admission: Arc<Admission>,
+}
+
+/// Room for an answer on its way, free again when this is dropped.
+pub struct AnswerRoom {
+    _held: Option<Held>,
 }
 
 /// Counts a request as in progress until it is answered, or dropped because the caller went away.
@@ -56,7 +72,7 @@ pub struct AtWork<'a> {
 }
 
 impl Admission {
-    /// For `in_flight` requests at once, none of which takes longer than `longest`.
+    /// For `in_flight` requests at once, none of which takes longer than `longest`, and so many of each caller.
     ///
     /// # Errors
     /// No randomness for the request ids.
@@ -64,11 +80,14 @@ impl Admission {
         core: Arc<Core>,
         in_flight: usize,
         longest: Duration,
+        rates: Rates,
         entropy: &dyn Entropy,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, CryptoError> {
         let (slots, ids) = (Slots::new(in_flight), RequestIds::new(entropy)?);
-        Ok(Arc::new(Self { core, longest, slots, intake: Intake::new(), ids, metrics }))
+        let (shares, intake) = (Shares::new(in_flight), Intake::new());
+        let quotas = Quotas::new(rates);
+        Ok(Arc::new(Self { core, longest, slots, shares, quotas, intake, ids, metrics }))
     }
 
     /// A request by its name (`Secrets.Get`).
@@ -79,8 +98,15 @@ impl Admission {
         let id = self.ids.make();
         let access = access::row(name).ok_or(id)?;
         let origin = Origin { id, name: access.name, peer };
-        let let_in = AtomicBool::new(false);
-        Ok(Arc::new(Visit { origin, access, let_in, admission: Arc::clone(self) }))
+        Ok(Arc::new(Visit {
+            origin,
+            access,
+            let_in: AtomicBool::new(false),
+            slot: Mutex::default(),
+            caller: OnceLock::new(),
+            shares: OnceLock::new(),
+            admission: Arc::clone(self),
+        }))
     }
 
     /// Whether secrets can be served at this moment, for health checks of a wire.
@@ -110,8 +136,8 @@ impl Visit {
         AtWork { visit: self, began: Instant::now() }
     }
 
-    /// Does `work`, which answers the request, in the time there is, where the caller `asked` for so much. A slot that comes
-    /// with the answer is the wire's to hold until the answer has ended. `is_answer` tells an answer from a refusal.
+    /// Does `work`, which answers the request, in the time there is, where the caller `asked` for so much. The wire holds the
+    /// visit until the answer is sent. `is_answer` tells an answer from a refusal.
     ///
     /// # Errors
     /// There is no slot or no more time, the work panicked, or it answered a request that admission did not let in.
@@ -120,8 +146,11 @@ impl Visit {
         asked: Option<Duration>,
         work: impl Future<Output = T>,
         is_answer: impl FnOnce(&T) -> bool,
-    ) -> Result<(T, Option<Slot>), Error> {
-        let slot = self.admission.slots.public(self.access.class)?;
+    ) -> Result<T, Error> {
+        if let Some(slot) = self.admission.slots.public(self.access.class)? {
+            self.keep(Some(slot));
+            self.share(vec![(Caller::at(self.origin.peer), Kind::Public)])?;
+        }
         let work = AssertUnwindSafe(work).catch_unwind();
         let outcome = match self.access.deadline(asked, self.admission.longest) {
             Some(deadline) => {
@@ -133,18 +162,50 @@ impl Visit {
         if is_answer(&answer) && !self.access.admits(Door::Idle) && !self.let_in.load(Ordering::Relaxed) {
             return Err(Error::Internal(format!("{} was answered without passing admission", self.name())));
         }
-        Ok((answer, slot))
+        Ok(answer)
+    }
+
+    /// Room for so many bytes of the answer, from where the wire takes charge of them until they are sent. Nobody waits for
+    /// it: those that wait have their answers in memory already.
+    ///
+    /// # Errors
+    /// The caller has too much of it, or all callers together.
+    pub fn answer_room(&self, bytes: usize) -> Result<AnswerRoom, Error> {
+        if bytes <= limits::SMALL_ANSWER_BYTES {
+            return Ok(AnswerRoom { _held: None });
+        }
+        let caller = self.caller.get_or_init(|| Caller::at(self.origin.peer));
+        let held = self.admission.shares.take(caller, Kind::Outbound, bytes);
+        held.map(|held| AnswerRoom { _held: Some(held) }).ok_or_else(|| {
+            self.admission.metrics.request_shed("answer");
+            Error::Overloaded(limits::QUEUE_WAIT)
+        })
     }
 
     /// Room for a message of `length` that comes in parts, for as long as it is held.
     ///
     /// # Errors
     /// The caller is not known but has to be, or there is no room left.
-    pub async fn room(&self, bearer: Option<&SecretBytes>, length: u32) -> Result<Room, Error> {
-        if self.access.credential == Credential::Token {
-            core::vouch(&self.admission.core, self.origin, bearer).await?;
-        }
-        self.admission.intake.room(self.access.credential, length).await
+    pub async fn room(&self, bearer: Option<&SecretBytes>, length: usize) -> Result<Room, Error> {
+        let shown = self.access.credential;
+        let caller = match shown {
+            Credential::Token => {
+                Caller::known(&*core::vouch(&self.admission.core, self.origin, bearer).await?)
+            }
+            Credential::None => Caller::at(self.origin.peer),
+        };
+        let (admission, longest) = (&self.admission, self.access.message);
+        admission.intake.room(&admission.shares, (shown, &caller), length, longest).await
+    }
+
+    /// Its largest message.
+    pub fn longest_message(&self) -> usize {
+        self.access.message
+    }
+
+    /// Whether its caller goes on sending once the first message is there.
+    pub fn goes_on(&self) -> bool {
+        self.access.class == Class::Public
     }
 
     /// Through the pipeline. The message is there and decoded now: who sends headers and then nothing waits in nobody's way.
@@ -152,12 +213,18 @@ impl Visit {
     /// # Errors
     /// Those of the pipeline; it is not for who has a session; or there is no slot.
     pub async fn handle(
-        &self,
+        self: &Arc<Self>,
         bearer: Option<SecretBytes>,
         action: Result<Action, Invalid>,
     ) -> Result<Answer, Error> {
-        let slot = self.enter(Door::Session).await?;
-        let request = core::Request { origin: self.origin, slot: slot.clone(), bearer, action };
+        self.enter(Door::Session).await?;
+        // A stream begins like any other request: its record waits in the same line.
+        let _begins = match self.access.class {
+            Class::Stream => self.admission.slots.take(Class::Unary).await?,
+            _ => None,
+        };
+        let slot: Slot = Arc::clone(self) as Slot;
+        let request = core::Request { origin: self.origin, slot: Arc::clone(&slot), bearer, action };
         let answer = core::handle(&self.admission.core, request).await?;
         Ok(hold(answer, slot))
     }
@@ -167,10 +234,14 @@ impl Visit {
     /// # Errors
     /// Those of [`core::login`]; it is not for strangers; or there is no slot.
     pub async fn login(
-        &self,
+        self: &Arc<Self>,
         credential: Result<auth::Credential, Invalid>,
     ) -> Result<(SecretBytes, Session), Error> {
-        let slot = self.enter(Door::Stranger).await?;
+        self.enter(Door::Stranger).await?;
+        let from = Caller::at(self.origin.peer);
+        self.quota(&from, Asks::Login)?;
+        self.share(vec![(from, Kind::Unary)])?;
+        let slot: Slot = Arc::clone(self) as Slot;
         core::login(&self.admission.core, core::Login { origin: self.origin, slot, credential }).await
     }
 
@@ -178,27 +249,27 @@ impl Visit {
     ///
     /// # Errors
     /// Those of [`core::init`], or it is not for strangers.
-    pub async fn init(&self, seal: Result<SealConfig, Invalid>) -> Result<Initialized, Error> {
+    pub async fn init(self: &Arc<Self>, seal: Result<SealConfig, Invalid>) -> Result<Initialized, Error> {
         self.enter(Door::Stranger).await?;
-        core::init(&self.admission.core, self.origin, seal).await
+        core::init(&self.admission.core, self.origin, Arc::clone(self) as Slot, seal).await
     }
 
     /// One share towards the root key.
     ///
     /// # Errors
     /// Those of [`core::unseal`], or it is not for strangers.
-    pub async fn unseal(&self, share: SecretBytes) -> Result<Status, Error> {
+    pub async fn unseal(self: &Arc<Self>, share: SecretBytes) -> Result<Status, Error> {
         self.enter(Door::Stranger).await?;
-        core::unseal(&self.admission.core, self.origin, share).await
+        core::unseal(&self.admission.core, self.origin, Arc::clone(self) as Slot, share).await
     }
 
     /// A root token, for whoever can open the seal.
     ///
     /// # Errors
     /// Those of [`core::generate_root`], or it is not for strangers.
-    pub async fn generate_root(&self, proof: Vec<SecretBytes>) -> Result<SecretBytes, Error> {
+    pub async fn generate_root(self: &Arc<Self>, proof: Vec<SecretBytes>) -> Result<SecretBytes, Error> {
         self.enter(Door::Stranger).await?;
-        core::generate_root(&self.admission.core, self.origin, proof).await
+        core::generate_root(&self.admission.core, self.origin, Arc::clone(self) as Slot, proof).await
     }
 
     /// What anybody may know.
@@ -211,25 +282,74 @@ impl Visit {
     }
 
     /// The row is kept: this door is its door, there is a slot of its class, and what needs keys is not done without.
-    async fn enter(&self, door: Door) -> Result<Option<Slot>, Error> {
+    async fn enter(&self, door: Door) -> Result<(), Error> {
         if !self.access.admits(door) {
             return Err(Error::Internal(format!(
                 "{} used an entrance that its row does not allow",
                 self.name()
             )));
         }
-        let slot = self.admission.slots.take(self.access.class).await?;
+        self.keep(self.admission.slots.take(self.access.class).await?);
         if !self.access.while_sealed {
             core::refuse_sealed(&self.admission.core, self.origin).await?;
         }
         self.let_in.store(true, Ordering::Relaxed);
-        Ok(slot)
+        Ok(())
+    }
+
+    fn keep(&self, slot: Option<OwnedSemaphorePermit>) {
+        // Nothing panics under this lock.
+        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = slot;
+    }
+
+    fn quota(&self, caller: &Caller, asks: Asks) -> Result<(), Error> {
+        let taken = self.admission.quotas.take(caller, asks, tokio::time::Instant::now());
+        taken.map_err(|after| {
+            self.keep(None);
+            self.admission.metrics.request_shed(asks.as_str());
+            Error::Quota { asks: asks.as_str(), after }
+        })
+    }
+
+    /// Counts it as theirs, or not at all.
+    fn share(&self, theirs: Vec<(Caller, Kind)>) -> Result<(), Error> {
+        let take = |(caller, kind): &(Caller, Kind)| self.admission.shares.take(caller, *kind, 1);
+        let Some(held) = theirs.iter().map(take).collect::<Option<Vec<_>>>() else {
+            // The refusal is recorded, and no place is taken from others meanwhile.
+            self.keep(None);
+            self.admission.metrics.request_shed("share");
+            return Err(Error::Overloaded(limits::QUEUE_WAIT));
+        };
+        // There is one set for each visit: who comes twice gives the second one back.
+        let _ = self.shares.set(held);
+        if let Some((caller, _)) = theirs.into_iter().next() {
+            let _ = self.caller.set(caller);
+        }
+        Ok(())
+    }
+}
+
+impl Place for Visit {
+    fn claim(&self, who: &Principal, is_write: bool) -> Result<(), Error> {
+        let (who, from) = (Caller::known(who), Caller::at(self.origin.peer));
+        self.quota(&who, self.access.asks(is_write))?;
+        self.share(match self.access.class {
+            Class::Unary => vec![(who, Kind::Unary)],
+            Class::Urgent => vec![(who, Kind::Urgent)],
+            Class::Stream => vec![(who, Kind::Stream), (from, Kind::Stream)],
+            // Nobody who is known comes in by these.
+            Class::Vital | Class::Public => Vec::new(),
+        })
+    }
+
+    fn attempt(&self) -> Result<(), Error> {
+        self.share(vec![(Caller::at(self.origin.peer), Kind::Attempt)])
     }
 }
 
 /// What is answered over time keeps its slot for as long.
-fn hold(answer: Answer, slot: Option<Slot>) -> Answer {
-    fn with<T: 'static>(answers: Answers<T>, slot: Option<Slot>) -> Answers<T> {
+fn hold(answer: Answer, slot: Slot) -> Answer {
+    fn with<T: 'static>(answers: Answers<T>, slot: Slot) -> Answers<T> {
         Box::pin(answers.inspect(move |_| {
             let _held = &slot;
         }))

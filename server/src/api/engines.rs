@@ -28,15 +28,14 @@ use super::{
 };
 use crate::{
     core::{Action, Answer},
-    engines::{Answers, Asked, KINDS, Reply, Rpc, Service},
+    engines::{Answers, Asked, KINDS, Reply, Rpc},
 };
 
-/// The RPC of a path, and the service it belongs to.
-fn find(path: &str) -> Option<(&'static Service, &'static Rpc)> {
-    static BY_PATH: LazyLock<HashMap<String, (&Service, &Rpc)>> = LazyLock::new(|| {
-        let services = KINDS.iter().map(|kind| &kind.service);
-        let rpcs = services.flat_map(|service| service.rpcs.iter().map(move |rpc| (service, rpc)));
-        rpcs.map(|(service, rpc)| (path::path(rpc.name), (service, rpc))).collect()
+/// The RPC of a path.
+fn find(path: &str) -> Option<&'static Rpc> {
+    static BY_PATH: LazyLock<HashMap<String, &Rpc>> = LazyLock::new(|| {
+        let rpcs = KINDS.iter().flat_map(|kind| kind.service.rpcs);
+        rpcs.map(|rpc| (path::path(rpc.name), rpc)).collect()
     });
     BY_PATH.get(path).copied()
 }
@@ -75,11 +74,11 @@ where
     }
 
     fn call(&mut self, request: HttpRequest<Body>) -> Self::Future {
-        let Some((service, rpc)) = find(request.uri().path()) else {
+        let Some(rpc) = find(request.uri().path()) else {
             return Box::pin(self.others.call(request));
         };
         let mut grpc = Grpc::new(Words(rpc))
-            .max_decoding_message_size(service.request_bytes)
+            .max_decoding_message_size(rpc.request_bytes)
             .max_encoding_message_size(wire::RESPONSE_BYTES);
         Box::pin(async move {
             Ok(match rpc.answers {

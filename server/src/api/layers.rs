@@ -11,12 +11,11 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body_util::BodyExt;
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
-use super::{connection::Peer, intake::guard, path, status::status};
-use crate::{admission::Admission, core::Slot, model::RequestId};
+use super::{connection::Peer, intake::guard, outgoing::outgoing, path, status::status};
+use crate::{admission::Admission, model::RequestId};
 
 /// Puts [`PerRequest`] around a service.
 #[derive(Clone)]
@@ -53,9 +52,9 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+        let peer = request.extensions().get::<Peer>().cloned();
         let name = path::name(request.uri().path()).unwrap_or_default();
-        let visit = match self.admission.arrive(name, peer) {
+        let visit = match self.admission.arrive(name, peer.as_ref().map(|peer| peer.address.ip())) {
             Ok(visit) => visit,
             Err(id) => {
                 let answer = Status::unimplemented("no such RPC").into_http();
@@ -75,25 +74,14 @@ where
                 Err(never) => match *never {},
             };
             let answer = match visit.attend(asked, answer, is_answer).await {
-                Ok((Ok(answer), slot)) => hold(answer, slot),
-                Ok((Err(never), _)) => match never {},
+                Ok(Ok(answer)) => answer.map(|body| outgoing(body, &visit, peer)),
+                Ok(Err(never)) => match never {},
                 Err(error) => status(&error, visit.id()).into_http(),
             };
             at_work.end(grpc_code(answer.headers()));
             Ok(with_id(answer, visit.id()))
         })
     }
-}
-
-/// A slot is held until the body ends.
-fn hold(answer: Response<Body>, slot: Option<Slot>) -> Response<Body> {
-    let Some(slot) = slot else { return answer };
-    answer.map(|body| {
-        Body::new(body.map_frame(move |frame| {
-            let _held = &slot;
-            frame
-        }))
-    })
 }
 
 fn with_id(mut answer: Response<Body>, id: RequestId) -> Response<Body> {

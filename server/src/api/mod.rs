@@ -10,6 +10,7 @@ mod engines;
 mod intake;
 mod layers;
 pub mod ops_http;
+mod outgoing;
 mod path;
 mod policy;
 mod status;

@@ -1,6 +1,6 @@
 //! What the server answers on its plain port: it is ready while it is unsealed and can write its audit log.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use strongroom_daemon::ops::Report;
 
@@ -10,6 +10,8 @@ use crate::{core::Core, telemetry::Metrics};
 pub struct Ops {
     pub core: Arc<Core>,
     pub metrics: Arc<Metrics>,
+    /// What is kept where, on disks that fill.
+    pub kept: Vec<(&'static str, PathBuf)>,
 }
 
 impl Report for Ops {
@@ -24,6 +26,12 @@ impl Report for Ops {
 
     fn metrics(&self) -> String {
         self.core.measure(&self.metrics);
+        for (of, directory) in &self.kept {
+            // What cannot be asked is not told.
+            if let Ok(figures) = rustix::fs::statvfs(directory) {
+                self.metrics.set_disk_free(of, figures.f_bavail * figures.f_frsize);
+            }
+        }
         self.metrics.render()
     }
 }

@@ -16,12 +16,14 @@ use tokio::sync::oneshot;
 use super::{chain::StoreState, recover::OpenIntent, sampler::Sampler};
 use crate::{
     crypto::SigningKey,
+    limits,
     model::{LogPoint, RequestId},
 };
 
 /// Most records that wait for the writer: far more than requests the server lets in at once, and at 1 KiB each still
 /// only 8 MiB.
 const QUEUE: usize = 8192;
+const _: () = assert!(QUEUE >= 2 * limits::RECORDS_AT_ONCE, "the queue has room for whoever has a slot");
 
 /// Why a request was not written down. It must not be answered then.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -12,7 +12,7 @@ use super::{
     error::Error,
     handle,
     request::{Action, Answer, PolicyAction, Request, SessionAction, SysAction, UserAction},
-    tests::House,
+    tests::{House, anywhere},
     unauthenticated::{Login, login},
 };
 use crate::{
@@ -38,7 +38,7 @@ fn from(id: RequestId) -> Origin {
 
 async fn ask(house: &House, bearer: &SecretBytes, id: RequestId, action: Action) -> Result<Answer, Error> {
     let bearer = Some(SecretBytes::from(bearer.expose()));
-    handle(&house.core, Request { origin: from(id), slot: None, bearer, action: Ok(action) }).await
+    handle(&house.core, Request { origin: from(id), slot: anywhere(), bearer, action: Ok(action) }).await
 }
 
 async fn done(house: &House, bearer: &SecretBytes, number: u8, action: Action) {
@@ -47,7 +47,7 @@ async fn done(house: &House, bearer: &SecretBytes, number: u8, action: Action) {
 
 async fn log_in(house: &House, password: &str) -> Result<SecretBytes, Error> {
     let credential = Ok(alice(password));
-    let login = login(&house.core, Login { origin: from(RequestId([50; 16])), slot: None, credential });
+    let login = login(&house.core, Login { origin: from(RequestId([50; 16])), slot: anywhere(), credential });
     login.await.map(|(token, _)| token)
 }
 
@@ -190,7 +190,8 @@ async fn no_login_by_the_old_password_outlives_its_change() {
         let (core, root) = (Arc::clone(&house.core), SecretBytes::from(root.expose()));
         let action = Ok(put_alice("another long password"));
         tokio::spawn(async move {
-            handle(&core, Request { origin: from(CUT_OFF), slot: None, bearer: Some(root), action }).await
+            handle(&core, Request { origin: from(CUT_OFF), slot: anywhere(), bearer: Some(root), action })
+                .await
         })
     };
     let stopped = held.reached().await;

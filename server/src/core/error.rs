@@ -81,6 +81,12 @@ pub enum Error {
     /// Too much at once.
     #[error("too many requests at once; retry in {} ms", .0.as_millis())]
     Overloaded(Duration),
+    /// One caller asked too much in a short time.
+    #[error("too many {asks} of one caller; retry in {} ms", after.as_millis())]
+    Quota { asks: &'static str, after: Duration },
+    /// Its message took too long.
+    #[error("the request's message did not come within {} s", .0.as_secs())]
+    NotReceived(Duration),
     /// It took too long.
     #[error("the deadline passed; a write may have happened")]
     DeadlinePassed,
@@ -210,9 +216,11 @@ impl Error {
             Error::NoSuch(_) => Reason::NotFound,
             Error::Engine(error) => engine_reason(error),
             Error::Barrier(error) => barrier_reason(error),
-            Error::Audit(AuditError::Overloaded) | Error::Overloaded(_) => Reason::Overloaded,
+            Error::Audit(AuditError::Overloaded) | Error::Overloaded(_) | Error::Quota { .. } => {
+                Reason::Overloaded
+            }
             Error::Audit(_) => Reason::AuditUnavailable,
-            Error::DeadlinePassed => Reason::DeadlineExceeded,
+            Error::DeadlinePassed | Error::NotReceived(_) => Reason::DeadlineExceeded,
             Error::Stopping => Reason::ShuttingDown,
             Error::WatchEnded(_) => Reason::WatchEnded,
             Error::Revoke(_) | Error::Query(QueryError::Busy) => Reason::Overloaded,
@@ -251,7 +259,9 @@ impl Error {
                 vec![("field", invalid.field.clone()), ("problem", invalid.problem.clone())]
             }
             Error::Engine(EngineError::Own { details, .. }) => details.clone(),
-            Error::Overloaded(after) => vec![("retry_after_ms", after.as_millis().to_string())],
+            Error::Overloaded(after) | Error::Quota { after, .. } => {
+                vec![("retry_after_ms", after.as_millis().to_string())]
+            }
             Error::Login(
                 LoginError::Unavailable { retry_after } | LoginError::Cluster { retry_after, .. },
             ) => {

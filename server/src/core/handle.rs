@@ -14,7 +14,7 @@ use super::{
     state::{Core, Unsealed},
 };
 use crate::{
-    model::{DecisionId, SecretBytes, Timestamp},
+    model::{DecisionId, Principal, SecretBytes, Timestamp},
     permit::Permit,
     policy::{self, Allowed},
     tokens::{Session, TokenError},
@@ -36,6 +36,12 @@ pub async fn handle(core: &Arc<Core>, request: Request) -> Result<Answer, Error>
             return Err(error);
         }
     };
+    // Whoever it is has a share of what there is, and what they had of it before is counted.
+    let is_write = request.action.as_ref().is_ok_and(Action::is_write);
+    if let Err(error) = request.slot.claim(&session.principal, is_write) {
+        record::shed(core, request.origin, &session, &error).await?;
+        return Err(error);
+    }
     // What could not be parsed is refused only now: strangers learn nothing about it.
     let Request { origin, action, slot, .. } = request;
     let policy = unsealed.policy.current();
@@ -77,16 +83,18 @@ pub async fn handle(core: &Arc<Core>, request: Request) -> Result<Answer, Error>
     work.await
 }
 
-/// Whether a caller is known: asked before a long message of theirs is taken in. A no is recorded like any other.
+/// Who a caller is: asked before a long message of theirs is taken in. A no is recorded like any other.
 ///
 /// # Errors
 /// They are not.
-pub async fn vouch(core: &Core, from: Origin, bearer: Option<&SecretBytes>) -> Result<(), Error> {
-    if let Err(error) = identify(core, bearer, core.clock.now()) {
-        record::refused_stranger(core, from, &error).await?;
-        return Err(error);
+pub async fn vouch(core: &Core, from: Origin, bearer: Option<&SecretBytes>) -> Result<Arc<Principal>, Error> {
+    match identify(core, bearer, core.clock.now()) {
+        Ok((_, session)) => Ok(Arc::clone(&session.principal)),
+        Err(error) => {
+            record::refused_stranger(core, from, &error).await?;
+            Err(error)
+        }
     }
-    Ok(())
 }
 
 /// 4 to 9, once it is allowed.

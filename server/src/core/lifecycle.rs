@@ -132,6 +132,15 @@ impl Core {
         Ok(Initialized { shares, root_token, audit_public_key, store_id })
     }
 
+    /// Whether a share could be one of those that are missing: of this seal, and not given yet. Whoever has none of them
+    /// learns that here, and takes no place from those who have.
+    pub(super) fn judge_share(&self, share: &SecretBytes) -> Result<(), Error> {
+        let phase = self.phase.load();
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.expire(self.clock.now());
+        Ok(progress.judge(share, phase.sealed()?)?)
+    }
+
     pub(super) async fn submit_share(&self, share: &SecretBytes) -> Result<(), Error> {
         let mut held = self.lifecycle.lock().await;
         let record = self.phase.load().sealed()?.clone();

@@ -26,7 +26,7 @@ pub use error::Error;
 pub use handle::{handle, vouch};
 pub use lifecycle::Initialized;
 pub use request::{
-    Action, Answer, Answers, AuditAction, CanI, PolicyAction, Request, SessionAction, Slot, SysAction,
+    Action, Answer, Answers, AuditAction, CanI, Place, PolicyAction, Request, SessionAction, Slot, SysAction,
     UserAction,
 };
 pub use state::{Core, Options, SealSummary, Status, Unsealed};

@@ -194,6 +194,22 @@ pub(super) async fn refused_stranger(core: &Core, from: Origin, error: &Error) -
     core.audit.refuse(&event).await
 }
 
+/// A caller who is known and has had their share. There may be very many of these, so they are sampled like strangers'.
+pub(super) async fn shed(
+    core: &Core,
+    from: Origin,
+    session: &Session,
+    error: &Error,
+) -> Result<(), AuditError> {
+    let event = Event {
+        principal: Some(&session.principal),
+        session: Some(session.id),
+        reason: error.reason().as_str(),
+        ..from.event(EventKind::Request, status(error))
+    };
+    core.audit.refuse(&event).await
+}
+
 /// Before init and unseal.
 pub(super) async fn stranger_intent(core: &Core, from: Origin) -> Result<(), AuditError> {
     core.audit.record(&from.event(EventKind::Request, Status::Pending)).await.map(drop)

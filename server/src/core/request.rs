@@ -3,7 +3,6 @@
 use std::{pin::Pin, sync::Arc};
 
 use futures_util::Stream;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{context::Origin, error::Error};
 use crate::{
@@ -16,14 +15,29 @@ use crate::{
 };
 
 /// A place among the requests in progress; free again when the last clone is dropped. A write holds one until it is done,
-/// whatever became of its caller; a stream until it ends.
-pub type Slot = Arc<OwnedSemaphorePermit>;
+/// whatever became of its caller; a stream until it ends; and whoever answers, until the answer is sent.
+pub type Slot = Arc<dyn Place>;
+
+/// See [`Slot`].
+pub trait Place: Send + Sync {
+    /// Asked when it is known who the caller is, and before anything is done for them.
+    ///
+    /// # Errors
+    /// They have their share already, or have used up what they may ask for in this time.
+    fn claim(&self, who: &Principal, is_write: bool) -> Result<(), Error>;
+
+    /// The same of a stranger who wants to init or unseal, and might have what it takes.
+    ///
+    /// # Errors
+    /// Too many are at it from there.
+    fn attempt(&self) -> Result<(), Error>;
+}
 
 /// One request, from whatever wire.
 pub struct Request {
     pub origin: Origin,
     /// Held until it is done.
-    pub slot: Option<Slot>,
+    pub slot: Slot,
     /// The bearer token as it was sent.
     pub bearer: Option<SecretBytes>,
     /// What is asked. What could not be parsed runs through the pipeline too, so that it is authenticated and recorded.

@@ -11,7 +11,7 @@ use super::{
     context::Origin,
     error::Error,
     handle, record,
-    request::{Action, Request, UserAction},
+    request::{Action, Place, Request, Slot, UserAction},
     state::{Core, Options},
     unauthenticated::init,
 };
@@ -22,7 +22,7 @@ use crate::{
     clock::{Clock, ManualClock},
     config,
     crypto::{Entropy, SystemEntropy},
-    model::{LogPoint, RequestId, SecretBytes, Timestamp},
+    model::{LogPoint, Principal, RequestId, SecretBytes, Timestamp},
     permit::{Chore, Errand, Upkeep},
     seal::{SealConfig, Seals},
     storage::{
@@ -81,7 +81,7 @@ impl House {
     /// With its keys, and the root token.
     pub(crate) async fn open() -> (Self, SecretBytes) {
         let house = Self::empty().await;
-        let made = init(&house.core, origin(), Ok(SealConfig::File)).await.unwrap();
+        let made = init(&house.core, origin(), anywhere(), Ok(SealConfig::File)).await.unwrap();
         (house, made.root_token)
     }
 
@@ -107,6 +107,23 @@ impl House {
 
     fn term(&self) -> Option<u32> {
         self.core.status().key_term
+    }
+}
+
+/// A place where there is room for everybody.
+pub(super) fn anywhere() -> Slot {
+    Arc::new(Anywhere)
+}
+
+struct Anywhere;
+
+impl Place for Anywhere {
+    fn claim(&self, _: &Principal, _: bool) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn attempt(&self) -> Result<(), Error> {
+        Ok(())
     }
 }
 
@@ -231,7 +248,7 @@ async fn a_request_is_not_answered_before_its_consequence() {
         let origin = Origin { id: RequestId([number; 16]), name: "Auth.DeleteUser", peer: None };
         let bearer = Some(SecretBytes::from(root.expose()));
         let action = Ok(Action::User(UserAction::Delete { name: "nobody".into() }));
-        handle(&house.core, Request { origin, slot: None, bearer, action }).await
+        handle(&house.core, Request { origin, slot: anywhere(), bearer, action }).await
     };
     house.store.inject(Operation::Commit, Fault::ReadOnly);
     assert!(matches!(delete(1).await, Err(error) if error.reason() == Reason::ReadOnly));

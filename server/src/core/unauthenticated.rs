@@ -15,7 +15,7 @@ use crate::{
     auth::{Credential, LoginContext},
     limits,
     model::{Invalid, SecretBytes},
-    seal::{SealConfig, Share},
+    seal::SealConfig,
     tokens::Session,
 };
 
@@ -23,7 +23,7 @@ use crate::{
 pub struct Login {
     pub origin: Origin,
     /// Held until it is judged.
-    pub slot: Option<Slot>,
+    pub slot: Slot,
     /// What proves it.
     pub credential: Result<Credential, Invalid>,
 }
@@ -47,22 +47,21 @@ pub async fn refuse_sealed(core: &Core, from: Origin) -> Result<(), Error> {
 pub async fn init(
     core: &Arc<Core>,
     from: Origin,
+    slot: Slot,
     seal: Result<SealConfig, Invalid>,
 ) -> Result<Initialized, Error> {
     let judged = core.phase.load().may_init().and_then(|()| seal.map_err(Error::from));
-    attempt(core, from, judged, move |core, seal| async move { core.initialize(seal, from.id).await }).await
+    attempt(core, from, slot, judged, move |core, seal| async move { core.initialize(seal, from.id).await })
+        .await
 }
 
 /// One share towards the root key.
 ///
 /// # Errors
 /// The share is no good, or the keys are but the data is not.
-pub async fn unseal(core: &Arc<Core>, from: Origin, share: SecretBytes) -> Result<Status, Error> {
-    let judged = match core.phase.load().sealed() {
-        Ok(_) => Share::parse(&share).map(|_| share).map_err(Error::from),
-        Err(error) => Err(error),
-    };
-    attempt(core, from, judged, |core, share| async move { core.submit_share(&share).await }).await?;
+pub async fn unseal(core: &Arc<Core>, from: Origin, slot: Slot, share: SecretBytes) -> Result<Status, Error> {
+    let judged = core.judge_share(&share).map(|()| share);
+    attempt(core, from, slot, judged, |core, share| async move { core.submit_share(&share).await }).await?;
     Ok(core.status())
 }
 
@@ -73,13 +72,14 @@ pub async fn unseal(core: &Arc<Core>, from: Origin, share: SecretBytes) -> Resul
 pub async fn generate_root(
     core: &Arc<Core>,
     from: Origin,
+    slot: Slot,
     proof: Vec<SecretBytes>,
 ) -> Result<SecretBytes, Error> {
     let judged = core.unsealed().and_then(|unsealed| {
         core.options.seals.prove_right(&unsealed.seal.load(), &proof)?;
         Ok(unsealed)
     });
-    attempt(core, from, judged, move |core, unsealed| async move {
+    attempt(core, from, slot, judged, move |core, unsealed| async move {
         let (token, session) = unsealed.tokens.mint_root(core.clock.now())?;
         tracing::warn!(request_id = %from.id, session = %session.id, "a root token was generated; it is valid for an hour");
         Ok(token)
@@ -93,6 +93,7 @@ pub async fn generate_root(
 async fn attempt<A, T, F>(
     core: &Arc<Core>,
     from: Origin,
+    slot: Slot,
     judged: Result<A, Error>,
     work: impl FnOnce(Arc<Core>, A) -> F + Send + 'static,
 ) -> Result<T, Error>
@@ -101,10 +102,11 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T, Error>> + Send + 'static,
 {
-    let place = Arc::clone(&core.attempts).try_acquire_owned();
-    let admitted = judged.and_then(|given| match place {
-        Ok(place) => Ok((given, place)),
-        Err(_) => Err(Error::Overloaded(limits::QUEUE_WAIT)),
+    // Places are only for who may have what it takes: nobody is kept out by those who do not.
+    let admitted = judged.and_then(|given| {
+        slot.attempt()?;
+        let place = Arc::clone(&core.attempts).try_acquire_owned();
+        place.map(|place| (given, place)).map_err(|_| Error::Overloaded(limits::QUEUE_WAIT))
     });
     let (given, place) = match admitted {
         Ok(admitted) => admitted,
@@ -119,7 +121,7 @@ where
         let result = work(Arc::clone(&core), given).await;
         let ended = record::Ended::with(result.as_ref().err());
         let told = record::stranger_outcome(&core, from, ended).await;
-        drop(place);
+        drop((place, slot));
         // What init gives out exists only here: better unrecorded than lost.
         if let Err(error) = told {
             tracing::error!(request_id = %from.id, %error, "the outcome could not be recorded");

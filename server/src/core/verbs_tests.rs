@@ -8,7 +8,7 @@ use super::{
     error::Error,
     handle,
     request::{Action, Answer, PolicyAction, Request, UserAction},
-    tests::House,
+    tests::{House, anywhere},
     unauthenticated::{Login, login},
 };
 use crate::{
@@ -106,7 +106,8 @@ impl Callers {
         for verb in VERBS.map(Verb::as_str) {
             let password = Some(SecretBytes::from(PASSWORD.as_bytes()).into());
             let shown = Shown::Userpass(Userpass { name: verb.into(), password });
-            let login = Login { origin: origin(), slot: None, credential: Credential::read(Some(shown)) };
+            let login =
+                Login { origin: origin(), slot: anywhere(), credential: Credential::read(Some(shown)) };
             let (token, _) = self::login(&callers.house.core, login).await.unwrap();
             callers.of_verb.insert(verb, token);
         }
@@ -115,7 +116,8 @@ impl Callers {
 
     async fn ask(&self, bearer: &SecretBytes, action: Action) -> Result<Answer, Error> {
         let bearer = Some(SecretBytes::from(bearer.expose()));
-        handle(&self.house.core, Request { origin: origin(), slot: None, bearer, action: Ok(action) }).await
+        handle(&self.house.core, Request { origin: origin(), slot: anywhere(), bearer, action: Ok(action) })
+            .await
     }
 
     async fn on(&self, bearer: &SecretBytes, path: &str, operation: Operation) -> Result<Answer, Error> {

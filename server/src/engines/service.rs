@@ -13,8 +13,6 @@ use crate::model::{Invalid, Path};
 pub struct Service {
     /// `strongroom.v1.Secrets`
     pub name: &'static str,
-    /// Its largest message.
-    pub request_bytes: usize,
     pub rpcs: &'static [Rpc],
 }
 
@@ -24,6 +22,8 @@ pub struct Rpc {
     pub name: &'static str,
     /// How many answers there are.
     pub answers: Answers,
+    /// Its largest message. What is long needs room that others need too, so it is no larger than it has to be.
+    pub request_bytes: usize,
     /// Reads its message. Bytes that are not such a message are an error; what cannot be parsed is told only to callers who
     /// are known.
     pub read: fn(&mut dyn Buf) -> Result<Asked, DecodeError>,
@@ -82,15 +82,15 @@ pub fn own<O: Operation>(operation: Box<dyn Operation>) -> Result<O, EngineError
     operation.downcast().map(|operation| *operation).map_err(|_| EngineError::WrongEngine)
 }
 
-/// The table of a service: a row for each RPC, with how many answers it has and what reads its message.
+/// The table of a service: a row for each RPC, with how many answers it has, its largest message and what reads that.
 macro_rules! service {
-    ($service:literal, $bytes:expr; $($method:literal $answers:ident $parse:expr;)*) => {
+    ($service:literal; $($method:literal $answers:ident $bytes:ident $parse:expr;)*) => {
         $crate::engines::Service {
             name: concat!("strongroom.v1.", $service),
-            request_bytes: $bytes,
             rpcs: &[$($crate::engines::Rpc {
                 name: concat!($service, ".", $method),
                 answers: $crate::engines::Answers::$answers,
+                request_bytes: $bytes,
                 read: |bytes| $crate::engines::read(bytes, $parse),
             },)*],
         }

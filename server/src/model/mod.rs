@@ -4,6 +4,7 @@ mod id;
 mod log_point;
 mod path;
 mod principal;
+mod source;
 mod time;
 mod verb;
 
@@ -11,6 +12,7 @@ pub use id::{DecisionId, RequestId, SessionId, StoreId};
 pub use log_point::LogPoint;
 pub use path::{InvalidPath, KeyName, Path};
 pub use principal::{Group, Pod, Principal};
+pub use source::Source;
 pub use strongroom_proto::SecretBytes;
 pub use time::Timestamp;
 pub use verb::Verb;

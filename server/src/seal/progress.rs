@@ -59,6 +59,14 @@ impl Progress {
         seals.combine(record, &shares).map(Step::Complete)
     }
 
+    /// Whether a share would be taken, without taking it.
+    ///
+    /// # Errors
+    /// See [`Progress::submit`].
+    pub fn judge(&self, text: &SecretBytes, record: &SealRecord) -> Result<(), ShareRejected> {
+        accept(text, record, &self.shares).map(drop)
+    }
+
     /// How many shares wait.
     pub fn given(&self) -> u8 {
         u8::try_from(self.shares.len()).unwrap_or(u8::MAX)

@@ -11,13 +11,14 @@ use std::{
 use clap::{Parser, builder::PossibleValuesParser};
 use strongroom_tests::{
     faults::{
-        LONG, MERGE, audit, coverage, damage, driver, forgeries, hostile, kill, log, policy, power, records,
+        LONG, MERGE, audit, coverage, damage, driver, forgeries, greedy, hostile, kill, log, policy, power,
+        records,
     },
     figures,
 };
 
 /// What there is, in this order.
-const PARTS: [&str; 11] = [
+const PARTS: [&str; 12] = [
     "coverage",
     "forgeries",
     "audit",
@@ -25,6 +26,7 @@ const PARTS: [&str; 11] = [
     "policy",
     "swap",
     "hostile",
+    "greedy",
     "power",
     "damage",
     "driver",
@@ -69,6 +71,7 @@ async fn main() -> io::Result<ExitCode> {
             "policy" => policy::run(size.questions, seed)?,
             "swap" => records::run(size.swaps, seed).await?,
             "hostile" => hostile::run(work.path(), size.silent).await?,
+            "greedy" => greedy::run(work.path()).await?,
             "power" => power::run(work.path(), size.cuts, seed).await?,
             "damage" => damage::run(work.path(), size.damage, seed).await?,
             "driver" => driver::run(size.driver_kills, seed).await?,

@@ -60,9 +60,8 @@ pub async fn run(work: &Path, silent: u64) -> io::Result<Vec<Figure>> {
     let directory = work.join("hostile");
     std::fs::create_dir_all(&directory)?;
     let subject = Subject::start(&directory, &Options::default()).await?;
-    subject.fill("secret/hostile", 0..SECRETS).await?;
-    let good = subject.channels(2).await?;
-    let quiet = read(&good, &subject.token).await?;
+    let good = Good::of(&subject).await?;
+    let quiet = good.read().await?;
 
     let (stop, stopped) = watch::channel(false);
     let (target, tries) = (Target::of(&subject.server)?, Arc::new(Tries::default()));
@@ -70,7 +69,7 @@ pub async fn run(work: &Path, silent: u64) -> io::Result<Vec<Figure>> {
         let tries = Arc::clone(&tries);
         move || attack(&target, silent, &tries, stopped)
     });
-    let under_attack = read(&good, &subject.token).await;
+    let under_attack = good.read().await;
     let peak = subject.server.memory_mib(Memory::Peak)?;
     stop.send_replace(true);
     attack.join().map_err(|_| io::Error::other("the attack panicked"))??;
@@ -100,17 +99,31 @@ pub async fn run(work: &Path, silent: u64) -> io::Result<Vec<Figure>> {
     ])
 }
 
-async fn read(good: &[Channel], token: &MetadataValue<Ascii>) -> io::Result<Measured> {
-    let token = token.clone();
-    load::run(good, SHAPE, move |channel, number| {
-        let token = token.clone();
-        async move {
-            let path = format!("secret/hostile/{:07}", number % SECRETS);
-            let request = with(&token, v1::GetRequest { path, version: None });
-            SecretsClient::new(channel).get(request).await.map(drop)
-        }
-    })
-    .await
+/// Clients that read, and want to go on doing so.
+pub(super) struct Good {
+    channels: Vec<Channel>,
+    token: MetadataValue<Ascii>,
+}
+
+impl Good {
+    /// With secrets to read.
+    pub(super) async fn of(subject: &Subject) -> io::Result<Self> {
+        subject.fill("secret/hostile", 0..SECRETS).await?;
+        Ok(Self { channels: subject.channels(2).await?, token: subject.token.clone() })
+    }
+
+    pub(super) async fn read(&self) -> io::Result<Measured> {
+        let token = self.token.clone();
+        load::run(&self.channels, SHAPE, move |channel, number| {
+            let token = token.clone();
+            async move {
+                let path = format!("secret/hostile/{:07}", number % SECRETS);
+                let request = with(&token, v1::GetRequest { path, version: None });
+                SecretsClient::new(channel).get(request).await.map(drop)
+            }
+        })
+        .await
+    }
 }
 
 async fn recovery(subject: &Subject) -> io::Result<Duration> {

@@ -7,6 +7,7 @@ pub mod damage;
 pub mod dice;
 pub mod driver;
 pub mod forgeries;
+pub mod greedy;
 pub mod hostile;
 pub mod intents;
 pub mod kill;

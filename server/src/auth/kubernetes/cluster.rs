@@ -51,7 +51,7 @@ pub(super) struct Cluster {
 }
 
 enum Judge {
-    Review(Reviewer),
+    Review(Box<Reviewer>),
     Local(Verifier),
 }
 
@@ -91,9 +91,12 @@ impl Cluster {
         let issuer = config.issuer.as_deref().map(Into::into);
         let expected = Expected { audience: config.audience.as_str().into(), issuer };
         let judge = match config.mode {
-            Mode::Review => {
-                Judge::Review(Reviewer::new(Arc::clone(&api), expected, Arc::clone(&clock), metrics.clone()))
-            }
+            Mode::Review => Judge::Review(Box::new(Reviewer::new(
+                Arc::clone(&api),
+                expected,
+                Arc::clone(&clock),
+                metrics.clone(),
+            ))),
             Mode::Local => Judge::Local(Verifier::new(Arc::clone(&api), expected, Arc::clone(&clock), name)),
         };
         Self {
@@ -164,7 +167,7 @@ impl Cluster {
     ) -> Result<bool, Outage> {
         let uid = Uid::of(&object.uid);
         let key = (what == Resource::Pods, sha256(object.uid.as_bytes()));
-        let asking = self.questions.get(key, |found| *found != Found::Here, || async {
+        let asking = self.questions.get(key, None, |found| *found != Found::Here, || async {
             presence.ask(uid, self.clock.steady());
             let found = self.api.uid_of(what, namespace, &object.name).await;
             match found.map(|found| found.is_some_and(|found| *found == *object.uid)) {

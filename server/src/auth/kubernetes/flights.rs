@@ -10,11 +10,16 @@ use std::{
 
 use tokio::sync::{OnceCell, Semaphore};
 
-use crate::{clock::Clock, model::Timestamp};
+use crate::{
+    clock::Clock,
+    model::{Source, Timestamp},
+};
 
 /// Most logins that wait at a time: each holds one of the server's 512 request slots, and logins must not take all of
 /// them from reads while an API server hangs.
 const WAITING: usize = 128;
+/// The same of one place: all nodes may come through one NAT, and still somebody else finds a seat.
+const WAITING_OF_PLACE: usize = WAITING / 2;
 /// Most answers that are remembered: about 20 MB. When all are good, further ones are not remembered.
 const ANSWERS: usize = 50_000;
 
@@ -24,6 +29,8 @@ pub(super) struct Flights<K, A> {
     places: Semaphore,
     /// For those who ask and for those who wait for them.
     seats: Semaphore,
+    /// Who has how many of them; nobody is in here who has none.
+    taken: Mutex<HashMap<Source, usize>>,
     /// Longest wait for a place.
     wait: Duration,
     clock: Arc<dyn Clock>,
@@ -37,6 +44,12 @@ struct Answer<A> {
     until: Timestamp,
 }
 
+/// A seat among those of its place; free again when this is dropped.
+struct Seat<'a> {
+    taken: &'a Mutex<HashMap<Source, usize>>,
+    from: Source,
+}
+
 /// No seat, or no place within the wait.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
@@ -44,15 +57,16 @@ pub(super) struct Full;
 impl<K: Eq + Hash + Clone, A: Clone> Flights<K, A> {
     pub(super) fn new(at_once: usize, wait: Duration, clock: Arc<dyn Clock>) -> Self {
         let (places, seats) = (Semaphore::new(at_once), Semaphore::new(WAITING));
-        Self { open: Mutex::default(), places, seats, wait, clock }
+        Self { open: Mutex::default(), places, seats, taken: Mutex::default(), wait, clock }
     }
 
-    /// The answer to `key`: one that is remembered and `usable`, one that somebody else is waiting for, or that of `ask`,
+    /// The answer to `key` for somebody `from` there: one that is remembered and `usable`, one that somebody else is waiting for, or that of `ask`,
     /// which says for how long it is good. Whether it was asked for now comes with it. A caller who goes away while it
     /// asks leaves the question to the next one who waits.
     pub(super) async fn get<F>(
         &self,
         key: K,
+        from: Option<Source>,
         usable: impl Fn(&A) -> bool,
         ask: impl FnOnce() -> F,
     ) -> Result<(A, bool), Full>
@@ -63,7 +77,7 @@ impl<K: Eq + Hash + Clone, A: Clone> Flights<K, A> {
         if let Some(known) = flight.0.get() {
             return Ok((known.answer.clone(), false));
         }
-        let _seat = self.seats.try_acquire().map_err(|_| Full)?;
+        let _seat = (self.sit(from)?, self.seats.try_acquire().map_err(|_| Full)?);
         let mut asked = false;
         let answer = flight.0.get_or_try_init(|| async {
             let place = tokio::time::timeout(self.wait, self.places.acquire()).await;
@@ -74,6 +88,17 @@ impl<K: Eq + Hash + Clone, A: Clone> Flights<K, A> {
         });
         let answer = answer.await?.answer.clone();
         Ok((answer, asked))
+    }
+
+    fn sit(&self, from: Option<Source>) -> Result<Option<Seat<'_>>, Full> {
+        let Some(from) = from else { return Ok(None) };
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let theirs = taken.get(&from).copied().unwrap_or(0);
+        if theirs >= WAITING_OF_PLACE {
+            return Err(Full);
+        }
+        taken.insert(from, theirs + 1);
+        Ok(Some(Seat { taken: &self.taken, from }))
     }
 
     fn flight(&self, key: K, usable: impl Fn(&A) -> bool) -> Arc<Flight<A>> {
@@ -101,6 +126,16 @@ impl<K: Eq + Hash + Clone, A: Clone> Flights<K, A> {
     }
 }
 
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        match taken.get_mut(&self.from) {
+            Some(seats) if *seats > 1 => *seats -= 1,
+            _ => drop(taken.remove(&self.from)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -125,7 +160,7 @@ mod tests {
             tokio::task::yield_now().await;
             (7, SECOND)
         };
-        let all = (0..100).map(|_| flights.get(1, |_| true, ask));
+        let all = (0..100).map(|_| flights.get(1, None, |_| true, ask));
         let answers = futures_util::future::join_all(all).await;
         assert_eq!(asked.load(Ordering::SeqCst), 1);
         assert_eq!(answers.iter().filter(|answer| **answer == Ok((7, true))).count(), 1);
@@ -136,12 +171,12 @@ mod tests {
     async fn an_answer_is_good_for_its_time_and_for_whom_it_is_usable() {
         let (clock, flights) = flights(4);
         let ask = |answer| move || async move { (answer, SECOND) };
-        assert_eq!(flights.get(1, |_| true, ask(1)).await, Ok((1, true)));
-        assert_eq!(flights.get(1, |_| true, ask(2)).await, Ok((1, false)));
-        assert_eq!(flights.get(1, |_| false, ask(3)).await, Ok((3, true)));
+        assert_eq!(flights.get(1, None, |_| true, ask(1)).await, Ok((1, true)));
+        assert_eq!(flights.get(1, None, |_| true, ask(2)).await, Ok((1, false)));
+        assert_eq!(flights.get(1, None, |_| false, ask(3)).await, Ok((3, true)));
         clock.advance(SECOND);
-        assert_eq!(flights.get(1, |_| true, ask(4)).await, Ok((4, true)));
-        assert_eq!(flights.get(2, |_| true, ask(5)).await, Ok((5, true)));
+        assert_eq!(flights.get(1, None, |_| true, ask(4)).await, Ok((4, true)));
+        assert_eq!(flights.get(2, None, |_| true, ask(5)).await, Ok((5, true)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -149,35 +184,37 @@ mod tests {
         let (_, flights) = flights(1);
         let slow = flights.get(
             1,
+            None,
             |_| true,
             || async {
                 tokio::time::sleep(SECOND).await;
                 (1, SECOND)
             },
         );
-        let (slow, other) = tokio::join!(slow, flights.get(2, |_| true, || async { (2, SECOND) }));
+        let (slow, other) = tokio::join!(slow, flights.get(2, None, |_| true, || async { (2, SECOND) }));
         assert_eq!((slow, other), (Ok((1, true)), Err(Full)));
-        assert_eq!(flights.get(2, |_| true, || async { (2, SECOND) }).await, Ok((2, true)));
+        assert_eq!(flights.get(2, None, |_| true, || async { (2, SECOND) }).await, Ok((2, true)));
     }
 
     #[tokio::test]
     async fn who_goes_away_leaves_the_question_to_the_next() {
         let (_, flights) = flights(1);
-        let never = flights.get(1, |_| true, std::future::pending::<(u32, Duration)>);
+        let never = flights.get(1, None, |_| true, std::future::pending::<(u32, Duration)>);
         tokio::select! { biased; _ = never => panic!("answered"), () = tokio::task::yield_now() => {} }
-        assert_eq!(flights.get(1, |_| true, || async { (2, SECOND) }).await, Ok((2, true)));
+        assert_eq!(flights.get(1, None, |_| true, || async { (2, SECOND) }).await, Ok((2, true)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn few_wait_and_who_needs_not_wait_needs_no_seat() {
         let (_, flights) = flights(1);
-        flights.get(2, |_| true, || async { (2, SECOND) }).await.unwrap();
+        flights.get(2, None, |_| true, || async { (2, SECOND) }).await.unwrap();
         let slow = || async {
             tokio::time::sleep(SECOND).await;
             (1, SECOND)
         };
-        let crowd = futures_util::future::join_all((0..WAITING * 2).map(|_| flights.get(1, |_| true, slow)));
-        let known = flights.get(2, |_| true, || async { (3, SECOND) });
+        let crowd =
+            futures_util::future::join_all((0..WAITING * 2).map(|_| flights.get(1, None, |_| true, slow)));
+        let known = flights.get(2, None, |_| true, || async { (3, SECOND) });
         let (crowd, known) = tokio::join!(crowd, known);
         assert_eq!(crowd.iter().filter(|answer| **answer == Err(Full)).count(), WAITING);
         assert_eq!(known, Ok((2, false)));
@@ -187,11 +224,28 @@ mod tests {
     async fn it_does_not_grow_without_end() {
         let (clock, flights) = flights(1);
         for key in 0..u32::try_from(ANSWERS).unwrap() + 10 {
-            flights.get(key, |_| true, || async { (1, SECOND) }).await.unwrap();
+            flights.get(key, None, |_| true, || async { (1, SECOND) }).await.unwrap();
         }
         assert_eq!(flights.open.lock().unwrap().len(), ANSWERS);
         clock.advance(SECOND);
-        flights.get(u32::MAX, |_| true, || async { (1, SECOND) }).await.unwrap();
+        flights.get(u32::MAX, None, |_| true, || async { (1, SECOND) }).await.unwrap();
         assert_eq!(flights.open.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn one_place_leaves_seats_to_others() {
+        let (_, flights) = flights(1);
+        let flights = &flights;
+        let place = |host: u8| Some(Source::from(std::net::IpAddr::from([192, 0, 2, host])));
+        let crowd = (0..2 * WAITING).map(|_| flights.get(1, place(1), |_| true, std::future::pending));
+        let crowd = futures_util::future::join_all(crowd);
+        let mut crowd = Box::pin(crowd);
+        assert!(futures_util::poll!(&mut crowd).is_pending());
+        let seated = flights.taken.lock().unwrap().values().sum::<usize>();
+        assert_eq!(seated, WAITING_OF_PLACE);
+        assert!(flights.sit(place(1)).is_err());
+        assert!(flights.sit(place(2)).is_ok() && flights.seats.available_permits() > 0);
+        drop(crowd);
+        assert!(flights.taken.lock().unwrap().is_empty(), "who goes gives the seat back");
     }
 }

@@ -87,9 +87,4 @@ impl Expected {
         }
         Ok(())
     }
-
-    /// Why a token that was not accepted was not, as far as its own claims tell.
-    pub(super) fn hint(&self, claims: Option<&Claims>, now: Timestamp) -> Refusal {
-        claims.and_then(|claims| self.check(claims, now).err()).unwrap_or(Refusal::Token)
-    }
 }

@@ -1,10 +1,14 @@
 //! Review mode: the API server is asked whose token it is (TokenReview). It knows of deleted pods and accounts; a token of
 //! one is good for up to 60 s after the deletion there, and what it said is believed for [`SUCCESS`] here.
+//!
+//! Nobody is asked about what cannot be a good token by its own claims. That keeps junk from the API server and is never a
+//! proof: what the claims say is not believed. And whoever makes the API server ask for less is asked about less, not all.
 
 use std::{
+    collections::HashMap,
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
     time::{Duration, Instant},
@@ -21,7 +25,7 @@ use super::{
 use crate::{
     clock::Clock,
     crypto::{Digest, Sha256},
-    model::{Invalid, Timestamp},
+    model::{Invalid, Source, Timestamp},
     telemetry::ClusterMetrics,
 };
 
@@ -31,6 +35,10 @@ const SUCCESS: Duration = Duration::from_secs(10);
 const FAILURE: Duration = Duration::from_secs(1);
 /// How long nothing is asked after the API server did not answer.
 const PAUSE: Duration = Duration::from_secs(1);
+/// What an API server answers that is asked too much (RFC 6585).
+const TOO_MANY_REQUESTS: u16 = 429;
+/// Most places remembered that are not asked for at the moment; when all are, further ones are not.
+const PLACES: usize = 4096;
 /// Reviews at once, a share of the 600 requests that an API server handles at a time (its default).
 const AT_ONCE: usize = 32;
 /// Longest wait for one of them: a full node of 250 pods takes 10 rounds of a few milliseconds.
@@ -45,6 +53,8 @@ pub(super) struct Reviewer {
     metrics: ClusterMetrics,
     /// Nothing is asked before this, in milliseconds.
     closed_until: AtomicI64,
+    /// The same for logins from one place.
+    closed_to: Mutex<HashMap<Source, Timestamp>>,
 }
 
 /// What became of a question.
@@ -63,7 +73,15 @@ impl Reviewer {
         metrics: ClusterMetrics,
     ) -> Self {
         let flights = Flights::new(AT_ONCE, WAIT, Arc::clone(&clock));
-        Self { api, expected, flights, clock, metrics, closed_until: AtomicI64::new(i64::MIN) }
+        Self {
+            api,
+            expected,
+            flights,
+            clock,
+            metrics,
+            closed_until: AtomicI64::new(i64::MIN),
+            closed_to: Mutex::default(),
+        }
     }
 
     /// Finds out whose token it is.
@@ -73,11 +91,15 @@ impl Reviewer {
         peer: Option<IpAddr>,
         now: Timestamp,
     ) -> Result<Arc<Identity>, Judged> {
+        let claims = Jwt::parse(token).ok_or(Refusal::Token)?.claims;
+        self.expected.check(&claims, now)?;
+        claims.identity().ok_or(Refusal::Token)?;
         let usable = |answer: &Answer| match answer {
             Answer::Yes(_) | Answer::Down(_) => true,
             Answer::No { to } => *to == peer,
         };
-        let asking = self.flights.get(self.key(token), usable, || self.ask(token, peer));
+        let source = peer.map(Source::from);
+        let asking = self.flights.get(self.key(token), source, usable, || self.ask(token, peer));
         let (answer, asked) =
             asking.await.map_err(|_| Outage { problem: "too many reviews at once", retry_after: WAIT })?;
         if !asked {
@@ -86,16 +108,14 @@ impl Reviewer {
         match answer {
             Answer::Yes(identity) => Ok(identity),
             // The API server's own words stay out of it: they could repeat the token.
-            Answer::No { .. } => {
-                let claims = Jwt::parse(token).map(|jwt| jwt.claims);
-                Err(self.expected.hint(claims.as_ref(), now).into())
-            }
+            Answer::No { .. } => Err(Refusal::Token.into()),
             Answer::Down(outage) => Err(outage.into()),
         }
     }
 
     async fn ask(&self, token: &str, peer: Option<IpAddr>) -> (Answer, Duration) {
-        if self.clock.now().as_millis() < self.closed_until.load(Ordering::Relaxed) {
+        let closed = self.clock.now().as_millis() < self.closed_until.load(Ordering::Relaxed);
+        if closed || self.is_closed_to(peer) {
             return (Answer::Down(unanswered()), Duration::ZERO);
         }
         let started = Instant::now();
@@ -108,9 +128,15 @@ impl Reviewer {
                 None => ("refused", (Answer::No { to: peer }, FAILURE)),
             },
             Err(error) => {
-                // An answer to this token that cannot be read says nothing of the next one.
-                if error != ApiError::Malformed {
-                    self.closed_until.store(self.clock.now().plus(PAUSE).as_millis(), Ordering::Relaxed);
+                match error {
+                    // An answer to this token that cannot be read says nothing of the next one.
+                    ApiError::Malformed => {}
+                    // The others did not ask too much.
+                    ApiError::Status(TOO_MANY_REQUESTS) => self.close_to(peer),
+                    _ => {
+                        let until = self.clock.now().plus(PAUSE).as_millis();
+                        self.closed_until.store(until, Ordering::Relaxed);
+                    }
                 }
                 self.tell(&error);
                 ("failed", (Answer::Down(unanswered()), PAUSE))
@@ -118,6 +144,23 @@ impl Reviewer {
         };
         self.metrics.review_ended(result, started.elapsed());
         answer
+    }
+
+    fn is_closed_to(&self, peer: Option<IpAddr>) -> bool {
+        let closed = self.closed_to.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = peer.and_then(|peer| closed.get(&Source::from(peer)));
+        until.is_some_and(|until| self.clock.now() < *until)
+    }
+
+    fn close_to(&self, peer: Option<IpAddr>) {
+        let (Some(peer), now) = (peer, self.clock.now()) else { return };
+        let mut closed = self.closed_to.lock().unwrap_or_else(PoisonError::into_inner);
+        if closed.len() >= PLACES {
+            closed.retain(|_, until| now < *until);
+        }
+        if closed.len() < PLACES {
+            closed.insert(Source::from(peer), now.plus(PAUSE));
+        }
     }
 
     fn tell(&self, error: &ApiError) {

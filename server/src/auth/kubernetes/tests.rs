@@ -38,6 +38,9 @@ pub(super) struct FakeApi {
     objects: Mutex<BTreeMap<(&'static str, String), String>>,
     fetches: AtomicU64,
     questions: AtomicU64,
+    reviews: AtomicU64,
+    /// Asked too much.
+    busy: AtomicBool,
     broken: AtomicBool,
 }
 
@@ -66,7 +69,11 @@ impl FakeApi {
 #[async_trait]
 impl Api for FakeApi {
     async fn review(&self, token: &str, audience: &str) -> Result<ReviewStatus, ApiError> {
+        self.reviews.fetch_add(1, Ordering::SeqCst);
         self.answer(())?;
+        if self.busy.load(Ordering::SeqCst) {
+            return Err(ApiError::Status(429));
+        }
         if !self.good.lock().unwrap().iter().any(|good| good == token) {
             return Ok(ReviewStatus { error: "no".to_owned(), ..ReviewStatus::default() });
         }
@@ -149,10 +156,14 @@ impl Scene {
     }
 
     fn token(&self, kid: &str) -> String {
+        self.token_that_says(kid, "https://issuer", "strongroom", 5000)
+    }
+
+    fn token_that_says(&self, kid: &str, issuer: &str, audience: &str, expires: i64) -> String {
         let header = json!({ "alg": "ES256", "kid": kid });
         let claims = json!({
-            "iss": "https://issuer", "aud": ["strongroom"], "sub": "system:serviceaccount:shop:web",
-            "iat": 900, "nbf": 900, "exp": 5000,
+            "iss": issuer, "aud": [audience], "sub": "system:serviceaccount:shop:web",
+            "iat": 900, "nbf": 900, "exp": expires,
             "kubernetes.io": {
                 "namespace": "shop",
                 "serviceaccount": { "name": "web", "uid": "a-1" },
@@ -174,7 +185,12 @@ impl Scene {
     }
 
     async fn login(&self, token: &str) -> Result<Login, LoginError> {
-        let context = LoginContext { peer: None, now: self.clock.now() };
+        self.login_from(None, token).await
+    }
+
+    async fn login_from(&self, peer: Option<u8>, token: &str) -> Result<Login, LoginError> {
+        let peer = peer.map(|host| std::net::IpAddr::from([192, 0, 2, host]));
+        let context = LoginContext { peer, now: self.clock.now() };
         self.cluster.login(credential(token), &context).await
     }
 }
@@ -299,4 +315,39 @@ async fn an_api_server_that_fails_is_left_alone_for_a_second() {
     assert!(scene.login(&scene.token("one")).await.is_err(), "another one is not asked about either");
     scene.clock.advance(Duration::from_secs(1));
     scene.login(&token).await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_is_asked_about_what_cannot_be_a_good_token() {
+    let scene = scene(Mode::Review).watched();
+    let junk = [
+        "junk".to_owned(),
+        "a.b.c".to_owned(),
+        "x".repeat(TOKEN_BYTES),
+        scene.token_that_says("one", "https://issuer.elsewhere", "strongroom", 5000),
+        scene.token_that_says("one", "https://issuer", "strongroom2", 5000),
+        scene.token_that_says("one", "https://issuer", "strongroom", 950),
+    ];
+    for token in &junk {
+        assert!(matches!(scene.login(token).await, Err(LoginError::Refused { .. })));
+    }
+    assert_eq!(scene.api.reviews.load(Ordering::SeqCst), 0);
+    // It is a filter and no proof: what claims all the right things is asked about.
+    assert!(scene.login(&scene.token("two")).await.is_err());
+    assert_eq!(scene.api.reviews.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn who_makes_the_api_server_ask_for_less_is_asked_about_less_and_nobody_else() {
+    let scene = scene(Mode::Review).watched();
+    let good = scene.good();
+    scene.api.busy.store(true, Ordering::SeqCst);
+    assert!(matches!(scene.login_from(Some(1), &scene.token("two")).await, Err(LoginError::Cluster { .. })));
+    scene.api.busy.store(false, Ordering::SeqCst);
+    let asked = scene.api.reviews.load(Ordering::SeqCst);
+    assert!(matches!(scene.login_from(Some(1), &scene.token("one")).await, Err(LoginError::Cluster { .. })));
+    assert_eq!(scene.api.reviews.load(Ordering::SeqCst), asked, "for a second not from there");
+    scene.login_from(Some(2), &good).await.unwrap();
+    scene.clock.advance(Duration::from_secs(1));
+    scene.login_from(Some(1), &good).await.unwrap();
 }

@@ -6,28 +6,29 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::BufMut;
 use prost::{EncodeError, Message};
 use strongroom_proto::{
-    limits,
+    limits::{self, REQUEST_BYTES},
     v1::{self, patch_request, watch_response},
 };
 
 use super::{Change, ChangeKind, Operation, Output, SecretMetadata, VersionMetadata};
 use crate::{
     engines::{Asked, Reply, Service, at, service},
+    limits::{PATHS_REQUEST_BYTES, SMALL_REQUEST_BYTES},
     model::{Invalid, KeyName, Path, SecretBytes, Timestamp},
 };
 
-pub(super) const SERVICE: Service = service! { "Secrets", limits::REQUEST_BYTES;
-    "Put"            One  put;
-    "Patch"          One  patch;
-    "Get"            One  |asked: v1::GetRequest| at(&asked.path, Operation::Get { version: asked.version });
-    "List"           One  list;
-    "ListRecursive"  Many |asked: v1::ListRecursiveRequest| at(&asked.path, Operation::ListRecursive);
-    "Watch"          Many watch;
-    "Delete"         One  |asked: v1::DeleteRequest| at(&asked.path, Operation::Delete { versions: asked.versions });
-    "Undelete"       One  |asked: v1::UndeleteRequest| at(&asked.path, Operation::Undelete { versions: asked.versions });
-    "Destroy"        One  destroy;
-    "GetMetadata"    One  |asked: v1::GetMetadataRequest| at(&asked.path, Operation::GetMetadata);
-    "UpdateMetadata" One  update_metadata;
+pub(super) const SERVICE: Service = service! { "Secrets";
+    "Put"            One REQUEST_BYTES put;
+    "Patch"          One REQUEST_BYTES patch;
+    "Get"            One SMALL_REQUEST_BYTES |asked: v1::GetRequest| at(&asked.path, Operation::Get { version: asked.version });
+    "List"           One SMALL_REQUEST_BYTES list;
+    "ListRecursive"  Many SMALL_REQUEST_BYTES |asked: v1::ListRecursiveRequest| at(&asked.path, Operation::ListRecursive);
+    "Watch"          Many PATHS_REQUEST_BYTES watch;
+    "Delete"         One SMALL_REQUEST_BYTES |asked: v1::DeleteRequest| at(&asked.path, Operation::Delete { versions: asked.versions });
+    "Undelete"       One SMALL_REQUEST_BYTES |asked: v1::UndeleteRequest| at(&asked.path, Operation::Undelete { versions: asked.versions });
+    "Destroy"        One SMALL_REQUEST_BYTES destroy;
+    "GetMetadata"    One SMALL_REQUEST_BYTES |asked: v1::GetMetadataRequest| at(&asked.path, Operation::GetMetadata);
+    "UpdateMetadata" One SMALL_REQUEST_BYTES update_metadata;
 };
 
 fn put(message: v1::PutRequest) -> Asked {

@@ -7,11 +7,11 @@ use strongroom_proto::v1;
 use super::{Generate, Generated};
 use crate::{
     engines::{Reply, Service, at, service},
-    limits,
+    limits::SMALL_REQUEST_BYTES,
 };
 
-pub(super) const SERVICE: Service = service! { "Random", limits::SMALL_REQUEST_BYTES;
-    "Generate" One |asked: v1::GenerateRequest| at(&asked.path, Generate { length: asked.length });
+pub(super) const SERVICE: Service = service! { "Random";
+    "Generate" One SMALL_REQUEST_BYTES |asked: v1::GenerateRequest| at(&asked.path, Generate { length: asked.length });
 };
 
 impl Reply for Generated {
