@@ -6,7 +6,7 @@ use clap::Parser;
 use strongroom_csi::{Config, Listeners, RunError, run};
 use strongroom_daemon::{
     harden::Needs,
-    life::{live, prepare, stop_on_signal},
+    life::{live, prepare, stop_on_signal, survive_signals},
 };
 use tokio::runtime::Builder;
 
@@ -31,6 +31,11 @@ fn main() -> ExitCode {
 }
 
 async fn start(config: Config) -> Result<(), RunError> {
+    survive_signals(|| {
+        tracing::info!(
+            "SIGHUP: there is nothing to read again; the CA file is read at each connection, and all else is in flags"
+        );
+    });
     let stop = stop_on_signal();
     let listeners = Listeners::bind(&config).await?;
     run(config, listeners, stop).await

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use strongroom_daemon::{metrics::MetricsError, ops, systemd, tasks::Tasks};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::sync::CancellationToken;
 
 use crate::storage::sled::{SledOptions, SledStore};
@@ -20,7 +20,7 @@ use crate::{
     limits,
     model::LogPoint,
     salvage::{self, Order, Report, SalvageError, Shares},
-    seal::Seals,
+    seal::{self, Seals},
     storage::{Revision, Store, memory::MemoryStore},
     telemetry::Metrics,
     tls,
@@ -64,6 +64,9 @@ pub enum AppError {
     /// A fault of ours.
     #[error("metrics: {0}")]
     Metrics(#[from] MetricsError),
+    /// Fail-stop: whatever it held may be lost from here on, and no answer would be worth anything.
+    #[error("the store failed and nothing more can be promised ({0}); check the disk, then start again")]
+    StoreFailed(String),
     /// A task ended that must not.
     #[error("a task of the server failed: {0}")]
     Task(#[from] tokio::task::JoinError),
@@ -105,9 +108,13 @@ impl App {
         let options = Options { seals: Seals::build(&config.seal), accept_rollback, anchor };
         let methods = Methods::connect(&auth::Surroundings { config, clock: &clock, metrics: &metrics })?;
         let (entropy_too, metrics_too) = (Arc::clone(&entropy), Arc::clone(&metrics));
-        let core = Core::start(store, audit, clock, entropy_too, metrics_too, methods, options).await?;
+        let core =
+            Core::start(store, audit, Arc::clone(&clock), entropy_too, metrics_too, methods, options).await?;
 
-        let certificate = tls::Certificate::load(&config.tls.certificate, &config.tls.key)?;
+        let certificate = tls::Certificate::load(&config.tls.certificate, &config.tls.key, clock)?;
+        if let Some(error) = certificate.untimely() {
+            tracing::warn!(%error, "clients refuse the certificate that is served");
+        }
         let listener = bind(config.listen.address).await?;
         let ops = bind(config.listen.ops_address).await?;
         if let (Ok(api), Ok(ops)) = (listener.local_addr(), ops.local_addr()) {
@@ -122,10 +129,11 @@ impl App {
     }
 
     /// Serves until `stop`, then drains: no new connections, those in flight finish, the audit log ends with a checkpoint.
+    /// The certificate is read again whenever `again` says so.
     ///
     /// # Errors
     /// Something that must go on did not.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), AppError> {
+    pub async fn run(self, again: Arc<Notify>, stop: CancellationToken) -> Result<(), AppError> {
         let App { core, metrics, certificate, listener, ops, limits, kept, entropy } = self;
         let in_flight = usize::try_from(limits.in_flight).unwrap_or(usize::MAX);
         let longest = Duration::from_secs(limits.request_seconds);
@@ -139,7 +147,7 @@ impl App {
         let mut tasks = Tasks::default();
         tasks.spawn(async move { Ok(Api { admission }.serve(connections, api_stop).await?) });
         tasks.spawn(async move { ops.await.map_err(AppError::Ops) });
-        tokio::spawn(certificate.watch(metrics, stop.clone()));
+        tokio::spawn(certificate.watch(metrics, again, stop.clone()));
         core.start_methods(&stop);
         tokio::spawn(chores(Arc::clone(&core), stop.clone()));
 
@@ -147,6 +155,7 @@ impl App {
         let outcome = tokio::select! {
             () = stop.cancelled() => Ok(()),
             outcome = tasks.ended() => outcome,
+            cause = core.store_failed() => Err(AppError::StoreFailed(cause)),
         };
         systemd::stopping();
         stop.cancel();
@@ -155,6 +164,33 @@ impl App {
         core.stop().await;
         outcome
     }
+}
+
+/// What was found where the configuration points to.
+#[derive(Debug, Default)]
+pub struct Inspection {
+    /// The server would not start.
+    pub mistakes: Vec<String>,
+    /// It would, but clients would not come in.
+    pub warnings: Vec<String>,
+}
+
+/// Reads every file that the configuration names, and changes none.
+pub fn inspect(config: &Config) -> Inspection {
+    let mut found = Inspection::default();
+    match tls::Certificate::load(&config.tls.certificate, &config.tls.key, Arc::new(SystemClock)) {
+        Ok(certificate) => found.warnings.extend(certificate.untimely().map(|error| format!("tls: {error}"))),
+        Err(error) => found.mistakes.push(format!("tls: {error}")),
+    }
+    for (key, directory) in [("storage", &config.storage.directory), ("audit", &config.audit.directory)] {
+        if directory.exists() && !directory.is_dir() {
+            found.mistakes.push(format!("{key}.directory: {} is not a directory", directory.display()));
+        }
+    }
+    found.mistakes.extend(anchor(&config.audit).err().map(|error| error.to_string()));
+    found.mistakes.extend(seal::inspect(&config.seal).map(|error| format!("seal.key_file: {error}")));
+    found.mistakes.extend(Methods::inspect(config).iter().map(ToString::to_string));
+    found
 }
 
 /// Brings back what is intact of the store that the configuration names.

@@ -280,6 +280,11 @@ fn config(reader: &mut Reader) -> Option<Config> {
     let mut s = reader.section("listen");
     let address = s.address("address", "127.0.0.1:7420");
     let ops_address = s.address("ops_address", "127.0.0.1:7421");
+    if let (Some(address), Some(ops_address)) = (address, ops_address)
+        && collide(address, ops_address)
+    {
+        s.problem("ops_address", format!("is {ops_address}, where listen.address {address} is already"));
+    }
     s.end();
     let mut s = reader.section("tls");
     let certificate = s.required_path("certificate");
@@ -336,6 +341,12 @@ fn config(reader: &mut Reader) -> Option<Config> {
         },
         kubernetes: kubernetes?,
     })
+}
+
+/// Whether no two sockets can listen there. Port 0 is always another one.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let same = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    same && one.port() == other.port() && one.port() != 0
 }
 
 /// Walks the file and keeps every problem.
@@ -569,6 +580,17 @@ mod tests {
             );
         }
         assert_eq!(told.len(), 10);
+    }
+
+    #[test]
+    fn two_ports_are_two() {
+        let listen = |address: &str, ops: &str| {
+            let text = format!("{TLS}[listen]\naddress = \"{address}\"\nops_address = \"{ops}\"\n");
+            parse(&text, &Overrides::default()).is_ok()
+        };
+        assert!(!listen("127.0.0.1:7420", "127.0.0.1:7420"));
+        assert!(!listen("0.0.0.0:7420", "127.0.0.1:7420") && !listen("127.0.0.1:7420", "[::]:7420"));
+        assert!(listen("127.0.0.1:7420", "127.0.0.2:7420") && listen("127.0.0.1:0", "127.0.0.1:0"));
     }
 
     #[test]

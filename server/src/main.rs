@@ -5,12 +5,13 @@
     reason = "what a person asked for on the command line goes to them"
 )]
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Parser;
 use strongroom_daemon::{
     harden::Needs,
-    life::{EXIT_CONFIG, live, prepare, stop_on_signal},
+    life::{EXIT_CONFIG, live, prepare, stop_on_signal, survive_signals},
+    log::Level,
 };
 use strongroom_server::{
     app::{self, App},
@@ -18,7 +19,7 @@ use strongroom_server::{
     limits,
     salvage::Shares,
 };
-use tokio::runtime::Builder;
+use tokio::{runtime::Builder, sync::Notify};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -41,18 +42,28 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    match args.command.unwrap_or(Command::Run) {
-        Command::CheckConfig => {
-            println!("the configuration is fine");
-            ExitCode::SUCCESS
-        }
+    match args.command.clone().unwrap_or(Command::Run) {
+        Command::CheckConfig => check(&config),
         Command::Version => {
             println!("strongroom-server {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
         Command::Salvage { into, share_file } => bring_back(&config, into, share_file),
-        Command::Run => run(&config, args.accept_rollback),
+        Command::Run => run(args, &config),
     }
+}
+
+/// The configuration was read; what it names is looked at, too.
+fn check(config: &Config) -> ExitCode {
+    let found = app::inspect(config);
+    found.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    if found.mistakes.is_empty() {
+        println!("the configuration is fine");
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("the configuration names what cannot be used, {} mistake(s):", found.mistakes.len());
+    found.mistakes.iter().for_each(|mistake| eprintln!("  {mistake}"));
+    ExitCode::from(EXIT_CONFIG)
 }
 
 /// Everything came back, or what did not was told.
@@ -77,12 +88,33 @@ fn bring_back(config: &Config, into: PathBuf, shares: Vec<PathBuf>) -> ExitCode 
     }
 }
 
-fn run(config: &Config, accept_rollback: bool) -> ExitCode {
-    if let Err(code) = prepare(config.log.format, &config.log.level, NEEDS) {
-        return code;
-    }
+fn run(args: Args, config: &Config) -> ExitCode {
+    let level = match prepare(config.log.format, &config.log.level, NEEDS) {
+        Ok(level) => level,
+        Err(code) => return code,
+    };
     live("the server", &mut Builder::new_multi_thread(), async {
+        let (accept_rollback, again) = (args.accept_rollback, Arc::new(Notify::new()));
+        let certificate = Arc::clone(&again);
+        survive_signals(move || read_again(&args, &level, &certificate));
         let app = App::build(config, accept_rollback).await?;
-        app.run(stop_on_signal()).await
+        app.run(again, stop_on_signal()).await
     })
+}
+
+/// What SIGHUP asks for. All other settings need a restart.
+fn read_again(args: &Args, level: &Level, certificate: &Notify) {
+    tracing::info!("SIGHUP: reading the log level and the certificate again");
+    match config::load(args) {
+        Ok(config) => {
+            if let Err(error) = level.set(&config.log.level) {
+                tracing::error!(%error, "the log level stays as it was");
+            }
+        }
+        Err(problems) => {
+            let problems = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            tracing::error!(problems, "the configuration has mistakes, and the log level stays as it was");
+        }
+    }
+    certificate.notify_one();
 }

@@ -23,10 +23,12 @@ pub struct Metrics {
     audit_suppressed: IntGauge,
     audit_writable: IntGauge,
     store_batches: IntGauge,
+    store_writable: IntGauge,
     sealed: IntGauge,
     connections: IntGauge,
     refused: IntCounterVec,
     certificate_expiry: IntGauge,
+    clock_jumps: IntCounter,
     reload_failures: IntCounter,
     logins: IntCounterVec,
     kubernetes: KubernetesMetrics,
@@ -121,6 +123,10 @@ impl Metrics {
             )?,
             audit_writable: gauge("strongroom_audit_writable", "0 while nothing can be answered")?,
             store_batches: gauge("strongroom_store_batches", "Number of the last durable batch")?,
+            store_writable: gauge(
+                "strongroom_store_writable",
+                "0 while the store only takes what takes rights or data away, because its disk is nearly full",
+            )?,
             sealed: gauge("strongroom_sealed", "1 while the server has no keys")?,
             connections: gauge("strongroom_connections", "Open TLS connections")?,
             refused: counters("strongroom_connections_refused_total", "Connections not served", &["why"])?,
@@ -134,6 +140,10 @@ impl Metrics {
                 "strongroom_logins_total",
                 "Logins by method and result",
                 &["method", "result"],
+            )?,
+            clock_jumps: registry.counter(
+                "strongroom_clock_jumps_total",
+                "Times that the clock was found set, forwards or back",
             )?,
             kubernetes: KubernetesMetrics::new(&registry)?,
             registry,
@@ -198,6 +208,11 @@ impl Metrics {
         self.refused.with_label_values(&[why.as_str()]).inc();
     }
 
+    /// Whether everything can be written.
+    pub fn set_store_writable(&self, writable: bool) {
+        self.store_writable.set(writable.into());
+    }
+
     /// When the served certificate ends.
     pub fn set_certificate_expiry(&self, unix_seconds: i64) {
         self.certificate_expiry.set(unix_seconds);
@@ -206,6 +221,11 @@ impl Metrics {
     /// New certificate files are broken.
     pub fn certificate_reload_failed(&self) {
         self.reload_failures.inc();
+    }
+
+    /// The clock was set.
+    pub fn clock_jumped(&self) {
+        self.clock_jumps.inc();
     }
 
     /// Somebody wanted to log in. `method` and `result` are names of ours.

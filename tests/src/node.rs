@@ -11,6 +11,7 @@ use std::{
     thread,
 };
 
+use rustix::process::Signal;
 use strongroom_csi::wire::{
     csi::{
         NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse, NodePublishVolumeRequest,
@@ -28,7 +29,7 @@ use tonic::{
 
 use crate::{
     fake_kubernetes::Pod,
-    server::{Server, binary, ended, follow},
+    server::{Server, binary, ended, follow, send},
     wait::DEADLINE,
 };
 
@@ -121,15 +122,21 @@ impl Node {
         }
     }
 
+    /// Sends the driver a signal.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        self.driver.as_ref().map_or(Ok(()), |driver| send(&driver.child, signal))
+    }
+
     /// SIGTERM, and waits for the end.
     ///
     /// # Errors
     /// It did not stop in time, or not with success.
     pub fn stop(&mut self) -> io::Result<()> {
         let Some(mut driver) = self.driver.take() else { return Ok(()) };
-        let pid = i32::try_from(driver.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        let pid = pid.ok_or_else(|| io::Error::other("no process id"))?;
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        send(&driver.child, Signal::TERM)?;
         let status = ended(&mut driver.child)?;
         if status.success() { Ok(()) } else { Err(io::Error::other(format!("{status}:\n{}", self.log()))) }
     }

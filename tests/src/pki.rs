@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, Write},
+    ops::Range,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
@@ -25,6 +26,14 @@ impl Pki {
     /// # Errors
     /// A file cannot be written, or a key not made.
     pub fn create(directory: &Path) -> io::Result<Pki> {
+        Self::valid(directory, 1975..4096)
+    }
+
+    /// The same, of a certificate that is good from the first day of one year to that of another.
+    ///
+    /// # Errors
+    /// As [`Pki::create`].
+    pub fn valid(directory: &Path, years: Range<i32>) -> io::Result<Pki> {
         let ca_key = KeyPair::generate().map_err(io::Error::other)?;
         let mut ca = CertificateParams::new(Vec::new()).map_err(io::Error::other)?;
         ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -37,6 +46,8 @@ impl Pki {
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let mut leaf = CertificateParams::new(names).map_err(io::Error::other)?;
         leaf.distinguished_name.push(DnType::CommonName, "strongroom-server");
+        leaf.not_before = rcgen::date_time_ymd(years.start, 1, 1);
+        leaf.not_after = rcgen::date_time_ymd(years.end, 1, 1);
         let certificate = leaf.signed_by(&key, &issuer).map_err(io::Error::other)?;
 
         let pki = Pki {

@@ -10,6 +10,8 @@ use std::{
     thread,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::{
     pki::Pki,
     wait::{DEADLINE, found},
@@ -180,14 +182,20 @@ impl Server {
         self.child.wait().map(drop)
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        send(&self.child, signal)
+    }
+
     /// SIGTERM, and waits for the end.
     ///
     /// # Errors
     /// It did not stop in time, or not with success.
     pub fn stop(mut self) -> io::Result<()> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        let pid = pid.ok_or_else(|| io::Error::other("no process id"))?;
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        self.signal(Signal::TERM)?;
         let status = ended(&mut self.child)?;
         if status.success() { Ok(()) } else { Err(io::Error::other(format!("{status}:\n{}", self.log()))) }
     }
@@ -234,6 +242,15 @@ pub fn salvage(home: &Path, into: &Path, shares: &[PathBuf]) -> io::Result<Outpu
         command.arg("--share-file").arg(share);
     }
     command.output()
+}
+
+/// Sends a signal to a process.
+///
+/// # Errors
+/// There is no such process.
+pub(crate) fn send(child: &Child, signal: Signal) -> io::Result<()> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    Ok(kill_process(pid.ok_or_else(|| io::Error::other("no process id"))?, signal)?)
 }
 
 /// Waits for a process to end by itself, and says how.

@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::Signal;
 use strongroom_client::SecretBytes;
 use strongroom_csi::wire::csi::{
     GetPluginCapabilitiesRequest, GetPluginInfoRequest, NodeGetCapabilitiesRequest, NodeGetInfoRequest,
@@ -47,6 +48,24 @@ subjects:
 
 fn is_clean(cluster: &OneNode) {
     assert_eq!(cluster.node.leftovers().unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_that_mean_nothing_end_nothing() {
+    if !may_mount() {
+        return;
+    }
+    let mut cluster = OneNode::start(false).await.unwrap();
+    for signal in [Signal::HUP, Signal::USR1, Signal::USR2] {
+        cluster.node.signal(signal).unwrap();
+    }
+    until("all are told", || {
+        let log = cluster.node.log();
+        log.contains("SIGHUP") && log.matches("means nothing here").count() == 2
+    })
+    .unwrap();
+    assert!(cluster.node.ended().unwrap().is_none());
+    cluster.node.stop().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,13 +6,17 @@
     reason = "a test ends at the first surprise"
 )]
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use strongroom_client::{Client, SecretBytes};
 use strongroom_proto::v1::{self, auth_client::AuthClient};
 use strongroom_tests::{
     bench::subject::channel,
     fake_kubernetes::{FakeKubernetes, Mood, Pod, SigningKey},
+    pki::Pki,
     server::{Options, Server},
     shop::{DB, HOUR, trusting},
     wait::{DEADLINE, found_async, until_async},
@@ -53,6 +57,59 @@ async fn a_pod_reads_what_its_namespace_may() {
     assert_eq!(secret.get("password").unwrap().expose(), b"one");
     assert!(client.get("secret/apps/other/db").await.is_err());
     client.auth().renew().await.unwrap();
+}
+
+/// A role that is being replaced is missing for a moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_of_a_moment_makes_nothing_forgotten() {
+    let kubernetes = FakeKubernetes::start().await.unwrap();
+    let world = trusting(&kubernetes, false).await.unwrap();
+    watching(&world).await;
+    let pod = kubernetes.create_pod("shop", "web", "web-0");
+    let client = client(&world, &login_soon(&world, &kubernetes.token(&pod, "strongroom", HOUR)).await).await;
+    kubernetes.delete_pod(&pod);
+    until_async("the pod's session is refused", async || client.get(DB).await.is_err()).await.unwrap();
+
+    // The connections are cut, and what is asked on the new ones is refused.
+    kubernetes.set_mood(Mood { down: true, ..Mood::default() });
+    kubernetes.set_mood(Mood { forbid_watch: true, ..Mood::default() });
+    let refused = async || world.server.log().contains("does not allow it (403)");
+    until_async("it is told", refused).await.unwrap();
+    assert!(client.get(DB).await.is_err(), "who was gone is not back");
+    kubernetes.set_mood(Mood::default());
+    watching(&world).await;
+    assert!(client.get(DB).await.is_err());
+}
+
+/// What the operator has to mend is told in the log: the network, the CA, or the server's own credential.
+#[tokio::test(flavor = "multi_thread")]
+async fn why_an_api_server_cannot_be_asked_is_told() {
+    let kubernetes = FakeKubernetes::start().await.unwrap();
+    let world = trusting(&kubernetes, false).await.unwrap();
+    let pod = kubernetes.create_pod("shop", "web", "web-0");
+    let token = || kubernetes.token(&pod, "strongroom", HOUR);
+    login_soon(&world, &token()).await;
+    let told = async |what: &str| {
+        let says = async || {
+            let _ = login(&world, "", &token()).await;
+            world.server.log().contains(what)
+        };
+        until_async(what, says).await.unwrap();
+    };
+    fs::write(kubernetes.token_file(), "\n").unwrap();
+    told("own credential cannot be used: token_file is empty").await;
+    fs::write(kubernetes.token_file(), "another").unwrap();
+    told("refuses this server's own credential (401)").await;
+
+    // The CA file is read at the start: a server that has another one.
+    Pki::create(kubernetes.token_file().parent().unwrap()).unwrap();
+    let world = trusting(&kubernetes, false).await.unwrap();
+    let says = async || {
+        let _ = login(&world, "", &token()).await;
+        world.server.log().contains("not one that ca_file vouches for")
+    };
+    until_async("the certificate is told", says).await.unwrap();
+    assert!(!world.server.log().contains("cannot be reached"), "{}", world.server.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -311,6 +311,26 @@ async fn a_stop_during_writes_loses_nothing() {
     }
 }
 
+/// Its directory is gone, so nobody can tell how full its disk is: what is acknowledged from here on may be lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_fails_ends_the_process() {
+    let world = World::open(SealKind::File).await.unwrap();
+    let root = world.root().await.unwrap();
+    put(&root, "secret/a", "v").await;
+    assert_eq!(http_get(world.server.ops, "/readyz").unwrap().0, 200);
+    fs::rename(world.home.path().join("data"), world.home.path().join("away")).unwrap();
+    root.put("secret/b").value("k", secret("v")).send().await.unwrap_err();
+    let World { server, keys, home } = world;
+    until("it says why", || server.log().contains("the store failed and nothing more can be promised"))
+        .unwrap();
+    let ended = tokio::task::block_in_place(|| server.wait()).unwrap();
+    assert!(!ended.success(), "{ended}");
+
+    fs::rename(home.path().join("away"), home.path().join("data")).unwrap();
+    let world = World { server: Server::start(home.path(), &Options::default()).unwrap(), keys, home };
+    assert_eq!(value(&world.root().await.unwrap(), "secret/a").await, "v");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_has_one_server() {
     let world = World::open(SealKind::File).await.unwrap();

@@ -10,24 +10,24 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     harden::{Needs, harden},
-    log::{self, LogFormat},
+    log::{self, Level, LogFormat},
 };
 
 /// The exit code of a process whose configuration was refused; nothing was started.
 pub const EXIT_CONFIG: u8 = 2;
 
-/// Starts the log and hardens the process: what comes before anything else.
+/// Starts the log, whose level can be changed, and hardens the process: what comes before anything else.
 ///
 /// # Errors
 /// The log cannot be started. That was told; the process is to end with this code.
 #[expect(clippy::print_stderr, reason = "without a log there is only standard error")]
-pub fn prepare(format: LogFormat, level: &str, needs: Needs) -> Result<(), ExitCode> {
-    log::start(format, level).map_err(|error| {
+pub fn prepare(format: LogFormat, level: &str, needs: Needs) -> Result<Level, ExitCode> {
+    let level = log::start(format, level).map_err(|error| {
         eprintln!("{error}");
         ExitCode::from(EXIT_CONFIG)
     })?;
     harden(needs);
-    Ok(())
+    Ok(level)
 }
 
 /// Lives a life on the runtime, to its end. `who` is for the log: `the server`.
@@ -56,19 +56,36 @@ pub fn live<E: Display>(
 pub fn stop_on_signal() -> CancellationToken {
     let stop = CancellationToken::new();
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        match signal(kind) {
-            Ok(mut signals) => {
-                let stop = stop.clone();
-                tokio::spawn(async move {
-                    signals.recv().await;
-                    tracing::info!("stopping");
-                    stop.cancel();
-                });
-            }
-            Err(error) => tracing::warn!(%error, "a signal cannot be handled"),
-        }
+        let stop = stop.clone();
+        at_each(kind, move || {
+            tracing::info!("stopping");
+            stop.cancel();
+        });
     }
     stop
+}
+
+/// Lets SIGHUP do this, and SIGUSR1 and SIGUSR2 nothing but a line in the log: whoever says nothing of these three is ended
+/// by them. To be called within a runtime, before anything that takes time.
+pub fn survive_signals(hangup: impl Fn() + Send + 'static) {
+    at_each(SignalKind::hangup(), hangup);
+    for (kind, signal) in [(SignalKind::user_defined1(), "SIGUSR1"), (SignalKind::user_defined2(), "SIGUSR2")]
+    {
+        at_each(kind, move || tracing::info!(signal, "this signal means nothing here and is ignored"));
+    }
+}
+
+fn at_each(kind: SignalKind, act: impl Fn() + Send + 'static) {
+    match signal(kind) {
+        Ok(mut signals) => {
+            tokio::spawn(async move {
+                while signals.recv().await.is_some() {
+                    act();
+                }
+            });
+        }
+        Err(error) => tracing::warn!(%error, "a signal cannot be handled"),
+    }
 }
 
 #[cfg(test)]

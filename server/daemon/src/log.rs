@@ -1,7 +1,9 @@
 //! The log, on standard error.
 
+use std::fmt;
+
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, reload};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -17,6 +19,28 @@ pub enum LogFormat {
 #[error("the log cannot be started: {0}")]
 pub struct LogError(String);
 
+/// The level of a log that was started, to be changed while it runs.
+pub struct Level(Box<Change>);
+
+type Change = dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync;
+
+impl Level {
+    /// From now on.
+    ///
+    /// # Errors
+    /// A bad level; the old one stays.
+    pub fn set(&self, level: &str) -> Result<(), LogError> {
+        let filter = EnvFilter::try_new(level).map_err(|e| LogError(e.to_string()))?;
+        (self.0)(filter).map_err(|e| LogError(e.to_string()))
+    }
+}
+
+impl fmt::Debug for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Level(..)")
+    }
+}
+
 /// Whether `level` is one that [`start`] takes: `info`, or `info,strongroom_server=debug`.
 pub fn is_level(level: &str) -> bool {
     EnvFilter::try_new(level).is_ok() && !level.is_empty()
@@ -26,14 +50,22 @@ pub fn is_level(level: &str) -> bool {
 ///
 /// # Errors
 /// A bad level, or a second start.
-pub fn start(format: LogFormat, level: &str) -> Result<(), LogError> {
+pub fn start(format: LogFormat, level: &str) -> Result<Level, LogError> {
     let filter = EnvFilter::try_new(level).map_err(|e| LogError(e.to_string()))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
-        LogFormat::Text => log.try_init(),
-    }
-    .map_err(|e| LogError(e.to_string()))
+    let (level, started): (Box<Change>, _) = match format {
+        LogFormat::Json => {
+            let log = log.json().flatten_event(true).with_filter_reloading();
+            let handle = log.reload_handle();
+            (Box::new(move |filter| handle.reload(filter)), log.try_init())
+        }
+        LogFormat::Text => {
+            let log = log.with_filter_reloading();
+            let handle = log.reload_handle();
+            (Box::new(move |filter| handle.reload(filter)), log.try_init())
+        }
+    };
+    started.map(|()| Level(level)).map_err(|e| LogError(e.to_string()))
 }
 
 #[cfg(test)]

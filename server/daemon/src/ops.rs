@@ -12,6 +12,11 @@ pub trait Report: Send + Sync + 'static {
     /// Why it is not ready, as a sentence for the operator; `None` if it is.
     fn trouble(&self) -> Option<String>;
 
+    /// What a process that works cannot do at the moment: told with the readiness, which it does not end.
+    fn shortcoming(&self) -> Option<String> {
+        None
+    }
+
     /// Its metrics in the text format of Prometheus, as they are now.
     fn metrics(&self) -> String;
 }
@@ -35,7 +40,10 @@ pub async fn serve(
 
 async fn ready(State(report): State<Arc<dyn Report>>) -> impl IntoResponse {
     match report.trouble() {
-        None => (StatusCode::OK, "ready\n".to_owned()),
+        None => {
+            let but = report.shortcoming().map(|shortcoming| format!(", but {shortcoming}"));
+            (StatusCode::OK, format!("ready{}\n", but.unwrap_or_default()))
+        }
         Some(trouble) => (StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n")),
     }
 }

@@ -19,6 +19,11 @@ impl Report for Ops {
         self.core.ready().err().map(|error| error.to_string())
     }
 
+    fn shortcoming(&self) -> Option<String> {
+        let full = self.core.is_full();
+        full.then(|| "the store is nearly full: only what takes rights or data away is written".to_owned())
+    }
+
     fn metrics(&self) -> String {
         self.core.measure(&self.metrics);
         for (of, directory) in &self.kept {

@@ -110,7 +110,14 @@ pub(crate) async fn view(namespace: &str) -> View {
     let now = Timestamp::from_millis(1_000_000);
     let keyring = Keyring::create(&SystemEntropy, now).unwrap();
     let (store, clock) = (Arc::new(MemoryStore::new()), Arc::new(ManualClock::at(now)));
-    let barrier =
-        Barrier::open(store, StoreId([9; 16]), keyring, Arc::new(SystemEntropy), clock, Arc::default());
+    let barrier = Barrier::open(
+        store,
+        StoreId([9; 16]),
+        keyring,
+        Arc::new(SystemEntropy),
+        clock,
+        Arc::default(),
+        Arc::default(),
+    );
     barrier.await.unwrap().view(namespace)
 }

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     barrier::Barrier,
+    config::Config,
     crypto::{CryptoError, Entropy},
     model::{Invalid, Principal},
 };
@@ -29,6 +30,11 @@ impl Methods {
             Build::OnStore(_) => None,
         });
         configured.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Every mistake in the files that the configuration names.
+    pub fn inspect(config: &Config) -> Vec<ConnectError> {
+        KINDS.iter().flat_map(|kind| (kind.inspect)(config)).collect()
     }
 
     /// All of them, now that there are keys. Each has the part of the store that bears its name.

@@ -48,6 +48,8 @@ pub struct MethodKind {
     /// Reads what somebody shows. What is for another method is given back.
     pub read: fn(WireCredential) -> Result<Credential, WireCredential>,
     pub build: Build,
+    /// Reads the files that the configuration names for it, and says what is wrong with each.
+    pub inspect: fn(&Config) -> Vec<ConnectError>,
 }
 
 /// What a method is made from.

@@ -1,5 +1,5 @@
 //! The auth method userpass: people with a name and a password, kept in the store. Knows nothing of tokens; whoever
-//! deletes a user or sets a password revokes the sessions of the principal *afterwards* (see `tokens::revocations`).
+//! deletes a user or sets a password revokes the sessions of the principal *in the same batch* (see `tokens::revocations`).
 //!
 //! A name has one spelling only, `[a-z0-9._@-]{1,64}`: nothing is folded or normalised, so nobody can be somebody else
 //! by another spelling (CVE-2025-6004, CVE-2025-5999).
@@ -9,18 +9,19 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use prost::Message;
 use strongroom_proto::limits::PASSWORD_BYTES;
+use tokio::sync::RwLock;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{
     AuthMethod, Build, Credential, Login, LoginContext, LoginError, MethodKind, WireCredential,
     password::{HashError, Hasher},
     throttle::Throttle,
-    users::Users,
+    users::{UserChange, Users},
 };
 use crate::{
     barrier::{self, Address, BarrierError, Changes, Cursor, OpenedRecord, View},
     crypto::{CryptoError, Entropy},
-    model::{Group, Invalid, Principal, RequestId, SecretBytes, Timestamp},
+    model::{Group, Invalid, Principal, SecretBytes, Timestamp},
     storage::{Condition, Revision},
 };
 
@@ -36,6 +37,7 @@ pub const KIND: MethodKind = MethodKind {
         other => Err(other),
     },
     build: Build::OnStore(|parts| Ok(Arc::new(Userpass::new(parts.view, parts.entropy)?))),
+    inspect: |_| Vec::new(),
 };
 
 /// What somebody shows.
@@ -78,6 +80,8 @@ pub struct Userpass {
     /// What the password of a user who does not exist is compared with.
     nobody: Zeroizing<String>,
     throttle: Throttle,
+    /// Held by whoever changes a user, and for a moment by each login that is about to be accepted.
+    changing: Arc<RwLock<()>>,
 }
 
 /// A stored user. Holds a hash, so it has no `Debug`.
@@ -130,25 +134,31 @@ impl AuthMethod for Userpass {
         if password.len() > *PASSWORD_BYTES.end() {
             return Err(too_long().into());
         }
-        // For names that do not exist as well: a pause tells nobody which do.
-        if let Some(peer) = context.peer {
-            let judged = self.throttle.check(peer, &name, context.now);
-            judged.map_err(|retry_after| LoginError::Unavailable { retry_after })?;
-        }
+        // For names that do not exist as well: a pause tells nobody which do. Before the slow hash, so that many at once are
+        // not judged one after the other.
+        let admit = |peer| self.throttle.admit(peer, &name, context.now);
+        let attempt = context.peer.map(admit).transpose();
+        let attempt = attempt.map_err(|retry_after| LoginError::Unavailable { retry_after })?;
         // One way for everybody: a user who does not exist costs the same hash and gets the same answer.
         let stored = self.read(&name).await?;
         let hash = stored.as_ref().map_or(&self.nobody, |stored| &stored.hash);
         let fits = self.hasher.fits(password, hash.clone()).await?;
         match stored {
             Some(stored) if fits => {
-                if let Some(peer) = context.peer {
-                    self.throttle.succeeded(peer, &name);
+                // Who was changed during the hash has to be judged again: the end of the old sessions may lie behind us.
+                let _no_changes = self.changing.read().await;
+                let unchanged = self.read(&name).await?.is_some_and(|now| now.revision == stored.revision);
+                if !unchanged {
+                    return Err(BarrierError::Conflict.into());
+                }
+                if let Some(attempt) = attempt {
+                    attempt.succeeded();
                 }
                 Ok(Login::person(stored.user.principal()))
             }
             _ => {
-                if let Some(peer) = context.peer {
-                    self.throttle.failed(peer, &name, context.now);
+                if let Some(attempt) = attempt {
+                    attempt.failed();
                 }
                 Err(LoginError::Rejected)
             }
@@ -164,15 +174,16 @@ impl Users for Userpass {
         password: Option<SecretBytes>,
         groups: Vec<Group>,
         now: Timestamp,
-        by: Option<RequestId>,
-    ) -> Result<(), LoginError> {
+    ) -> Result<UserChange, LoginError> {
         let name = parse_name(name)?;
         check_count(groups.len())?;
         let hash = match password {
             Some(password) => Some(self.hash(password).await?),
             None => None,
         };
+        let no_logins = Arc::clone(&self.changing).write_owned().await;
         let stored = self.read(&name).await?;
+        let existed = stored.is_some();
         let condition = stored.as_ref().map_or(Condition::Absent, |stored| Condition::At(stored.revision));
         let (user, hash) = match (stored, hash) {
             (Some(stored), hash) => (UserInfo { groups, ..stored.user }, hash.unwrap_or(stored.hash)),
@@ -186,25 +197,21 @@ impl Users for Userpass {
         let changes = Changes {
             conditions: vec![(address.clone(), condition)],
             puts: vec![(address, write(&user, &hash))],
-            by,
             ..Changes::default()
         };
-        self.view.commit(changes).await?;
-        Ok(())
+        Ok(UserChange { view: self.view.clone(), changes, existed, _no_logins: no_logins })
     }
 
-    async fn delete_user(&self, name: &str, by: Option<RequestId>) -> Result<bool, BarrierError> {
-        let Some(stored) = self.read(name).await? else {
-            return Ok(false);
-        };
+    async fn delete_user(&self, name: &str) -> Result<UserChange, BarrierError> {
+        let no_logins = Arc::clone(&self.changing).write_owned().await;
+        let stored = self.read(name).await?;
+        let condition = stored.as_ref().map_or(Condition::Absent, |stored| Condition::At(stored.revision));
         let changes = Changes {
-            conditions: vec![(address(name), Condition::At(stored.revision))],
-            deletes: vec![address(name)],
-            by,
+            conditions: vec![(address(name), condition)],
+            deletes: stored.iter().map(|_| address(name)).collect(),
             ..Changes::default()
         };
-        self.view.commit(changes).await?;
-        Ok(true)
+        Ok(UserChange { view: self.view.clone(), changes, existed: stored.is_some(), _no_logins: no_logins })
     }
 
     async fn list_users(&self) -> Result<Vec<UserInfo>, BarrierError> {
@@ -235,7 +242,7 @@ impl Userpass {
 
     fn with_hasher(view: View, entropy: Arc<dyn Entropy>, hasher: Hasher) -> Result<Self, CryptoError> {
         let nobody = hasher.of_nothing(&*entropy)?;
-        Ok(Self { view, hasher, entropy, nobody, throttle: Throttle::default() })
+        Ok(Self { view, hasher, entropy, nobody, throttle: Throttle::default(), changing: Arc::default() })
     }
 
     /// A user by name; the uid tells whether it is still the same one.
@@ -372,7 +379,7 @@ mod tests {
         super::{conformance, password::Cost},
         *,
     };
-    use crate::crypto::SystemEntropy;
+    use crate::{barrier::SealedChanges, crypto::SystemEntropy};
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
     const PASSWORD: &str = "correct horse battery";
@@ -392,6 +399,24 @@ mod tests {
         Credential::new(NAME, NameAndPassword { name: name.to_owned(), password })
     }
 
+    async fn put(
+        userpass: &Userpass,
+        name: &str,
+        password: Option<SecretBytes>,
+        groups: Vec<Group>,
+        now: Timestamp,
+    ) -> Result<(), LoginError> {
+        let change = userpass.put_user(name, password, groups, now).await?;
+        Ok(change.commit(SealedChanges::default(), None).await?)
+    }
+
+    async fn delete(userpass: &Userpass, name: &str) -> bool {
+        let change = userpass.delete_user(name).await.unwrap();
+        let existed = change.existed();
+        change.commit(SealedChanges::default(), None).await.unwrap();
+        existed
+    }
+
     async fn login(userpass: &Userpass, name: &str, password: &str) -> Result<Login, LoginError> {
         userpass.login(credential(name, password), &LoginContext { peer: None, now: NOW }).await
     }
@@ -399,7 +424,7 @@ mod tests {
     #[tokio::test]
     async fn conforms() {
         let userpass = userpass().await;
-        userpass.put_user("alice", secret(PASSWORD), vec![group("platform")], NOW, None).await.unwrap();
+        put(&userpass, "alice", secret(PASSWORD), vec![group("platform")], NOW).await.unwrap();
         conformance::run(conformance::Fixture {
             method: &userpass,
             good: &|| credential("alice", PASSWORD),
@@ -413,7 +438,7 @@ mod tests {
     #[tokio::test]
     async fn who_guesses_waits_and_nobody_else() {
         let userpass = userpass().await;
-        userpass.put_user("alice", secret(PASSWORD), Vec::new(), NOW, None).await.unwrap();
+        put(&userpass, "alice", secret(PASSWORD), Vec::new(), NOW).await.unwrap();
         let from = |host: u8| LoginContext { peer: Some([192, 0, 2, host].into()), now: NOW };
         for name in ["alice", "nobody"] {
             let mut judged = 0;
@@ -429,11 +454,27 @@ mod tests {
         userpass.login(credential("alice", PASSWORD), &from(2)).await.unwrap();
     }
 
+    /// All of them come before the first hash is done.
+    #[tokio::test]
+    async fn of_a_burst_only_as_many_are_judged_as_may_fail() {
+        let userpass = userpass().await;
+        put(&userpass, "alice", secret(PASSWORD), Vec::new(), NOW).await.unwrap();
+        let mut now = NOW;
+        for expected in [5, 1, 1] {
+            let from = LoginContext { peer: Some([192, 0, 2, 1].into()), now };
+            let burst = (0..30).map(|_| userpass.login(credential("alice", "not the password"), &from));
+            let answers = futures_util::future::join_all(burst).await;
+            let judged = answers.iter().filter(|answer| matches!(answer, Err(LoginError::Rejected))).count();
+            assert_eq!(judged, expected);
+            now = now.plus(LATER * 2);
+        }
+    }
+
     /// Known or not, right or wrong: one hash of the same cost each.
     #[tokio::test]
     async fn everybody_costs_the_same() {
         let userpass = userpass().await;
-        userpass.put_user("alice", secret(PASSWORD), Vec::new(), NOW, None).await.unwrap();
+        put(&userpass, "alice", secret(PASSWORD), Vec::new(), NOW).await.unwrap();
         let before = userpass.hasher.runs();
         login(&userpass, "alice", PASSWORD).await.unwrap();
         assert_eq!(userpass.hasher.runs(), before + 1);
@@ -454,12 +495,12 @@ mod tests {
     #[tokio::test]
     async fn a_new_password_replaces_the_old_and_none_keeps_it() {
         let userpass = userpass().await;
-        userpass.put_user("alice", secret(PASSWORD), Vec::new(), NOW, None).await.unwrap();
+        put(&userpass, "alice", secret(PASSWORD), Vec::new(), NOW).await.unwrap();
         let first = userpass.find_user("alice").await.unwrap().unwrap();
-        userpass.put_user("alice", None, vec![group("ops")], NOW.plus(LATER), None).await.unwrap();
+        put(&userpass, "alice", None, vec![group("ops")], NOW.plus(LATER)).await.unwrap();
         let principal = login(&userpass, "alice", PASSWORD).await.unwrap().principal;
         assert_eq!(principal.groups(), [group("ops")]);
-        userpass.put_user("alice", secret("another long password"), Vec::new(), NOW, None).await.unwrap();
+        put(&userpass, "alice", secret("another long password"), Vec::new(), NOW).await.unwrap();
         assert!(matches!(login(&userpass, "alice", PASSWORD).await, Err(LoginError::Rejected)));
         login(&userpass, "alice", "another long password").await.unwrap();
         let last = userpass.find_user("alice").await.unwrap().unwrap();
@@ -471,12 +512,12 @@ mod tests {
     #[tokio::test]
     async fn one_created_again_is_someone_else() {
         let userpass = userpass().await;
-        userpass.put_user("alice", secret(PASSWORD), Vec::new(), NOW, None).await.unwrap();
+        put(&userpass, "alice", secret(PASSWORD), Vec::new(), NOW).await.unwrap();
         let first = login(&userpass, "alice", PASSWORD).await.unwrap().principal;
-        assert!(userpass.delete_user("alice", None).await.unwrap());
-        assert!(!userpass.delete_user("alice", None).await.unwrap());
+        assert!(delete(&userpass, "alice").await);
+        assert!(!delete(&userpass, "alice").await);
         assert!(matches!(login(&userpass, "alice", PASSWORD).await, Err(LoginError::Rejected)));
-        userpass.put_user("alice", secret(PASSWORD), Vec::new(), NOW, None).await.unwrap();
+        put(&userpass, "alice", secret(PASSWORD), Vec::new(), NOW).await.unwrap();
         let second = login(&userpass, "alice", PASSWORD).await.unwrap().principal;
         assert_ne!(first, second);
         assert_eq!(first.to_string(), second.to_string());
@@ -487,7 +528,7 @@ mod tests {
         let userpass = userpass().await;
         let names: Vec<String> = (0..250).map(|n| format!("user{n:03}")).collect();
         for name in names.iter().rev() {
-            userpass.put_user(name, secret(PASSWORD), Vec::new(), NOW, None).await.unwrap();
+            put(&userpass, name, secret(PASSWORD), Vec::new(), NOW).await.unwrap();
         }
         let listed: Vec<_> = userpass.list_users().await.unwrap().into_iter().map(|user| user.name).collect();
         assert_eq!(listed, names.iter().map(|name| Box::from(name.as_str())).collect::<Vec<Box<str>>>());
@@ -497,10 +538,10 @@ mod tests {
     async fn passwords_have_limits() {
         let userpass = userpass().await;
         for (length, fine) in [(0, false), (11, false), (12, true), (1024, true), (1025, false)] {
-            let result = userpass.put_user("alice", secret(&"x".repeat(length)), Vec::new(), NOW, None).await;
+            let result = put(&userpass, "alice", secret(&"x".repeat(length)), Vec::new(), NOW).await;
             assert_eq!(result.is_ok(), fine, "{length}");
         }
-        let missing = userpass.put_user("bob", None, Vec::new(), NOW, None).await;
+        let missing = put(&userpass, "bob", None, Vec::new(), NOW).await;
         assert!(matches!(missing, Err(LoginError::Invalid(invalid)) if invalid.field == "password"));
     }
 

@@ -2,9 +2,11 @@
 
 use async_trait::async_trait;
 
+use tokio::sync::OwnedRwLockWriteGuard;
+
 use super::{LoginError, userpass};
 use crate::{
-    barrier::BarrierError,
+    barrier::{BarrierError, Changes, SealedChanges, View},
     model::{Group, RequestId, SecretBytes, Timestamp},
 };
 
@@ -18,6 +20,32 @@ pub fn principal(name: &str) -> String {
     format!("{}/{name}", userpass::KIND.name)
 }
 
+/// A change of a user, ready to be committed. While there is one no login is accepted: so its sessions end up to a moment
+/// at which all who were accepted before had begun, and those who come later are judged by what it left.
+#[must_use = "nothing is changed until it is committed"]
+pub struct UserChange {
+    pub(super) view: View,
+    pub(super) changes: Changes,
+    /// Whether there was such a user.
+    pub(super) existed: bool,
+    pub(super) _no_logins: OwnedRwLockWriteGuard<()>,
+}
+
+impl UserChange {
+    /// Whether there was such a user.
+    pub fn existed(&self) -> bool {
+        self.existed
+    }
+
+    /// Makes it so, together with `with`: the end of the user's sessions.
+    ///
+    /// # Errors
+    /// Nothing of both happened, as after a conflict with somebody else; or the store failed.
+    pub async fn commit(self, with: SealedChanges, by: Option<RequestId>) -> Result<(), BarrierError> {
+        self.view.commit(Changes { with, by, ..self.changes }).await.map(drop)
+    }
+}
+
 /// A method that keeps people.
 #[async_trait]
 pub trait Users: Send + Sync {
@@ -25,22 +53,20 @@ pub trait Users: Send + Sync {
     /// until they are revoked.
     ///
     /// # Errors
-    /// A field is wrong, too much at once, or somebody changed the same user meanwhile.
+    /// A field is wrong, or too much at once.
     async fn put_user(
         &self,
         name: &str,
         password: Option<SecretBytes>,
         groups: Vec<Group>,
         now: Timestamp,
-        by: Option<RequestId>,
-    ) -> Result<(), LoginError>;
+    ) -> Result<UserChange, LoginError>;
 
-    /// Deletes a user; false if there was none. Their sessions live on until the principal is revoked, which is to be
-    /// done after this, and also after a `false`: an earlier attempt may have stopped in between.
+    /// Deletes a user. Without one there is still something to commit: the end of sessions that may be left of one.
     ///
     /// # Errors
-    /// The store, or somebody changed the same user meanwhile.
-    async fn delete_user(&self, name: &str, by: Option<RequestId>) -> Result<bool, BarrierError>;
+    /// The store.
+    async fn delete_user(&self, name: &str) -> Result<UserChange, BarrierError>;
 
     /// All users, by name.
     ///

@@ -95,12 +95,15 @@ impl Committer {
     /// Writes one member and all that wait behind it as far as they fit. Break: nothing can be written any more.
     async fn group(&mut self, first: Member) -> ControlFlow<()> {
         let (mut changes, mut bytes) = (cost(&first.batch), size(&first.batch));
-        let mut group = Group::default();
+        // An urgent one is never held up by others that there is no room for.
+        let urgent = first.batch.urgent;
+        let mut group = Group { urgent, ..Group::default() };
         group.join(first, &self.records).await;
         while let Ok(message) = self.queue.try_recv() {
             match message {
                 Message::Commit(next)
-                    if changes + cost(&next.batch) <= GROUP_CHANGES
+                    if next.batch.urgent == urgent
+                        && changes + cost(&next.batch) <= GROUP_CHANGES
                         && bytes + size(&next.batch) <= GROUP_BYTES =>
                 {
                     changes += cost(&next.batch);
@@ -119,7 +122,7 @@ impl Committer {
     async fn write(&mut self, group: Group) -> ControlFlow<()> {
         let mut flow = ControlFlow::Continue(());
         if !group.accepted.is_empty() {
-            let (result, next) = self.write_batch(group.slots, &group.requests).await;
+            let (result, next) = self.write_batch(group.slots, &group.requests, group.urgent).await;
             flow = next;
             for reply in group.accepted {
                 // A caller may have gone; the write stands.
@@ -140,6 +143,7 @@ impl Committer {
         &mut self,
         slots: BTreeMap<StoreKey, Slot>,
         requests: &[RequestId],
+        urgent: bool,
     ) -> (Result<Revision, BarrierError>, ControlFlow<()>) {
         let applied = self.applied.and(requests);
         if applied.len() > applied::MAX {
@@ -147,7 +151,7 @@ impl Committer {
             return (Err(refused), ControlFlow::Continue(()));
         }
         let (all, passed) = self.deltas(&slots);
-        let mut batch = Batch::default();
+        let mut batch = Batch { urgent, ..Batch::default() };
         for (key, slot) in slots {
             match slot.change {
                 Change::None => {}
@@ -181,6 +185,7 @@ impl Committer {
             }
             Err(error) => {
                 tracing::error!(%error, "the committer stops: the state of the store is unknown");
+                self.records.store.fail(&error);
                 (Err(error.into()), ControlFlow::Break(()))
             }
         }

@@ -78,7 +78,9 @@ impl House {
         let keyring = Keyring::open(&self.root, ID, &record.value).unwrap();
         let store: Arc<dyn Store> = self.store.clone();
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(5)));
-        Barrier::open(store, ID, keyring, Arc::new(SystemEntropy), clock, Arc::default()).await.unwrap()
+        Barrier::open(store, ID, keyring, Arc::new(SystemEntropy), clock, Arc::default(), Arc::default())
+            .await
+            .unwrap()
     }
 
     pub(crate) fn root(&self) -> Key {

@@ -35,6 +35,8 @@ pub(super) struct Group {
     pub(super) accepted: Vec<Reply>,
     /// Requests that the accepted ones belong to.
     pub(super) requests: Vec<RequestId>,
+    /// All of them are, or none.
+    pub(super) urgent: bool,
     /// Answered after the write, so that who reads again then sees what was in the way.
     pub(super) refused: Vec<(Reply, BarrierError)>,
 }

@@ -8,6 +8,7 @@ mod committer;
 pub(crate) mod conformance;
 mod derived;
 mod digest;
+mod failed;
 mod group;
 mod keyring;
 mod ledger;
@@ -26,11 +27,12 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 pub use applied::Applied;
 pub use assay::{Account, Assay};
 pub use derived::Derived;
+pub use failed::Failed;
 pub use keyring::{Keyring, Purpose};
 pub use ledger::{DigestState, commit_of};
 pub use scrub::ScrubReport;
 pub use stored_keyring::StoredKeyring;
-pub use view::{Address, Changes, Cursor, Found, OpenedRecord, View};
+pub use view::{Address, Changes, Cursor, Found, OpenedRecord, SealedChanges, View};
 
 use crate::{
     clock::Clock,
@@ -39,6 +41,7 @@ use crate::{
     storage::{Batch, Condition, Revision, Store, StoreError, StoreKey},
 };
 use committer::{Committer, Message};
+use failed::Watched;
 use group::Member;
 use ledger::Ledger;
 
@@ -136,7 +139,7 @@ pub struct Barrier {
 
 /// What sealing and opening needs; shared by the callers and the committer, so that neither holds the other.
 struct Records {
-    store: Arc<dyn Store>,
+    store: Watched,
     store_id: StoreId,
     keyring: ArcSwap<Keyring>,
     names: MacKey,
@@ -162,7 +165,8 @@ pub fn first_records(
 }
 
 impl Barrier {
-    /// Opens a store with its keyring and starts the committer. What the store has `applied` is taken over there.
+    /// Opens a store with its keyring and starts the committer. What the store has `applied` is taken over there; that it
+    /// `failed` is noted there.
     ///
     /// # Errors
     /// The digest's record does not open, is missing beside other records, or the store cannot be read.
@@ -173,10 +177,12 @@ impl Barrier {
         entropy: Arc<dyn Entropy>,
         clock: Arc<dyn Clock>,
         applied: Arc<Applied>,
+        failed: Arc<Failed>,
     ) -> Result<Arc<Self>, BarrierError> {
         let set_mac = digest::SetMac::new(&keyring);
         let names = MacKey::new(&keyring.purpose(Purpose::Names));
         let keyring = ArcSwap::from_pointee(keyring);
+        let store = Watched::new(store, failed);
         let records = Arc::new(Records { store, store_id, keyring, names, entropy });
 
         let (queue, jobs) = mpsc::channel(QUEUE);
@@ -246,6 +252,7 @@ impl Barrier {
             conditions: vec![(KEYRING_KEY.to_vec(), Condition::At(revision))],
             puts: vec![(KEYRING_KEY.to_vec(), record)],
             deletes: Vec::new(),
+            urgent: false,
         };
         self.commit(batch, Some(by)).await?;
         // Only now: nothing may be sealed under a term that a crash could forget.
@@ -271,6 +278,7 @@ impl Barrier {
             conditions: vec![(KEYRING_KEY.to_vec(), Condition::At(revision))],
             puts: vec![(KEYRING_KEY.to_vec(), record), (SEAL_KEY.to_vec(), seal_record)],
             deletes: Vec::new(),
+            urgent: false,
         };
         self.commit(batch, Some(by)).await.map(drop)
     }

@@ -120,7 +120,16 @@ async fn open_with(
     let record = store.get(KEYRING_KEY).await?.unwrap();
     let keyring = Keyring::open(root, ID, &record.value)?;
     let clock = Arc::new(ManualClock::at(Timestamp::from_millis(5)));
-    Barrier::open(store.clone(), ID, keyring, Arc::new(SystemEntropy), clock, Arc::clone(applied)).await
+    Barrier::open(
+        store.clone(),
+        ID,
+        keyring,
+        Arc::new(SystemEntropy),
+        clock,
+        Arc::clone(applied),
+        Arc::default(),
+    )
+    .await
 }
 
 fn at(name: &str, part: u64) -> Address {

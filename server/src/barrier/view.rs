@@ -3,7 +3,11 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Barrier, BarrierError, MAX_PLAINTEXT, RecordKind, group::GROUP_BYTES, record};
+use super::{
+    Barrier, BarrierError, MAX_PLAINTEXT, RecordKind,
+    group::{GROUP_BYTES, GROUP_CHANGES, cost},
+    record,
+};
 use crate::{
     model::{RequestId, SecretBytes},
     storage::{Batch, Condition, Record, Revision, StoreKey},
@@ -33,6 +37,13 @@ pub struct OpenedRecord {
     pub revision: Revision,
 }
 
+/// Changes of one view, sealed: to happen together with those of another.
+#[derive(Debug, Default)]
+pub struct SealedChanges {
+    batch: Batch,
+    bytes: usize,
+}
+
 /// Changes of one view that happen together or not at all. At most 100 puts and deletes.
 #[derive(Debug, Default)]
 pub struct Changes {
@@ -40,6 +51,10 @@ pub struct Changes {
     /// Written; at most [`super::MAX_PLAINTEXT`] each, the name included.
     pub puts: Vec<(Address, SecretBytes)>,
     pub deletes: Vec<Address>,
+    /// Those of another view that happen with these or not at all.
+    pub with: SealedChanges,
+    /// They take rights or data away: see [`Batch::urgent`].
+    pub urgent: bool,
     /// The request that asked for them, so that the next start knows that it was applied; none: the server's own upkeep.
     pub by: Option<RequestId>,
 }
@@ -131,17 +146,26 @@ impl View {
     /// A condition does not hold, something is too large, or the store failed. After `Store(Unknown)` and `Stopped` read
     /// again before deciding anything.
     pub async fn commit(&self, changes: Changes) -> Result<Revision, BarrierError> {
+        let by = changes.by;
+        let SealedChanges { batch, .. } = self.seal(changes)?;
+        self.barrier.commit(batch, by).await
+    }
+
+    /// Makes `changes` ready to be committed with those of another view, as [`Changes::with`]. Whose request they are is
+    /// said there.
+    ///
+    /// # Errors
+    /// Something is too large, or there is no randomness.
+    pub fn seal(&self, changes: Changes) -> Result<SealedChanges, BarrierError> {
         if changes.puts.len() + changes.deletes.len() > MAX_CHANGES || changes.conditions.len() > MAX_CHANGES
         {
             return Err(BarrierError::TooLarge("more than 100 changes or conditions"));
         }
         // Sealed here, in the caller's time, so that the one committer is not what everybody waits for.
-        let mut batch = Batch {
-            conditions: changes.conditions.iter().map(|(at, condition)| (self.key(at), *condition)).collect(),
-            puts: Vec::with_capacity(changes.puts.len()),
-            deletes: changes.deletes.iter().map(|address| self.key(address)).collect(),
-        };
-        let mut bytes = 0;
+        let SealedChanges { mut batch, mut bytes } = changes.with;
+        batch.urgent |= changes.urgent;
+        batch.conditions.extend(changes.conditions.iter().map(|(at, condition)| (self.key(at), *condition)));
+        batch.deletes.extend(changes.deletes.iter().map(|address| self.key(address)));
         for (address, content) in &changes.puts {
             if address.name.len() + content.len() > MAX_PLAINTEXT {
                 return Err(BarrierError::TooLarge("a record of more than 60 KiB"));
@@ -151,10 +175,10 @@ impl View {
             bytes += sealed.len();
             batch.puts.push((key, sealed));
         }
-        if bytes > GROUP_BYTES {
-            return Err(BarrierError::TooLarge("more than 1,216 KiB at once"));
+        if bytes > GROUP_BYTES || cost(&batch) > GROUP_CHANGES {
+            return Err(BarrierError::TooLarge("more than 1,216 KiB or 255 changes at once"));
         }
-        self.barrier.commit(batch, changes.by).await
+        Ok(SealedChanges { batch, bytes })
     }
 
     fn key(&self, address: &Address) -> StoreKey {

@@ -156,7 +156,7 @@ async fn act(
 ) -> Result<Answer, Error> {
     let doing = async {
         let done = run::run(core, unsealed, request, permitted, action).await?;
-        remember(core, unsealed, request, done).await
+        remember(unsealed, done)
     };
     let doing = AssertUnwindSafe(doing).catch_unwind();
     doing.await.unwrap_or_else(|_| Err(Error::Internal("a handler panicked".to_owned())))

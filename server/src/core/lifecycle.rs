@@ -73,6 +73,8 @@ impl Core {
             progress: std::sync::Mutex::new(Progress::new()),
             lifecycle: tokio::sync::Mutex::new(Held { unresolved: found.open_intents, ..Held::default() }),
             applied,
+            failed: Arc::default(),
+            clock_seen: std::sync::Mutex::default(),
             attempts: Arc::new(tokio::sync::Semaphore::new(limits::UNSEAL_ATTEMPTS)),
             draining: std::sync::atomic::AtomicBool::new(false),
             log_missing: record.is_some() && found.next_seq == 1,
@@ -112,6 +114,7 @@ impl Core {
             ],
             puts: [(SEAL_KEY.to_vec(), record.encode())].into_iter().chain(first).collect(),
             deletes: Vec::new(),
+            urgent: false,
         };
         self.store.commit(batch).await.map_err(BarrierError::from)?;
         self.applied.add(&[by]);
@@ -232,14 +235,23 @@ impl Core {
         let bytes = bytes.ok_or_else(|| Error::Internal("the keyring is missing".to_owned()))?;
         let keyring = Keyring::open(&root, store_id, &bytes.value)?;
         let (store, applied) = (Arc::clone(&self.store), Arc::clone(&self.applied));
+        let failed = Arc::clone(&self.failed);
         let (entropy, clock) = (Arc::clone(&self.entropy), Arc::clone(&self.clock));
-        let barrier =
-            Barrier::open(store, store_id, keyring, Arc::clone(&entropy), Arc::clone(&clock), applied)
-                .await?;
+        let barrier = Barrier::open(
+            store,
+            store_id,
+            keyring,
+            Arc::clone(&entropy),
+            Arc::clone(&clock),
+            applied,
+            failed,
+        )
+        .await?;
         let signer = SigningKey::from_seed(&barrier.purpose(Purpose::AuditSign))?;
         let note = self.refuse_rollback(held, &barrier, &signer.public_key()).await?;
 
-        let revocations = Revocations::load(barrier.view("sys/tokens"), clock.now()).await?;
+        let revocations = Revocations::load(barrier.view("sys/tokens"), clock.steady()).await?;
+        self.doubt_clock(revocations.latest());
         let token_key = barrier.purpose(Purpose::Token);
         let unsealed = Arc::new(Unsealed {
             seal: ArcSwap::from_pointee(record),

@@ -1,6 +1,8 @@
 //! The heart: the state the server is in, and the one function every request runs through ([`handle`]).
 
 mod context;
+#[cfg(test)]
+mod crash_tests;
 mod error;
 mod handle;
 mod lifecycle;
@@ -16,6 +18,8 @@ mod state;
 pub(crate) mod tests;
 mod unauthenticated;
 mod upkeep;
+#[cfg(test)]
+mod verbs_tests;
 
 pub use context::Origin;
 pub use error::Error;

@@ -1,25 +1,20 @@
-//! Step 7: what follows from what was done, and has to be durable before anybody is answered. Whoever does something says
-//! it with the answer; here it is made so, and if it cannot be, nothing is answered.
+//! Step 7: what follows from what was done. Whoever does something says it with the answer. It was made durable in the very
+//! batch that did it, so that no crash can separate the two; here it begins to count, before anybody is answered.
 
-use super::{
-    context::RequestContext,
-    error::Error,
-    request::Answer,
-    state::{Core, Unsealed},
-};
-use crate::tokens::Which;
+use super::{error::Error, request::Answer, state::Unsealed};
+use crate::tokens::Ending;
 
 /// What was done.
 pub(super) struct Done {
-    /// For the caller, once the memo is durable.
+    /// For the caller, once the memo counts.
     answer: Result<Answer, Error>,
     memo: Option<Memo>,
 }
 
 /// What has to be remembered.
 pub(super) enum Memo {
-    /// The sessions that depended on what was removed have ended, now that nobody can log in by it again.
-    SessionsEnd(Which),
+    /// The sessions that depended on what was removed have ended.
+    SessionsEnd(Ending),
 }
 
 impl Done {
@@ -36,19 +31,10 @@ impl From<Answer> for Done {
     }
 }
 
-pub(super) async fn remember(
-    core: &Core,
-    unsealed: &Unsealed,
-    request: &RequestContext,
-    done: Done,
-) -> Result<Answer, Error> {
-    if let Some(memo) = done.memo {
-        match memo {
-            // The time is taken now, after the change: a session that began before it is covered.
-            Memo::SessionsEnd(which) => {
-                unsealed.tokens.revoke(which, core.clock.now(), Some(request.id())).await?;
-            }
-        }
+pub(super) fn remember(unsealed: &Unsealed, done: Done) -> Result<Answer, Error> {
+    match done.memo {
+        Some(Memo::SessionsEnd(ending)) => unsealed.tokens.revocations().show(ending),
+        None => {}
     }
     done.answer
 }

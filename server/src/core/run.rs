@@ -13,7 +13,7 @@ use super::{
     state::{Core, Unsealed},
 };
 use crate::{
-    auth::users,
+    auth::users::{self, UserChange},
     engines::{EngineError, Operation, Output},
     model::Invalid,
     permit::Permit,
@@ -126,23 +126,37 @@ async fn user(
     match action {
         UserAction::Put { name, password, groups } => {
             // Whoever has the old password, or was in the old groups, has to log in again.
-            users.put_user(&name, password, groups, core.clock.now(), Some(request.id())).await?;
-            Ok(Done::and(Ok(Answer::Done), sessions_end(&name)))
+            let change = users.put_user(&name, password, groups, core.clock.now()).await?;
+            let memo = change_user(core, unsealed, request, &name, change).await?;
+            Ok(Done::and(Ok(Answer::Done), memo))
         }
         UserAction::Delete { name } => {
-            // Also if there is no such user: an earlier attempt may have stopped between the two steps.
-            let answer = match users.delete_user(&name, Some(request.id())).await? {
+            let change = users.delete_user(&name).await?;
+            // Also if there is no such user: an earlier release could stop between the user's end and the sessions'.
+            let answer = match change.existed() {
                 true => Ok(Answer::Done),
                 false => Err(Error::NoSuch(format!("the user {name}"))),
             };
-            Ok(Done::and(answer, sessions_end(&name)))
+            let memo = change_user(core, unsealed, request, &name, change).await?;
+            Ok(Done::and(answer, memo))
         }
         UserAction::List => Ok(Answer::Users(users.list_users().await?).into()),
     }
 }
 
-fn sessions_end(user: &str) -> Memo {
-    Memo::SessionsEnd(Which::Principal(users::principal(user).into()))
+/// In one batch with the end of the user's sessions: a crash leaves nobody who is gone with a session.
+async fn change_user(
+    core: &Core,
+    unsealed: &Unsealed,
+    request: &RequestContext,
+    name: &str,
+    change: UserChange,
+) -> Result<Memo, Error> {
+    let sessions = Which::Principal(users::principal(name).into());
+    // The time is taken now, while no login is accepted: all that were began before.
+    let (with, ending) = unsealed.tokens.ending(sessions, core.clock.now()).await?;
+    change.commit(with, Some(request.id())).await?;
+    Ok(Memo::SessionsEnd(ending))
 }
 
 async fn policy(

@@ -17,14 +17,14 @@ use super::{error::Error, phase::Phase};
 use crate::{
     audit::{AuditError, Broker, LastCheckpoint, OpenIntent, Redactor},
     auth::Methods,
-    barrier::{Applied, Barrier, Derived, StoredKeyring},
-    clock::Clock,
+    barrier::{Applied, Barrier, BarrierError, Derived, Failed, StoredKeyring},
+    clock::{Clock, Steady},
     crypto::{Entropy, Key},
     engines::Mounts,
     model::{LogPoint, StoreId, Timestamp},
     policy::store::PolicyStore,
     seal::{Progress, SealRecord, Seals},
-    storage::Store,
+    storage::{Store, StoreError},
     telemetry::Metrics,
     tokens::Tokens,
 };
@@ -53,6 +53,8 @@ pub struct Core {
     pub(super) phase_changes: watch::Sender<()>,
     /// Requests that changed the store and are not settled in the log yet.
     pub(super) applied: Arc<Applied>,
+    /// That the store failed, if it did.
+    pub(super) failed: Arc<Failed>,
     /// Init and unseal at once, by anybody.
     pub(super) attempts: Arc<Semaphore>,
     pub(super) draining: AtomicBool,
@@ -64,6 +66,8 @@ pub struct Core {
     pub(super) last_checkpoint: Option<LastCheckpoint>,
     /// There was a store at the start and not a line of its log.
     pub(super) log_missing: bool,
+    /// Where the clock stood when it was looked at last, and when that was.
+    pub(super) clock_seen: Mutex<Option<(Timestamp, Steady)>>,
     /// The end of the audit log as it was found at the start.
     pub(super) log_found: LogPoint,
 }
@@ -183,6 +187,9 @@ impl Core {
     /// # Errors
     /// Why not.
     pub fn ready(&self) -> Result<(), Error> {
+        if let Some(cause) = self.failed.cause() {
+            return Err(BarrierError::Store(StoreError::Fatal(cause.to_owned())).into());
+        }
         self.unsealed()?;
         let health = self.audit.health();
         match health.failed {
@@ -194,6 +201,16 @@ impl Core {
         }
     }
 
+    /// Whether the store only takes what takes rights or data away.
+    pub fn is_full(&self) -> bool {
+        self.store.is_full()
+    }
+
+    /// Waits until the store fails, and says how. Whoever hears of it ends the process.
+    pub async fn store_failed(&self) -> String {
+        self.failed.happened().await
+    }
+
     /// Sets what is measured only when somebody asks.
     pub fn measure(&self, metrics: &Metrics) {
         let health = self.audit.health();
@@ -202,6 +219,7 @@ impl Core {
         if let Some(unsealed) = self.phase.load().unsealed() {
             metrics.set_store_batches(unsealed.barrier.state().batch_seq);
         }
+        metrics.set_store_writable(self.failed.cause().is_none() && !self.store.is_full());
     }
 
     /// Woken at every change of phase.

@@ -8,17 +8,17 @@ use strongroom_proto::Reason;
 use tempfile::TempDir;
 
 use super::{
-    context::{ActedOn, Origin, RequestContext},
+    context::Origin,
     error::Error,
     handle, record,
-    remember::{Done, Memo, remember},
-    request::{Action, Answer, Place, Request, UserAction},
+    request::{Action, Place, Request, Slot, UserAction},
     state::{Core, Options},
     unauthenticated::init,
 };
 use crate::{
     audit::{self, Broker},
     auth::{Methods, Surroundings},
+    barrier::DIGEST_KEY,
     clock::{Clock, ManualClock},
     config,
     crypto::{Entropy, SystemEntropy},
@@ -41,16 +41,28 @@ const TERM: Duration = Duration::from_secs(90 * 24 * 3600);
 pub(crate) struct House {
     pub(crate) core: Arc<Core>,
     pub(crate) metrics: Arc<Metrics>,
-    store: Arc<FaultStore<MemoryStore>>,
-    clock: Arc<ManualClock>,
+    pub(super) store: Arc<FaultStore<MemoryStore>>,
+    pub(super) clock: Arc<ManualClock>,
     home: TempDir,
 }
 
 impl House {
     /// With an empty store.
     pub(crate) async fn empty() -> Self {
-        let home = tempfile::tempdir().unwrap();
         let (store, clock) = (Arc::new(FaultStore::new(MemoryStore::new())), Arc::new(ManualClock::at(NOW)));
+        Self::of(tempfile::tempdir().unwrap(), store, clock).await
+    }
+
+    /// Another process on the same store and log: of this one nothing is left but what was durable.
+    pub(super) async fn again(self) -> Self {
+        let Self { core, store, clock, home, .. } = self;
+        core.audit.close().await;
+        drop(core);
+        store.crash_after(None);
+        Self::of(home, store, clock).await
+    }
+
+    async fn of(home: TempDir, store: Arc<FaultStore<MemoryStore>>, clock: Arc<ManualClock>) -> Self {
         let metrics = Arc::new(Metrics::new().unwrap());
         let now: Arc<dyn Clock> = clock.clone();
         let audit = Broker::open(&audit::Config::new(home.path().join("audit")), Arc::clone(&now), vec![]);
@@ -69,7 +81,7 @@ impl House {
     /// With its keys, and the root token.
     pub(crate) async fn open() -> (Self, SecretBytes) {
         let house = Self::empty().await;
-        let made = init(&house.core, origin(), Arc::new(Anywhere), Ok(SealConfig::File)).await.unwrap();
+        let made = init(&house.core, origin(), anywhere(), Ok(SealConfig::File)).await.unwrap();
         (house, made.root_token)
     }
 
@@ -96,17 +108,13 @@ impl House {
     fn term(&self) -> Option<u32> {
         self.core.status().key_term
     }
-
-    /// A request of the root's that has come as far as step 6.
-    fn request(&self, root: &SecretBytes) -> RequestContext {
-        let unsealed = self.core.unsealed().unwrap();
-        let session = unsealed.tokens.open(root.expose_str().unwrap(), NOW).unwrap();
-        let policy = unsealed.policy.current();
-        RequestContext { origin: origin(), session, at: NOW, policy, place: ActedOn::default() }
-    }
 }
 
-/// There is room for everybody.
+/// A place where there is room for everybody.
+pub(super) fn anywhere() -> Slot {
+    Arc::new(Anywhere)
+}
+
 struct Anywhere;
 
 impl Place for Anywhere {
@@ -175,6 +183,25 @@ async fn without_a_record_nothing_is_done() {
 }
 
 #[tokio::test]
+async fn a_store_that_failed_is_the_end() {
+    for fault in [Fault::Fatal, Fault::UnknownAfter, Fault::Conflict(DIGEST_KEY.to_vec())] {
+        let (house, _) = House::open().await;
+        house.core.ready().unwrap();
+        house.store.inject(Operation::Commit, Fault::ReadOnly);
+        assert!(house.core.rotate(RequestId([1; 16])).await.is_err());
+        house.core.ready().unwrap();
+        house.store.inject(Operation::Commit, fault.clone());
+        assert!(house.core.rotate(RequestId([2; 16])).await.is_err());
+        house.core.store_failed().await;
+        assert!(house.core.ready().is_err(), "{fault:?}");
+    }
+    let (house, _) = House::open().await;
+    house.store.inject(Operation::Get, Fault::Fatal);
+    assert!(house.core.rotate(RequestId([2; 16])).await.is_err());
+    house.core.store_failed().await;
+}
+
+#[tokio::test]
 async fn only_its_own_record_permits_a_chore() {
     let (house, _) = House::open().await;
     let errand = || Errand::new(Chore::RotateKeys, &SystemEntropy).unwrap();
@@ -185,22 +212,32 @@ async fn only_its_own_record_permits_a_chore() {
 }
 
 #[tokio::test]
-async fn what_follows_is_durable_before_the_answer_leaves() {
-    let (house, root) = House::open().await;
+async fn a_clock_that_was_set_is_an_alarm() {
+    let (house, _) = House::open().await;
+    let jumps = |house: &House| {
+        let text = house.metrics.render();
+        let line = text.lines().find(|line| line.starts_with("strongroom_clock_jumps_total "));
+        line.and_then(|line| line.rsplit(' ').next()).unwrap().to_owned()
+    };
+    for _ in 0..3 {
+        house.clock.advance(TERM);
+        house.clock.set_by(1_000);
+        house.core.minutely().await;
+    }
+    assert_eq!(jumps(&house), "0", "time passes, and is corrected by a second");
+    for (set, told) in [(25 * 3_600_000, "1"), (-25 * 3_600_000, "2")] {
+        house.clock.set_by(set);
+        house.core.minutely().await;
+        assert_eq!(jumps(&house), told);
+    }
+
+    // Behind what the store has seen already.
     let unsealed = house.core.unsealed().unwrap();
-    let request = house.request(&root);
-    let sessions_end = || Memo::SessionsEnd(Which::principal("root").unwrap());
-
-    house.store.inject(Operation::Commit, Fault::ReadOnly);
-    let answer =
-        remember(&house.core, &unsealed, &request, Done::and(Ok(Answer::Done), sessions_end())).await;
-    assert!(matches!(answer, Err(error) if error.reason() == Reason::ReadOnly));
-    assert!(unsealed.tokens.open(root.expose_str().unwrap(), NOW).is_ok());
-
-    let answer =
-        remember(&house.core, &unsealed, &request, Done::and(Ok(Answer::Done), sessions_end())).await;
-    assert!(matches!(answer, Ok(Answer::Done)));
-    assert!(unsealed.tokens.open(root.expose_str().unwrap(), NOW).is_err());
+    unsealed.tokens.revoke(Which::principal("root").unwrap(), house.core.clock.now(), None).await.unwrap();
+    drop(unsealed);
+    house.clock.set_by(-3_600_000);
+    let house = house.again().await;
+    assert_eq!(jumps(&house), "1", "found at the start");
 }
 
 /// A refusal can have a consequence, too: a user who is not there may have sessions all the same.
@@ -211,7 +248,7 @@ async fn a_request_is_not_answered_before_its_consequence() {
         let origin = Origin { id: RequestId([number; 16]), name: "Auth.DeleteUser", peer: None };
         let bearer = Some(SecretBytes::from(root.expose()));
         let action = Ok(Action::User(UserAction::Delete { name: "nobody".into() }));
-        handle(&house.core, Request { origin, slot: Arc::new(Anywhere), bearer, action }).await
+        handle(&house.core, Request { origin, slot: anywhere(), bearer, action }).await
     };
     house.store.inject(Operation::Commit, Fault::ReadOnly);
     assert!(matches!(delete(1).await, Err(error) if error.reason() == Reason::ReadOnly));

@@ -1,19 +1,25 @@
 //! What the server does that no caller asked for. It takes the way of a request as far as there is one: it is written down,
 //! done on a permit of its own, and its outcome is written down.
 
-use std::panic::AssertUnwindSafe;
+use std::{panic::AssertUnwindSafe, sync::PoisonError, time::Duration};
 
 use futures_util::FutureExt;
 
 use super::{error::Error, record, state::Core};
-use crate::permit::{Chore, Errand, Upkeep};
+use crate::{
+    model::Timestamp,
+    permit::{Chore, Errand, Upkeep},
+};
+
+/// What a clock may be off: time services correct by less, in small steps.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 
 impl Core {
     /// Does what is due: to be asked now and then.
     pub async fn hourly(&self) {
         let Ok(unsealed) = self.unsealed() else { return };
         // No act but tidiness, and so without a record: what is forgotten covers no session any more.
-        if let Err(error) = unsealed.tokens.revocations().prune(self.clock.now()).await {
+        if let Err(error) = unsealed.tokens.revocations().prune(self.clock.now(), self.clock.steady()).await {
             tracing::warn!(%error, "old revocations could not be removed; retrying in an hour");
         }
         if unsealed.barrier.rotation_due() {
@@ -24,12 +30,39 @@ impl Core {
     /// Forgets what people began and nobody ended. Notes in the store how far the audit log is, if nothing else did lately:
     /// reads leave records too, and an older copy of the log is to be noticed by them.
     pub async fn minutely(&self) {
+        self.look_at_clock();
         self.expire().await;
         let Ok(unsealed) = self.unsealed() else { return };
         if self.applied.log().seq > unsealed.barrier.log().seq
             && let Err(error) = unsealed.barrier.note_log().await
         {
             tracing::debug!(%error, "how far the audit log is could not be noted in the store");
+        }
+    }
+
+    /// Compares the clock with the time that has passed since the last look. One that was set is an alarm: expiry, conditions
+    /// of bindings and revocations of principals go by it.
+    fn look_at_clock(&self) {
+        let (now, steady) = (self.clock.now(), self.clock.steady());
+        let mut seen = self.clock_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((then, at)) = seen.replace((now, steady)) {
+            let expected = then.plus(steady.since(at));
+            let off = now.since(expected).max(expected.since(now));
+            if off > CLOCK_TOLERANCE {
+                self.metrics.clock_jumped();
+                tracing::error!(
+                    %expected, %now, "the clock was set, or the machine slept: what expires goes by it; check the time"
+                );
+            }
+        }
+    }
+
+    /// The store has this time; a clock that is before it is wrong, or was.
+    pub(super) fn doubt_clock(&self, latest: Timestamp) {
+        let now = self.clock.now();
+        if latest > now.plus(CLOCK_TOLERANCE) {
+            self.metrics.clock_jumped();
+            tracing::error!(%now, %latest, "the clock is behind the newest revocation in the store; check the time");
         }
     }
 

@@ -35,7 +35,9 @@ pub(super) async fn barrier(store: Arc<dyn Store>) -> Arc<Barrier> {
     let entropy = Arc::new(SystemEntropy);
     let keyring = Keyring::create(&*entropy, Timestamp::from_millis(1)).unwrap();
     let clock = Arc::new(ManualClock::default());
-    Barrier::open(store, StoreId([7; 16]), keyring, entropy, clock, Arc::default()).await.unwrap()
+    Barrier::open(store, StoreId([7; 16]), keyring, entropy, clock, Arc::default(), Arc::default())
+        .await
+        .unwrap()
 }
 
 /// Fails if the engine breaks a promise.

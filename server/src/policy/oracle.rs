@@ -212,7 +212,7 @@ impl Dice {
             "x-{{serviceaccount}}",
             "{{cluster}}-*",
             "{{method}}",
-            "{{namespace}}{{pod}}",
+            "{{pod}}-a",
         ];
         let mut parts: Vec<&str> = (0..self.below(4)).map(|_| self.one(&PARTS)).collect();
         if parts.is_empty() || self.chance(3) {

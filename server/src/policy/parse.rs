@@ -39,21 +39,36 @@ impl Documents {
     /// # Errors
     /// All mistakes, up to a hundred.
     pub fn parse(yaml: &str) -> Result<Self, Vec<Invalid>> {
-        read(yaml, false)
+        read(yaml, Author::Person)
+    }
+
+    /// As [`Documents::parse`], for what an earlier release may have taken and this one does not.
+    pub(super) fn parse_stored(yaml: &str) -> Result<Self, Vec<Invalid>> {
+        read(yaml, Author::Store)
     }
 
     /// As [`Documents::parse`], for the default roles, whose names nobody else may take.
     pub(super) fn parse_trusted(yaml: &str) -> Result<Self, Vec<Invalid>> {
-        read(yaml, true)
+        read(yaml, Author::Server)
     }
 }
 
-fn read(yaml: &str, trusted: bool) -> Result<Documents, Vec<Invalid>> {
+/// Whose documents they are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Author {
+    Person,
+    /// The default roles.
+    Server,
+    /// What a person wrote, perhaps for an earlier release.
+    Store,
+}
+
+fn read(yaml: &str, author: Author) -> Result<Documents, Vec<Invalid>> {
     let limits = Limits { documents: ROLES + BINDINGS, depth: DEPTH };
     let nodes = strongroom_yaml::read_all(yaml, limits)
         .map_err(|error| vec![Invalid::new("yaml", error.to_string())])?;
     let mut reader =
-        Reader { documents: Documents::default(), problems: Vec::new(), trusted, place: String::new() };
+        Reader { documents: Documents::default(), problems: Vec::new(), author, place: String::new() };
     for (at, node) in nodes.iter().enumerate() {
         reader.document(at, node);
     }
@@ -71,7 +86,7 @@ fn read(yaml: &str, trusted: bool) -> Result<Documents, Vec<Invalid>> {
 struct Reader {
     documents: Documents,
     problems: Vec<Invalid>,
-    trusted: bool,
+    author: Author,
     /// The document that is being read: `Role payments-app`, `document 3`.
     place: String,
 }
@@ -135,6 +150,11 @@ impl Reader {
         for (at, path) in self.list(node, fields, place, "paths", PATHS).iter().enumerate() {
             let place = format!("{place}.paths[{at}]");
             match self.text(&place, path).map(Pattern::parse) {
+                Some(Ok(pattern)) if pattern.is_ambiguous() && self.author != Author::Store => {
+                    let problem = "has two templates in one segment, so that nobody can tell where the one ends and the \
+                                   other begins; put a / between them";
+                    self.problem(&place, path, problem);
+                }
                 Some(Ok(pattern)) => paths.push(pattern),
                 Some(Err(problem)) => self.problem(&place, path, problem),
                 None => {}
@@ -336,7 +356,7 @@ impl Reader {
             self.problem("name", name, problem);
             return None;
         }
-        if !self.trusted && defaults::RESERVED.contains(&text) {
+        if self.author != Author::Server && defaults::RESERVED.contains(&text) {
             self.problem("name", name, format!("is {text:?}, which is the name of a built-in role"));
             return None;
         }

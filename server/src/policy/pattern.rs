@@ -3,7 +3,12 @@
 //! - a segment is made of the characters of a path segment, and of
 //! - `*`: any part of one segment, nothing included; a segment that is only `*` is any one segment;
 //! - `**`: any number of whole segments, none included; only as the last segment;
-//! - `{{namespace}} {{serviceaccount}} {{cluster}} {{pod}} {{user}} {{method}}`: filled for whoever asks.
+//! - `{{namespace}} {{serviceaccount}} {{cluster}} {{pod}} {{user}} {{method}}`: filled for whoever asks; at most one in a
+//!   segment.
+//!
+//! Of two in one segment nobody could tell where the one ends: `{{namespace}}-{{serviceaccount}}` is the same for db-admin
+//! in prod and for admin in prod-db. People may not write them; what an earlier release stored allows nothing and still
+//! denies.
 //!
 //! A value that is not a legal segment by itself (CVE-2021-42135: a `*` or `/` in a name), or that the asker does not
 //! have, cannot be filled in. An allowing rule then does not match; a denying one matches whatever could stand there.
@@ -28,8 +33,10 @@ enum Segment {
     /// Holds a `*`.
     Glob(Box<str>),
     Template(Variable),
-    /// Templates and other text, perhaps with a `*`.
+    /// A template and other text, perhaps with a `*`.
     Mixed(Box<[Piece]>),
+    /// The same with several templates: see the module.
+    Ambiguous(Box<[Piece]>),
 }
 
 #[derive(Clone, Debug)]
@@ -109,6 +116,11 @@ impl Pattern {
         &self.text
     }
 
+    /// Whether it has two templates in one segment.
+    pub(super) fn is_ambiguous(&self) -> bool {
+        self.segments.iter().any(|segment| matches!(segment, Segment::Ambiguous(_)))
+    }
+
     pub(super) fn matches(&self, path: &Path, values: &Values<'_>, unfilled: Unfilled) -> bool {
         let mut given = path.segments();
         for segment in &self.segments {
@@ -154,7 +166,7 @@ impl Pattern {
         self.segments.iter().flat_map(|segment| {
             let (one, many) = match segment {
                 Segment::Template(variable) => (Some(*variable), &[][..]),
-                Segment::Mixed(pieces) => (None, &**pieces),
+                Segment::Mixed(pieces) | Segment::Ambiguous(pieces) => (None, &**pieces),
                 _ => (None, &[][..]),
             };
             one.into_iter().chain(many.iter().filter_map(|piece| match piece {
@@ -165,7 +177,7 @@ impl Pattern {
     }
 
     fn fillable(&self, values: &Values<'_>) -> bool {
-        self.variables().all(|variable| values.get(variable).is_some())
+        !self.is_ambiguous() && self.variables().all(|variable| values.get(variable).is_some())
     }
 }
 
@@ -201,7 +213,11 @@ impl Segment {
                 Segment::Literal(text)
             }
             (1, Some(Piece::Template(variable))) => Segment::Template(variable),
-            (_, last) => Segment::Mixed(pieces.into_iter().chain(last).collect()),
+            (_, last) => {
+                let pieces: Box<[Piece]> = pieces.into_iter().chain(last).collect();
+                let templates = pieces.iter().filter(|piece| matches!(piece, Piece::Template(_))).count();
+                if templates > 1 { Segment::Ambiguous(pieces) } else { Segment::Mixed(pieces) }
+            }
         })
     }
 
@@ -214,6 +230,11 @@ impl Segment {
                 Some(value) => value == text,
                 None => unfilled == Unfilled::Everything,
             },
+            Segment::Ambiguous(pieces) => {
+                unfilled == Unfilled::Everything
+                    && fill(pieces, values, unfilled)
+                        .is_some_and(|glob| wildcard(glob.as_bytes(), text.as_bytes()))
+            }
             // No value holds a `*`, so the filled text says what it means.
             Segment::Mixed(pieces) => {
                 fill(pieces, values, unfilled).is_some_and(|glob| wildcard(glob.as_bytes(), text.as_bytes()))

@@ -170,13 +170,14 @@ impl Inner {
             (Some(only), true) => (only, false),
             _ => (journal.pieces()?, true),
         };
-        self.view.commit(Changes { by, ..changes }).await.map(|_| in_journal)
+        self.view.commit(Changes { by, urgent: true, ..changes }).await.map(|_| in_journal)
     }
 
     /// Takes over what the store holds, and says what of it is yet to be carried over.
     async fn read(&self) -> Result<Option<Journal>, BarrierError> {
         let (documents, journal) = load(&self.view).await?;
         if documents != *self.force.load().documents {
+            tell_ambiguous(&documents);
             self.force.store(Arc::new(InForce::new(documents)?));
         }
         Ok(journal)
@@ -195,6 +196,19 @@ impl InForce {
     fn new(documents: Documents) -> Result<Self, BarrierError> {
         let set = PolicySet::compile(documents.clone()).map_err(|_| corrupt(BINDING))?;
         Ok(Self { documents: Arc::new(documents), set: Arc::new(set) })
+    }
+}
+
+/// Rules of an earlier release that count for less than they say.
+fn tell_ambiguous(documents: &Documents) {
+    for role in documents.roles.values() {
+        for pattern in role.rules.iter().flat_map(|rule| &rule.paths).filter(|path| path.is_ambiguous()) {
+            tracing::warn!(
+                role = &*role.name,
+                path = pattern.as_str(),
+                "two templates in one segment allow nothing any more, and only deny; put a / between them and apply the role"
+            );
+        }
     }
 }
 
@@ -232,7 +246,7 @@ async fn load(view: &View) -> Result<(Documents, Option<Journal>), BarrierError>
 async fn carry_over(view: &View, journal: &Journal) -> Result<(), BarrierError> {
     let last = Changes { deletes: (0..PIECES).map(piece_address).collect(), ..Changes::default() };
     for batch in journal.batches().into_iter().chain([last]) {
-        view.commit(batch).await.inspect_err(|error| {
+        view.commit(Changes { urgent: true, ..batch }).await.inspect_err(|error| {
             tracing::warn!(%error, "the journal of a policy change could not be applied yet");
         })?;
     }
@@ -327,14 +341,14 @@ impl Journal {
         };
         Some(Self {
             removed: removed.lines().map(name).collect::<Option<_>>()?,
-            put: Documents::parse(yaml).ok()?,
+            put: Documents::parse_stored(yaml).ok()?,
         })
     }
 }
 
 fn parse(kind: ObjectKind, content: &[u8]) -> Result<Documents, BarrierError> {
     let text = std::str::from_utf8(content).map_err(|_| corrupt(record_kind(kind)))?;
-    Documents::parse(text).map_err(|_| corrupt(record_kind(kind)))
+    Documents::parse_stored(text).map_err(|_| corrupt(record_kind(kind)))
 }
 
 fn piece_address(part: u64) -> Address {

@@ -38,7 +38,8 @@ impl House {
         let keyring = Keyring::open(&self.root, ID, &record.value).unwrap();
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(5)));
         let disk: Arc<dyn Store> = self.disk.clone();
-        let barrier = Barrier::open(disk, ID, keyring, Arc::new(SystemEntropy), clock, Arc::default());
+        let barrier =
+            Barrier::open(disk, ID, keyring, Arc::new(SystemEntropy), clock, Arc::default(), Arc::default());
         barrier.await.unwrap().view("sys/policy")
     }
 
@@ -83,6 +84,20 @@ async fn what_was_applied_is_there_after_a_restart() {
     store.apply(plan(&store.documents(), Documents::default(), &remove).unwrap(), None).await.unwrap();
     assert_eq!(store.documents().names().count(), 200);
     assert_eq!(house.load().await.documents(), store.documents());
+}
+
+/// Such a policy was taken once: the store must open with it, whatever it is worth.
+#[tokio::test]
+async fn what_is_refused_today_still_loads() {
+    let house = House::new().await;
+    let store = house.load().await;
+    let yaml = "{kind: Role, name: old, rules: [{paths: [\"secret/{{namespace}}-{{pod}}\"], verbs: [read]}]}";
+    assert!(Documents::parse(yaml).is_err());
+    let stored = Documents::parse_stored(yaml).unwrap();
+    apply(&store, stored.clone()).await.unwrap();
+    let again = house.load().await;
+    assert_eq!(*again.documents(), stored);
+    apply(&again, many(1, "read")).await.unwrap();
 }
 
 #[tokio::test]

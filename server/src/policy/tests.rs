@@ -162,14 +162,48 @@ fn subjects_match_whole_names() {
 fn templates_are_filled_for_whoever_asks() {
     let pods = "serviceAccount: {cluster: main, namespace: \"*\", name: \"*\"}";
     let rule = |pattern: &str| bound(&format!("{{paths: [\"{pattern}\"], verbs: [read]}}"), pods);
-    let set = rule("{{method}}/{{cluster}}/{{namespace}}/{{serviceaccount}}-{{pod}}/**");
-    let at = "kubernetes/main/pay/web-web-0/db";
+    let set = rule("{{method}}/{{cluster}}/{{namespace}}/{{serviceaccount}}/x-{{pod}}/**");
+    let at = "kubernetes/main/pay/web/x-web-0/db";
     assert!(reads(&set, &account("pay", "web", Some("web-0")), at));
     assert!(!reads(&set, &account("pay", "web", Some("web-1")), at));
     assert!(!reads(&set, &account("pay", "web", None), at));
     assert!(reads(&allow("users/{{user}}"), &user("alice", &[]), "users/alice"));
     assert!(!reads(&rule("users/{{user}}"), &account("alice", "alice", None), "users/alice"));
     assert!(reads(&rule("a/{{namespace}}-*"), &account("pay", "w", None), "a/pay-x"));
+}
+
+/// prod + db-admin is prod-db + admin.
+#[test]
+fn two_templates_in_a_segment_are_refused_and_never_allow() {
+    const JOINED: [&str; 4] = [
+        "secret/{{namespace}}-{{serviceaccount}}",
+        "secret/{{namespace}}{{pod}}/**",
+        "secret/a-{{cluster}}.{{user}}-*/x",
+        "{{method}}/x/{{user}}--{{user}}",
+    ];
+    for joined in JOINED {
+        let role = format!("{{kind: Role, name: r, rules: [{{paths: [\"{joined}\"], verbs: [read]}}]}}");
+        let told = problems(&role);
+        assert!(told.len() == 1 && told[0].contains("two templates in one segment"), "{told:?}");
+    }
+    let stored = |effect: &str| {
+        let rules = format!("{{paths: [\"{}\"], verbs: [read], effect: {effect}}}", JOINED[0]);
+        let all = "{paths: [\"**\"], verbs: [read]}";
+        let rules = if effect == "deny" { format!("{all}, {rules}") } else { rules };
+        let subjects = "serviceAccount: {cluster: main, namespace: \"*\", name: \"*\"}";
+        let yaml = format!(
+            "{{kind: Role, name: r, rules: [{rules}]}}\n---\n\
+             {{kind: Binding, name: b, role: r, subjects: [{subjects}]}}\n"
+        );
+        PolicySet::compile(Documents::parse_stored(&yaml).unwrap()).unwrap()
+    };
+    let (allowing, denying) = (stored("allow"), stored("deny"));
+    for (namespace, name) in [("prod", "db-admin"), ("prod-db", "admin")] {
+        let who = account(namespace, name, None);
+        assert!(!reads(&allowing, &who, "secret/prod-db-admin"), "allows nothing");
+        assert!(!reads(&denying, &who, "secret/prod-db-admin"), "still denies");
+        assert!(reads(&denying, &who, "secret/prod"));
+    }
 }
 
 #[test]

@@ -12,7 +12,10 @@ use data_encoding::HEXLOWER;
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use zeroize::Zeroizing;
 
-use crate::crypto::{CryptoError, Entropy, Key};
+use crate::{
+    config,
+    crypto::{CryptoError, Entropy, Key},
+};
 
 const PREFIX: &[u8] = b"strongroom-file-key-1 ";
 /// Prefix, 64 hex digits, line feed.
@@ -55,6 +58,12 @@ pub enum FileSealError {
     },
     #[error(transparent)]
     Crypto(#[from] CryptoError),
+}
+
+/// Looks at the configured key file. There need not be one: init makes it.
+pub fn inspect(settings: &config::Seal) -> Option<FileSealError> {
+    let file = FileSeal::new(settings.key_file.as_ref()?);
+    file.read().err().filter(|error| !matches!(error, FileSealError::Missing(_)))
 }
 
 /// The key in a file's content.

@@ -9,7 +9,7 @@ mod record;
 mod shamir;
 mod share;
 
-pub use file::{FileSeal, FileSealError};
+pub use file::{FileSeal, FileSealError, inspect};
 pub use progress::{PARTIAL_SHARES_LIVE, Progress, Step};
 pub use record::{MalformedRecord, SealRecord};
 pub use share::{SetId, Share};

@@ -93,6 +93,7 @@ async fn all_or_nothing<S: Store>(store: &S) {
         conditions: vec![(b"c".to_vec(), Condition::Absent), (b"b".to_vec(), Condition::Absent)],
         puts: vec![(b"a".to_vec(), b"new".to_vec()), (b"c".to_vec(), b"new".to_vec())],
         deletes: vec![b"b".to_vec()],
+        urgent: false,
     };
     assert!(matches!(store.commit(batch.clone()).await, Err(StoreError::Conflict(_))));
     assert_eq!(keys(store, b"", None, 10).await, [b"b".to_vec()]);

@@ -3,7 +3,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -57,12 +60,16 @@ pub struct Stopped {
 pub struct FaultStore<S> {
     inner: S,
     planned: Mutex<HashMap<Operation, VecDeque<Planned>>>,
+    /// Commits until the process is gone, if it is to go.
+    left: Mutex<Option<usize>>,
+    /// Only what is urgent is written.
+    full: AtomicBool,
 }
 
 impl<S: Store> FaultStore<S> {
     /// `inner`, without faults so far.
     pub fn new(inner: S) -> Self {
-        Self { inner, planned: Mutex::default() }
+        Self { inner, planned: Mutex::default(), left: Mutex::default(), full: AtomicBool::new(false) }
     }
 
     /// The store underneath, which never fails on demand.
@@ -81,6 +88,24 @@ impl<S: Store> FaultStore<S> {
         let (release, released) = oneshot::channel();
         self.plan(operation, Planned::Waits { reached: reaching, released });
         Held { reached, release }
+    }
+
+    /// So many commits happen; those after them are the first that a process which was killed does not make. `None`: another
+    /// process runs, without an end in sight.
+    pub fn crash_after(&self, commits: Option<usize>) {
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = commits;
+    }
+
+    /// From now on only what is urgent is written.
+    pub fn fill(&self) {
+        self.full.store(true, Ordering::SeqCst);
+    }
+
+    fn is_gone(&self) -> bool {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = *left == Some(0);
+        *left = left.map(|left| left.saturating_sub(1));
+        gone
     }
 
     fn plan(&self, operation: Operation, planned: Planned) {
@@ -148,8 +173,18 @@ impl<S: Store> Store for FaultStore<S> {
     }
 
     async fn commit(&self, batch: Batch) -> Result<Revision, StoreError> {
+        if self.is_gone() {
+            return Err(Fault::Fatal.into_error());
+        }
+        if self.is_full() && !batch.urgent {
+            return Err(Fault::ReadOnly.into_error());
+        }
         let unknown = self.meet(Operation::Commit).await?;
         after(unknown, self.inner.commit(batch).await)
+    }
+
+    fn is_full(&self) -> bool {
+        self.full.load(Ordering::SeqCst) || self.inner.is_full()
     }
 
     fn kind(&self) -> &'static str {

@@ -52,6 +52,9 @@ pub struct Batch {
     pub puts: Vec<(StoreKey, Vec<u8>)>,
     /// Removed; removing what is not there is fine.
     pub deletes: Vec<StoreKey>,
+    /// It takes rights or data away. A store that is too full for others has room for this a while longer, so that whoever
+    /// filled it can be shut out.
+    pub urgent: bool,
 }
 
 /// Why a store could not do what it was asked.
@@ -88,6 +91,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Does all of `batch` or nothing, durably, and says at which revision. Batches are serializable.
     async fn commit(&self, batch: Batch) -> Result<Revision, StoreError>;
+
+    /// Whether it is too full for what is not urgent.
+    fn is_full(&self) -> bool {
+        false
+    }
 
     /// How the store names itself in messages and metrics: `sled`, `memory`.
     fn kind(&self) -> &'static str;

@@ -10,12 +10,13 @@ mod wire;
 use std::{sync::Arc, time::Duration};
 
 pub use claims::Session;
-pub use revocations::{MAX_REVOCATIONS, Revocations, RevokeError};
+pub use revocations::{Ending, MAX_REVOCATIONS, Revocations, RevokeError};
 pub use which::Which;
 pub use wire::{MAX_TOKEN_BYTES, PREFIX};
 
 use crate::{
     auth::{Login, MAX_LIFETIME},
+    barrier::SealedChanges,
     crypto::{CryptoError, Entropy, Key},
     model::{RequestId, SecretBytes, SessionId, StoreId, Timestamp},
 };
@@ -92,6 +93,14 @@ impl Tokens {
         by: Option<RequestId>,
     ) -> Result<(), RevokeError> {
         self.revocations.end(session, now, by).await
+    }
+
+    /// The end of sessions, for the batch of a change that it has to come true with.
+    ///
+    /// # Errors
+    /// As [`Revocations::ending`].
+    pub async fn ending(&self, which: Which, now: Timestamp) -> Result<(SealedChanges, Ending), RevokeError> {
+        self.revocations.ending(which, now).await
     }
 
     /// What is revoked; to prune now and then, and to count.
@@ -193,6 +202,7 @@ mod tests {
     use super::*;
     use crate::{
         auth::{MAX_LIFETIME, conformance::view},
+        clock::Steady,
         crypto::SystemEntropy,
         model::{Group, Pod, Principal},
     };
@@ -210,7 +220,7 @@ mod tests {
     }
 
     async fn tokens(key: u8, entropy: impl Entropy + 'static) -> Tokens {
-        let revocations = Revocations::load(view("sys/tokens").await, NOW).await.unwrap();
+        let revocations = Revocations::load(view("sys/tokens").await, Steady::default()).await.unwrap();
         Tokens::new(Key::from_bytes(&[key; 32]), StoreId([9; 16]), revocations, Arc::new(entropy))
     }
 

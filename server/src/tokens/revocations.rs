@@ -3,14 +3,19 @@
 //!
 //! A principal or a method is revoked *up to a moment*: every session issued then or before is dead, later ones live.
 //! That is exact only together with how both times are taken. A session's time of issue is when its login **began**,
-//! before the credential was judged; a revocation's time is taken **after** the change it follows (a deleted user, a new
-//! password) is durable. So a login that was judged by the old state began before the revocation, and within the same
-//! millisecond it is still caught, because the comparison is `issued <= up to`. The price: a login of the new state that
+//! before the credential was judged; a revocation's time is taken **after** the last login was accepted by the state that
+//! it ends. What ends it (a deleted user, a new password) is one batch with the revocation, so that no crash leaves the one
+//! without the other; from before its time is taken until the batch is done no login is accepted (`auth::users`). So a
+//! login that was judged by the old state began before the revocation, and within the same millisecond it is still caught,
+//! because the comparison is `issued <= up to`. The price: a login of the new state that
 //! begins in the very millisecond of the revocation is refused, too, and works when it is tried again. A server whose
 //! clock is set back can have issued a session in what is now the future; a revocation by principal or method does not
 //! reach that one, a revocation by session does.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use prost::Message;
@@ -22,7 +27,8 @@ use super::{
 };
 use crate::{
     auth::MAX_LIFETIME,
-    barrier::{BarrierError, Changes, Cursor, Derived, Found, View},
+    barrier::{BarrierError, Changes, Cursor, Derived, Found, SealedChanges, View},
+    clock::Steady,
     model::{RequestId, SecretBytes, Timestamp},
     storage::{Condition, StoreKey},
 };
@@ -55,6 +61,22 @@ pub enum RevokeError {
 pub struct Revocations {
     view: View,
     revoked: Revoked,
+    /// What the time is at least, by the store: see [`Revocations::prune`].
+    known: Mutex<KnownTime>,
+}
+
+/// A time that the store has, and when it was read.
+#[derive(Clone, Copy)]
+struct KnownTime {
+    newest: Timestamp,
+    read: Steady,
+}
+
+/// The end of sessions that came true with a change: see [`Revocations::ending`].
+#[must_use = "sessions go on in this process until it is shown"]
+pub struct Ending {
+    which: Which,
+    entry: Cutoff,
 }
 
 /// A stored revocation; what is revoked is the record's name.
@@ -71,9 +93,10 @@ impl Revocations {
     ///
     /// # Errors
     /// A record does not open. Then nothing may be let in: it could be the revocation of anybody.
-    pub async fn load(view: View, now: Timestamp) -> Result<Self, BarrierError> {
-        let revocations = Self { view, revoked: Revoked::unknown() };
-        revocations.read(now).await?;
+    pub async fn load(view: View, read: Steady) -> Result<Self, BarrierError> {
+        let known = Mutex::new(KnownTime { newest: Timestamp::default(), read });
+        let revocations = Self { view, revoked: Revoked::unknown(), known };
+        revocations.read().await?;
         Ok(revocations)
     }
 
@@ -110,11 +133,38 @@ impl Revocations {
         self.insert(Which::Session(session.id), Cutoff { up_to: now, until }, by).await
     }
 
+    /// What has to be committed for the sessions to end, and what is to be shown once it is. It fails with the batch if
+    /// somebody revokes the same meanwhile.
+    ///
+    /// # Errors
+    /// There are too many already, or the store failed.
+    pub async fn ending(&self, which: Which, now: Timestamp) -> Result<(SealedChanges, Ending), RevokeError> {
+        self.check_room(&which)?;
+        let until = now.plus(MAX_LIFETIME).plus(CLOCK_MARGIN);
+        let (changes, entry) = self.merged(&which, Cutoff { up_to: now, until }).await?;
+        Ok((self.view.seal(changes)?, Ending { which, entry }))
+    }
+
+    /// They have ended: it is durable.
+    pub fn show(&self, ending: Ending) {
+        self.revoked.show(&ending.which, ending.entry);
+    }
+
     /// Forgets what covers no living session any more, and says how many that were. To be called now and then.
+    ///
+    /// A clock that is ahead is not believed: what it makes forgotten would cover sessions again once the clock is right. So
+    /// it counts only as far as something else bears it out: the newest revocation there was at the start and the time that
+    /// has passed since, or that everything here has been over for as long as any session lives.
     ///
     /// # Errors
     /// The store; what was forgotten until then stays forgotten.
-    pub async fn prune(&self, now: Timestamp) -> Result<usize, BarrierError> {
+    pub async fn prune(&self, now: Timestamp, steady: Steady) -> Result<usize, BarrierError> {
+        let known = *self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let up = steady.since(known.read);
+        let now = match up < MAX_LIFETIME.saturating_add(CLOCK_MARGIN) {
+            true => now.min(known.newest.plus(up)),
+            false => now,
+        };
         let mut pruned = 0;
         for folder in FOLDERS {
             let mut after = None;
@@ -131,6 +181,11 @@ impl Revocations {
         Ok(pruned)
     }
 
+    /// The newest that the store had when it was read: a time that was once.
+    pub fn latest(&self) -> Timestamp {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).newest
+    }
+
     /// How many there are, for a metric.
     pub fn len(&self) -> usize {
         self.revoked.len()
@@ -142,16 +197,18 @@ impl Revocations {
     }
 
     async fn insert(&self, which: Which, entry: Cutoff, by: Option<RequestId>) -> Result<(), RevokeError> {
+        self.check_room(&which)?;
+        let entry = self.store(&which, entry, by).await?;
+        self.revoked.show(&which, entry);
+        Ok(())
+    }
+
+    fn check_room(&self, which: &Which) -> Result<(), RevokeError> {
         let limit = match which {
             Which::Session(_) => MAX_REVOCATIONS,
             Which::Principal(_) | Which::Method(_) | Which::Pod(_) => MAX_REVOCATIONS + RESERVED,
         };
-        if self.len() >= limit {
-            return Err(RevokeError::Full);
-        }
-        let entry = self.store(&which, entry, by).await?;
-        self.revoked.show(&which, entry);
-        Ok(())
+        if self.len() < limit { Ok(()) } else { Err(RevokeError::Full) }
     }
 
     /// Makes it durable and says what stands there now. Two revocations of the same never lose one another: the record
@@ -162,19 +219,9 @@ impl Revocations {
         entry: Cutoff,
         by: Option<RequestId>,
     ) -> Result<Cutoff, BarrierError> {
-        let address = which.address();
         for _ in 0..MAX_TRIES {
-            let (condition, merged) = match self.view.get(&address).await? {
-                None => (Condition::Absent, entry),
-                Some(old) => (Condition::At(old.revision), entry.merge(Cutoff::read(old.content.expose())?)),
-            };
-            let changes = Changes {
-                conditions: vec![(address.clone(), condition)],
-                puts: vec![(address.clone(), merged.write())],
-                by,
-                ..Changes::default()
-            };
-            match self.view.commit(changes).await {
+            let (changes, merged) = self.merged(which, entry).await?;
+            match self.view.commit(Changes { by, ..changes }).await {
                 Ok(_) => return Ok(merged),
                 Err(BarrierError::Conflict) => {}
                 Err(error) => return Err(error),
@@ -183,13 +230,31 @@ impl Revocations {
         Err(BarrierError::Conflict)
     }
 
-    /// Everything that covers sessions at `now` or later.
-    async fn read(&self, now: Timestamp) -> Result<(), BarrierError> {
+    /// The changes that make it so, and what stands there then.
+    async fn merged(&self, which: &Which, entry: Cutoff) -> Result<(Changes, Cutoff), BarrierError> {
+        let address = which.address();
+        let (condition, merged) = match self.view.get(&address).await? {
+            None => (Condition::Absent, entry),
+            Some(old) => (Condition::At(old.revision), entry.merge(Cutoff::read(old.content.expose())?)),
+        };
+        let changes = Changes {
+            conditions: vec![(address.clone(), condition)],
+            puts: vec![(address, merged.write())],
+            urgent: true,
+            ..Changes::default()
+        };
+        Ok((changes, merged))
+    }
+
+    /// Everything, also what is over by the clock: it may be the clock that is wrong.
+    async fn read(&self) -> Result<(), BarrierError> {
         for folder in FOLDERS {
             let mut after = None;
             while let Some(page) = self.page(folder, after.as_ref()).await? {
-                for found in page.found.iter().filter(|found| found.entry.until > now) {
+                for found in &page.found {
                     self.revoked.show(&found.which, found.entry);
+                    let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+                    known.newest = known.newest.max(found.entry.up_to);
                 }
                 after = Some(page.last);
             }
@@ -206,6 +271,7 @@ impl Revocations {
         let changes = Changes {
             conditions: over.iter().map(|found| (found.which.address(), found.condition)).collect(),
             deletes: over.iter().map(|found| found.which.address()).collect(),
+            urgent: true,
             ..Changes::default()
         };
         match self.view.commit(changes).await {
@@ -233,7 +299,7 @@ impl Revocations {
 #[async_trait]
 impl Derived for Revocations {
     async fn load(&self) -> Result<(), BarrierError> {
-        self.read(Timestamp::default()).await
+        self.read().await
     }
 
     async fn changed(&self, keys: &[StoreKey]) -> Result<(), BarrierError> {

@@ -11,6 +11,9 @@ use crate::{
 
 const NOW: Timestamp = Timestamp::from_millis(10_000_000);
 const MILLI: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3600);
+/// After so long everything that was there at the start is over, whatever the clock says.
+const LONG: Steady = Steady::at(HOUR.saturating_mul(25));
 
 fn alice(issued: Timestamp, uid: &str) -> Session {
     let principal = Principal::User {
@@ -24,7 +27,7 @@ fn alice(issued: Timestamp, uid: &str) -> Session {
 }
 
 async fn revocations() -> Revocations {
-    Revocations::load(view("sys/tokens").await, NOW).await.unwrap()
+    Revocations::load(view("sys/tokens").await, Steady::default()).await.unwrap()
 }
 
 #[tokio::test]
@@ -64,14 +67,14 @@ async fn a_method_is_revoked_up_to_a_moment() {
 #[tokio::test]
 async fn a_restart_forgets_nothing() {
     let view = view("sys/tokens").await;
-    let before = Revocations::load(view.clone(), NOW).await.unwrap();
+    let before = Revocations::load(view.clone(), Steady::default()).await.unwrap();
     for n in 0..250u8 {
         before.revoke(Which::Session(SessionId([n; 16])), NOW, None).await.unwrap();
     }
     before.revoke(Which::Principal("userpass/alice".into()), NOW, None).await.unwrap();
     before.revoke(Which::Method("root".into()), NOW, None).await.unwrap();
 
-    let after = Revocations::load(view, NOW).await.unwrap();
+    let after = Revocations::load(view, Steady::default()).await.unwrap();
     assert_eq!(after.len(), 252);
     assert!(after.covers(&alice(NOW, "1")));
     assert!(after.covers(&session(Principal::Root)));
@@ -90,9 +93,9 @@ async fn a_pod_is_revoked_by_its_uid_and_stays_so() {
         Session { issued, ..session(account) }
     };
     let view = view("sys/tokens").await;
-    let before = Revocations::load(view.clone(), NOW).await.unwrap();
+    let before = Revocations::load(view.clone(), Steady::default()).await.unwrap();
     before.revoke(Which::pod("p-1").unwrap(), NOW, None).await.unwrap();
-    for revocations in [before, Revocations::load(view, NOW).await.unwrap()] {
+    for revocations in [before, Revocations::load(view, Steady::default()).await.unwrap()] {
         assert!(revocations.covers(&of_pod("p-1", NOW)));
         assert!(!revocations.covers(&of_pod("p-1", NOW.plus(MILLI))), "it may log in again");
         assert!(!revocations.covers(&of_pod("p-2", NOW)));
@@ -108,7 +111,7 @@ async fn a_pod_is_revoked_by_its_uid_and_stays_so() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn revocations_at_the_same_time_do_not_lose_one_another() {
     let view = view("sys/tokens").await;
-    let revocations = Arc::new(Revocations::load(view.clone(), NOW).await.unwrap());
+    let revocations = Arc::new(Revocations::load(view.clone(), Steady::default()).await.unwrap());
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..40u8 {
         let revocations = Arc::clone(&revocations);
@@ -124,7 +127,7 @@ async fn revocations_at_the_same_time_do_not_lose_one_another() {
     while let Some(done) = tasks.join_next().await {
         done.unwrap();
     }
-    for revocations in [&*revocations, &Revocations::load(view, NOW).await.unwrap()] {
+    for revocations in [&*revocations, &Revocations::load(view, Steady::default()).await.unwrap()] {
         assert_eq!(revocations.len(), 41);
         assert!(revocations.covers(&alice(NOW.plus(MILLI * 39), "1")));
         assert!(!revocations.covers(&alice(NOW.plus(MILLI * 40), "1")));
@@ -144,7 +147,7 @@ async fn an_earlier_moment_takes_nothing_back() {
 #[tokio::test]
 async fn what_is_over_is_forgotten() {
     let view = view("sys/tokens").await;
-    let revocations = Revocations::load(view.clone(), NOW).await.unwrap();
+    let revocations = Revocations::load(view.clone(), Steady::default()).await.unwrap();
     for n in 0..150u8 {
         revocations.revoke(Which::Session(SessionId([n; 16])), NOW, None).await.unwrap();
     }
@@ -152,19 +155,51 @@ async fn what_is_over_is_forgotten() {
     let short = Session { id: SessionId([200; 16]), max_expires: NOW.plus(MILLI), ..alice(NOW, "1") };
     revocations.end(&short, NOW, None).await.unwrap();
 
-    assert_eq!(revocations.prune(NOW.plus(MILLI)).await.unwrap(), 0);
-    assert_eq!(revocations.prune(NOW.plus(MILLI + CLOCK_MARGIN)).await.unwrap(), 1, "the short one");
+    assert_eq!(revocations.prune(NOW.plus(MILLI), LONG).await.unwrap(), 0);
+    assert_eq!(revocations.prune(NOW.plus(MILLI + CLOCK_MARGIN), LONG).await.unwrap(), 1, "the short one");
     let end = NOW.plus(MAX_LIFETIME);
-    assert_eq!(revocations.prune(end).await.unwrap(), 0);
+    assert_eq!(revocations.prune(end, LONG).await.unwrap(), 0);
     assert!(revocations.covers(&alice(NOW, "1")));
 
     // Revoked once more: that one stays.
     revocations.revoke(Which::Principal("userpass/alice".into()), end, None).await.unwrap();
     let end = end.plus(CLOCK_MARGIN);
-    assert_eq!(revocations.prune(end).await.unwrap(), 150);
+    assert_eq!(revocations.prune(end, LONG).await.unwrap(), 150);
     assert_eq!(revocations.len(), 1);
     assert!(revocations.covers(&alice(NOW.plus(MAX_LIFETIME), "1")));
-    assert_eq!(Revocations::load(view, NOW).await.unwrap().len(), 1);
+    assert_eq!(Revocations::load(view, Steady::default()).await.unwrap().len(), 1);
+}
+
+/// A start with a clock that is two days ahead, and one with the right time after it.
+#[tokio::test]
+async fn a_clock_that_is_ahead_makes_nothing_forgotten() {
+    let view = view("sys/tokens").await;
+    let load = || Revocations::load(view.clone(), Steady::default());
+    let which = Which::Principal("userpass/alice".into());
+    load().await.unwrap().revoke(which, NOW, None).await.unwrap();
+
+    let (wrong, ahead) = (load().await.unwrap(), NOW.plus(HOUR * 48));
+    for hours in 0..25 {
+        assert_eq!(wrong.prune(ahead, Steady::at(HOUR * hours)).await.unwrap(), 0, "after {hours} h");
+    }
+    let right = load().await.unwrap();
+    assert!(wrong.covers(&alice(NOW, "1")) && right.covers(&alice(NOW, "1")));
+
+    // The store has it from NOW, and since then more time has passed than any session lives.
+    assert_eq!(right.prune(NOW.plus(HOUR * 30), Steady::at(HOUR * 24)).await.unwrap(), 0);
+    assert_eq!(right.prune(NOW.plus(HOUR * 30), Steady::at(HOUR * 25)).await.unwrap(), 1);
+}
+
+/// A server that is started every day forgets as well: each new revocation says what time it is.
+#[tokio::test]
+async fn what_was_revoked_later_bears_the_clock_out() {
+    let view = view("sys/tokens").await;
+    let load = || Revocations::load(view.clone(), Steady::default());
+    let first = load().await.unwrap();
+    first.revoke(Which::Session(SessionId([1; 16])), NOW, None).await.unwrap();
+    let later = NOW.plus(HOUR * 26);
+    first.revoke(Which::Session(SessionId([2; 16])), later, None).await.unwrap();
+    assert_eq!(load().await.unwrap().prune(later, Steady::default()).await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -192,7 +227,8 @@ fn typing_errors_are_refused() {
 
 impl conformance::Subject for Revocations {
     async fn load(house: &conformance::House) -> Self {
-        let revocations = Revocations::load(house.barrier().await.view("sys/tokens"), NOW).await.unwrap();
+        let revocations =
+            Revocations::load(house.barrier().await.view("sys/tokens"), Steady::default()).await.unwrap();
         if revocations.is_empty() {
             revocations.revoke(Which::Session(SessionId([1; 16])), NOW, None).await.unwrap();
         }

@@ -88,7 +88,8 @@ impl FakeKubernetes {
     pub async fn start() -> io::Result<FakeKubernetes> {
         let home = tempfile::tempdir()?;
         let pki = Pki::create(home.path())?;
-        fs::write(home.path().join("token"), CREDENTIAL)?;
+        // With the line break that every editor leaves.
+        fs::write(home.path().join("token"), format!("{CREDENTIAL}\n"))?;
         let state = State {
             objects: Objects::default(),
             key: Arc::new(SigningKey::rs256()?),

@@ -40,7 +40,7 @@ pub async fn run(tries: u64, seed: u64) -> io::Result<Vec<Figure>> {
     commit(&*store, strongroom_server::barrier::KEYRING_KEY.to_vec(), stored).await?;
     let shared: Arc<dyn Store> = Arc::<MemoryStore>::clone(&store);
     let (entropy, clock) = (Arc::new(SystemEntropy), Arc::new(SystemClock));
-    let barrier = Barrier::open(shared, id, keyring, entropy, clock, Arc::default()).await;
+    let barrier = Barrier::open(shared, id, keyring, entropy, clock, Arc::default(), Arc::default()).await;
     let barrier = barrier.map_err(io::Error::other)?;
     let views = [barrier.view("mount/secret"), barrier.view("mount/other"), barrier.view("sys/policy")];
 

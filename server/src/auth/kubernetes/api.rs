@@ -4,17 +4,26 @@
 //! Answers are read here, within a limit, and not by kube's typed calls: those log an answer they cannot read, and the
 //! answer to a review can repeat the token (that was CVE-2025-7445 elsewhere).
 
-use std::{pin::Pin, time::Duration};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    pin::Pin,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, BodyStream, Limited};
 use kube::{Client, Config, client::Body};
 use serde::{Deserialize, de::DeserializeOwned};
+use zeroize::Zeroizing;
 
-use crate::config::{ApiServer, Cluster};
+use crate::{
+    config::{ApiServer, Cluster},
+    tls::is_about_a_certificate,
+};
 
 /// A whole call. An API server that needs longer is as good as down.
 pub(super) const CALL: Duration = Duration::from_secs(5);
@@ -92,6 +101,12 @@ pub(super) enum ApiError {
     #[error("the API server cannot be reached")]
     Unreachable,
     #[error(
+        "the API server's certificate is not one that ca_file vouches for; check that it is this cluster's CA"
+    )]
+    Certificate,
+    #[error("this server's own credential cannot be used: token_file {0}")]
+    Credential(&'static str),
+    #[error(
         "the API server refuses this server's own credential (401); check that token_file belongs to this cluster"
     )]
     Unauthorized,
@@ -109,7 +124,10 @@ pub(super) enum ApiError {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
     #[error("cannot read {file}: {cause}")]
-    File { file: String, cause: std::io::Error },
+    File { file: String, cause: io::Error },
+    /// What is in it is of no use.
+    #[error("{file} {problem}")]
+    Content { file: String, problem: &'static str },
     /// The server does not run in a cluster.
     #[error(
         "api_server is not set, and KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not there: \
@@ -197,6 +215,53 @@ impl Resource {
 /// A real cluster.
 pub(super) struct KubeApi {
     client: Client,
+    token_file: PathBuf,
+}
+
+/// What is wrong with the files that a cluster's section names; reads each of them.
+pub(super) fn inspect(cluster: &Cluster) -> Vec<ConnectError> {
+    let named = |file: &Path| file.display().to_string();
+    let ca = match fs::read(&cluster.ca_file) {
+        Err(cause) => Some(ConnectError::File { file: named(&cluster.ca_file), cause }),
+        Ok(text) if !String::from_utf8_lossy(&text).contains("-----BEGIN CERTIFICATE-----") => {
+            Some(ConnectError::Content {
+                file: named(&cluster.ca_file),
+                problem: "holds no certificate in PEM form",
+            })
+        }
+        Ok(_) => None,
+    };
+    let token = match credential(&cluster.token_file) {
+        Err(Unusable::Read(cause)) => Some(ConnectError::File { file: named(&cluster.token_file), cause }),
+        Err(Unusable::Content(problem)) => {
+            Some(ConnectError::Content { file: named(&cluster.token_file), problem })
+        }
+        Ok(_) => None,
+    };
+    ca.into_iter().chain(token).collect()
+}
+
+/// Why a token file is no credential.
+enum Unusable {
+    Read(io::Error),
+    Content(&'static str),
+}
+
+/// The header that shows the token of the file, without what people and editors leave around it. Read at each call: the
+/// kubelet replaces the file, and it is in its memory.
+fn credential(file: &Path) -> Result<HeaderValue, Unusable> {
+    let text = Zeroizing::new(fs::read_to_string(file).map_err(Unusable::Read)?);
+    let token = text.trim();
+    if token.is_empty() {
+        return Err(Unusable::Content("is empty; expected a token"));
+    }
+    let header = HeaderValue::from_str(&Zeroizing::new(format!("Bearer {token}")));
+    let mut header = header
+        .ok()
+        .filter(|_| !token.contains(char::is_whitespace))
+        .ok_or(Unusable::Content("holds more than a token; expected one line"))?;
+    header.set_sensitive(true);
+    Ok(header)
 }
 
 impl KubeApi {
@@ -205,28 +270,31 @@ impl KubeApi {
     /// # Errors
     /// A file does not exist, or the address is not one.
     pub(super) fn connect(cluster: &Cluster) -> Result<Self, ConnectError> {
-        for file in [&cluster.ca_file, &cluster.token_file] {
-            let told = |cause| ConnectError::File { file: file.display().to_string(), cause };
-            std::fs::File::open(file).map_err(told)?;
+        if let Some(error) = inspect(cluster).into_iter().next() {
+            return Err(error);
         }
         let mut config = Config::new(address(&cluster.api_server)?);
         config.root_cert_file = Some(cluster.ca_file.clone());
         // Without any list kube asks the system's trust store before it reads that file, and an image of only this server
         // has none. Trusted is what the file says, and nothing else.
         config.root_cert = Some(Vec::new());
-        config.auth_info.token_file = Some(cluster.token_file.display().to_string());
         config.connect_timeout = Some(CALL);
         config.write_timeout = Some(CALL);
         // Whoever calls decides when to try again.
         config.default_retry = false;
         let client = Client::try_from(config).map_err(|error| ConnectError::Client(error.to_string()))?;
-        Ok(Self { client })
+        Ok(Self { client, token_file: cluster.token_file.clone() })
     }
 
-    async fn send(&self, request: Request<Body>) -> Result<http::Response<Body>, ApiError> {
+    async fn send(&self, mut request: Request<Body>) -> Result<http::Response<Body>, ApiError> {
+        let credential = credential(&self.token_file).map_err(|unusable| match unusable {
+            Unusable::Read(_) => ApiError::Credential("cannot be read"),
+            Unusable::Content(problem) => ApiError::Credential(problem),
+        })?;
+        request.headers_mut().insert(header::AUTHORIZATION, credential);
         // kube's own message could quote what was sent.
         let answer = tokio::time::timeout(CALL, self.client.send(request)).await;
-        let answer = answer.map_err(|_| ApiError::TimedOut)?.map_err(|_| ApiError::Unreachable)?;
+        let answer = answer.map_err(|_| ApiError::TimedOut)?.map_err(|error| unreached(&error))?;
         match answer.status() {
             status if status.is_success() => Ok(answer),
             StatusCode::UNAUTHORIZED => Err(ApiError::Unauthorized),
@@ -297,6 +365,10 @@ impl Api for KubeApi {
         let body = self.send(request(Method::GET, &path, ONE, vec![])?).await?.into_body();
         Ok(events(body))
     }
+}
+
+fn unreached(error: &(dyn std::error::Error + 'static)) -> ApiError {
+    if is_about_a_certificate(error) { ApiError::Certificate } else { ApiError::Unreachable }
 }
 
 const JSON: &str = "application/json";

@@ -20,7 +20,7 @@ use crate::{
     clock::Clock,
     config::{self, Mode},
     crypto::{Digest, sha256},
-    model::{Invalid, Pod, SecretBytes, Timestamp},
+    model::{Invalid, Pod, SecretBytes},
     telemetry::ClusterMetrics,
 };
 
@@ -72,9 +72,9 @@ impl AuthMethod for Cluster {
     async fn login(&self, credential: Credential, context: &LoginContext) -> Result<Login, LoginError> {
         let PodToken { token, .. } = credential.own()?;
         let identity = self.judge(&token, context).await.map_err(|judged| self.error(judged))?;
-        self.confirm(&identity, context.now).await.map_err(|judged| self.error(judged))?;
+        self.confirm(&identity).await.map_err(|judged| self.error(judged))?;
         // Without a watch nothing would end a session but its expiry, so it is a short one.
-        let renewable = self.is_watched(context.now);
+        let renewable = self.is_watched_now();
         let max_ttl = if renewable { self.max_ttl } else { self.ttl };
         Ok(Login { principal: identity.principal(&self.name), ttl: self.ttl, max_ttl, renewable })
     }
@@ -124,11 +124,11 @@ impl Cluster {
     }
 
     /// Whether pod and account are there, as far as it can be known.
-    async fn confirm(&self, identity: &Identity, now: Timestamp) -> Result<(), Judged> {
+    async fn confirm(&self, identity: &Identity) -> Result<(), Judged> {
         let pod = identity.pod.as_ref().map(|pod| (Resource::Pods, &*self.pods, pod, Refusal::PodGone));
         let account = (Resource::Accounts, &*self.accounts, &identity.account, Refusal::AccountGone);
         for (what, presence, object, refusal) in pod.into_iter().chain([account]) {
-            if !self.is_here(what, presence, &identity.namespace, object, now).await? {
+            if !self.is_here(what, presence, &identity.namespace, object).await? {
                 return Err(refusal.into());
             }
         }
@@ -141,9 +141,8 @@ impl Cluster {
         presence: &Presence,
         namespace: &str,
         object: &Named,
-        now: Timestamp,
     ) -> Result<bool, Outage> {
-        if matches!(self.judge, Judge::Local(_)) && !presence.is_current(now) {
+        if matches!(self.judge, Judge::Local(_)) && !presence.is_current(self.clock.steady()) {
             let problem = "its pods and service accounts are not watched at the moment";
             return Err(Outage { problem, retry_after: SOON });
         }
@@ -166,7 +165,7 @@ impl Cluster {
         let uid = Uid::of(&object.uid);
         let key = (what == Resource::Pods, sha256(object.uid.as_bytes()));
         let asking = self.questions.get(key, None, |found| *found != Found::Here, || async {
-            presence.ask(uid, self.clock.now());
+            presence.ask(uid, self.clock.steady());
             let found = self.api.uid_of(what, namespace, &object.name).await;
             match found.map(|found| found.is_some_and(|found| *found == *object.uid)) {
                 Ok(exists) if presence.answer(uid, exists) => (Found::Here, Duration::ZERO),
@@ -216,10 +215,7 @@ impl Cluster {
 
     /// Whether the end of a pod would be noticed.
     pub(super) fn is_watched_now(&self) -> bool {
-        self.is_watched(self.clock.now())
-    }
-
-    fn is_watched(&self, now: Timestamp) -> bool {
+        let now = self.clock.steady();
         self.watch && self.pods.is_current(now) && self.accounts.is_current(now)
     }
 

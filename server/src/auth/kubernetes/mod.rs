@@ -45,6 +45,12 @@ pub const KIND: MethodKind = MethodKind {
         other => Err(other),
     },
     build: Build::FromConfig(|surroundings| Ok(Arc::new(Clusters::connect(surroundings)?))),
+    inspect: |config| {
+        let all = config.kubernetes.iter();
+        let inspected =
+            all.flat_map(|(name, cluster)| api::inspect(cluster).into_iter().map(|e| broken(name, e)));
+        inspected.collect()
+    },
 };
 
 /// What a pod shows.
@@ -124,16 +130,16 @@ impl AuthMethod for Clusters {
     }
 }
 
+fn broken(name: &str, cause: api::ConnectError) -> ConnectError {
+    ConnectError { part: format!("{NAME}.{name}"), cause: cause.into() }
+}
+
 impl Clusters {
     /// Connects to the clusters of the configuration.
     fn connect(surroundings: &Surroundings<'_>) -> Result<Self, ConnectError> {
         let mut clusters = BTreeMap::new();
         for (name, settings) in &surroundings.config.kubernetes {
-            let broken = |cause: api::ConnectError| ConnectError {
-                part: format!("{NAME}.{name}"),
-                cause: cause.into(),
-            };
-            let api = Arc::new(KubeApi::connect(settings).map_err(broken)?);
+            let api = Arc::new(KubeApi::connect(settings).map_err(|cause| broken(name, cause))?);
             let (clock, metrics) = (Arc::clone(surroundings.clock), surroundings.metrics.cluster(name));
             let cluster = Cluster::new(name, settings, api, clock, metrics);
             clusters.insert(name.clone(), Arc::new(cluster));

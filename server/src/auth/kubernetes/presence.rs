@@ -1,7 +1,8 @@
 //! Which pods, or which service accounts, a cluster has at the moment. Filled by the watch (`watch.rs`), asked at each
 //! login and each request. No IO here.
 //!
-//! Only uids are kept, and when each was seen last. What a list that began at some time does not bring was gone by then, so
+//! Only uids are kept, and when each was seen last, by a clock that nobody sets: a list would sweep what is there if the time of
+//! day were set back meanwhile. What a list that began at some time does not bring was gone by then, so
 //! a complete list sweeps away whatever was not seen since it began. One that logs in is remembered as well, for the
 //! watch may be a moment behind; then its deletion is noticed even if it comes between two lists.
 
@@ -12,7 +13,7 @@ use std::{
 };
 
 use super::{api::WATCH, identity::Uid};
-use crate::model::Timestamp;
+use crate::clock::Steady;
 
 /// Most objects of a kind: three times the largest cluster that Kubernetes supports (150,000 pods), about 20 MB. A cluster
 /// with more is not watched, and says so.
@@ -30,12 +31,12 @@ struct State {
     /// A list was complete once; before that nothing can be said of what is not known.
     synced: bool,
     /// When the API server answered last.
-    heard: Option<Timestamp>,
+    heard: Option<Steady>,
 }
 
 #[derive(Clone, Copy)]
 struct Sighting {
-    at: Timestamp,
+    at: Steady,
     /// Whether it is there, or whether somebody is asking about it.
     here: bool,
 }
@@ -64,13 +65,13 @@ impl Presence {
     }
 
     /// Whether what is known is of now, more or less.
-    pub(super) fn is_current(&self, now: Timestamp) -> bool {
+    pub(super) fn is_current(&self, now: Steady) -> bool {
         let state = self.read();
-        state.synced && state.heard.is_some_and(|heard| now < heard.plus(CURRENT))
+        state.synced && state.heard.is_some_and(|heard| now.since(heard) < CURRENT)
     }
 
     /// It was in a list, or appeared.
-    pub(super) fn appeared(&self, uid: Uid, at: Timestamp) -> Result<(), TooMany> {
+    pub(super) fn appeared(&self, uid: Uid, at: Steady) -> Result<(), TooMany> {
         let mut state = self.write();
         if state.known.len() >= OBJECTS && !state.known.contains_key(&uid) {
             return Err(TooMany);
@@ -81,19 +82,19 @@ impl Presence {
     }
 
     /// It was deleted.
-    pub(super) fn deleted(&self, uid: Uid, at: Timestamp) {
+    pub(super) fn deleted(&self, uid: Uid, at: Steady) {
         let mut state = self.write();
         state.heard = Some(at);
         state.known.remove(&uid);
     }
 
     /// The API server answered.
-    pub(super) fn heard(&self, at: Timestamp) {
+    pub(super) fn heard(&self, at: Steady) {
         self.write().heard = Some(at);
     }
 
     /// A list that began then is complete.
-    pub(super) fn listed(&self, began: Timestamp, now: Timestamp) {
+    pub(super) fn listed(&self, began: Steady, now: Steady) {
         let mut state = self.write();
         state.known.retain(|_, seen| seen.at >= began);
         state.known.shrink_to_fit();
@@ -107,7 +108,7 @@ impl Presence {
 
     /// Somebody is about to ask the API server about one that the watch does not know. Only an answer to this is taken
     /// for true: if the watch sees a deletion in between, the answer is older than that.
-    pub(super) fn ask(&self, uid: Uid, at: Timestamp) {
+    pub(super) fn ask(&self, uid: Uid, at: Steady) {
         let mut state = self.write();
         if state.known.len() < OBJECTS {
             state.known.entry(uid).or_insert(Sighting { at, here: false });
@@ -144,8 +145,8 @@ impl Presence {
 mod tests {
     use super::*;
 
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_millis(seconds * 1000)
+    fn at(seconds: u64) -> Steady {
+        Steady::at(Duration::from_secs(seconds))
     }
 
     fn uid(name: &str) -> Uid {

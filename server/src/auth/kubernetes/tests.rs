@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     auth::conformance::{self, Fixture},
-    clock::{Clock, ManualClock},
+    clock::{Clock, ManualClock, Steady},
     config::{self, ApiServer, Mode},
     crypto::Signer,
     model::{SecretBytes, Timestamp},
@@ -149,8 +149,8 @@ impl Scene {
     /// The watch has seen a pod and its account.
     fn watched(self) -> Self {
         for (presence, uid) in [(&self.cluster.pods, "p-1"), (&self.cluster.accounts, "a-1")] {
-            presence.appeared(Uid::of(uid), self.clock.now()).unwrap();
-            presence.listed(self.clock.now(), self.clock.now());
+            presence.appeared(Uid::of(uid), self.clock.steady()).unwrap();
+            presence.listed(self.clock.steady(), self.clock.steady());
         }
         self
     }
@@ -260,7 +260,7 @@ async fn local_mode_asks_the_watch_and_lets_nobody_in_without() {
 #[tokio::test]
 async fn a_pod_that_the_watch_does_not_know_yet_is_asked_for() {
     let scene = scene(Mode::Local).watched();
-    scene.cluster.pods.deleted(Uid::of("p-1"), scene.clock.now());
+    scene.cluster.pods.deleted(Uid::of("p-1"), scene.clock.steady());
     let token = scene.token("one");
     assert!(matches!(scene.login(&token).await, Err(LoginError::Refused { word: "pod_gone", .. })));
     assert!(matches!(scene.login(&token).await, Err(LoginError::Refused { word: "pod_gone", .. })));
@@ -276,7 +276,7 @@ async fn a_pod_that_the_watch_does_not_know_yet_is_asked_for() {
     scene.login(&token).await.unwrap();
     scene.login(&token).await.unwrap();
     assert_eq!(scene.api.questions.load(Ordering::SeqCst), 3, "from then on it is known");
-    scene.cluster.pods.deleted(Uid::of("p-1"), scene.clock.now());
+    scene.cluster.pods.deleted(Uid::of("p-1"), scene.clock.steady());
     assert_eq!(scene.cluster.pods.of(Uid::of("p-1")), Known::Gone, "and its deletion is noticed");
 }
 
@@ -288,9 +288,9 @@ async fn sessions_hang_on_pod_account_and_cluster() {
     let clusters = Clusters(BTreeMap::from([("main".into(), Arc::new(scene.cluster))]));
     assert_eq!(clusters.check(&principal), Ok(()));
     assert!(clusters.may_renew(&principal));
-    accounts.deleted(Uid::of("a-1"), NOW);
+    accounts.deleted(Uid::of("a-1"), Steady::default());
     assert_eq!(clusters.check(&principal), Err(ACCOUNT_GONE));
-    pods.deleted(Uid::of("p-1"), NOW);
+    pods.deleted(Uid::of("p-1"), Steady::default());
     assert_eq!(clusters.check(&principal), Err(POD_GONE));
     pods.forget();
     accounts.forget();

@@ -20,6 +20,9 @@ const SILENCE: Duration = Duration::from_secs(WATCH.as_secs() + 5);
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 /// Between two watches: something on the way may end each at once.
 const BREATH: Duration = Duration::from_millis(100);
+/// A refusal counts only after it has been the only answer for so long: a role that is being replaced, or an API server that
+/// has just started, refuses for a moment.
+const FORBIDDEN_FOR: Duration = Duration::from_secs(60);
 /// When it is not allowed: somebody may grant it one day.
 const FORBIDDEN_PAUSE: Duration = Duration::from_secs(30);
 /// Most pages of a list; presence has its own limit on what is in them.
@@ -55,31 +58,38 @@ impl From<TooMany> for Failure {
 impl Watcher {
     /// Lists and watches for as long as it is polled.
     pub(super) async fn run(&self) {
-        let (mut pause, mut told) = (PAUSES.0, false);
+        let (mut pause, mut told, mut forbidden) = (PAUSES.0, false, None);
         loop {
-            let began = self.clock.now();
-            let Err(failure) = self.list_and_watch().await else { continue };
+            let began = self.clock.steady();
+            let Err(failure) = self.list_and_watch().await else {
+                forbidden = None;
+                continue;
+            };
+            let now = self.clock.steady();
             // After it worked for a while, a failure is a new one and not the one before over again.
-            if self.clock.now().since(began) > PAUSES.1 {
-                (pause, told) = (PAUSES.0, false);
+            if now.since(began) > PAUSES.1 {
+                (pause, told, forbidden) = (PAUSES.0, false, None);
             }
             if !told {
                 self.tell(&failure);
                 told = true;
             }
-            tokio::time::sleep(self.pause_after(&failure, &mut pause)).await;
+            let refused = matches!(failure, Failure::Api(ApiError::Forbidden));
+            forbidden = refused.then(|| forbidden.unwrap_or(now));
+            let persists = forbidden.is_some_and(|since| now.since(since) >= FORBIDDEN_FOR);
+            tokio::time::sleep(self.pause_after(&failure, persists, &mut pause)).await;
         }
     }
 
     /// Returns when it is time for another list.
     async fn list_and_watch(&self) -> Result<(), Failure> {
-        let began = self.clock.now();
+        let began = self.clock.steady();
         let mut version = self.list().await?;
-        self.presence.listed(began, self.clock.now());
+        self.presence.listed(began, self.clock.steady());
         self.metrics.set_watching(self.what.as_str(), true);
         tracing::debug!(cluster = self.metrics.cluster(), what = self.what.as_str(), "listed");
         let mut pause = PAUSES.0;
-        while self.clock.now() < began.plus(RELIST) {
+        while self.clock.steady().since(began) < RELIST {
             match self.follow(&mut version).await {
                 Ok(()) => {
                     pause = PAUSES.0;
@@ -105,7 +115,7 @@ impl Watcher {
         for _ in 0..PAGES {
             let page = self.api.list(self.what, more.as_deref()).await?;
             for uid in &page.uids {
-                self.presence.appeared(Uid::of(uid), self.clock.now())?;
+                self.presence.appeared(Uid::of(uid), self.clock.steady())?;
             }
             more = page.more;
             if more.is_none() {
@@ -118,14 +128,14 @@ impl Watcher {
     /// Follows one watch to its end.
     async fn follow(&self, version: &mut String) -> Result<(), Failure> {
         let mut events = self.api.watch(self.what, version).await?;
-        self.presence.heard(self.clock.now());
+        self.presence.heard(self.clock.steady());
         self.metrics.set_watching(self.what.as_str(), true);
         loop {
             let Ok(next) = tokio::time::timeout(SILENCE, events.next()).await else {
                 return Err(ApiError::TimedOut.into());
             };
             let Some(event) = next else { return Ok(()) };
-            let now = self.clock.now();
+            let now = self.clock.steady();
             let reached = match event? {
                 Event::Present { uid, version } => {
                     self.presence.appeared(Uid::of(&uid), now)?;
@@ -146,11 +156,15 @@ impl Watcher {
 
     fn is_hiccup(&self, error: &ApiError) -> bool {
         let passes = matches!(error, ApiError::TimedOut | ApiError::Unreachable | ApiError::Status(_));
-        passes && self.presence.is_current(self.clock.now())
+        passes && self.presence.is_current(self.clock.steady())
     }
 
-    fn pause_after(&self, failure: &Failure, pause: &mut Duration) -> Duration {
+    fn pause_after(&self, failure: &Failure, persists: bool, pause: &mut Duration) -> Duration {
         match failure {
+            Failure::Api(ApiError::Forbidden) if !persists => {
+                self.metrics.set_watching(self.what.as_str(), false);
+                next(pause)
+            }
             Failure::Api(ApiError::Forbidden) | Failure::TooMany => {
                 // Nothing can be said any more, and nobody is refused for what was true once.
                 self.presence.forget();
@@ -158,7 +172,7 @@ impl Watcher {
                 FORBIDDEN_PAUSE
             }
             Failure::Api(_) => {
-                self.metrics.set_watching(self.what.as_str(), self.presence.is_current(self.clock.now()));
+                self.metrics.set_watching(self.what.as_str(), self.presence.is_current(self.clock.steady()));
                 next(pause)
             }
         }

@@ -27,7 +27,7 @@ impl Shelf {
                     folders.pop();
                     if !folder.is_empty() {
                         let deletes = vec![address(&folder)];
-                        self.view.commit(Changes { deletes, ..Changes::default() }).await?;
+                        self.view.commit(Changes { deletes, urgent: true, ..Changes::default() }).await?;
                     }
                 }
             }
@@ -43,7 +43,7 @@ impl Shelf {
             }
             let address = |name, part| Address { kind, folder: folder.into(), name, part };
             let deletes = page.into_iter().map(|found| address(found.name, found.part)).collect();
-            self.view.commit(Changes { deletes, ..Changes::default() }).await?;
+            self.view.commit(Changes { deletes, urgent: true, ..Changes::default() }).await?;
         }
     }
 }

@@ -41,6 +41,15 @@ pub enum Error {
         /// In the store.
         current: u64,
     },
+    /// [`Error::VersionMismatch`], for those who may not know the current version.
+    #[error("the current version is not the expected one")]
+    NotExpected,
+    /// [`Error::CasRequired`], for those who may not know the current version.
+    #[error("this secret requires expected_version (cas_required is set)")]
+    ExpectationMissing,
+    /// Versions are named that are not kept.
+    #[error(transparent)]
+    UnknownVersions(Invalid),
     /// kv does not know this operation.
     #[error("this mount cannot do that")]
     WrongEngine,
@@ -54,7 +63,7 @@ impl From<Error> for EngineError {
         let sentence = error.to_string();
         let millis = |at: Timestamp| at.as_millis().to_string();
         let (reason, details) = match error {
-            Error::Invalid(invalid) => return Self::Invalid(invalid),
+            Error::Invalid(invalid) | Error::UnknownVersions(invalid) => return Self::Invalid(invalid),
             Error::Needs(verb) => return Self::Needs(verb),
             Error::NotFound => return Self::NotFound,
             Error::WrongEngine => return Self::WrongEngine,
@@ -73,6 +82,8 @@ impl From<Error> for EngineError {
             Error::VersionMismatch { current, .. } => {
                 (Reason::VersionMismatch, vec![("current_version", current.to_string())])
             }
+            Error::NotExpected => (Reason::VersionMismatch, Vec::new()),
+            Error::ExpectationMissing => (Reason::CasRequired, Vec::new()),
             Error::CasRequired { current } => {
                 (Reason::CasRequired, vec![("current_version", current.to_string())])
             }

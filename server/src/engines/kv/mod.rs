@@ -318,6 +318,8 @@ struct Request {
     actor: Box<str>,
     may_create: bool,
     may_update: bool,
+    /// Whether the answer may hold metadata.
+    may_read: bool,
 }
 
 impl From<&Permit> for Request {
@@ -329,6 +331,7 @@ impl From<&Permit> for Request {
             actor: permit.principal().to_string().into(),
             may_create: permit.grants(Verb::Create),
             may_update: permit.grants(Verb::Update),
+            may_read: permit.scope().may(Verb::Read, permit.path()),
         }
     }
 }

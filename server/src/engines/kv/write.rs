@@ -7,13 +7,13 @@ use strongroom_proto::limits::{
 };
 
 use super::{
-    ChangeKind, Error, Operation, Output, Request, SecretAddress, Shelf, check_operation_id,
+    ChangeKind, Error, Operation, Output, Request, SecretAddress, SecretMetadata, Shelf, check_operation_id,
     read::{Stored, readable},
     record::{self, CHUNK_BYTES, Data, INLINE_BYTES, Row, Secret, Stamp},
 };
 use crate::{
     barrier::{BarrierError, Changes},
-    model::{Invalid, KeyName, SecretBytes, Verb},
+    model::{Invalid, KeyName, SecretBytes, Timestamp, Verb},
     storage::Condition,
 };
 
@@ -43,7 +43,10 @@ impl Shelf {
         operation: Operation,
     ) -> Result<Output, Error> {
         let tasks = self.tasks.clone();
-        let task = tasks.spawn(async move { self.retry(&request, operation).await });
+        let task = tasks.spawn(async move {
+            let result = self.retry(&request, operation).await;
+            if request.may_read { result } else { own_doing(result) }
+        });
         task.await.unwrap_or(Err(BarrierError::Stopped.into()))
     }
 
@@ -106,10 +109,10 @@ impl Shelf {
         };
         secret.append(place, data, request.stamp(), terms, &mut changes)?;
         prune(&mut secret, place, &mut changes);
-        self.store(request, place, secret, changes, ChangeKind::Written, |version, metadata| {
-            Output::Written { version, metadata }
-        })
-        .await
+        changes.by = Some(request.id);
+        let version = secret.current;
+        let metadata = self.store(request, place, secret, changes, ChangeKind::Written).await?;
+        Ok(Output::Written { version, metadata })
     }
 
     async fn merge(
@@ -185,7 +188,8 @@ impl Shelf {
     }
 
     /// Erases as many versions as fit into a batch at a time. Each of them goes at once with its bytes; of all of them a
-    /// crash may leave some, and asking again does the rest.
+    /// crash may leave some, and asking again does the rest. Only the last batch says whose request it is, so that nobody
+    /// is told after a crash that what is left is gone.
     async fn destroy(
         &self,
         request: &Request,
@@ -199,11 +203,10 @@ impl Shelf {
             let rest = erase(&mut stored.secret, place, versions, &mut changes);
             changes.conditions.push((place.secret(), Condition::At(stored.revision)));
             stored.secret.updated = request.stamp();
-            let done = |_, _| Output::Destroyed;
-            let output =
-                self.store(request, place, stored.secret, changes, ChangeKind::Destroyed, done).await?;
+            changes.by = (!rest).then_some(request.id);
+            self.store(request, place, stored.secret, changes, ChangeKind::Destroyed).await?;
             if !rest {
-                return Ok(output);
+                return Ok(Output::Destroyed);
             }
         }
     }
@@ -216,12 +219,11 @@ impl Shelf {
             let mut changes = Changes::default();
             changes.conditions.push((place.secret(), Condition::At(stored.revision)));
             if erase(&mut stored.secret, place, &all, &mut changes) {
-                let done = |_, _| Output::Destroyed;
-                self.store(request, place, stored.secret, changes, ChangeKind::Destroyed, done).await?;
+                self.store(request, place, stored.secret, changes, ChangeKind::Destroyed).await?;
                 continue;
             }
             changes.deletes.push(place.secret());
-            changes.by = Some(request.id);
+            (changes.by, changes.urgent) = (Some(request.id), true);
             self.leave(&place.folder, &mut changes).await?;
             self.commit(changes).await?;
             self.hub.publish(ChangeKind::Destroyed, &request.path, stored.secret.current);
@@ -251,9 +253,8 @@ impl Shelf {
         }
         stored.secret.updated = request.stamp();
         let conditions = vec![(place.secret(), Condition::At(stored.revision))];
-        let changes = Changes { conditions, ..Changes::default() };
-        self.store(request, place, stored.secret, changes, kind, |_, metadata| Output::Metadata(metadata))
-            .await
+        let changes = Changes { conditions, by: Some(request.id), ..Changes::default() };
+        self.store(request, place, stored.secret, changes, kind).await.map(Output::Metadata)
     }
 
     async fn store(
@@ -263,13 +264,12 @@ impl Shelf {
         secret: Secret,
         mut changes: Changes,
         kind: ChangeKind,
-        answer: impl FnOnce(u64, super::SecretMetadata) -> Output,
-    ) -> Result<Output, Error> {
-        changes.by = Some(request.id);
+    ) -> Result<SecretMetadata, Error> {
         changes.puts.push((place.secret(), secret.encode()?));
+        changes.urgent = matches!(kind, ChangeKind::Deleted | ChangeKind::Destroyed);
         self.commit(changes).await?;
         self.hub.publish(kind, &request.path, secret.current);
-        Ok(answer(secret.current, secret.metadata(&request.path)))
+        Ok(secret.metadata(&request.path))
     }
 }
 
@@ -328,12 +328,14 @@ fn is_repeated(secret: &Secret, request: &Request, terms: &Terms) -> bool {
     !terms.operation.is_empty() && secret.operation == terms.operation && same_writer
 }
 
-/// Whether the caller may write, and means what is there.
+/// Whether the caller may write, and means what is there. Who says what is expected says with it which of the two verbs is
+/// needed: the answer is then the same whether the secret is there or not, and a write that cannot happen tells nothing.
 fn admit(request: &Request, content: &Content, terms: &Terms, secret: Option<&Secret>) -> Result<(), Error> {
-    let whole = matches!(content, Content::Whole(_));
-    match secret {
-        None if whole && !request.may_create => return Err(Error::Needs(Verb::Create)),
-        Some(_) if !request.may_update => return Err(Error::Needs(Verb::Update)),
+    let creates = matches!(content, Content::Whole(_))
+        && terms.expected.map_or(secret.is_none(), |expected| expected == 0);
+    match creates {
+        true if !request.may_create => return Err(Error::Needs(Verb::Create)),
+        false if !request.may_update => return Err(Error::Needs(Verb::Update)),
         _ => {}
     }
     let current = secret.map_or(0, |secret| secret.current);
@@ -344,16 +346,55 @@ fn admit(request: &Request, content: &Content, terms: &Terms, secret: Option<&Se
     }
 }
 
-fn check_known(secret: &Secret, versions: &[u64]) -> Result<(), Invalid> {
+/// What somebody is told who may not read the metadata: what they did themselves, or that they could not, but nothing of
+/// what was there.
+fn own_doing(result: Result<Output, Error>) -> Result<Output, Error> {
+    match result {
+        Ok(Output::Written { version, metadata }) => {
+            Ok(Output::Written { version, metadata: metadata.of_version(Some(version)) })
+        }
+        Ok(Output::Metadata(metadata)) => Ok(Output::Metadata(metadata.of_version(None))),
+        Err(Error::VersionMismatch { .. }) => Err(Error::NotExpected),
+        Err(Error::CasRequired { .. }) => Err(Error::ExpectationMissing),
+        Err(
+            Error::UnknownVersions(_)
+            | Error::Deleted { .. }
+            | Error::Destroyed { .. }
+            | Error::Expired { .. },
+        ) => Err(Error::NotFound),
+        other => other,
+    }
+}
+
+impl SecretMetadata {
+    /// Only the path, and what is known of one version.
+    fn of_version(self, version: Option<u64>) -> Self {
+        Self {
+            versions: self.versions.into_iter().filter(|row| Some(row.version) == version).collect(),
+            path: self.path,
+            current_version: version.unwrap_or_default(),
+            oldest_version: version.unwrap_or_default(),
+            custom: BTreeMap::new(),
+            max_versions: 0,
+            cas_required: false,
+            created_at: Timestamp::default(),
+            created_by: "".into(),
+            updated_at: Timestamp::default(),
+            updated_by: "".into(),
+        }
+    }
+}
+
+fn check_known(secret: &Secret, versions: &[u64]) -> Result<(), Error> {
     let unknown = secret.unknown(versions);
     if unknown.is_empty() {
         return Ok(());
     }
     let named: Vec<String> = unknown.iter().map(u64::to_string).collect();
-    Err(Invalid::new(
+    Err(Error::UnknownVersions(Invalid::new(
         "versions",
         format!("has no version {}; the current one is {}", named.join(", "), secret.current),
-    ))
+    )))
 }
 
 /// Drops the oldest versions beyond those to keep, as many as fit; the rest goes with the next put.

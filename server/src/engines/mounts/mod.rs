@@ -167,7 +167,7 @@ impl Mounts {
             settings,
             created,
         };
-        self.change(name, condition, record, by).await
+        self.change(name, condition, record, Some(by)).await
     }
 
     /// Takes a mount away. Its data stays.
@@ -180,23 +180,25 @@ impl Mounts {
         match record.state {
             MountState::Mounted => {
                 let record = MountRecord { state: MountState::Away, ..record };
-                self.change(name, Condition::At(revision), record, by).await
+                self.change(name, Condition::At(revision), record, Some(by)).await
             }
             MountState::Away => Ok(()),
             MountState::Destroying | MountState::Gone => Err(taken(&record).into()),
         }
     }
 
-    /// Unmounts a mount and destroys its data, or that of one which was unmounted before.
+    /// Unmounts a mount and destroys its data, or that of one which was unmounted before. Only the last batch says whose
+    /// request it is: after a crash the log must not call data destroyed that is still there.
     ///
     /// # Errors
     /// There is none, or the store failed; then some of the data may be left, and asking again destroys it.
     pub async fn destroy(&self, name: &str, by: RequestId) -> Result<(), MountError> {
         let _one = self.changing.lock().await;
         let Row { record, mut revision, .. } = self.row(name)?;
+        let by = Some(by);
         if record.state != MountState::Destroying {
             let record = MountRecord { state: MountState::Destroying, ..record.clone() };
-            self.change(name, Condition::At(revision), record, by).await?;
+            self.change(name, Condition::At(revision), record, None).await?;
             revision = self.row(name)?.revision;
         }
         // One made for this alone: it remembers nothing.
@@ -204,11 +206,14 @@ impl Mounts {
         if name == FIRST_MOUNT {
             // Or the next unseal would take the store for a fresh one.
             let gone = MountRecord { state: MountState::Gone, ..record };
-            self.write(name, Condition::At(revision), gone, None).await?;
+            self.write(name, Condition::At(revision), gone, by).await?;
         } else {
             let address = record::address(name);
             let conditions = vec![(address.clone(), Condition::At(revision))];
-            self.table.commit(Changes { conditions, deletes: vec![address], ..Changes::default() }).await?;
+            let deletes = vec![address];
+            self.table
+                .commit(Changes { conditions, deletes, by, urgent: true, ..Changes::default() })
+                .await?;
         }
         Ok(self.refresh().await?)
     }
@@ -238,7 +243,7 @@ impl Mounts {
         if let Some(description) = description {
             record.description = description.into();
         }
-        self.change(name, Condition::At(revision), record, by).await
+        self.change(name, Condition::At(revision), record, Some(by)).await
     }
 
     /// All there are, by name.
@@ -258,9 +263,9 @@ impl Mounts {
         name: &str,
         condition: Condition,
         record: MountRecord,
-        by: RequestId,
+        by: Option<RequestId>,
     ) -> Result<(), MountError> {
-        let written = self.write(name, condition, record, Some(by)).await;
+        let written = self.write(name, condition, record, by).await;
         // Also after an error: it may have happened all the same, and the store knows.
         self.refresh().await?;
         Ok(written?)
@@ -275,6 +280,7 @@ impl Mounts {
     ) -> Result<(), BarrierError> {
         let address = record::address(name);
         let changes = Changes {
+            urgent: record.state != MountState::Mounted,
             conditions: vec![(address.clone(), condition)],
             puts: vec![(address, record.encode())],
             by,

@@ -56,7 +56,7 @@ impl WriteThread {
                 return Err(StoreError::Conflict(key.clone()));
             }
         }
-        space::writable(&self.hooks, &shared.directory)?;
+        space::writable(&self.hooks, &shared.directory, batch.urgent)?;
 
         let last = shared.durable.load().revision;
         let revision = Revision(last.0.saturating_add(1));

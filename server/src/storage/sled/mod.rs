@@ -167,6 +167,10 @@ impl Store for SledStore {
         answered.await.map_err(|_| StoreError::Unknown("the committer ended".into()))?
     }
 
+    fn is_full(&self) -> bool {
+        space::of(&self.shared.directory).is_ok_and(space::is_full)
+    }
+
     fn kind(&self) -> &'static str {
         "sled"
     }

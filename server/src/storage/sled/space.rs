@@ -10,11 +10,14 @@ const BALLAST: &str = "BALLAST";
 /// Most of a disk that is kept free: sled moves segments of 8 MiB around, and a twentieth of a large disk is a waste.
 const FLOOR_MOST: u64 = 256 << 20;
 
+/// Of the floor, what is left to others than those who take rights or data away: half of it is theirs, far more than they need.
+const URGENT_PART: u64 = 2;
+
 /// Refuses to write when the file system is nearly full. One statvfs a batch is nothing beside its fdatasync.
-pub(super) fn writable(hooks: &Hooks, directory: &Path) -> Result<(), StoreError> {
+pub(super) fn writable(hooks: &Hooks, directory: &Path, urgent: bool) -> Result<(), StoreError> {
     let (free, all) =
         (hooks.space)(directory).map_err(|error| StoreError::Fatal(format!("statvfs: {error}")))?;
-    let floor = floor(all);
+    let floor = if urgent { floor(all) / URGENT_PART } else { floor(all) };
     if free < floor {
         let (free, floor, at) = (free >> 20, floor >> 20, directory.display());
         return Err(StoreError::ReadOnly(format!(
@@ -22,6 +25,11 @@ pub(super) fn writable(hooks: &Hooks, directory: &Path) -> Result<(), StoreError
         )));
     }
     Ok(())
+}
+
+/// Whether only urgent batches are written.
+pub(super) fn is_full((free, all): (u64, u64)) -> bool {
+    free < floor(all)
 }
 
 /// Gives the ballast up if there is less room than it has: sled must write to open.

@@ -248,8 +248,12 @@ async fn a_nearly_full_disk_turns_read_only_and_back() {
     let ballast = options(directory.path()).directory.join("BALLAST");
     assert_eq!(fs::metadata(&ballast).unwrap().len(), 1 << 20);
     store.commit(put(b"k", b"v")).await.unwrap();
-    free.store(1 << 20, Ordering::SeqCst);
-    assert!(matches!(store.commit(put(b"k", b"w")).await, Err(StoreError::ReadOnly(_))));
+    let urgent = |key: &[u8]| Batch { urgent: true, ..put(key, b"") };
+    for (left, goes_on) in [(200 << 20, true), (1 << 20, false)] {
+        free.store(left, Ordering::SeqCst);
+        assert!(matches!(store.commit(put(b"k", b"w")).await, Err(StoreError::ReadOnly(_))));
+        assert_eq!(store.commit(urgent(b"revoked")).await.is_ok(), goes_on, "what takes rights away");
+    }
     assert_eq!(store.get(b"k").await.unwrap().unwrap().value, b"v");
     free.store(10 << 30, Ordering::SeqCst);
     store.commit(put(b"k", b"w")).await.unwrap();

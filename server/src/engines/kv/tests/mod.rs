@@ -87,6 +87,7 @@ fn request(at: &str) -> Request {
         actor: "root".into(),
         may_create: true,
         may_update: true,
+        may_read: true,
     }
 }
 
