@@ -190,7 +190,8 @@ impl Visit {
         let shown = self.access.credential;
         let caller = match shown {
             Credential::Token => {
-                Caller::known(&*core::vouch(&self.admission.core, self.origin, bearer).await?)
+                let who = core::vouch(&self.admission.core, self.origin, bearer).await?;
+                Caller::known(&who)
             }
             Credential::None => Caller::at(self.origin.peer),
         };
