@@ -343,6 +343,10 @@ impl Place for Visit {
         })
     }
 
+    fn room(&self, bytes: usize) -> Result<Box<dyn Send>, Error> {
+        Ok(Box::new(self.answer_room(bytes)?))
+    }
+
     fn attempt(&self) -> Result<(), Error> {
         self.share(vec![(Caller::at(self.origin.peer), Kind::Attempt)])
     }

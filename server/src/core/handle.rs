@@ -9,7 +9,7 @@ use super::{
     error::Error,
     record,
     remember::remember,
-    request::{Action, Answer, Needs, Request},
+    request::{Action, Answer, Needs, Request, Slot},
     run,
     state::{Core, Unsealed},
 };
@@ -69,7 +69,7 @@ pub async fn handle(core: &Arc<Core>, request: Request) -> Result<Answer, Error>
     let work = async move {
         let result = match granted {
             Some(granted) if !is_write && request.place.latest => {
-                find_out(&core, &unsealed, &request, granted, action).await
+                find_out(&core, &unsealed, &request, &slot, granted, action).await
             }
             granted => carry_out(&core, &unsealed, &request, granted, action).await,
         };
@@ -120,7 +120,7 @@ async fn carry_out(
 
     // 8. Write the outcome down: of a write always, of a read when it did not give what the record promised.
     if is_write || result.is_err() {
-        let told = request.outcome(core, record::Ended::of(&result)).await;
+        let told = request.outcome(core, record::Ended::of(result.as_ref())).await;
         if told.is_err() && result.is_ok() {
             return Err(Error::Unrecorded);
         }
@@ -131,19 +131,27 @@ async fn carry_out(
 }
 
 /// 4 to 9 of a read that only finds out itself which version it reads: it comes first, and what it found is withheld until
-/// the record, which names the version, is durable. One record, as of every read.
+/// the record, which names the version, is durable. One record, as of every read. What waits takes of the same room as what
+/// is to be sent: many large ones at once would be more than there is.
 async fn find_out(
     core: &Arc<Core>,
     unsealed: &Arc<Unsealed>,
     request: &RequestContext,
+    slot: &Slot,
     (allowed, needs): (Allowed, Needs),
     action: Action,
 ) -> Result<Answer, Error> {
     let decided = record::Decided::by(&allowed);
-    let read = |permit| act(core, unsealed, request, Some((permit, needs)), action);
+    let read = async |permit| {
+        let answer = act(core, unsealed, request, Some((permit, needs)), action).await?;
+        let room = slot.room(answer.bytes())?;
+        Ok((answer, room))
+    };
     let found = Permit::ahead(allowed, request.at, read).await;
-    let recorded = request.found(core, &decided, &found.about(record::Ended::of)).await?;
-    found.release(&recorded).map_err(|mismatch| Error::Internal(mismatch.to_string()))?
+    let ended = found.about(|found| record::Ended::of(found.as_ref().map(|(answer, _)| answer)));
+    let recorded = request.found(core, &decided, &ended).await?;
+    let found = found.release(&recorded).map_err(|mismatch| Error::Internal(mismatch.to_string()))?;
+    found.map(|(answer, _room)| answer)
 }
 
 /// 6 and 7. A panic is an error like any other: it has an outcome too.

@@ -49,8 +49,8 @@ impl Decided {
 }
 
 impl Ended {
-    pub(super) fn of(result: &Result<Answer, Error>) -> Self {
-        let ended = Self::with(result.as_ref().err());
+    pub(super) fn of(result: Result<&Answer, &Error>) -> Self {
+        let ended = Self::with(result.err());
         match result {
             Ok(Answer::Reply(reply)) => Self { version: reply.version(), ..ended },
             Ok(Answer::Applied(changes)) => Self { objects: changes.iter().map(changed).collect(), ..ended },

@@ -26,6 +26,12 @@ pub trait Place: Send + Sync {
     /// They have their share already, or have used up what they may ask for in this time.
     fn claim(&self, who: &Principal, is_write: bool) -> Result<(), Error>;
 
+    /// Room for what is in memory of an answer that cannot leave yet, until what is returned is dropped.
+    ///
+    /// # Errors
+    /// They have too much of it, or all together.
+    fn room(&self, bytes: usize) -> Result<Box<dyn Send>, Error>;
+
     /// The same of a stranger who wants to init or unseal, and might have what it takes.
     ///
     /// # Errors
@@ -207,6 +213,16 @@ pub enum Answer {
     /// Lines of the audit log.
     Lines(Answers<Vec<String>>),
     Hash(String),
+}
+
+impl Answer {
+    /// How much of it is in memory, about, where it can be much.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Reply(reply) => reply.bytes(),
+            _ => 0,
+        }
+    }
 }
 
 /// What has to be granted before an action is done.

@@ -122,6 +122,10 @@ impl Place for Anywhere {
         Ok(())
     }
 
+    fn room(&self, _: usize) -> Result<Box<dyn Send>, Error> {
+        Ok(Box::new(()))
+    }
+
     fn attempt(&self) -> Result<(), Error> {
         Ok(())
     }

@@ -42,6 +42,11 @@ pub type Asked = Result<(Vec<Path>, Box<dyn Operation>), Invalid>;
 
 /// What an engine answers, in its own words.
 pub trait Reply: Any + Send {
+    /// How much of it is in memory, about, where it can be much.
+    fn bytes(&self) -> usize {
+        0
+    }
+
     /// Writes it as a message of the engine's service.
     ///
     /// # Errors

@@ -143,6 +143,13 @@ fn operation_id(id: String) -> Result<Option<Box<str>>, Invalid> {
 }
 
 impl Reply for Output {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Secret { data, .. } => data.values().map(SecretBytes::len).sum(),
+            _ => 0,
+        }
+    }
+
     fn version(&self) -> Option<u64> {
         match self {
             Self::Written { version, .. } => Some(*version),
