@@ -128,10 +128,8 @@ impl Broker {
         Ok(Recorded { request_id: event.request_id })
     }
 
-    /// Like [`Broker::record`] for the refusal of somebody unknown, which anybody can cause: beyond what [`Sampler`] lets
+    /// Like [`Broker::record`] for the refusal of somebody unknown, which anybody can cause: beyond what `Sampler` lets
     /// through it is only counted, and each second records tell how many there were, and from where.
-    ///
-    /// [`Sampler`]: super::sampler::Sampler
     ///
     /// # Errors
     /// As [`Broker::record`].
