@@ -43,7 +43,8 @@ pub async fn login(work: &Path, size: Size) -> io::Result<Vec<Figure>> {
     let (ours, theirs) = (subject.channels(4).await?, echo.channels(&subject.server.ca(), 4).await?);
     wait_for(&ours, &tokens).await?;
 
-    let shape = Shape { in_flight: 64, span: size.span };
+    // All come from one address, which has a part of the places.
+    let shape = Shape { in_flight: 16, span: size.span };
     let (mut rates, mut tails, mut echo_rates, mut echo_tails) = (vec![], vec![], vec![], vec![]);
     let before = batches(&subject).await?;
     for _ in 0..size.rounds {
@@ -55,7 +56,7 @@ pub async fn login(work: &Path, size: Size) -> io::Result<Vec<Figure>> {
         tails.push(measured.quantile_us(0.99));
     }
     let written = batches(&subject).await? - before;
-    let name = "login with a service-account token (local mode), 4 x 64 in flight";
+    let name = "login with a service-account token (local mode), 4 x 16 in flight";
     let tail = format!("{name}: p99");
     Ok(vec![
         Figure::ratio(name, median(rates), "logins/s", median(echo_rates), Bar::AtLeast(0.5)),
