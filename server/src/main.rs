@@ -97,8 +97,10 @@ fn run(args: Args, config: &Config) -> ExitCode {
         let (accept_rollback, again) = (args.accept_rollback, Arc::new(Notify::new()));
         let certificate = Arc::clone(&again);
         survive_signals(move || read_again(&args, &level, &certificate));
+        // Before anything is begun: a stop that comes during the start is an orderly one too.
+        let stop = stop_on_signal();
         let app = App::build(config, accept_rollback).await?;
-        app.run(again, stop_on_signal()).await
+        app.run(again, stop).await
     })
 }
 

@@ -71,9 +71,11 @@ async fn a_refusal_of_a_moment_makes_nothing_forgotten() {
     until_async("the pod's session is refused", async || client.get(DB).await.is_err()).await.unwrap();
 
     // The connections are cut, and what is asked on the new ones is refused.
-    kubernetes.set_mood(Mood { down: true, ..Mood::default() });
-    kubernetes.set_mood(Mood { forbid_watch: true, ..Mood::default() });
-    let refused = async || world.server.log().contains("does not allow it (403)");
+    let refused = async || {
+        kubernetes.set_mood(Mood { down: true, ..Mood::default() });
+        kubernetes.set_mood(Mood { forbid_watch: true, ..Mood::default() });
+        world.server.log().contains("does not allow it (403)")
+    };
     until_async("it is told", refused).await.unwrap();
     assert!(client.get(DB).await.is_err(), "who was gone is not back");
     kubernetes.set_mood(Mood::default());
