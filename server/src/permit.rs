@@ -51,16 +51,19 @@ pub struct Mismatch {
     recorded: RequestId,
 }
 
+/// The record is that of what was decided.
+fn recorded_as(decided: RequestId, recorded: &Recorded) -> Result<(), Mismatch> {
+    let recorded = recorded.request_id();
+    if decided == recorded { Ok(()) } else { Err(Mismatch { decided, recorded }) }
+}
+
 impl Permit {
     /// Joins the two.
     ///
     /// # Errors
     /// They belong to different requests.
     pub fn join(allowed: Allowed, recorded: &Recorded, at: Timestamp) -> Result<Self, Mismatch> {
-        let (decided, recorded) = (allowed.request_id(), recorded.request_id());
-        if decided != recorded {
-            return Err(Mismatch { decided, recorded });
-        }
+        recorded_as(allowed.request_id(), recorded)?;
         Ok(Self { allowed, at })
     }
 
@@ -120,10 +123,7 @@ impl<T> Withheld<T> {
     /// # Errors
     /// The record is that of something else.
     pub fn release(self, recorded: &Recorded) -> Result<T, Mismatch> {
-        let (decided, recorded) = (self.id, recorded.request_id());
-        if decided != recorded {
-            return Err(Mismatch { decided, recorded });
-        }
+        recorded_as(self.id, recorded)?;
         Ok(self.found)
     }
 }
@@ -163,11 +163,8 @@ impl Upkeep {
     /// # Errors
     /// The record is that of something else.
     pub fn join(errand: &Errand, recorded: &Recorded) -> Result<Self, Mismatch> {
-        let (decided, recorded) = (errand.id, recorded.request_id());
-        if decided != recorded {
-            return Err(Mismatch { decided, recorded });
-        }
-        Ok(Self { chore: errand.chore, id: decided })
+        recorded_as(errand.id, recorded)?;
+        Ok(Self { chore: errand.chore, id: errand.id })
     }
 
     /// What to do.

@@ -1,5 +1,5 @@
-//! The Sys service: thin. Status, init, unseal and a new root token need no token; the pipeline does not know them, admission has a door for
-//! them.
+//! The Sys service: thin. Status, init, unseal and a new root token need no token; the pipeline does not know them,
+//! admission has a door for them.
 
 use strongroom_proto::v1::{self, seal_config, sys_server::Sys};
 use tonic::{Request, Response, Status};

@@ -2,13 +2,10 @@
 //! fill the disk with them or hide one refusal among others. So each source has a share of its own for each operation, and
 //! what is not written is told by source and operation.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
-};
+use std::{collections::HashMap, net::IpAddr};
 
 use super::{Event, EventKind, Status};
-use crate::model::Timestamp;
+use crate::model::{Source, Timestamp};
 
 /// Written one by one in a second, of one operation of one source: a person who mistypes makes a few.
 const OF_ONE: u32 = 10;
@@ -23,7 +20,7 @@ const COUNTS: usize = 16;
 /// A source and what it asked for; both are unknown for the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Origin {
-    source: Option<IpAddr>,
+    source: Option<Source>,
     operation: Box<str>,
 }
 
@@ -64,7 +61,7 @@ impl Sampler {
                 tally.suppressed > 0
             });
         }
-        let origin = Origin { source: peer.map(source), operation: operation.into() };
+        let origin = Origin { source: peer.map(Source::from), operation: operation.into() };
         if self.seen.len() >= TOLD_APART && !self.seen.contains_key(&origin) {
             self.rest = self.rest.saturating_add(1);
             return false;
@@ -104,21 +101,10 @@ impl Sampler {
 impl Suppressed {
     pub(super) fn event(&self) -> Event<'_> {
         Event {
-            peer: self.origin.source,
+            peer: self.origin.source.map(Source::address),
             operation: &self.origin.operation,
             status: Status::Denied,
             ..Event::own(EventKind::Suppressed(self.count))
-        }
-    }
-}
-
-/// A whole IPv6 network is one source: whoever has one address of it has all.
-fn source(peer: IpAddr) -> IpAddr {
-    match peer {
-        IpAddr::V4(_) => peer,
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
         }
     }
 }
@@ -159,7 +145,7 @@ mod tests {
         assert_eq!(counted.len(), COUNTS + 1);
         let first = counted.first().unwrap();
         assert_eq!(
-            (first.origin.source, &*first.origin.operation, first.count),
+            (first.origin.source.map(Source::address), &*first.origin.operation, first.count),
             (address(7), "Secrets.Get", 290)
         );
         assert_eq!(counted.last().unwrap().origin, Origin::default());
@@ -178,5 +164,10 @@ mod tests {
         let mut sampler = Sampler::default();
         (0..OF_ONE).for_each(|_| _ = sampler.admit(NOW, one, "X"));
         assert!(!sampler.admit(NOW, other, "X"));
+        // As a listener for both shows IPv4.
+        let mapped = |host: u8| format!("::ffff:192.0.2.{host}").parse().ok();
+        (0..OF_ONE).for_each(|_| _ = sampler.admit(NOW, mapped(1), "X"));
+        assert!(!sampler.admit(NOW, mapped(1), "X"));
+        assert!(sampler.admit(NOW, mapped(2), "X"), "another source");
     }
 }

@@ -10,12 +10,12 @@
 use std::{
     collections::HashMap,
     hash::Hash,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use crate::model::Timestamp;
+use crate::model::{Source, Timestamp};
 
 /// Failures of one name from one source without a pause: people mistype.
 const FREE: u32 = 5;
@@ -47,7 +47,7 @@ struct State {
 /// A source, or a name from it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
-    source: IpAddr,
+    source: Source,
     name: Option<Box<str>>,
 }
 
@@ -164,11 +164,7 @@ impl Tries {
 
 /// The name from there, and the source.
 fn keys(source: IpAddr, name: &str) -> (Key, Key) {
-    // One IPv6 host usually owns a /64.
-    let source = match source.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        v4 => v4,
-    };
+    let source = Source::from(source);
     (Key { source, name: Some(name.into()) }, Key { source, name: None })
 }
 

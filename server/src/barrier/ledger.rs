@@ -1,6 +1,6 @@
 //! The ledger: where the store stands. Number of the last batch, digest of the records after it, what was sealed under
-//! which term, which requests are applied, and how far the audit log was. Each batch carries it as one more record. No queue and no task: what is
-//! written, and when, is the committer's business.
+//! which term, which requests are applied, and how far the audit log was. Each batch carries it as one more record. No queue
+//! and no task: what is written, and when, is the committer's business.
 
 use std::collections::HashSet;
 

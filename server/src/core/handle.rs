@@ -65,7 +65,6 @@ pub async fn handle(core: &Arc<Core>, request: Request) -> Result<Answer, Error>
     };
 
     let core = Arc::clone(core);
-    let is_write = action.is_write();
     let work = async move {
         let result = match granted {
             Some(granted) if !is_write && request.place.latest => {

@@ -6,6 +6,13 @@ use std::net::{IpAddr, Ipv6Addr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Source(IpAddr);
 
+impl Source {
+    /// The address that stands for it: of an IPv6 network its first.
+    pub fn address(self) -> IpAddr {
+        self.0
+    }
+}
+
 impl From<IpAddr> for Source {
     fn from(address: IpAddr) -> Self {
         Self(match address.to_canonical() {

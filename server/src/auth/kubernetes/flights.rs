@@ -60,9 +60,9 @@ impl<K: Eq + Hash + Clone, A: Clone> Flights<K, A> {
         Self { open: Mutex::default(), places, seats, taken: Mutex::default(), wait, clock }
     }
 
-    /// The answer to `key` for somebody `from` there: one that is remembered and `usable`, one that somebody else is waiting for, or that of `ask`,
-    /// which says for how long it is good. Whether it was asked for now comes with it. A caller who goes away while it
-    /// asks leaves the question to the next one who waits.
+    /// The answer to `key` for somebody `from` there: one that is remembered and `usable`, one that somebody else is waiting
+    /// for, or that of `ask`, which says for how long it is good. Whether it was asked for now comes with it. A caller who
+    /// goes away while it asks leaves the question to the next one who waits.
     pub(super) async fn get<F>(
         &self,
         key: K,
