@@ -234,6 +234,7 @@ fn kind(reason: Reason, details: &Details, message: &str) -> ErrorKind {
         | Reason::TokenInvalid
         | Reason::TokenExpired
         | Reason::TokenRevoked
+        | Reason::NotRenewable
         | Reason::PodGone
         | Reason::LoginRejected => ErrorKind::Unauthenticated(reason),
         Reason::PermissionDenied => ErrorKind::Denied {
@@ -320,7 +321,7 @@ impl fmt::Display for Error {
                 Reason::TokenMissing => f.write_str("not logged in"),
                 Reason::TokenExpired => f.write_str("the session has expired"),
                 Reason::TokenRevoked => f.write_str("the session was revoked"),
-                Reason::PodGone => f.write_str(message),
+                Reason::PodGone | Reason::NotRenewable => f.write_str(message),
                 Reason::LoginRejected => write!(f, "the login was rejected: {message}"),
                 _ => f.write_str("the token was not issued by this server"),
             },

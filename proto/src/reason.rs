@@ -59,6 +59,8 @@ reasons! {
     TokenInvalid = "TOKEN_INVALID", Unauthenticated, retry: false;
     /// The token has expired: log in again.
     TokenExpired = "TOKEN_EXPIRED", Unauthenticated, retry: false;
+    /// The session is as long as it may be: log in again when it ends.
+    NotRenewable = "NOT_RENEWABLE", Unauthenticated, retry: false;
     /// Somebody revoked the token.
     TokenRevoked = "TOKEN_REVOKED", Unauthenticated, retry: false;
     /// The name, the password or whatever else the method asks for is wrong.

@@ -59,7 +59,7 @@ impl World {
     /// # Errors
     /// Any step failed.
     pub async fn user(&self, name: &str, groups: &[&str]) -> io::Result<Client> {
-        let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+        let groups: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
         let password = SecretBytes::from(PASSWORD.as_bytes());
         let root = self.root().await?;
         root.auth().put_user(name, Some(&password), groups).await.map_err(io::Error::other)?;

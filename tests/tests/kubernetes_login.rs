@@ -406,7 +406,7 @@ async fn what_a_pod_may_is_told_before_there_is_one() {
     let world = trusting(&kubernetes, false).await.unwrap();
     let root = world.root().await.unwrap();
     let ask = async |who: &str, path: &str| {
-        root.policy().can_i("read", path, Some(who), Vec::new()).await.unwrap().allowed
+        root.policy().can_i("read", path, Some(who), Vec::new(), None).await.unwrap().allowed
     };
     assert!(ask("kubernetes/main/shop/web", DB).await);
     assert!(!ask("kubernetes/main/other/web", DB).await);

@@ -77,7 +77,9 @@ impl Tour {
     }
 
     fn open(&self) {
-        assert!(self.ok(&["status"], b"").contains("not initialised"));
+        let status = self.alice.run(&["status"], b"").unwrap();
+        assert_eq!(status.status.code(), Some(5), "one that does not serve");
+        assert!(String::from_utf8_lossy(&status.stdout).contains("not initialised"));
         let (code, said) = fails(&self.alice.with_token(&self.fake_token()), &["list"], b"");
         assert_eq!(code, 5, "{said}");
         assert!(said.contains("not initialised") && said.contains("strongroom init"), "{said}");
@@ -232,7 +234,7 @@ fn a_no_says_what_is_missing() {
     assert!(who.contains("user userpass/alice") && who.contains("user userpass/bob"), "{who}");
     assert_eq!(fails(&tour.bob, &["who-can", "read", DB], b"").0, 3);
 
-    tour.ok(&["token", "revoke", "--principal", "userpass/bob"], b"");
+    tour.ok(&["token", "revoke", "--principal", "userpass/bob", "--yes"], b"");
     let told = tour.ok(&["audit", "query", "--operation", "Auth.RevokeSessions"], b"");
     assert!(told.contains("sys/tokens (principal userpass/bob)"), "{told}");
     let told = tour.ok(&["audit", "query", "--operation", "Auth.PutUser"], b"");

@@ -18,15 +18,19 @@ use crate::{
 
 /// A secrets store for Kubernetes.
 ///
-/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 denied or not logged in, 4 not found, 5 sealed or not reachable.
+/// Exit codes: 0 done, 1 failed or no, 2 wrong usage, 3 denied or not logged in, 4 not found, 5 sealed or not reachable.
 #[derive(Parser)]
-#[command(name = "strongroom", version, max_term_width = 110)]
+#[command(name = "strongroom", version, max_term_width = 110, after_help = TOKENS)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
+
+/// No options, so that no token stands in an argv.
+const TOKENS: &str = "Environment: STRONGROOM_TOKEN, or STRONGROOM_TOKEN_FILE with the path of a file, is the token to use instead of\n\
+    that of the last login; strongroom whoami says which one is used. NO_COLOR turns colours off.";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -37,7 +41,7 @@ pub(crate) enum Command {
     /// Give a share of the unseal key
     Unseal(unseal::Unseal),
     /// Make the server forget its keys
-    Seal,
+    Seal(unseal::Seal),
     /// Log in and keep the token for later commands
     Login(login::LoginArgs),
     /// Revoke the session and forget its token

@@ -12,8 +12,14 @@ pub(crate) enum Failure {
     Client(Error),
     /// Something on this machine, with what was being done.
     Local(String),
+    /// What was asked for is not there.
+    NotThere(String),
     /// Nobody is logged in.
     NotLoggedIn,
+    /// The token was got from another server than the one that is asked now.
+    OtherServer { from: String, to: String },
+    /// The server has no keys; that is printed already.
+    NotServing,
     /// The engine that the command needs is not there.
     NotMounted { name: String, kind: &'static str },
     /// The answer is "no"; it is printed already.
@@ -33,7 +39,7 @@ impl Failure {
 
     /// Whether nothing is left to be said: the answer was printed, or nobody reads any more.
     pub(crate) fn is_silent(&self) -> bool {
-        matches!(self, Self::No | Self::ReaderGone)
+        matches!(self, Self::No | Self::ReaderGone | Self::NotServing)
     }
 
     pub(crate) fn code(&self) -> u8 {
@@ -41,10 +47,11 @@ impl Failure {
             Self::ReaderGone => 0,
             Self::Local(_) | Self::No => 1,
             Self::Usage(_) => 2,
-            Self::NotLoggedIn => 3,
-            Self::NotMounted { .. } => 4,
+            Self::NotLoggedIn | Self::OtherServer { .. } => 3,
+            Self::NotMounted { .. } | Self::NotThere(_) => 4,
+            Self::NotServing => 5,
             Self::Client(error) => match error.kind() {
-                ErrorKind::Config => 2,
+                ErrorKind::Config | ErrorKind::InvalidArgument { .. } => 2,
                 ErrorKind::Unauthenticated(_) | ErrorKind::Denied { .. } | ErrorKind::InitElsewhere => 3,
                 _ if error.is_not_found() => 4,
                 ErrorKind::Connection
@@ -61,6 +68,11 @@ impl Failure {
     pub(crate) fn hint(&self) -> Option<String> {
         let error = match self {
             Self::NotLoggedIn => return Some("log in with: strongroom login -u NAME".into()),
+            Self::OtherServer { to, .. } => {
+                return Some(format!(
+                    "log in there: strongroom --address {to} login -u NAME; --profile keeps both"
+                ));
+            }
             Self::NotMounted { name, kind } => {
                 return Some(format!(
                     "an administrator can mount it: strongroom mount add {name} --kind {kind}"
@@ -83,7 +95,9 @@ impl Failure {
             ErrorKind::VersionDeleted { version, .. } => {
                 format!("bring it back: strongroom undelete PATH --versions {version}")
             }
-            ErrorKind::VersionMismatch { .. } => "read it again and repeat the change".into(),
+            ErrorKind::VersionMismatch { .. } => {
+                "see strongroom history PATH, where deleted versions count too, and repeat the change".into()
+            }
             ErrorKind::CasRequired => "add --expected-version N (see strongroom history PATH)".into(),
             ErrorKind::Connection => "check --address and --ca".into(),
             ErrorKind::Config if error.message().contains("no CA") => {
@@ -103,7 +117,11 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(sentence) | Self::Local(sentence) => f.write_str(sentence),
+            Self::Usage(sentence) | Self::Local(sentence) | Self::NotThere(sentence) => f.write_str(sentence),
+            Self::OtherServer { from, to } => {
+                write!(f, "not logged in at {to}: the token is from {from}, and is not sent elsewhere")
+            }
+            Self::NotServing => f.write_str("the server has no keys"),
             Self::Client(error) => error.fmt(f),
             Self::NotLoggedIn => f.write_str("not logged in"),
             Self::NotMounted { name, kind } => write!(f, "the engine {kind} is not mounted at {name}/"),

@@ -52,11 +52,14 @@ fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
     let context = Context::new(arguments.global)?;
+    if !matches!(arguments.command, Command::Login(_)) {
+        context.profile.check_known()?;
+    }
     match arguments.command {
         Command::Status => status::run(&context).await,
         Command::Init(args) => init::run(&context, args).await,
         Command::Unseal(args) => unseal::run(&context, args).await,
-        Command::Seal => unseal::seal(&context).await,
+        Command::Seal(args) => unseal::seal(&context, args).await,
         Command::Login(args) => login::login(&context, args).await,
         Command::Logout => login::logout(&context).await,
         Command::Whoami => login::whoami(&context).await,

@@ -42,21 +42,33 @@ fn fill(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// The content; `None` if there is no such file. Refuses one that others may read or write, or that another user owns.
+/// The content; `None` if there is no such file. Refuses one that others may read or write, or that belongs to one of them.
 pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
+    read_unless(path, 0o077)
+}
+
+/// The same of what holds no secret: others may read it.
+pub(crate) fn read_open(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
+    read_unless(path, 0o022)
+}
+
+fn read_unless(path: &Path, others: u32) -> Result<Option<Vec<u8>>, Failure> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Failure::local(path.display(), error)),
     };
     let metadata = file.metadata().map_err(|error| Failure::local(path.display(), error))?;
-    let mode = metadata.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        let problem =
-            format!("other users can access it (mode {mode:04o}); run chmod 600 {}", path.display());
+    let (mode, owner) = (metadata.mode() & 0o777, metadata.uid());
+    if mode & others != 0 {
+        let problem = format!(
+            "other users can access it (mode {mode:04o}); run chmod {:o} {}",
+            mode & !others,
+            path.display()
+        );
         return Err(Failure::local(path.display(), problem));
     }
-    if metadata.uid() != rustix::process::geteuid().as_raw() {
+    if owner != rustix::process::geteuid().as_raw() && owner != 0 {
         return Err(Failure::local(path.display(), "it belongs to another user"));
     }
     let mut bytes = Vec::new();
@@ -100,6 +112,7 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let sentence = read(&path).unwrap_err().to_string();
             assert!(sentence.contains("chmod 600"), "{sentence}");
+            assert_eq!(read_open(&path).is_ok(), mode & 0o022 == 0, "{mode:o}");
         }
     }
 

@@ -104,7 +104,7 @@ impl Auth<'_> {
         Ok(())
     }
 
-    /// Creates a user, or sets the groups and, if given, the password of an existing one.
+    /// Creates a user, or sets the groups and the password of an existing one, as far as they are given.
     ///
     /// # Errors
     /// The errors that every call can return.
@@ -112,10 +112,15 @@ impl Auth<'_> {
         &self,
         name: &str,
         password: Option<&SecretBytes>,
-        groups: Vec<String>,
+        groups: impl Into<Option<Vec<String>>>,
     ) -> Result<(), Error> {
-        let message =
-            v1::PutUserRequest { name: name.to_owned(), password: password.map(v1::Sensitive::from), groups };
+        let groups = groups.into();
+        let message = v1::PutUserRequest {
+            name: name.to_owned(),
+            password: password.map(v1::Sensitive::from),
+            keep_groups: groups.is_none(),
+            groups: groups.unwrap_or_default(),
+        };
         self.0
             .session()
             .call(Mode::WRITE, message, |ch, rq| async move { AuthClient::new(ch).put_user(rq).await })

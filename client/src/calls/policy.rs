@@ -1,5 +1,7 @@
 //! Roles and bindings: who may do what.
 
+use std::net::IpAddr;
+
 use strongroom_proto::{v1, v1::policy_client::PolicyClient};
 
 use crate::{client::Client, error::Error, transport::Mode};
@@ -59,7 +61,8 @@ impl Policy<'_> {
         Ok(answer.yaml)
     }
 
-    /// Returns whether `principal`, or else the caller, may do `verb` on `path`, and which rule decides.
+    /// Returns whether `principal`, or else the caller, may do `verb` on `path`, and which rule decides. `peer` is the
+    /// address that the principal comes from; where it is not known, no rule for some addresses allows anything.
     ///
     /// # Errors
     /// The errors that every call can return; "no" is not an error.
@@ -69,12 +72,14 @@ impl Policy<'_> {
         path: &str,
         principal: Option<&str>,
         groups: Vec<String>,
+        peer: Option<IpAddr>,
     ) -> Result<v1::CanIResponse, Error> {
         let message = v1::CanIRequest {
             verb: verb.to_owned(),
             path: path.to_owned(),
             principal: principal.unwrap_or_default().to_owned(),
             groups,
+            peer: peer.map(|peer| peer.to_string()).unwrap_or_default(),
         };
         self.client
             .session()

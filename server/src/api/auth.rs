@@ -98,7 +98,11 @@ impl Auth for AuthService {
                 Ok(Action::User(UserAction::Put {
                     name: users::parse_name(&message.name)?,
                     password: message.password.map(Into::into),
-                    groups: users::parse_groups(&message.groups)?,
+                    groups: match message.keep_groups {
+                        true if message.groups.is_empty() => None,
+                        true => return Err(Invalid::new("groups", "must be empty when keep_groups is set")),
+                        false => Some(users::parse_groups(&message.groups)?),
+                    },
                 }))
             },
             |_, _| Some(v1::PutUserResponse {}),

@@ -85,10 +85,14 @@ fn parse_apply(message: v1::ApplyRequest) -> Result<Action, Invalid> {
 fn parse_can_i(message: v1::CanIRequest) -> Result<Action, Invalid> {
     let (verb, path): (Verb, Path) = (verb(&message.verb)?, Path::parse_field("path", &message.path)?);
     if message.principal.is_empty() {
-        return Ok(Action::Session(SessionAction::CanI(CanI { verb, path, who: None })));
+        return Ok(Action::Session(SessionAction::CanI(CanI { verb, path, who: None, peer: None })));
     }
     let who = Some(Principal::named(&message.principal, &message.groups)?);
-    Ok(Action::Policy(PolicyAction::CanI(CanI { verb, path, who })))
+    let peer = Some(message.peer).filter(|peer| !peer.is_empty());
+    let peer = peer
+        .map(|peer| peer.parse().map_err(|_| Invalid::new("peer", "is not an IP address")))
+        .transpose()?;
+    Ok(Action::Policy(PolicyAction::CanI(CanI { verb, path, who, peer })))
 }
 
 fn verb(text: &str) -> Result<Verb, Invalid> {

@@ -176,11 +176,11 @@ impl Users for Userpass {
         &self,
         name: &str,
         password: Option<SecretBytes>,
-        groups: Vec<Group>,
+        groups: Option<Vec<Group>>,
         now: Timestamp,
     ) -> Result<UserChange, LoginError> {
         let name = parse_name(name)?;
-        check_count(groups.len())?;
+        check_count(groups.as_ref().map_or(0, Vec::len))?;
         let hash = match password {
             Some(password) => Some(self.hash(password).await?),
             None => None,
@@ -190,9 +190,13 @@ impl Users for Userpass {
         let existed = stored.is_some();
         let condition = stored.as_ref().map_or(Condition::Absent, |stored| Condition::At(stored.revision));
         let (user, hash) = match (stored, hash) {
-            (Some(stored), hash) => (UserInfo { groups, ..stored.user }, hash.unwrap_or(stored.hash)),
+            (Some(StoredUser { user, hash: old, .. }), hash) => {
+                let groups = groups.unwrap_or_else(|| user.groups.clone());
+                (UserInfo { groups, ..user }, hash.unwrap_or(old))
+            }
             (None, Some(hash)) => {
                 self.check_room().await?;
+                let groups = groups.unwrap_or_default();
                 (UserInfo { name, uid: self.fresh_uid()?, groups, created: now }, hash)
             }
             (None, None) => return Err(Invalid::new("password", "is missing; a new user needs one").into()),
@@ -410,7 +414,7 @@ mod tests {
         groups: Vec<Group>,
         now: Timestamp,
     ) -> Result<(), LoginError> {
-        let change = userpass.put_user(name, password, groups, now).await?;
+        let change = userpass.put_user(name, password, Some(groups), now).await?;
         Ok(change.commit(SealedChanges::default(), None).await?)
     }
 

@@ -49,7 +49,7 @@ impl UserChange {
 /// A method that keeps people.
 #[async_trait]
 pub trait Users: Send + Sync {
-    /// Creates a user, or sets the groups and, if one is given, the password. Sessions that are out keep the old groups
+    /// Creates a user, or sets the groups and the password, as far as they are given. Sessions that are out keep the old groups
     /// until they are revoked.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ pub trait Users: Send + Sync {
         &self,
         name: &str,
         password: Option<SecretBytes>,
-        groups: Vec<Group>,
+        groups: Option<Vec<Group>>,
         now: Timestamp,
     ) -> Result<UserChange, LoginError>;
 

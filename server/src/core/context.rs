@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc};
 use super::request::{Action, AuditAction, Needs, PolicyAction, SessionAction, SysAction, UserAction};
 use crate::{
     crypto::{Digest, sha256},
-    model::{Path, RequestId, Timestamp},
+    model::{Group, Path, RequestId, Timestamp},
     policy::{Documents, PolicySet},
     tokens::Session,
 };
@@ -129,9 +129,11 @@ fn about_session(action: &SessionAction) -> Option<String> {
 
 fn about_user(action: &UserAction) -> Option<String> {
     let UserAction::Put { password, groups, .. } = action else { return None };
-    let groups = groups.iter().map(|group| &*group.name).collect::<Vec<_>>().join(" ");
-    let password = if password.is_some() { ", a new password" } else { "" };
-    Some(format!("groups [{groups}]{password}"))
+    let names = |groups: &Vec<Group>| groups.iter().map(|group| &*group.name).collect::<Vec<_>>().join(" ");
+    let groups = groups.as_ref().map(|groups| format!("groups [{}]", names(groups)));
+    let password = password.as_ref().map(|_| "a new password".to_owned());
+    let changed: Vec<String> = groups.into_iter().chain(password).collect();
+    (!changed.is_empty()).then(|| changed.join(", "))
 }
 
 fn about_audit(action: &AuditAction) -> Option<String> {

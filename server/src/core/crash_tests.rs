@@ -58,7 +58,7 @@ fn alice(password: &str) -> Credential {
 
 fn put_alice(password: &str) -> Action {
     let password = Some(SecretBytes::from(password.as_bytes()));
-    Action::User(UserAction::Put { name: "alice".into(), password, groups: Vec::new() })
+    Action::User(UserAction::Put { name: "alice".into(), password, groups: Some(Vec::new()) })
 }
 
 fn on(path: &str, operation: kv::Operation) -> Action {

@@ -244,6 +244,7 @@ impl Error {
                 | Reason::TokenInvalid
                 | Reason::TokenExpired
                 | Reason::TokenRevoked
+                | Reason::NotRenewable
                 | Reason::LoginRejected
                 | Reason::PodGone
                 | Reason::PermissionDenied
@@ -284,6 +285,7 @@ fn token_reason(error: &TokenError) -> Reason {
     match error {
         TokenError::Expired { .. } => Reason::TokenExpired,
         TokenError::Revoked => Reason::TokenRevoked,
+        TokenError::NotRenewable { .. } => Reason::NotRenewable,
         _ => Reason::TokenInvalid,
     }
 }

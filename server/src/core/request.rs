@@ -1,6 +1,6 @@
 //! What somebody asks, parsed, and what is answered: the words between the wire and the pipeline. No tonic here.
 
-use std::{pin::Pin, sync::Arc};
+use std::{net::IpAddr, pin::Pin, sync::Arc};
 
 use futures_util::Stream;
 
@@ -85,6 +85,8 @@ pub struct CanI {
     pub verb: Verb,
     pub path: Path,
     pub who: Option<Principal>,
+    /// Where they come from, if that is known of somebody else.
+    pub peer: Option<IpAddr>,
 }
 
 impl CanI {
@@ -102,7 +104,8 @@ pub enum UserAction {
         name: Box<str>,
         /// `None` = unchanged.
         password: Option<SecretBytes>,
-        groups: Vec<Group>,
+        /// `None` = unchanged.
+        groups: Option<Vec<Group>>,
     },
     /// Delete and revoke.
     Delete {

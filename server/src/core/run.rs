@@ -109,7 +109,9 @@ async fn session(
 }
 
 fn can_i(unsealed: &Unsealed, request: &RequestContext, question: &CanI) -> Answer {
-    let context = Context { peer: request.origin.peer, now: request.at };
+    // Somebody else does not come from where the caller is.
+    let peer = if question.who.is_some() { question.peer } else { request.origin.peer };
+    let context = Context { peer, now: request.at };
     let principal = question.who.as_ref().unwrap_or(&request.session.principal);
     let (verb, path) = (question.verb, &question.path);
     Answer::Decision(unsealed.policy.current().decide(&Question { principal, verb, path, context: &context }))

@@ -99,7 +99,7 @@ impl Callers {
         callers.ask(&callers.root, Action::Policy(apply)).await.unwrap();
         for verb in VERBS.map(Verb::as_str) {
             let password = Some(SecretBytes::from(PASSWORD.as_bytes()));
-            let user = UserAction::Put { name: verb.into(), password, groups: Vec::new() };
+            let user = UserAction::Put { name: verb.into(), password, groups: Some(Vec::new()) };
             callers.ask(&callers.root, Action::User(user)).await.unwrap();
         }
         callers.house.later();

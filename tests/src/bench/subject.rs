@@ -118,7 +118,7 @@ impl Subject {
 /// It was refused.
 pub async fn put_user(channel: &Channel, token: &MetadataValue<Ascii>, name: &str) -> io::Result<()> {
     let password = Some(v1::Sensitive { value: PASSWORD.to_vec() });
-    let user = v1::PutUserRequest { name: name.to_owned(), password, groups: Vec::new() };
+    let user = v1::PutUserRequest { name: name.to_owned(), password, ..Default::default() };
     AuthClient::new(channel.clone()).put_user(with(token, user)).await.map(drop).map_err(io::Error::other)
 }
 

@@ -376,7 +376,7 @@ fn malformed() -> Vec<u8> {
 async fn make_nobody(channel: &Channel, subject: &Subject) -> io::Result<MetadataValue<Ascii>> {
     let name = NOBODY.to_owned();
     let password = || Some(sensitive(2));
-    let user = v1::PutUserRequest { name: name.clone(), password: password(), groups: Vec::new() };
+    let user = v1::PutUserRequest { name: name.clone(), password: password(), ..Default::default() };
     AuthClient::new(channel.clone()).put_user(with(&subject.root, user)).await.map_err(io::Error::other)?;
     // The policy has nothing to do with nobody, but an apply is a door for canaries, too: a refused one.
     let bad =
@@ -436,7 +436,7 @@ fn sample(name: &str) -> io::Result<Vec<u8>> {
                 .encode_to_vec()
         }
         "Auth.PutUser" => {
-            v1::PutUserRequest { name: "carol".into(), password: Some(sensitive(6)), groups: vec![] }
+            v1::PutUserRequest { name: "carol".into(), password: Some(sensitive(6)), ..Default::default() }
                 .encode_to_vec()
         }
         "Auth.DeleteUser" => v1::DeleteUserRequest { name: "carol".into() }.encode_to_vec(),

@@ -10,7 +10,6 @@ use crate::{
     context::Context,
     failure::Failure,
     output::{Format, Output, Presentation, structured},
-    private_file,
     secret_json::JsonValue,
 };
 
@@ -27,7 +26,7 @@ pub(crate) struct Random {
     /// Show the result on a terminal
     #[arg(long)]
     show: bool,
-    /// Write to this file, which only you may read, instead of standard output
+    /// Write to this file, which only you may read; - is standard output, also if it is a terminal
     #[arg(long, value_name = "FILE")]
     out_file: Option<PathBuf>,
 }
@@ -70,8 +69,8 @@ pub(crate) async fn run(context: &Context, args: Random) -> Result<(), Failure> 
     let value = generate(&context.client().await?, &path, args.length).await?;
     let made = Made { path: &path, value: JsonValue(&value) };
     match (&args.out_file, context.output.format()) {
-        (Some(file), Format::Table) => private_file::write(file, value.expose()),
-        (Some(file), format) => private_file::write(file, &structured(&made, format)?),
+        (Some(file), Format::Table) => context.output.deliver(file, value.expose()),
+        (Some(file), format) => context.output.deliver(file, &structured(&made, format)?),
         (None, Format::Table) => {
             context.output.raw(value.expose())?;
             // For people; a program gets the bytes alone.

@@ -33,11 +33,19 @@ impl Context {
     /// The server to talk to: flags and environment first, then the profile.
     pub(crate) fn server(&self) -> Server {
         let profile = &self.profile.server;
+        // A variable that is empty is one that is not set.
+        let text = |given: &Option<String>| given.clone().filter(|text| !text.is_empty());
+        let ca = self.global.ca.clone().filter(|path| !path.as_os_str().is_empty());
         Server {
-            address: self.global.address.clone().or_else(|| profile.address.clone()),
-            ca: self.global.ca.clone().or_else(|| profile.ca.clone()),
-            server_name: self.global.server_name.clone().or_else(|| profile.server_name.clone()),
+            address: text(&self.global.address).or_else(|| profile.address.clone()),
+            ca: ca.or_else(|| profile.ca.clone()),
+            server_name: text(&self.global.server_name).or_else(|| profile.server_name.clone()),
         }
+    }
+
+    /// Where the server is.
+    pub(crate) fn address(&self) -> String {
+        self.server().address.unwrap_or_else(|| ADDRESS.into()).trim_end_matches('/').to_owned()
     }
 
     /// A client with the session token.
@@ -61,13 +69,13 @@ impl Context {
     }
 
     pub(crate) fn token(&self) -> Result<SecretBytes, Failure> {
-        self.token_source().read(&self.profile)?.ok_or(Failure::NotLoggedIn)
+        self.token_source().read(&self.profile, &self.address())?.ok_or(Failure::NotLoggedIn)
     }
 
     fn builder(&self) -> Builder {
         let server = self.server();
         // One command is short: nothing has to be renewed behind its back.
-        let mut builder = Client::builder(server.address.unwrap_or_else(|| ADDRESS.into()))
+        let mut builder = Client::builder(self.address())
             .timeout(Duration::from_secs(self.global.timeout))
             .renew_in_background(false);
         if let Some(ca) = server.ca {

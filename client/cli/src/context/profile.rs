@@ -1,11 +1,12 @@
 //! Profiles: which server, known by which CA, with which token. `config.toml` names the servers, one file per profile
-//! holds its token; both are the owner's alone.
+//! holds its token and the server that it is for. Only the owner changes them, and only the owner reads the token.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use etcetera::{BaseStrategy, choose_base_strategy};
 use serde::{Deserialize, Serialize};
 use strongroom_client::SecretBytes;
+use zeroize::Zeroizing;
 
 use crate::{failure::Failure, input::content::trimmed, private_file};
 
@@ -40,7 +41,27 @@ pub(crate) struct Server {
 pub(crate) struct Profile {
     pub(crate) name: String,
     pub(crate) server: Server,
-    folders: Folders,
+    /// Whether it was asked for by name, and is in no file.
+    made_up: bool,
+    /// None where the user has no home: then nothing is kept.
+    folders: Option<Folders>,
+}
+
+/// A token as it is kept.
+pub(crate) struct Kept {
+    pub(crate) token: SecretBytes,
+    /// The address of the server that it is for; nothing in files of before.
+    pub(crate) server: Option<String>,
+}
+
+impl Kept {
+    /// The token on the first line, the server on the second.
+    pub(crate) fn parse(bytes: SecretBytes) -> Self {
+        let mut lines = bytes.expose().split(|byte| *byte == b'\n');
+        let token = trimmed(SecretBytes::from(lines.next().unwrap_or_default()));
+        let server = lines.next().and_then(|line| std::str::from_utf8(line).ok()).map(str::trim);
+        Self { token, server: server.filter(|server| !server.is_empty()).map(str::to_owned) }
+    }
 }
 
 /// Where the files are.
@@ -51,10 +72,10 @@ pub(crate) struct Folders {
 
 impl Folders {
     /// By the XDG rules.
-    fn of_the_user() -> Result<Self, Failure> {
-        let base = choose_base_strategy().map_err(|error| Failure::local("home directory", error))?;
+    fn of_the_user() -> Option<Self> {
+        let base = choose_base_strategy().ok()?;
         let state = base.state_dir().unwrap_or_else(|| base.data_dir());
-        Ok(Self { config: base.config_dir().join("strongroom"), state: state.join("strongroom") })
+        Some(Self { config: base.config_dir().join("strongroom"), state: state.join("strongroom") })
     }
 
     fn config_file(&self) -> PathBuf {
@@ -63,7 +84,7 @@ impl Folders {
 
     fn load(&self) -> Result<Config, Failure> {
         let path = self.config_file();
-        let Some(bytes) = private_file::read(&path)? else { return Ok(Config::default()) };
+        let Some(bytes) = private_file::read_open(&path)? else { return Ok(Config::default()) };
         let text = String::from_utf8(bytes).map_err(|error| Failure::local(path.display(), error))?;
         toml::from_str(&text).map_err(|error| Failure::local(path.display(), error.message()))
     }
@@ -72,41 +93,74 @@ impl Folders {
 impl Profile {
     /// The one named, or the default one.
     pub(crate) fn load(name: Option<String>) -> Result<Self, Failure> {
-        Self::load_from(Folders::of_the_user()?, name)
+        Self::load_from(Folders::of_the_user(), name)
     }
 
-    fn load_from(folders: Folders, name: Option<String>) -> Result<Self, Failure> {
-        let mut config = folders.load()?;
-        let name = name.or(config.default).unwrap_or_else(|| DEFAULT.into());
+    fn load_from(folders: Option<Folders>, name: Option<String>) -> Result<Self, Failure> {
+        let mut config = folders.as_ref().map_or_else(|| Ok(Config::default()), Folders::load)?;
+        let asked = name.filter(|name| !name.is_empty());
+        let named = asked.is_some();
+        let name = asked.or(config.default).unwrap_or_else(|| DEFAULT.into());
         check_name(&name)?;
-        let server = config.profiles.remove(&name).unwrap_or_default();
-        Ok(Self { name, server, folders })
+        let server = config.profiles.remove(&name);
+        let mut profile = Self { name, made_up: false, server: Server::default(), folders };
+        profile.made_up = named && server.is_none() && profile.name != DEFAULT && profile.kept()?.is_none();
+        profile.server = server.unwrap_or_default();
+        Ok(profile)
+    }
+
+    /// Whether there is such a profile: one that is asked for and was never made is a typing error.
+    pub(crate) fn check_known(&self) -> Result<(), Failure> {
+        if self.made_up {
+            let sentence = format!(
+                "there is no profile {:?}; make it with: strongroom --profile {} --address URL login -u NAME --save",
+                self.name, self.name
+            );
+            return Err(Failure::usage(sentence));
+        }
+        Ok(())
+    }
+
+    fn folders(&self) -> Result<&Folders, Failure> {
+        let problem = "set HOME, or STRONGROOM_TOKEN_FILE, STRONGROOM_ADDR and STRONGROOM_CACERT";
+        self.folders
+            .as_ref()
+            .ok_or_else(|| Failure::local("there is no home directory to keep it in", problem))
     }
 
     /// Remembers the server under this profile.
     pub(crate) fn save_server(&self, server: Server) -> Result<PathBuf, Failure> {
-        let mut config = self.folders.load()?;
+        let folders = self.folders()?;
+        let mut config = folders.load()?;
         config.profiles.insert(self.name.clone(), server);
         let text = toml::to_string_pretty(&config).map_err(|error| Failure::local("config.toml", error))?;
-        let path = self.folders.config_file();
+        let path = folders.config_file();
         private_file::write(&path, text.as_bytes())?;
         Ok(path)
     }
 
-    pub(crate) fn token(&self) -> Result<Option<SecretBytes>, Failure> {
-        Ok(private_file::read(&self.token_file())?.map(|bytes| trimmed(SecretBytes::new(bytes))))
+    /// The token of the last login.
+    pub(crate) fn kept(&self) -> Result<Option<Kept>, Failure> {
+        let Some(folders) = &self.folders else { return Ok(None) };
+        let Some(bytes) = private_file::read(&self.token_file(folders))? else { return Ok(None) };
+        Ok(Some(Kept::parse(SecretBytes::new(bytes))))
     }
 
-    pub(crate) fn save_token(&self, token: &SecretBytes) -> Result<(), Failure> {
-        private_file::write(&self.token_file(), token.expose())
+    /// Keeps it together with the server that it is for.
+    pub(crate) fn save_token(&self, token: &SecretBytes, server: &str) -> Result<(), Failure> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(token.len() + server.len() + 2));
+        for part in [token.expose(), b"\n", server.as_bytes(), b"\n"] {
+            bytes.extend_from_slice(part);
+        }
+        private_file::write(&self.token_file(self.folders()?), &bytes)
     }
 
     pub(crate) fn forget_token(&self) -> Result<(), Failure> {
-        private_file::remove(&self.token_file())
+        self.folders.as_ref().map_or(Ok(()), |folders| private_file::remove(&self.token_file(folders)))
     }
 
-    fn token_file(&self) -> PathBuf {
-        self.folders.state.join(format!("{}.token", self.name))
+    fn token_file(&self, folders: &Folders) -> PathBuf {
+        folders.state.join(format!("{}.token", self.name))
     }
 }
 
@@ -130,7 +184,7 @@ mod tests {
 
     fn load(root: &Path, name: Option<&str>) -> Result<Profile, Failure> {
         let folders = Folders { config: root.join("config"), state: root.join("state") };
-        Profile::load_from(folders, name.map(str::to_owned))
+        Profile::load_from(Some(folders), name.map(str::to_owned))
     }
 
     #[test]
@@ -145,16 +199,41 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_kept_for_the_owner_alone() {
+    fn a_token_is_kept_for_the_owner_alone_with_its_server() {
         let root = tempfile::tempdir().unwrap();
         let profile = load(root.path(), None).unwrap();
-        assert!(profile.token().unwrap().is_none());
-        profile.save_token(&SecretBytes::from(b"sr1_x".as_slice())).unwrap();
-        assert_eq!(profile.token().unwrap().unwrap().expose(), b"sr1_x");
-        assert_eq!(fs::metadata(profile.token_file()).unwrap().mode() & 0o777, 0o600);
+        assert!(profile.kept().unwrap().is_none());
+        profile.save_token(&SecretBytes::from(b"sr1_x".as_slice()), "https://a:1").unwrap();
+        let kept = profile.kept().unwrap().unwrap();
+        assert_eq!((kept.token.expose(), kept.server.as_deref()), (&b"sr1_x"[..], Some("https://a:1")));
+        let file = root.path().join("state/default.token");
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+        private_file::write(&file, b"sr1_of_before").unwrap();
+        let kept = profile.kept().unwrap().unwrap();
+        assert_eq!((kept.token.expose(), kept.server), (&b"sr1_of_before"[..], None));
         profile.forget_token().unwrap();
         profile.forget_token().unwrap();
-        assert!(profile.token().unwrap().is_none());
+        assert!(profile.kept().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_profile_that_nobody_made_is_a_typing_error() {
+        let root = tempfile::tempdir().unwrap();
+        let wrok = load(root.path(), Some("wrok")).unwrap();
+        let sentence = wrok.check_known().unwrap_err().to_string();
+        assert!(sentence.contains("no profile \"wrok\""), "{sentence}");
+        wrok.save_token(&SecretBytes::from(b"sr1_x".as_slice()), "https://a:1").unwrap();
+        load(root.path(), Some("wrok")).unwrap().check_known().unwrap();
+        load(root.path(), None).unwrap().check_known().unwrap();
+    }
+
+    #[test]
+    fn without_a_home_nothing_is_kept_and_all_else_works() {
+        let homeless = Profile::load_from(None, None).unwrap();
+        homeless.check_known().unwrap();
+        assert!(homeless.kept().unwrap().is_none());
+        let sentence = homeless.save_token(&SecretBytes::from(&b""[..]), "").unwrap_err().to_string();
+        assert!(sentence.contains("HOME") && sentence.contains("STRONGROOM_TOKEN_FILE"), "{sentence}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{env, fmt, fs, path::PathBuf};
 
 use strongroom_client::SecretBytes;
 
-use super::profile::Profile;
+use super::profile::{Kept, Profile};
 use crate::{failure::Failure, input::content::trimmed, private_file};
 
 const VARIABLE: &str = "STRONGROOM_TOKEN";
@@ -32,19 +32,26 @@ impl Source {
         }
     }
 
-    pub(crate) fn read(&self, profile: &Profile) -> Result<Option<SecretBytes>, Failure> {
-        Ok(match self {
+    /// The token; one that was kept goes only to the server that it is for.
+    pub(crate) fn read(&self, profile: &Profile, server: &str) -> Result<Option<SecretBytes>, Failure> {
+        let kept = match self {
             Self::Variable => {
                 let text =
                     env::var(VARIABLE).map_err(|_| Failure::usage(format!("{VARIABLE} is not text")))?;
-                Some(trimmed(SecretBytes::from(text)))
+                return Ok(Some(trimmed(SecretBytes::from(text))));
             }
             Self::File(path) => {
                 let bytes = fs::read(path).map_err(|error| Failure::local(path.display(), error))?;
-                Some(trimmed(SecretBytes::new(bytes)))
+                Some(Kept::parse(SecretBytes::new(bytes)))
             }
-            Self::Profile(_) => profile.token()?,
-        })
+            Self::Profile(_) => profile.kept()?,
+        };
+        match kept {
+            Some(Kept { server: Some(from), .. }) if from != server => {
+                Err(Failure::OtherServer { from, to: server.to_owned() })
+            }
+            kept => Ok(kept.map(|kept| kept.token)),
+        }
     }
 
     /// Whether a new token can take the place of the one that came from here.
@@ -58,11 +65,16 @@ impl Source {
     }
 
     /// Puts a new token in the place of the one that came from here.
-    pub(crate) fn replace(&self, profile: &Profile, token: &SecretBytes) -> Result<(), Failure> {
+    pub(crate) fn replace(
+        &self,
+        profile: &Profile,
+        token: &SecretBytes,
+        server: &str,
+    ) -> Result<(), Failure> {
         match self {
             Self::Variable => self.check_replaceable(),
             Self::File(path) => private_file::write(path, token.expose()),
-            Self::Profile(_) => profile.save_token(token),
+            Self::Profile(_) => profile.save_token(token, server),
         }
     }
 

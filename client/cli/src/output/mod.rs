@@ -4,14 +4,18 @@
 mod format;
 mod plain;
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    fs,
+    io::{self, IsTerminal, Write},
+    path::Path,
+};
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use self::plain::visible;
-use crate::failure::Failure;
+use crate::{failure::Failure, private_file};
 
 pub(crate) use self::format::Format;
 
@@ -131,6 +135,36 @@ impl Output {
         Ok(())
     }
 
+    /// Says that something is done.
+    pub(crate) fn done(&self, value: &impl Serialize, text: &str) -> Result<(), Failure> {
+        self.show(value, Presentation::Text(text.to_owned()))
+    }
+
+    /// Puts a value where it is wanted: `-` is standard output; a device or a pipe is written to; a file, also one that a link
+    /// leads to, is replaced as a whole and is its owner's alone from then on.
+    pub(crate) fn deliver(&self, to: &Path, bytes: &[u8]) -> Result<(), Failure> {
+        if to == Path::new("-") {
+            return self.raw(bytes);
+        }
+        let told = |error: io::Error| Failure::local(to.display(), error);
+        // What stands in these folders are the devices and open files of a process, whatever they lead to.
+        let is_open_elsewhere = ["/dev", "/proc"].iter().any(|folder| to.starts_with(folder));
+        match fs::metadata(to) {
+            Ok(there) if there.is_file() && !is_open_elsewhere => {
+                private_file::write(&fs::canonicalize(to).map_err(told)?, bytes)
+            }
+            Ok(there) if there.is_dir() => Err(Failure::local(to.display(), "it is a folder")),
+            Ok(_) => {
+                let mut open = fs::OpenOptions::new().write(true).open(to).map_err(told)?;
+                open.write_all(bytes).map_err(told)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !to.is_symlink() => {
+                private_file::write(to, bytes)
+            }
+            Err(error) => Err(told(error)),
+        }
+    }
+
     /// A word beside the result, for people only.
     pub(crate) fn note(&self, text: &str) {
         complain(text);
@@ -164,6 +198,39 @@ pub(crate) fn plural(count: usize, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_goes_where_it_is_wanted_and_nothing_else_is_harmed() {
+        use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let output = Output::new(None);
+        output.deliver(&at("new"), b"1").unwrap();
+        fs::write(at("file"), "old").unwrap();
+        symlink(at("file"), at("link")).unwrap();
+        output.deliver(&at("link"), b"2").unwrap();
+        assert!(at("link").is_symlink(), "a link stays one");
+        assert_eq!(
+            (fs::read(at("new")).unwrap(), fs::read(at("file")).unwrap()),
+            (b"1".to_vec(), b"2".to_vec())
+        );
+        assert_eq!(fs::metadata(at("file")).unwrap().mode() & 0o777, 0o600);
+
+        output.deliver(Path::new("/dev/null"), b"3").unwrap();
+        assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+        rustix::fs::mkfifoat(rustix::fs::CWD, at("pipe"), rustix::fs::Mode::RWXU).unwrap();
+        let pipe = at("pipe");
+        let reader = std::thread::spawn(move || fs::read(pipe).unwrap());
+        output.deliver(&at("pipe"), b"4").unwrap();
+        assert_eq!(reader.join().unwrap(), b"4");
+        assert!(fs::metadata(at("pipe")).unwrap().file_type().is_fifo());
+
+        symlink(at("nothing"), at("dangling")).unwrap();
+        for refused in [at("dangling"), folder.path().to_owned()] {
+            output.deliver(&refused, b"5").unwrap_err();
+        }
+        assert!(!at("nothing").exists());
+    }
 
     #[test]
     fn structured_text_ends_with_one_line_break() {

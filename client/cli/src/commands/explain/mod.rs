@@ -117,7 +117,7 @@ async fn report(client: &Client, cluster: &str, workload: &Workload) -> Result<R
 async fn ask(client: &Client, principal: &str, volume: &Volume) -> Result<Answers, Failure> {
     let mut answers = Answers::default();
     for path in volume.paths() {
-        let answer = client.policy().can_i("read", path, Some(principal), Vec::new()).await?;
+        let answer = client.policy().can_i("read", path, Some(principal), Vec::new(), None).await?;
         answers.may.insert(path.to_owned(), (answer.allowed, answer.reason));
     }
     for source in volume.sources() {

@@ -45,7 +45,7 @@ pub(crate) async fn login(context: &Context, args: LoginArgs) -> Result<(), Fail
         Some(user) => as_user(context, user, args.password_file.as_deref()).await?,
         None => as_pod(context, &args.cluster, &args.token_file).await?,
     };
-    context.profile.save_token(&token)?;
+    context.profile.save_token(&token, &context.address())?;
     if args.save {
         let server = context.server();
         // Relative to this folder, not to the one of the next command.
@@ -103,7 +103,7 @@ pub(crate) async fn logout(context: &Context) -> Result<(), Failure> {
     if !gone {
         revoked?;
     }
-    context.output.line("logged out")
+    context.output.done(&json!({ "logged_out": true }), "logged out")
 }
 
 fn is_gone(error: &strongroom_client::Error) -> bool {

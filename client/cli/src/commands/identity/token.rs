@@ -2,10 +2,18 @@
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::json;
 use strongroom_client::Sessions;
 
 use super::session::{structured, until};
-use crate::{context::Context, failure::Failure, output::Presentation};
+use crate::{
+    context::Context,
+    failure::Failure,
+    input::prompt,
+    output::{Format, Presentation},
+    secret_json::JsonValue,
+};
 
 #[derive(Args)]
 pub(crate) struct Token {
@@ -24,8 +32,17 @@ enum Command {
 }
 
 #[derive(Args)]
-#[group(required = true, multiple = false)]
 struct Revoke {
+    #[command(flatten)]
+    which: Which,
+    /// Do not ask for confirmation
+    #[arg(short, long)]
+    yes: bool,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Which {
     /// The session with this id (see whoami and the audit log)
     #[arg(long, value_name = "ID")]
     session: Option<String>,
@@ -40,10 +57,20 @@ struct Revoke {
     pod: Option<String>,
 }
 
+/// The token, as programs see it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    token: JsonValue<'a>,
+}
+
 pub(crate) async fn run(context: &Context, args: Token) -> Result<(), Failure> {
     match args.command {
         Command::Show => {
             let token = context.token()?;
+            if context.output.format() != Format::Table {
+                let shown = JsonValue(&token);
+                return context.output.show(&Shown { token: shown }, Presentation::Text(String::new()));
+            }
             context.output.raw(token.expose())?;
             context.output.raw(b"\n")
         }
@@ -51,18 +78,28 @@ pub(crate) async fn run(context: &Context, args: Token) -> Result<(), Failure> {
             let source = context.token_source();
             source.check_replaceable()?;
             let login = context.client().await?.auth().renew().await?;
-            source.replace(&context.profile, &login.token)?;
+            source.replace(&context.profile, &login.token, &context.address())?;
             let text = format!("renewed until {}", until(login.session.expires_at, Timestamp::now()));
             context.output.show(&structured(&login.session), Presentation::Text(text))
         }
-        Command::Revoke(which) => {
+        Command::Revoke(Revoke { which, yes }) => {
+            prompt::confirm_loss(&format!("End {}?", which.describe()), yes)?;
             context.client().await?.auth().revoke_sessions(which.sessions()?).await?;
-            context.output.line("revoked")
+            context.output.done(&json!({ "revoked": true }), "revoked")
         }
     }
 }
 
-impl Revoke {
+impl Which {
+    fn describe(&self) -> String {
+        match (&self.session, &self.principal, &self.method, &self.pod) {
+            (Some(id), ..) => format!("the session {id}"),
+            (_, Some(principal), ..) => format!("all sessions of {principal}"),
+            (_, _, Some(method), _) => format!("all sessions of everybody who logged in by {method}"),
+            (.., pod) => format!("all sessions of the pod {}", pod.as_deref().unwrap_or_default()),
+        }
+    }
+
     fn sessions(self) -> Result<Sessions, Failure> {
         match (self.session, self.principal, self.method, self.pod) {
             (Some(id), ..) => Ok(Sessions::Id(id)),

@@ -29,6 +29,9 @@ enum Command {
     Delete {
         /// The name of the user
         name: String,
+        /// Do not ask for confirmation
+        #[arg(short, long)]
+        yes: bool,
     },
     /// List all users
     List,
@@ -38,9 +41,12 @@ enum Command {
 struct Put {
     /// The name of the user
     name: String,
-    /// A group of the user; may be repeated. The given groups replace all current ones
+    /// A group of the user; may be repeated. The given groups replace all current ones; without any they stay as they are
     #[arg(long = "group", value_name = "NAME")]
     groups: Vec<String>,
+    /// Take the user out of all groups
+    #[arg(long, conflicts_with = "groups")]
+    no_groups: bool,
     /// A file with the password, or - for standard input; without it you are asked for the password
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
@@ -63,12 +69,14 @@ pub(crate) async fn run(context: &Context, args: User) -> Result<(), Failure> {
                     ));
                 }
             };
-            client.auth().put_user(&put.name, password.as_ref(), put.groups).await?;
-            context.output.line(&format!("user {} is set", put.name))
+            let groups = (put.no_groups || !put.groups.is_empty()).then_some(put.groups);
+            client.auth().put_user(&put.name, password.as_ref(), groups).await?;
+            context.output.done(&json!({ "name": put.name }), &format!("user {} is set", put.name))
         }
-        Command::Delete { name } => {
+        Command::Delete { name, yes } => {
+            prompt::confirm_loss(&format!("Delete the user {name} and end all of their sessions?"), yes)?;
             client.auth().delete_user(&name).await?;
-            context.output.line(&format!("user {name} is deleted"))
+            context.output.done(&json!({ "name": name, "deleted": true }), &format!("user {name} is deleted"))
         }
         Command::List => {
             let users = client.auth().list_users().await?;

@@ -10,7 +10,6 @@ use crate::{
     context::Context,
     failure::Failure,
     output::{Format, MASK, Output, Presentation, structured},
-    private_file,
     secret_json::JsonValue,
 };
 
@@ -27,7 +26,7 @@ pub(crate) struct Get {
     /// Show values on a terminal
     #[arg(long)]
     show: bool,
-    /// Write to this file, which only you may read, instead of standard output
+    /// Write to this file, which only you may read; - is standard output, also if it is a terminal
     #[arg(long, value_name = "FILE")]
     out_file: Option<PathBuf>,
 }
@@ -63,10 +62,10 @@ pub(crate) async fn run(context: &Context, args: Get) -> Result<(), Failure> {
     };
     let value = args.key.as_deref().map(|key| find(&secret, key)).transpose()?;
     match (&args.out_file, value) {
-        (Some(file), Some(value)) => private_file::write(file, value.expose()),
+        (Some(file), Some(value)) => context.output.deliver(file, value.expose()),
         (Some(file), None) => {
             let format = if context.output.format() == Format::Yaml { Format::Yaml } else { Format::Json };
-            private_file::write(file, &structured(&shown(&secret, true), format)?)
+            context.output.deliver(file, &structured(&shown(&secret, true), format)?)
         }
         (None, Some(value)) => context.output.raw(value.expose()),
         (None, None) => {
@@ -93,7 +92,7 @@ fn check_destination(args: &Get, output: &Output) -> Result<(), Failure> {
 fn find<'a>(secret: &'a Secret, key: &str) -> Result<&'a SecretBytes, Failure> {
     secret.get(key).ok_or_else(|| {
         let keys: Vec<_> = secret.values.keys().map(String::as_str).collect();
-        Failure::Local(format!("{} has no key {key:?}; its keys are: {}", secret.path, keys.join(", ")))
+        Failure::NotThere(format!("{} has no key {key:?}; its keys are: {}", secret.path, keys.join(", ")))
     })
 }
 

@@ -1,6 +1,7 @@
 //! `rm`, `undelete`, `destroy`: taking versions away, back, and for good.
 
 use clap::Args;
+use serde_json::json;
 
 use super::meta;
 use crate::{context::Context, failure::Failure, input::prompt, output::Presentation};
@@ -71,5 +72,6 @@ pub(crate) async fn destroy(context: &Context, args: Destroy) -> Result<(), Fail
         true => client.destroy_all(&args.path).await?,
         false => client.destroy(&args.path, args.versions).await?,
     }
-    context.output.line("destroyed")
+    let value = json!({ "path": args.path, "destroyed": true });
+    context.output.done(&value, "destroyed")
 }

@@ -54,14 +54,22 @@ pub(crate) async fn run(context: &Context, args: Apply) -> Result<(), Failure> {
     }
     // Standard input may be the file itself: then nobody can answer.
     let can_ask = io::stdin().is_terminal() && !args.yes;
+    if !can_ask && !args.remove.is_empty() {
+        prompt::confirm_loss("Remove them?", args.yes)?;
+    }
     if can_ask {
-        show(&context.output, &planned, changing, true)?;
+        if context.output.format() == Format::Table {
+            show(&context.output, &planned, changing, true)?;
+        }
         if !prompt::confirm("Apply?")? {
             return Err(Failure::No);
         }
     }
     let applied = policy.apply(&yaml, remove, false).await?;
-    if can_ask { context.output.line("applied") } else { show(&context.output, &applied, changing, false) }
+    match context.output.format() {
+        Format::Table if can_ask => context.output.line("applied"),
+        _ => show(&context.output, &applied, changing, false),
+    }
 }
 
 fn show(output: &Output, changes: &[Change], changing: usize, planned: bool) -> Result<(), Failure> {

@@ -1,13 +1,19 @@
 //! `can-i`, `who-can`, `roles`: what policy says.
 
+use std::net::IpAddr;
+
 use clap::Args;
 use serde_json::json;
+use strongroom_yaml::{Limits, Node};
 
 use crate::{
     context::Context,
     failure::Failure,
     output::{Format, Presentation},
 };
+
+/// Levels of a role or a binding, with some to spare.
+const DEPTH: usize = 16;
 
 #[derive(Args)]
 pub(crate) struct CanI {
@@ -21,6 +27,9 @@ pub(crate) struct CanI {
     /// A group of the principal, such as userpass/platform; may be repeated
     #[arg(long = "group", value_name = "METHOD/NAME", requires = "principal")]
     groups: Vec<String>,
+    /// The address that the principal comes from; without it, what is allowed only from some addresses is not allowed
+    #[arg(long, value_name = "ADDRESS", requires = "principal")]
+    from: Option<IpAddr>,
 }
 
 #[derive(Args)]
@@ -33,8 +42,10 @@ pub(crate) struct WhoCan {
 
 pub(crate) async fn can_i(context: &Context, args: CanI) -> Result<(), Failure> {
     let client = context.client().await?;
-    let answer =
-        client.policy().can_i(&args.verb, &args.path, args.principal.as_deref(), args.groups).await?;
+    let answer = client
+        .policy()
+        .can_i(&args.verb, &args.path, args.principal.as_deref(), args.groups, args.from)
+        .await?;
     let value = json!({
         "allowed": answer.allowed,
         "reason": answer.reason,
@@ -60,7 +71,13 @@ pub(crate) async fn who_can(context: &Context, args: WhoCan) -> Result<(), Failu
 pub(crate) async fn export(context: &Context) -> Result<(), Failure> {
     let yaml = context.client().await?.policy().export().await?;
     match context.output.format() {
-        Format::Json => context.output.show(&json!({ "yaml": yaml }), Presentation::Text(String::new())),
+        Format::Json => {
+            let limits = Limits { documents: usize::MAX, depth: DEPTH };
+            let nodes = strongroom_yaml::read_all(&yaml, limits)
+                .map_err(|error| Failure::local("the policy", error.problem))?;
+            let objects: Vec<_> = nodes.iter().map(Node::to_json).collect();
+            context.output.show(&objects, Presentation::Text(String::new()))
+        }
         // Printed unchanged, so that `apply -f -` accepts it.
         _ => context.output.raw(yaml.as_bytes()),
     }

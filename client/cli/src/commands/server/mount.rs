@@ -67,15 +67,23 @@ pub(crate) async fn run(context: &Context, args: Mount) -> Result<(), Failure> {
     match args.command {
         Command::Add { name, kind, description, settings } => {
             sys.mount(&name, &kind, &description, settings.into_iter().collect()).await?;
-            context.output.line(&format!("{name}/ is mounted; its engine is {kind}"))
+            context.output.done(
+                &json!({ "name": name, "kind": kind, "state": "mounted" }),
+                &format!("{name}/ is mounted; its engine is {kind}"),
+            )
         }
         Command::Remove { name, destroy_data: None } => {
             sys.unmount(&name).await?;
-            context.output.line(&format!("{name}/ is unmounted; its data is kept"))
+            context.output.done(
+                &json!({ "name": name, "state": "away" }),
+                &format!("{name}/ is unmounted; its data is kept"),
+            )
         }
         Command::Remove { name, destroy_data: Some(again) } if again == name => {
             sys.destroy_mount(&name).await?;
-            context.output.line(&format!("{name}/ and its data are gone"))
+            context
+                .output
+                .done(&json!({ "name": name, "state": "gone" }), &format!("{name}/ and its data are gone"))
         }
         Command::Remove { .. } => {
             Err(Failure::usage("--destroy-data must repeat the name of the mount; nothing was done"))
@@ -84,7 +92,7 @@ pub(crate) async fn run(context: &Context, args: Mount) -> Result<(), Failure> {
             let given: BTreeMap<String, String> = settings.into_iter().collect();
             let settings = (reset || !given.is_empty()).then_some(given);
             sys.tune(&name, description, settings).await?;
-            context.output.line(&format!("{name}/ is changed"))
+            context.output.done(&json!({ "name": name, "state": "mounted" }), &format!("{name}/ is changed"))
         }
         Command::List => {
             let mounts = sys.mounts().await?;

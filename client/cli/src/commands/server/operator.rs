@@ -72,9 +72,8 @@ async fn run_rekey(context: &Context, args: Rekey) -> Result<(), Failure> {
     }
     let shares = client.sys().rekey(seal, &args.proof.read(status.threshold)?).await?;
     if shares.is_empty() {
-        return context
-            .output
-            .line("the key is in the server's key file now; older shares open only older backups");
+        let text = "the key is in the server's key file now; older shares open only older backups";
+        return context.output.done(&json!({ "shares": [] }), text);
     }
     deliver_shares(&context.output, args.out_dir.as_deref(), &shares)?;
     // This comes after the new shares are in a file or on the screen: until now the older ones still open the store.
@@ -96,7 +95,8 @@ async fn generate_root(context: &Context, args: GenerateRoot) -> Result<(), Fail
     match &args.out_file {
         Some(file) => {
             private_file::write(file, token.expose())?;
-            context.output.line(&format!("the root token is in {}", file.display()))?;
+            let text = format!("the root token is in {}", file.display());
+            context.output.done(&json!({ "root_token_file": file }), &text)?;
         }
         None => {
             let pairs = Presentation::Pairs(vec![("root token", text(&token))]);

@@ -11,7 +11,9 @@ use crate::{
 
 pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
     let status = context.anonymous().await?.sys().status().await?;
-    show(&context.output, &status)
+    show(&context.output, &status)?;
+    // For scripts: a server that does not serve is not a success.
+    if status.initialized && !status.sealed { Ok(()) } else { Err(Failure::NotServing) }
 }
 
 pub(crate) fn show(output: &Output, status: &StatusResponse) -> Result<(), Failure> {

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::json;
 
 use super::status;
 use crate::{
     context::Context,
     failure::Failure,
-    input::content,
+    input::{content, prompt},
     output::{Format, Presentation},
 };
 
@@ -19,11 +20,21 @@ pub(crate) struct Unseal {
     share_file: Vec<PathBuf>,
 }
 
+#[derive(Args)]
+pub(crate) struct Seal {
+    /// Do not ask for confirmation
+    #[arg(short, long)]
+    yes: bool,
+}
+
 pub(crate) async fn run(context: &Context, args: Unseal) -> Result<(), Failure> {
     let client = context.anonymous().await?;
     let mut status = client.sys().status().await?;
     if status.initialized && !status.sealed {
-        return context.output.line("already unsealed");
+        return match context.output.format() {
+            Format::Table => context.output.line("already unsealed"),
+            _ => status::show(&context.output, &status),
+        };
     }
     for share in content::shares(&args.share_file)? {
         status = client.sys().unseal(&share).await?;
@@ -41,7 +52,8 @@ pub(crate) async fn run(context: &Context, args: Unseal) -> Result<(), Failure> 
     }
 }
 
-pub(crate) async fn seal(context: &Context) -> Result<(), Failure> {
+pub(crate) async fn seal(context: &Context, args: Seal) -> Result<(), Failure> {
+    prompt::confirm_loss("Seal the server? Nobody is served until it is unsealed.", args.yes)?;
     context.client().await?.sys().seal().await?;
-    context.output.line("sealed")
+    context.output.done(&json!({ "sealed": true }), "sealed")
 }

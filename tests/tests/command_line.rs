@@ -1,0 +1,258 @@
+//! What all commands have in common: JSON for programs, one table of exit codes, a question before what cannot be undone, and
+//! one place that decides which token goes where. A new command fails here until it is in the list.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test ends at the first surprise"
+)]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+use strongroom_tests::{
+    cli::Cli,
+    server::{Options, Server, binary},
+};
+
+const PASSWORD: &[u8] = b"correct horse battery staple\n";
+const SECRET: &str = "secret/apps/db";
+const POLICY: &str = "{kind: Role, name: r, rules: [{paths: [secret/x], verbs: [read]}]}\n";
+const POD: &str = "
+kind: Pod
+apiVersion: v1
+metadata: {name: p, namespace: n}
+spec:
+  serviceAccountName: app
+  containers: []
+  volumes:
+  - name: secrets
+    csi: {driver: csi.strongroom.dev, readOnly: true, volumeAttributes: {secrets: \"- path: secret/apps/db\"}}
+";
+/// It has no end; the guides' tests run it.
+const ENDLESS: &str = "watch";
+
+struct House {
+    root: Cli,
+    alice: Cli,
+    public_key: String,
+    home: tempfile::TempDir,
+    server: Server,
+}
+
+impl House {
+    /// With a key file, a root token and a user.
+    fn open() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let server = Server::start(home.path(), &Options::default()).unwrap();
+        let alice = Cli::new(&home.path().join("alice"), &server).unwrap();
+        let made = json(&alice.run(&["init", "--file-seal", "-o", "json"], b"").unwrap());
+        let public_key = made[0]["audit_public_key"].as_str().unwrap().to_owned();
+        let token = home.path().join("root-token");
+        fs::write(&token, made[0]["root_token"].as_str().unwrap()).unwrap();
+        let root = alice.with_token(&token);
+        root.ok(&["user", "put", "alice", "--group", "team", "--password-file", "-"], PASSWORD).unwrap();
+        Self { root, alice, public_key, home, server }
+    }
+
+    fn file(&self, name: &str, content: &str) -> String {
+        let path = self.home.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.display().to_string()
+    }
+}
+
+/// All values on standard output.
+fn json(output: &Output) -> Vec<Value> {
+    let values: Result<Vec<Value>, _> =
+        serde_json::Deserializer::from_slice(&output.stdout).into_iter().collect();
+    values.unwrap_or_else(|error| {
+        panic!(
+            "{error}: {:?} {:?}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )
+    })
+}
+
+/// Every command that does something, as the help names them.
+fn commands(cli: &Cli, words: &[&str]) -> BTreeSet<String> {
+    let help = cli.ok(&[words, &["--help"]].concat(), b"").unwrap();
+    let Some((_, list)) = help.split_once("\nCommands:\n") else { return BTreeSet::from([words.join(" ")]) };
+    let names = list
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' '))?.split(' ').next());
+    names.filter(|name| *name != "help").flat_map(|name| commands(cli, &[words, &[name]].concat())).collect()
+}
+
+#[test]
+fn every_command_speaks_json_and_ends_as_the_help_says() {
+    let house = House::open();
+    let (policy, pod) = (house.file("policy.yaml", POLICY), house.file("pod.yaml", POD));
+    let key_file = house.home.path().join("seal.key").display().to_string();
+    let (generated, audit) = (house.home.path().join("generated"), house.home.path().join("audit"));
+    let segment = fs::read_dir(audit).unwrap().next().unwrap().unwrap().path().display().to_string();
+    let public_key = house.public_key.as_str();
+
+    let mut tried = BTreeSet::from(["init".to_owned(), ENDLESS.to_owned()]);
+    // Who, the command, its arguments, its input, and how it ends.
+    let rows: &[(&Cli, &str, &[&str], &[u8], i32)] = &[
+        (&house.root, "status", &[], b"", 0),
+        (&house.root, "unseal", &[], b"", 0),
+        (&house.alice, "login", &["-u", "alice", "--password-file", "-"], PASSWORD, 0),
+        (&house.alice, "whoami", &[], b"", 0),
+        (&house.alice, "token renew", &[], b"", 0),
+        (&house.alice, "token show", &[], b"", 0),
+        (&house.alice, "can-i", &["read", SECRET], b"", 1),
+        (&house.root, "mount add", &["random", "--kind", "random"], b"", 0),
+        (&house.root, "mount add", &["team", "--kind", "kv"], b"", 0),
+        (&house.root, "mount tune", &["team", "--set", "quota_mib=5"], b"", 0),
+        (&house.root, "mount list", &[], b"", 0),
+        (&house.root, "mount remove", &["team"], b"", 0),
+        (&house.root, "random", &["password"], b"", 0),
+        (&house.root, "put", &[SECRET, "k=-"], b"one", 0),
+        (&house.root, "patch", &[SECRET, "k=-"], b"two", 0),
+        (&house.root, "get", &[SECRET], b"", 0),
+        (&house.root, "list", &["-r", "secret"], b"", 0),
+        (&house.root, "history", &[SECRET], b"", 0),
+        (&house.root, "meta", &[SECRET], b"", 0),
+        (&house.root, "rollback", &[SECRET, "--to", "1"], b"", 0),
+        (&house.root, "rm", &[SECRET], b"", 0),
+        (&house.root, "undelete", &[SECRET], b"", 0),
+        (&house.root, "destroy", &[SECRET, "--versions", "1", "--yes"], b"", 0),
+        (&house.root, "apply", &["-f", &policy, "--yes"], b"", 0),
+        (&house.root, "can-i", &["read", SECRET, "--as", "userpass/alice", "--from", "10.0.0.1"], b"", 1),
+        (&house.root, "who-can", &["read", SECRET], b"", 0),
+        (&house.root, "roles", &[], b"", 0),
+        (&house.root, "explain volume", &["-f", &pod], b"", 1),
+        (&house.root, "kubernetes enable", &[], b"", 0),
+        (&house.root, "user put", &["bob", "--password-file", "-"], PASSWORD, 0),
+        (&house.root, "user list", &[], b"", 0),
+        (&house.root, "user delete", &["bob", "--yes"], b"", 0),
+        (&house.root, "audit tail", &["-n", "3"], b"", 0),
+        (&house.root, "audit query", &["--operation", "Sys.Mount"], b"", 0),
+        (&house.root, "audit hash", &[SECRET, "data.k", "-"], b"one", 0),
+        (&house.root, "audit anchor", &[], b"", 0),
+        (&house.root, "audit verify", &["--public-key", public_key, &segment], b"", 0),
+        (&house.root, "operator rotate", &[], b"", 0),
+        (&house.root, "operator scrub", &[], b"", 0),
+        (&house.root, "operator generate-root", &["--key-file", &key_file], b"", 0),
+        (
+            &house.root,
+            "operator generate-root",
+            &["--key-file", &key_file, "--out-file", generated.to_str().unwrap()],
+            b"",
+            0,
+        ),
+        (&house.root, "token revoke", &["--principal", "userpass/alice", "--yes"], b"", 0),
+        (
+            &house.root,
+            "operator rekey",
+            &["--shares", "1", "--threshold", "1", "--key-file", &key_file],
+            b"",
+            0,
+        ),
+        (&house.root, "seal", &["--yes"], b"", 0),
+        (&house.root, "status", &[], b"", 5),
+    ];
+    for (cli, command, arguments, input, code) in rows {
+        tried.insert((*command).to_owned());
+        let words: Vec<&str> =
+            command.split(' ').chain(arguments.iter().copied()).chain(["-o", "json"]).collect();
+        let output = cli.run(&words, input).unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(*code), "strongroom {}: {said}", words.join(" "));
+        assert!(!json(&output).is_empty(), "strongroom {} prints nothing", words.join(" "));
+    }
+    let house = House::open();
+    assert_eq!(json(&house.root.run(&["logout", "-o", "json"], b"").unwrap())[0]["logged_out"], true);
+    tried.insert("logout".to_owned());
+    assert_eq!(commands(&house.root, &[]), tried, "each command is tried here");
+}
+
+#[test]
+fn failures_have_the_codes_of_the_help() {
+    let house = House::open();
+    house.root.ok(&["put", SECRET, "k=-"], b"one").unwrap();
+    house.root.ok(&["apply", "-f", &house.file("policy.yaml", POLICY), "--yes"], b"").unwrap();
+    for (arguments, code, word) in [
+        (&["can-i", "raed", SECRET][..], 2, "expected one of"),
+        (&["get", SECRET, "-k", "nope"], 4, "its keys are: k"),
+        (&["get", "secret/nothing", "-k", "k"], 4, "not found"),
+        (&["get", "secret/a b", "-k", "k"], 2, "path"),
+        (&["--profile", "wrok", "whoami"], 2, "there is no profile"),
+        // Nobody can be asked.
+        (&["seal"], 2, "--yes"),
+        (&["user", "delete", "alice"], 2, "--yes"),
+        (&["token", "revoke", "--principal", "userpass/alice"], 2, "--yes"),
+        (&["apply", "--remove", "Role/r"], 2, "--yes"),
+        (&["destroy", SECRET, "--all"], 2, "--yes"),
+        (&["put", SECRET, "k=-", "--expected-version", "0"], 1, "history"),
+    ] {
+        let output = house.root.run(arguments, b"x").unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "strongroom {}: {said}", arguments.join(" "));
+        assert!(said.contains(word), "strongroom {}: {said}", arguments.join(" "));
+    }
+    assert_eq!(house.root.ok(&["get", SECRET, "-k", "k", "--out-file", "-"], b"").unwrap(), "one");
+    house.root.ok(&["get", SECRET, "-k", "k", "--out-file", "/dev/null"], b"").unwrap();
+    assert!(!Path::new("/dev/null").is_file());
+}
+
+#[test]
+fn a_token_goes_only_to_the_server_that_it_is_from() {
+    let house = House::open();
+    house.alice.ok(&["login", "-u", "alice", "--password-file", "-"], PASSWORD).unwrap();
+    let place = house.home.path().join("other");
+    fs::create_dir_all(&place).unwrap();
+    let other = Server::start(&place, &Options::default()).unwrap();
+    let ca = other.ca().display().to_string();
+    let output = house.alice.run(&["--address", &other.url, "--ca", &ca, "whoami"], b"").unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains(&house.server.url) && said.contains("not sent elsewhere"), "{said}");
+    house.alice.ok(&["whoami"], b"").unwrap();
+}
+
+/// Everything is given, so no file of the user is needed.
+#[test]
+fn without_a_home_it_works_with_what_is_given() {
+    let house = House::open();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(binary("strongroom").unwrap());
+        command.env_clear().env("HOME", "/nonexistent").args(arguments);
+        command.env("STRONGROOM_ADDR", &house.server.url).env("STRONGROOM_CACERT", house.server.ca());
+        command.env("STRONGROOM_TOKEN_FILE", house.home.path().join("root-token"));
+        // Set and empty is not set.
+        command.env("STRONGROOM_TOKEN", "").env("STRONGROOM_PROFILE", "").env("STRONGROOM_SERVER_NAME", "");
+        command.output().unwrap()
+    };
+    let output = run(&["whoami"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn groups_stay_unless_somebody_changes_them() {
+    let house = House::open();
+    let groups = || {
+        let users = json(&house.root.run(&["user", "list", "-o", "json"], b"").unwrap());
+        users[0][0]["groups"].to_string()
+    };
+    let put = |arguments: &[&str]| {
+        house.root.ok(&[&["user", "put", "alice"], arguments].concat(), PASSWORD).unwrap()
+    };
+    assert_eq!(groups(), "[\"team\"]");
+    put(&["--keep-password"]);
+    put(&["--password-file", "-"]);
+    assert_eq!(groups(), "[\"team\"]");
+    put(&["--keep-password", "--group", "other"]);
+    assert_eq!(groups(), "[\"other\"]");
+    put(&["--keep-password", "--no-groups"]);
+    assert_eq!(groups(), "[]");
+}
