@@ -201,9 +201,10 @@ fn destructions(audit: &Path) -> io::Result<Vec<bool>> {
         // The server may be writing the last one, if only a checkpoint.
         for line in text.rsplit_once('\n').map_or("", |(whole, _)| whole).lines() {
             let line: Value = serde_json::from_str(line)?;
-            match (line["operation"].as_str(), line["kind"].as_str()) {
-                (Some("Sys.Unmount"), Some("outcome")) => ends.push(line["status"] == "ok"),
-                (Some("Sys.Unmount"), Some("recovered")) => ends.push(line["recovered"] == "applied"),
+            let of = |field: &str| line.get(field).and_then(Value::as_str).unwrap_or_default();
+            match (of("operation"), of("kind")) {
+                ("Sys.Unmount", "outcome") => ends.push(of("status") == "ok"),
+                ("Sys.Unmount", "recovered") => ends.push(of("recovered") == "applied"),
                 _ => {}
             }
         }
