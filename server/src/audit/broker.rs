@@ -128,6 +128,15 @@ impl Broker {
         Ok(Recorded { request_id: event.request_id })
     }
 
+    /// Like [`Broker::record`], but does not wait for the disk: for an end that the store can tell as well, should the line be
+    /// lost. It is on the disk before any record that is handed over after it, and until then its request is not settled.
+    ///
+    /// # Errors
+    /// It will never be durable.
+    pub fn hand_over(&self, event: &Event<'_>) -> Result<(), AuditError> {
+        self.shared.push(Item { body: event.body(), track: track(event), waker: None }).map(drop)
+    }
+
     /// Like [`Broker::record`] for the refusal of somebody unknown, which anybody can cause: beyond what `Sampler` lets
     /// through it is only counted, and each second records tell how many there were, and from where.
     ///

@@ -291,6 +291,50 @@ async fn nothing_is_recorded_before_it_is_durable() {
     release.await.unwrap();
 }
 
+/// It has the line before the next record is answered, and settles it only then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_handed_over_is_on_the_disk_before_what_comes_after_it() {
+    let (broker, fake) = with_fake(Arc::new(SystemClock));
+    let settled = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&settled);
+    fake.permit(2);
+    broker.on_settled(move |ids, _| seen.lock().unwrap().extend_from_slice(ids));
+    broker.record(&intent(1)).await.unwrap();
+    *fake.0.permits.lock().unwrap() = 0;
+    broker.hand_over(&Event::new(EventKind::Outcome, id(1), "Secrets.Put", Status::Ok)).unwrap();
+    let after = read(2);
+    let mut next = Box::pin(broker.record(&after));
+    assert!(futures_util::poll!(&mut next).is_pending());
+    assert_eq!(*settled.lock().unwrap(), [], "the disk stands still");
+    fake.permit(1_000);
+    next.await.unwrap();
+    assert_eq!(*settled.lock().unwrap(), [id(1)]);
+    broker.close().await;
+    let text = String::from_utf8(fake.0.appended.lock().unwrap().clone()).unwrap();
+    assert!(text.find("\"outcome\"") < text.find(&id(2).to_string()));
+}
+
+/// Nobody waits for it, and it is the end all the same; what was handed over then is never called settled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_dies_under_what_was_handed_over_ends_it() {
+    let (broker, fake) = with_fake(Arc::new(SystemClock));
+    let settled = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&settled);
+    broker.on_settled(move |ids, _| seen.lock().unwrap().extend_from_slice(ids));
+    fake.permit(100);
+    broker.record(&intent(1)).await.unwrap();
+    fake.0.fail_sync.store(true, Ordering::SeqCst);
+    let outcome = Event::new(EventKind::Outcome, id(1), "Secrets.Put", Status::Ok);
+    broker.hand_over(&outcome).unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while broker.health().failed.is_none() {
+        assert!(std::time::Instant::now() < deadline, "not noticed");
+        tokio::task::yield_now().await;
+    }
+    assert!(broker.record(&read(2)).await.is_err() && broker.hand_over(&outcome).is_err());
+    assert_eq!(*settled.lock().unwrap(), []);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_sync_ends_it_for_everybody_and_for_good() {
     let (broker, fake) = with_fake(Arc::new(SystemClock));
