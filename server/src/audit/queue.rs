@@ -1,6 +1,8 @@
 //! Between the requests and the writer: a bounded queue in, and a ticket by which a request learns that its record is
 //! durable. No allocation and no channel for each record: the queue holds the waker, one atomic number tells who is done.
 
+mod linger;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
@@ -11,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(super) use linger::Linger;
 use tokio::sync::oneshot;
 
 use super::{chain::StoreState, recover::OpenIntent, sampler::Sampler};
@@ -143,6 +146,8 @@ struct Queue {
     given: u64,
     closed: bool,
     writer_waits: bool,
+    /// For so many records; for any, if it is 0.
+    wanted: usize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -204,7 +209,9 @@ impl Shared {
         queue.items.push_back(item);
         queue.given += 1;
         let ticket = queue.given;
-        self.wake_writer(queue);
+        if queue.items.len() >= queue.wanted {
+            self.wake_writer(queue);
+        }
         Ok(ticket)
     }
 
@@ -262,8 +269,8 @@ impl Shared {
         }
     }
 
-    /// For the writer: waits for work, but not past `until`; takes at most `most` records.
-    pub(super) fn take(&self, most: usize, until: Instant, items: &mut Vec<Item>) -> Vec<Control> {
+    /// For the writer: waits for work, but not past `until`.
+    pub(super) fn wait(&self, until: Instant) {
         let mut queue = lock(&self.queue);
         while queue.items.is_empty() && queue.controls.is_empty() {
             let left = until.saturating_duration_since(Instant::now());
@@ -274,6 +281,11 @@ impl Shared {
             queue = self.arrived.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         queue.writer_waits = false;
+    }
+
+    /// For the writer: takes at most `most` records of those that wait.
+    pub(super) fn take(&self, most: usize, items: &mut Vec<Item>) -> Vec<Control> {
+        let mut queue = lock(&self.queue);
         let count = most.min(queue.items.len());
         items.extend(queue.items.drain(..count));
         // Told after these records, so done after them: a close leaves nothing behind.

@@ -16,7 +16,7 @@ use super::{
     Config, Durability, Event, EventKind, RecoveredLog, Sink, Status, StoreState,
     chain::{CHECKPOINT_RECORDS, Chain},
     file::Log,
-    queue::{self, Control, Item, Settled, Shared, Signing, TICK, Track},
+    queue::{self, Control, Item, Linger, Settled, Shared, Signing, TICK, Track},
     recover::OpenIntent,
 };
 use crate::{
@@ -63,6 +63,8 @@ pub(super) struct Writer {
     synced: LogPoint,
     /// Something was appended without a sync.
     unsynced: bool,
+    /// Records of the last group that was taken.
+    last_group: usize,
     next_tick: Instant,
 }
 
@@ -99,6 +101,7 @@ impl Writer {
             // Opening the segment synced it.
             synced: opened.end(),
             unsynced: false,
+            last_group: 0,
             next_tick: Instant::now() + TICK,
         };
         for intent in &opened.open_intents {
@@ -147,7 +150,15 @@ impl Writer {
             None => CHECKPOINT_RECORDS,
         };
         let until = if self.buffer.is_empty() { self.next_tick } else { Instant::now() };
-        let controls = self.shared.take(usize::try_from(most).unwrap_or(1), until, &mut self.taken);
+        let most = usize::try_from(most).unwrap_or(1);
+        self.shared.wait(until);
+        if self.durability == Durability::Fsync
+            && let Some(linger) = Linger::after(self.last_group)
+        {
+            self.shared.linger(linger, most);
+        }
+        let controls = self.shared.take(most, &mut self.taken);
+        self.last_group = self.taken.len();
         self.upkeep()?;
         self.append_taken();
         self.flush()?;
