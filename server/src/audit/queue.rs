@@ -165,7 +165,7 @@ impl Shared {
         Ok(())
     }
 
-    fn check_alive(&self) -> Result<(), AuditError> {
+    pub(super) fn check_alive(&self) -> Result<(), AuditError> {
         match self.failed.get() {
             Some(cause) => Err(AuditError::Unavailable { cause: cause.clone() }),
             None => Ok(()),
@@ -191,28 +191,57 @@ impl Shared {
         lock(&self.refusals)
     }
 
-    /// Puts a record in line and gives its ticket.
-    pub(super) fn push(&self, item: Item) -> Result<u64, AuditError> {
+    /// The line, if there is room for this record in it and in the file.
+    fn admit(&self, item: &Item) -> Result<MutexGuard<'_, Queue>, AuditError> {
         if item.is_end() {
             self.check_alive()?
         } else {
             self.check()?
         }
-        let mut queue = lock(&self.queue);
+        let queue = lock(&self.queue);
         if queue.closed {
             drop(queue);
             self.check_alive()?;
             return Err(AuditError::Unavailable { cause: "the server is stopping".into() });
         }
-        self.has_room(&queue, &item)?;
+        self.has_room(&queue, item)?;
+        Ok(queue)
+    }
+
+    /// The next ticket, with room for the record and for its end.
+    fn ticket(&self, queue: &mut Queue, item: &Item) -> u64 {
         self.promised.fetch_add(item.bytes().saturating_add(item.end()), Ordering::AcqRel);
-        queue.items.push_back(item);
         queue.given += 1;
-        let ticket = queue.given;
+        queue.given
+    }
+
+    /// Puts a record in line and gives its ticket.
+    pub(super) fn push(&self, item: Item) -> Result<u64, AuditError> {
+        let mut queue = self.admit(&item)?;
+        let ticket = self.ticket(&mut queue, &item);
+        queue.items.push_back(item);
         if queue.items.len() >= queue.wanted {
             self.wake_writer(queue);
         }
         Ok(ticket)
+    }
+
+    /// For a record that does not get in line: if nobody waits there and it is its `turn`, gives a ticket for it. Whoever gets in
+    /// line from then on comes after it.
+    pub(super) fn overtake_nobody<T>(
+        &self,
+        item: &Item,
+        turn: impl FnOnce() -> Option<T>,
+    ) -> Result<Option<T>, AuditError> {
+        let mut queue = self.admit(item)?;
+        if !queue.items.is_empty() || !queue.controls.is_empty() {
+            return Ok(None);
+        }
+        let turn = turn();
+        if turn.is_some() {
+            self.ticket(&mut queue, item);
+        }
+        Ok(turn)
     }
 
     /// Tells the writer something. Returns whether there is one.
