@@ -19,7 +19,7 @@ use crate::{
     auth::Methods,
     barrier::{Applied, Barrier, BarrierError, Derived, Failed, StoredKeyring},
     clock::{Clock, Steady},
-    crypto::{Entropy, Key},
+    crypto::{Entropy, Key, Unique},
     engines::Mounts,
     model::{LogPoint, StoreId, Timestamp},
     policy::store::PolicyStore,
@@ -45,6 +45,8 @@ pub struct Core {
     pub(super) audit: Arc<Broker>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
+    /// What decisions are called.
+    pub(super) decisions: Unique,
     pub(super) metrics: Arc<Metrics>,
     /// Those that need no keys; but nobody logs in without them.
     pub(super) methods: Methods,
