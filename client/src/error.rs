@@ -38,6 +38,8 @@ pub enum ErrorKind {
     NotInitialized,
     /// The server's store is already initialised.
     AlreadyInitialized,
+    /// The server takes an init only from its own machine or pod.
+    InitElsewhere,
     /// The server is sealed: it has no keys until it is given `threshold` shares.
     Sealed {
         /// Shares given so far.
@@ -86,6 +88,8 @@ pub enum ErrorKind {
     },
     /// The secret requires an expected version with each write.
     CasRequired,
+    /// The quota of the mount, or of a folder, has no room for it.
+    QuotaExceeded,
     /// A field of the request is wrong.
     InvalidArgument {
         /// The name of the field.
@@ -219,6 +223,7 @@ fn kind(reason: Reason, details: &Details, message: &str) -> ErrorKind {
     match reason {
         Reason::NotInitialized => ErrorKind::NotInitialized,
         Reason::AlreadyInitialized => ErrorKind::AlreadyInitialized,
+        Reason::InitElsewhere => ErrorKind::InitElsewhere,
         Reason::Sealed => ErrorKind::Sealed {
             progress: details.number("progress").unwrap_or_default(),
             threshold: details.number("threshold").unwrap_or_default(),
@@ -247,6 +252,7 @@ fn kind(reason: Reason, details: &Details, message: &str) -> ErrorKind {
             ErrorKind::VersionMismatch { current: details.number("current_version").unwrap_or_default() }
         }
         Reason::CasRequired => ErrorKind::CasRequired,
+        Reason::QuotaExceeded => ErrorKind::QuotaExceeded,
         Reason::InvalidArgument => {
             ErrorKind::InvalidArgument { field: details.text("field"), problem: message.to_owned() }
         }
@@ -347,7 +353,9 @@ impl fmt::Display for Error {
                 let sentence = if message.is_empty() { "the server had an internal error" } else { message };
                 write!(f, "{sentence} (request {})", self.request_id().unwrap_or("unknown"))
             }
-            ErrorKind::Overloaded
+            ErrorKind::QuotaExceeded
+            | ErrorKind::InitElsewhere
+            | ErrorKind::Overloaded
             | ErrorKind::Conflict
             | ErrorKind::WatchEnded
             | ErrorKind::Unavailable

@@ -45,6 +45,8 @@ reasons! {
     NotInitialized = "NOT_INITIALIZED", FailedPrecondition, retry: false;
     /// The store is already initialised.
     AlreadyInitialized = "ALREADY_INITIALIZED", FailedPrecondition, retry: false;
+    /// An init is not taken from where the caller is.
+    InitElsewhere = "INIT_ELSEWHERE", PermissionDenied, retry: false;
     /// The server does not have its keys; metadata `progress`, `threshold`.
     Sealed = "SEALED", FailedPrecondition, retry: false;
     /// The server is already unsealed.
@@ -77,6 +79,8 @@ reasons! {
     VersionMismatch = "VERSION_MISMATCH", FailedPrecondition, retry: false;
     /// The secret requires `expected_version`.
     CasRequired = "CAS_REQUIRED", FailedPrecondition, retry: false;
+    /// The quota of the mount or of a folder is used up; metadata `folder`, `limit_bytes`.
+    QuotaExceeded = "QUOTA_EXCEEDED", ResourceExhausted, retry: false;
     /// A field is wrong; metadata `field`.
     InvalidArgument = "INVALID_ARGUMENT", InvalidArgument, retry: false;
     /// The server has too much work; retry after `retry_after_ms`.

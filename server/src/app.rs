@@ -105,7 +105,8 @@ impl App {
             }
         };
         let anchor = anchor(&config.audit)?;
-        let options = Options { seals: Seals::build(&config.seal), accept_rollback, anchor };
+        let (seals, init_from) = (Seals::build(&config.seal), config.listen.init_from);
+        let options = Options { seals, accept_rollback, anchor, init_from };
         let methods = Methods::connect(&auth::Surroundings { config, clock: &clock, metrics: &metrics })?;
         let (entropy_too, metrics_too) = (Arc::clone(&entropy), Arc::clone(&metrics));
         let core =

@@ -6,7 +6,7 @@ mod kubernetes;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::Read,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -138,6 +138,23 @@ pub struct Listen {
     pub address: SocketAddr,
     /// Health and metrics, plain HTTP.
     pub ops_address: SocketAddr,
+    pub init_from: InitFrom,
+}
+
+/// Where an init may come from. Whoever is the first to ask gets the shares and the root token, so that at first only those
+/// are heard who are on the server's machine, or in its pod, already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InitFrom {
+    #[default]
+    Loopback,
+    Anywhere,
+}
+
+impl InitFrom {
+    /// Whether it may come from there.
+    pub fn takes(self, peer: Option<IpAddr>) -> bool {
+        self == Self::Anywhere || peer.is_some_and(|peer| peer.to_canonical().is_loopback())
+    }
 }
 
 /// PEM files.
@@ -285,6 +302,8 @@ fn config(reader: &mut Reader) -> Option<Config> {
     {
         s.problem("ops_address", format!("is {ops_address}, where listen.address {address} is already"));
     }
+    let init_from =
+        s.choice("init_from", &[("loopback", InitFrom::Loopback), ("anywhere", InitFrom::Anywhere)]);
     s.end();
     let mut s = reader.section("tls");
     let certificate = s.required_path("certificate");
@@ -322,7 +341,7 @@ fn config(reader: &mut Reader) -> Option<Config> {
     s.end();
     let kubernetes = kubernetes::clusters(reader);
     Some(Config {
-        listen: Listen { address: address?, ops_address: ops_address? },
+        listen: Listen { address: address?, ops_address: ops_address?, init_from: init_from? },
         tls: Tls { certificate: certificate?, key: key? },
         storage: Storage { kind: kind?, directory: directory?, cache_mib: cache_mib? },
         seal: Seal { key_file },

@@ -79,6 +79,8 @@ pub const WRITES_PER_SECOND: u32 = 200;
 pub const ADMIN_PER_SECOND: u32 = 20;
 /// Logins of one address in a second: a whole cluster may come through one NAT.
 pub const LOGINS_PER_SECOND: u32 = 50;
+/// One hash of the audit log in so long a time: enough to look for a value, and a day for all PINs of four digits.
+pub const HASH_EVERY: Duration = Duration::from_secs(10);
 /// So much of these can be used at once.
 pub const QUOTA_BURST: Duration = Duration::from_secs(60);
 /// Callers whose use is remembered, each for what it asks: about 2 MiB. Those beyond share one quota.

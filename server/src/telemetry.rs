@@ -1,10 +1,12 @@
-//! The metrics. No path, principal or secret is ever a label.
+//! The metrics. No path, principal or secret is ever a label; a quota's mount and folder are, as the operator named them.
 
 use std::{sync::Arc, time::Duration};
 
 use strongroom_daemon::metrics::{
     HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, MetricsError, Registry,
 };
+
+use crate::model::QuotaUse;
 
 /// 100 microseconds to 10 seconds: a read takes less than a millisecond, the deadline is 30 s.
 const BOUNDS: &[f64] =
@@ -24,6 +26,8 @@ pub struct Metrics {
     audit_writable: IntGauge,
     store_batches: IntGauge,
     store_writable: IntGauge,
+    quota_limit: IntGaugeVec,
+    quota_used: IntGaugeVec,
     sealed: IntGauge,
     connections: IntGauge,
     refused: IntCounterVec,
@@ -127,6 +131,16 @@ impl Metrics {
                 "strongroom_store_writable",
                 "0 while the store only takes what takes rights or data away, because its disk is nearly full",
             )?,
+            quota_limit: registry.gauges(
+                "strongroom_quota_limit_bytes",
+                "What may be kept in a mount, or below a folder of it, that has a quota",
+                &["mount", "folder"],
+            )?,
+            quota_used: registry.gauges(
+                "strongroom_quota_used_bytes",
+                "What is kept there; counted from the first write on",
+                &["mount", "folder"],
+            )?,
             sealed: gauge("strongroom_sealed", "1 while the server has no keys")?,
             connections: gauge("strongroom_connections", "Open TLS connections")?,
             refused: counters("strongroom_connections_refused_total", "Connections not served", &["why"])?,
@@ -216,6 +230,19 @@ impl Metrics {
     /// Whether everything can be written.
     pub fn set_store_writable(&self, writable: bool) {
         self.store_writable.set(writable.into());
+    }
+
+    /// The quotas there are, and how much of each is used. Their names are the operator's, not those of secrets.
+    pub fn set_quotas(&self, quotas: Vec<(Box<str>, QuotaUse)>) {
+        self.quota_limit.reset();
+        self.quota_used.reset();
+        for (mount, quota) in quotas {
+            let place = [&*mount, &*quota.folder];
+            self.quota_limit.with_label_values(&place).set(quota.limit.try_into().unwrap_or(i64::MAX));
+            if let Some(held) = quota.held {
+                self.quota_used.with_label_values(&place).set(held.try_into().unwrap_or(i64::MAX));
+            }
+        }
     }
 
     /// When the served certificate ends.

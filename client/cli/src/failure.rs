@@ -45,7 +45,7 @@ impl Failure {
             Self::NotMounted { .. } => 4,
             Self::Client(error) => match error.kind() {
                 ErrorKind::Config => 2,
-                ErrorKind::Unauthenticated(_) | ErrorKind::Denied { .. } => 3,
+                ErrorKind::Unauthenticated(_) | ErrorKind::Denied { .. } | ErrorKind::InitElsewhere => 3,
                 _ if error.is_not_found() => 4,
                 ErrorKind::Connection
                 | ErrorKind::Sealed { .. }

@@ -177,6 +177,7 @@ impl Access {
     /// What its caller's quota is asked for, where `is_write` says whether it changes anything.
     pub(super) fn asks(&self, is_write: bool) -> Asks {
         match self.name.split_once('.') {
+            Some(("Audit", "Hash")) => Asks::Hash,
             Some(("Sys" | "Policy" | "Audit", _)) => Asks::Admin,
             Some(("Auth", "PutUser" | "DeleteUser" | "ListUsers" | "RevokeSessions")) => Asks::Admin,
             _ if is_write => Asks::Write,

@@ -24,6 +24,8 @@ pub(super) enum Asks {
     Write,
     Admin,
     Login,
+    /// Hashes of values as they stand in the log: whoever asks for one after the other tries out what a value is.
+    Hash,
 }
 
 impl Asks {
@@ -34,6 +36,7 @@ impl Asks {
             Asks::Write => "writes",
             Asks::Admin => "admin",
             Asks::Login => "logins",
+            Asks::Hash => "hashes",
         }
     }
 }
@@ -61,13 +64,14 @@ impl Quotas {
     /// # Errors
     /// None is left: how long until there is one.
     pub(super) fn take(&self, caller: &Caller, asks: Asks, now: Instant) -> Result<(), Duration> {
-        let rate = match asks {
-            Asks::Read => self.rates.reads,
-            Asks::Write => self.rates.writes,
-            Asks::Admin => self.rates.admin,
-            Asks::Login => self.rates.logins,
+        let each = |rate: u32| Duration::from_secs(1) / rate.max(1);
+        let one = match asks {
+            Asks::Read => each(self.rates.reads),
+            Asks::Write => each(self.rates.writes),
+            Asks::Admin => each(self.rates.admin),
+            Asks::Login => each(self.rates.logins),
+            Asks::Hash => limits::HASH_EVERY,
         };
-        let one = Duration::from_secs(1) / rate.max(1);
         let mut used = self.lock();
         let key = used.key(caller, asks, now);
         let until = used.until.get(&key).map_or(now, |until| (*until).max(now)) + one;
@@ -124,6 +128,7 @@ mod tests {
         assert_eq!(all("a", Asks::Read, start + Duration::from_secs(5)).count(), 50);
         assert_eq!(all("a", Asks::Write, start).count(), 120, "what is asked otherwise is counted otherwise");
         assert_eq!(all("b", Asks::Read, start).count(), 600, "and so is another caller");
+        assert_eq!(all("a", Asks::Hash, start).count(), 6, "a PIN of four digits takes a day");
     }
 
     #[test]

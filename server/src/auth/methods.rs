@@ -73,6 +73,11 @@ impl Methods {
         self.find(credential.method())?.place(credential)
     }
 
+    /// Who somebody says they are, where their method has names.
+    pub fn claimed<'a>(&self, credential: &'a Credential) -> Option<&'a str> {
+        self.find(credential.method())?.claimed(credential)
+    }
+
     /// Whether what a session depends on is still there.
     ///
     /// # Errors

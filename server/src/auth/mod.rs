@@ -93,6 +93,12 @@ pub trait AuthMethod: Send + Sync {
         None
     }
 
+    /// Who somebody says they are, proved or not. The audit log has a keyed hash of it, so that attempts on one account can
+    /// be told from attempts on many.
+    fn claimed<'a>(&self, _credential: &'a Credential) -> Option<&'a str> {
+        None
+    }
+
     /// Whether what a session depends on is still there; asked at each request, so it looks nothing up.
     ///
     /// # Errors

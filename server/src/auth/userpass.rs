@@ -128,6 +128,10 @@ impl AuthMethod for Userpass {
         Some(self)
     }
 
+    fn claimed<'a>(&self, credential: &'a Credential) -> Option<&'a str> {
+        credential.seen::<NameAndPassword>().map(|shown| &*shown.name)
+    }
+
     async fn login(&self, credential: Credential, context: &LoginContext) -> Result<Login, LoginError> {
         let NameAndPassword { name, password } = credential.own()?;
         let name = parse_name(&name)?;

@@ -23,6 +23,12 @@ use crate::{
 pub enum Error {
     #[error("the server is not initialised: run `strongroom init`")]
     NotInitialized,
+    /// Somebody asked for init over the network.
+    #[error(
+        "an init is taken only from the server's own machine or pod: run it there, or through `kubectl port-forward`; \
+         listen.init_from = \"anywhere\" takes it from others, too"
+    )]
+    InitElsewhere,
     /// Somebody asked for init a second time.
     #[error("the server is already initialised")]
     AlreadyInitialized,
@@ -208,6 +214,7 @@ impl Error {
             Error::ForeignLog => Reason::ForeignAuditLog,
             Error::Seal(_) | Error::Internal(_) => Reason::Internal,
             Error::Unrecorded => Reason::Unrecorded,
+            Error::InitElsewhere => Reason::InitElsewhere,
             Error::TokenMissing => Reason::TokenMissing,
             Error::Token(error) => token_reason(error),
             Error::Login(error) => login_reason(error),
@@ -240,6 +247,7 @@ impl Error {
                 | Reason::LoginRejected
                 | Reason::PodGone
                 | Reason::PermissionDenied
+                | Reason::InitElsewhere
         )
     }
 

@@ -13,12 +13,15 @@ use crate::{
         AuditError, Decision, Effect, Event, EventKind, Hashed, OpenIntent, Recorded, Recovery, Redactor,
         Status,
     },
-    auth::LoginError,
+    auth::{Credential, LoginError},
     model::{DecisionId, Path, Timestamp},
     permit::Errand,
     policy::{self, Allowed, Change},
     tokens::Session,
 };
+
+/// The field of a login that holds who somebody says they are.
+const NAME_FIELD: &str = "name";
 
 /// How an action ended, as far as the log is told.
 pub(super) struct Ended {
@@ -266,20 +269,38 @@ pub(super) async fn recovered(
     core.audit.record(&event).await.map(drop)
 }
 
+/// What is known of a login.
+pub(super) struct Told<'a> {
+    /// The method, where it is one of several of a kind.
+    pub(super) place: Option<&'a str>,
+    pub(super) claimed: Option<Hashed>,
+    /// Once it is proved.
+    pub(super) session: Option<&'a Session>,
+}
+
+/// What stands in the log for the name that somebody gives, to be found again with `strongroom audit hash
+/// sys/auth/METHOD name`.
+pub(super) fn claimed(core: &Core, credential: &Credential) -> Option<Hashed> {
+    let unsealed = core.unsealed().ok()?;
+    let name = unsealed.methods.claimed(credential)?;
+    Some(unsealed.redactor.hash(&format!("sys/auth/{}", credential.method()), NAME_FIELD, name.as_bytes()))
+}
+
 /// A login is one record, after the proof and before the token leaves. The name given stands in it only once it is
-/// proved: people type passwords into the wrong field. `place` is the method, where it is one of several of a kind.
+/// proved, and until then as a keyed hash: people type passwords into the wrong field.
 pub(super) async fn login(
     core: &Core,
     from: Origin,
-    place: Option<&str>,
-    session: Option<&Session>,
+    told: Told<'_>,
     error: Option<&Error>,
 ) -> Result<(), AuditError> {
     let reason = error.map(login_reason).unwrap_or_default();
+    let fields: Vec<(&str, Hashed)> = told.claimed.into_iter().map(|name| (NAME_FIELD, name)).collect();
     let event = Event {
-        principal: session.map(|session| &*session.principal),
-        session: session.map(|session| session.id),
-        paths: place.as_slice(),
+        principal: told.session.map(|session| &*session.principal),
+        session: told.session.map(|session| session.id),
+        paths: told.place.as_slice(),
+        fields: &fields,
         reason: &reason,
         ..from.event(EventKind::Request, error.map_or(Status::Ok, status))
     };

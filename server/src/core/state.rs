@@ -19,6 +19,7 @@ use crate::{
     auth::Methods,
     barrier::{Applied, Barrier, BarrierError, Derived, Failed, StoredKeyring},
     clock::{Clock, Steady},
+    config::InitFrom,
     crypto::{Entropy, Key, Unique},
     engines::Mounts,
     model::{LogPoint, StoreId, Timestamp},
@@ -37,6 +38,7 @@ pub struct Options {
     pub accept_rollback: bool,
     /// How far the audit log was, as it was noted down elsewhere; all zeros for nothing.
     pub anchor: LogPoint,
+    pub init_from: InitFrom,
 }
 
 /// Everything a server is made of that does not depend on keys.
@@ -220,6 +222,7 @@ impl Core {
         metrics.set_audit(health.records, health.groups, health.suppressed, writable);
         if let Some(unsealed) = self.phase.load().unsealed() {
             metrics.set_store_batches(unsealed.barrier.state().batch_seq);
+            metrics.set_quotas(unsealed.mounts.quotas());
         }
         metrics.set_store_writable(self.failed.cause().is_none() && !self.store.is_full());
     }

@@ -8,7 +8,10 @@ use std::{
 };
 
 use serde_json::Value;
-use strongroom_proto::Reason;
+use strongroom_proto::{
+    Reason,
+    v1::login_request::{Credential as Shown, Userpass},
+};
 use tempfile::TempDir;
 
 use super::{
@@ -17,11 +20,11 @@ use super::{
     handle, record,
     request::{Action, Place, Request, Slot, UserAction},
     state::{Core, Options},
-    unauthenticated::init,
+    unauthenticated::{Login, init, login},
 };
 use crate::{
     audit::{self, Broker},
-    auth::{Methods, Surroundings},
+    auth::{Credential, Methods, Surroundings},
     barrier::DIGEST_KEY,
     clock::{Clock, ManualClock},
     config,
@@ -87,7 +90,8 @@ impl House {
         let methods =
             Methods::connect(&Surroundings { config: &config, clock: &now, metrics: &metrics }).unwrap();
         let seals = Seals::build(&config::Seal { key_file: Some(home.path().join("key")) });
-        let options = Options { seals, accept_rollback: false, anchor: LogPoint::default() };
+        let (anchor, init_from) = (LogPoint::default(), config::InitFrom::default());
+        let options = Options { seals, accept_rollback: false, anchor, init_from };
         let (entropy, kept): (Arc<dyn Entropy>, Arc<dyn Store>) = (Arc::new(SystemEntropy), store.clone());
         let counts = Arc::clone(&metrics);
         let core = Core::start(kept, audit.unwrap(), now, entropy, counts, methods, options).await.unwrap();
@@ -148,7 +152,7 @@ impl Place for Anywhere {
 }
 
 fn origin() -> Origin {
-    Origin { id: RequestId([7; 16]), name: "Test.Request", peer: None }
+    Origin { id: RequestId([7; 16]), name: "Test.Request", peer: Some(std::net::Ipv4Addr::LOCALHOST.into()) }
 }
 
 pub(super) fn shape(records: &[Value]) -> Vec<(&str, &str, &str)> {
@@ -159,6 +163,44 @@ pub(super) fn shape(records: &[Value]) -> Vec<(&str, &str, &str)> {
             (of("kind"), of("status"), of("reason"))
         })
         .collect()
+}
+
+/// Whoever asks first gets everything, so a stranger on the network is not heard.
+#[tokio::test]
+async fn an_init_is_taken_from_this_machine_only() {
+    let house = House::empty().await;
+    for peer in [Some([192, 0, 2, 1].into()), Some("2001:db8::1".parse().unwrap()), None] {
+        let origin = Origin { name: "Sys.Init", peer, ..origin() };
+        let error = init(&house.core, origin, anywhere(), Ok(SealConfig::File)).await.err().unwrap();
+        assert_eq!(error.reason(), Reason::InitElsewhere);
+    }
+    assert_eq!(shape(&house.records("Sys.Init")), [("request", "denied", "INIT_ELSEWHERE"); 3]);
+    assert!(!house.core.status().initialized);
+    let mapped = Some("::ffff:127.0.0.1".parse().unwrap());
+    let origin = Origin { peer: mapped, ..origin() };
+    init(&house.core, origin, anywhere(), Ok(SealConfig::File)).await.unwrap();
+}
+
+/// Attempts on one account can be told from attempts on many, although no name that was not proved is in the log.
+#[tokio::test]
+async fn a_failed_login_tells_the_name_as_a_keyed_hash() {
+    let (house, _) = House::open().await;
+    for name in ["correct horse battery", "bob", "bob"] {
+        let password = Some(SecretBytes::from(&b"not the password"[..]).into());
+        let shown = Shown::Userpass(Userpass { name: name.into(), password });
+        let (origin, credential) = (Origin { name: "Auth.Login", ..origin() }, Credential::read(Some(shown)));
+        let slot = anywhere();
+        login(&house.core, Login { origin, slot, credential }).await.map(drop).unwrap_err();
+    }
+    let records = house.records("Auth.Login");
+    let names: Vec<_> = records.iter().map(|record| record["fields"]["name"].as_str().unwrap()).collect();
+    let hash = |name: &str| {
+        let unsealed = house.core.unsealed().unwrap();
+        unsealed.redactor.hash("sys/auth/userpass", "name", name.as_bytes()).as_str().to_owned()
+    };
+    assert_eq!(names, [hash("correct horse battery"), hash("bob"), hash("bob")]);
+    assert!(records.iter().all(|record| !record.to_string().contains("bob")));
+    assert!(records.iter().all(|record| !record.to_string().contains("horse")));
 }
 
 #[tokio::test]

@@ -43,14 +43,17 @@ pub async fn refuse_sealed(core: &Core, from: Origin) -> Result<(), Error> {
 /// Makes a store out of an empty one: root key, keyring, seal, root token.
 ///
 /// # Errors
-/// It is not empty, the seal is not possible, or the store failed; then it is as empty as before.
+/// It is not empty, the caller is not where an init may come from, the seal is not possible, or the store failed; then it is as empty as before.
 pub async fn init(
     core: &Arc<Core>,
     from: Origin,
     slot: Slot,
     seal: Result<SealConfig, Invalid>,
 ) -> Result<Initialized, Error> {
-    let judged = core.phase.load().may_init().and_then(|()| seal.map_err(Error::from));
+    let here = core.options.init_from.takes(from.peer);
+    let judged = core.phase.load().may_init();
+    let judged =
+        judged.and_then(|()| if here { seal.map_err(Error::from) } else { Err(Error::InitElsewhere) });
     attempt(core, from, slot, judged, move |core, seal| async move { core.initialize(seal, from.id).await })
         .await
 }
@@ -141,11 +144,14 @@ pub async fn login(core: &Arc<Core>, login: Login) -> Result<(SecretBytes, Sessi
     // A caller who goes away during the slow hash leaves its record all the same.
     let task = tokio::spawn(async move {
         let method = login.credential.as_ref().map_or("unknown", Credential::method);
-        let place = login.credential.as_ref().ok().and_then(|credential| core.methods.place(credential));
+        let shown = login.credential.as_ref().ok();
+        let place = shown.and_then(|credential| core.methods.place(credential));
+        let claimed = shown.and_then(|credential| record::claimed(&core, credential));
         let result = prove(&core, login).await;
         core.metrics.login_judged(method, judged(&result));
         let known = result.as_ref().ok().map(|(_, session)| session);
-        record::login(&core, from, place.as_deref(), known, result.as_ref().err()).await?;
+        let told = record::Told { place: place.as_deref(), claimed, session: known };
+        record::login(&core, from, told, result.as_ref().err()).await?;
         result
     });
     task.await.unwrap_or_else(|failure| Err(Error::Internal(failure.to_string())))

@@ -13,7 +13,7 @@ use crate::{
     barrier::{BarrierError, Derived, View},
     clock::Clock,
     crypto::Entropy,
-    model::{Invalid, Verb},
+    model::{Invalid, QuotaUse, Verb},
     permit::Permit,
 };
 
@@ -68,6 +68,11 @@ pub trait Engine: Send + Sync {
 
     /// Other settings count from now on; they have been checked.
     fn tune(&self, _settings: &Settings) {}
+
+    /// How much of its quotas is used, if it has some.
+    fn quotas(&self) -> Vec<QuotaUse> {
+        Vec::new()
+    }
 
     /// What it holds in memory of the store, if anything.
     fn derived(&self) -> Option<&dyn Derived> {

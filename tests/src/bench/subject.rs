@@ -68,9 +68,7 @@ impl Subject {
         let apply = v1::ApplyRequest { yaml: POLICY.to_owned(), ..Default::default() };
         let applied = PolicyClient::new(channel.clone()).apply(with(&root, apply)).await;
         applied.map_err(io::Error::other)?;
-        let password = || Some(v1::Sensitive { value: PASSWORD.to_vec() });
-        let user = v1::PutUserRequest { name: USER.to_owned(), password: password(), groups: Vec::new() };
-        AuthClient::new(channel).put_user(with(&root, user)).await.map_err(io::Error::other)?;
+        put_user(&channel, &root, USER).await?;
         let token = login(&server).await?;
         Ok(Subject { server, token, root })
     }
@@ -114,14 +112,32 @@ impl Subject {
     }
 }
 
+/// Makes a user, who has the benchmark's password.
+///
+/// # Errors
+/// It was refused.
+pub async fn put_user(channel: &Channel, token: &MetadataValue<Ascii>, name: &str) -> io::Result<()> {
+    let password = Some(v1::Sensitive { value: PASSWORD.to_vec() });
+    let user = v1::PutUserRequest { name: name.to_owned(), password, groups: Vec::new() };
+    AuthClient::new(channel.clone()).put_user(with(token, user)).await.map(drop).map_err(io::Error::other)
+}
+
 /// An ordinary session of the benchmark's user.
 ///
 /// # Errors
 /// The login failed.
 pub async fn login(server: &Server) -> io::Result<MetadataValue<Ascii>> {
+    login_as(server, USER).await
+}
+
+/// A session of a user who was made by [`put_user`].
+///
+/// # Errors
+/// The login failed.
+pub async fn login_as(server: &Server, name: &str) -> io::Result<MetadataValue<Ascii>> {
     let channel = channel(&server.url, &server.ca()).await?;
     let password = Some(v1::Sensitive { value: PASSWORD.to_vec() });
-    let given = v1::login_request::Userpass { name: USER.to_owned(), password };
+    let given = v1::login_request::Userpass { name: name.to_owned(), password };
     let credential = Some(v1::login_request::Credential::Userpass(given));
     let answer =
         AuthClient::new(channel).login(v1::LoginRequest { credential }).await.map_err(io::Error::other)?;

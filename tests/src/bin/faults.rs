@@ -11,14 +11,14 @@ use std::{
 use clap::{Parser, builder::PossibleValuesParser};
 use strongroom_tests::{
     faults::{
-        LONG, MERGE, audit, coverage, damage, driver, forgeries, greedy, hostile, kill, log, policy, power,
-        records,
+        LONG, MERGE, audit, between, clock, coverage, damage, driver, forgeries, greedy, hostile, kill, log,
+        policy, power, records,
     },
     figures,
 };
 
 /// What there is, in this order.
-const PARTS: [&str; 12] = [
+const PARTS: [&str; 14] = [
     "coverage",
     "forgeries",
     "audit",
@@ -30,6 +30,8 @@ const PARTS: [&str; 12] = [
     "power",
     "damage",
     "driver",
+    "clock",
+    "between",
     "kill",
 ];
 
@@ -75,6 +77,8 @@ async fn main() -> io::Result<ExitCode> {
             "power" => power::run(work.path(), size.cuts, seed).await?,
             "damage" => damage::run(work.path(), size.damage, seed).await?,
             "driver" => driver::run(size.driver_kills, seed).await?,
+            "clock" => clock::run(work.path()).await?,
+            "between" => between::run(work.path(), size.between, seed).await?,
             _ => kill::run(work.path(), size.kills, size.records, seed).await?,
         });
     }

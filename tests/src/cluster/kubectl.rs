@@ -1,9 +1,9 @@
 //! The cluster's own kubectl. It knows nothing of Strongroom.
 
 use std::{
-    io::{self, Write},
+    io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, ChildStdout, Command, Output, Stdio},
     time::Duration,
 };
 
@@ -103,6 +103,24 @@ impl Kubectl {
         serde_json::from_str(&text).map_err(io::Error::other)
     }
 
+    /// `kubectl port-forward` to a port of a pod.
+    ///
+    /// # Errors
+    /// It could not be started, or ended before it was ready.
+    pub fn forward(&self, namespace: &str, pod: &str, port: u16) -> io::Result<Forward> {
+        let ports = format!(":{port}");
+        let mut command = self.command(&["-n", namespace, "port-forward", pod, &ports]);
+        let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let stdout = process.stdout.take().ok_or_else(|| io::Error::other("no standard output"))?;
+        let mut forward = Forward { process, port: 0, stdout: BufReader::new(stdout) };
+        let mut said = String::new();
+        // "Forwarding from 127.0.0.1:40123 -> 7420", or nothing where that cannot be.
+        forward.stdout.read_line(&mut said)?;
+        let port = said.split_once("127.0.0.1:").and_then(|(_, rest)| rest.split_once(' ')?.0.parse().ok());
+        forward.port = port.ok_or_else(|| io::Error::other(format!("kubectl port-forward: {said:?}")))?;
+        Ok(forward)
+    }
+
     /// What a command in a pod's container prints.
     ///
     /// # Errors
@@ -155,4 +173,21 @@ pub fn is_ready(pod: &Value) -> bool {
         |condition: &Value, key: &str, value: &str| condition.get(key).is_some_and(|found| found == value);
     let mut conditions = pod.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
     conditions.any(|condition| is(condition, "type", "Ready") && is(condition, "status", "True"))
+}
+
+/// A port of a pod at a port of this machine. Dropping it ends it.
+pub struct Forward {
+    process: Child,
+    /// On the loopback.
+    pub port: u16,
+    /// Kept open: it says a line for each connection, and ends when nobody can hear it.
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Drop for Forward {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }

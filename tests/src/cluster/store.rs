@@ -46,17 +46,17 @@ impl Store {
         let overlay = repository().join("deploy/overlays/development").display().to_string();
         kubectl.ok(&["apply", "-k", &overlay])?;
 
-        // Sealed it is not ready, so the service does not lead to it yet; its pod has an address of its own.
-        let pod = found("the server answers", DEADLINE, || {
+        // Sealed it is not ready, so the service does not lead to it yet; and it takes an init only from its own pod.
+        found("the server answers", DEADLINE, || {
             let pod = kubectl.get("strongroom", "pod/strongroom-0")?;
             let started = pod.pointer("/status/containerStatuses/0/started") == Some(&Value::Bool(true));
-            let address = pod.pointer("/status/podIP").and_then(Value::as_str);
-            Ok(address.filter(|_| started).map(str::to_owned))
+            Ok(started.then_some(()))
         })?;
+        let forward = kubectl.forward("strongroom", "pod/strongroom-0", 7420)?;
         let service = kubectl.get("strongroom", "service/strongroom")?;
         let service = service.pointer("/spec/clusterIP").and_then(Value::as_str).unwrap_or_default();
         let ca = home.path().join("ca.pem");
-        let before = Client::builder(format!("https://{pod}:7420")).ca_file(&ca).server_name("localhost");
+        let before = Client::builder(format!("https://localhost:{}", forward.port)).ca_file(&ca);
         let keys = before.connect().await.map_err(io::Error::other)?;
         let keys = keys.sys().init(SealKind::File).await.map_err(io::Error::other)?;
         let store = Store { home, address: format!("https://{service}:7420"), root_token: keys.root_token };

@@ -2,6 +2,8 @@
 //! replayed by its seed.
 
 pub mod audit;
+pub mod between;
+pub mod clock;
 pub mod coverage;
 pub mod damage;
 pub mod dice;
@@ -21,6 +23,8 @@ pub mod records;
 pub struct Size {
     /// Rounds of kill -9.
     pub kills: u64,
+    /// Rounds of kill -9 between two commits.
+    pub between: u64,
     /// Secrets in the store while it is killed.
     pub records: u64,
     /// Swapped ciphertexts.
@@ -41,6 +45,7 @@ pub struct Size {
 /// At every merge.
 pub const MERGE: Size = Size {
     kills: 40,
+    between: 20,
     records: 100_000,
     swaps: 100_000,
     questions: 1_000_000,
@@ -53,6 +58,7 @@ pub const MERGE: Size = Size {
 /// Before a release.
 pub const LONG: Size = Size {
     kills: 200,
+    between: 200,
     questions: 10_000_000,
     cuts: 1000,
     driver_kills: 500,

@@ -18,7 +18,7 @@ use crate::{
 impl Derived for Shelf {
     /// Names are collected when somebody lists them.
     async fn load(&self) -> Result<(), BarrierError> {
-        self.index.clear();
+        self.forget_all();
         self.hub.resync();
         Ok(())
     }
@@ -29,6 +29,7 @@ impl Derived for Shelf {
         if names.is_empty() {
             return Ok(());
         }
+        self.quotas.rcu(|quotas| quotas.recount());
         // A hash for each remembered folder, 4,096 at most, once for the whole batch.
         let folders = self.index.folders().into_iter();
         let known: Vec<_> = folders
@@ -55,6 +56,6 @@ impl Derived for Shelf {
     }
 
     fn forget(&self) {
-        self.index.clear();
+        self.forget_all();
     }
 }

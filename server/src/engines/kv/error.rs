@@ -47,6 +47,13 @@ pub enum Error {
     /// [`Error::CasRequired`], for those who may not know the current version.
     #[error("this secret requires expected_version (cas_required is set)")]
     ExpectationMissing,
+    /// There is no room for it.
+    #[error("the quota of {} MiB for {} is used up; destroy what is not needed, or ask whoever manages the mount for more", limit >> 20, place(folder))]
+    QuotaExceeded {
+        /// Within the mount; empty for all of it.
+        folder: Box<str>,
+        limit: u64,
+    },
     /// Versions are named that are not kept.
     #[error(transparent)]
     UnknownVersions(Invalid),
@@ -82,6 +89,10 @@ impl From<Error> for EngineError {
             Error::VersionMismatch { current, .. } => {
                 (Reason::VersionMismatch, vec![("current_version", current.to_string())])
             }
+            Error::QuotaExceeded { folder, limit } => {
+                let details = vec![("folder", folder.into_string()), ("limit_bytes", limit.to_string())];
+                (Reason::QuotaExceeded, details)
+            }
             Error::NotExpected => (Reason::VersionMismatch, Vec::new()),
             Error::ExpectationMissing => (Reason::CasRequired, Vec::new()),
             Error::CasRequired { current } => {
@@ -90,4 +101,9 @@ impl From<Error> for EngineError {
         };
         Self::Own { reason, sentence, details }
     }
+}
+
+/// Whose quota it is, for people.
+fn place(folder: &str) -> String {
+    if folder.is_empty() { "this mount".to_owned() } else { format!("the folder {folder}/ of this mount") }
 }

@@ -9,6 +9,7 @@ mod erase;
 mod error;
 mod folders;
 mod list;
+mod quota;
 mod read;
 mod record;
 mod service;
@@ -28,11 +29,11 @@ use async_trait::async_trait;
 use strongroom_proto::limits::OPERATION_ID_BYTES;
 use tokio_util::task::TaskTracker;
 
-use self::settings::Beginning;
+use self::{quota::Quotas, settings::KvSettings};
 use super::{Engine, EngineError, Parts, Settings, own};
 use crate::{
     barrier::{Address, BarrierError, Changes, Derived, RecordKind, View},
-    model::{Invalid, KeyName, Path, RequestId, SecretBytes, Timestamp, Verb},
+    model::{Invalid, KeyName, Path, QuotaUse, RequestId, SecretBytes, Timestamp, Verb},
     permit::Permit,
     storage::Revision,
 };
@@ -42,7 +43,7 @@ pub const KIND: super::EngineKind = super::EngineKind {
     name: "kv",
     description: "Versioned secrets: maps of keys to bytes under paths.",
     service: service::SERVICE,
-    check: |settings| Beginning::of(settings).map(drop),
+    check: |settings| KvSettings::of(settings).map(drop),
     build,
 };
 
@@ -346,13 +347,13 @@ struct Shelf {
     hub: watch::Hub,
     /// Writes that continue when their callers are gone.
     tasks: TaskTracker,
-    /// How new secrets begin.
-    beginning: ArcSwap<Beginning>,
+    settings: ArcSwap<KvSettings>,
+    quotas: ArcSwap<Quotas>,
 }
 
 fn build(parts: Parts) -> Result<Box<dyn Engine>, Invalid> {
-    let beginning = Beginning::of(&parts.settings)?;
-    Ok(Box::new(Kv(Arc::new(Shelf::new(parts.view, parts.tasks, beginning)))))
+    let settings = KvSettings::of(&parts.settings)?;
+    Ok(Box::new(Kv(Arc::new(Shelf::new(parts.view, parts.tasks, settings)))))
 }
 
 #[async_trait]
@@ -381,9 +382,13 @@ impl Engine for Kv {
     }
 
     fn tune(&self, settings: &Settings) {
-        if let Ok(beginning) = Beginning::of(settings) {
-            self.0.beginning.store(Arc::new(beginning));
+        if let Ok(settings) = KvSettings::of(settings) {
+            self.0.tune(settings);
         }
+    }
+
+    fn quotas(&self) -> Vec<QuotaUse> {
+        self.0.quotas.load().used()
     }
 
     fn derived(&self) -> Option<&dyn Derived> {
@@ -396,9 +401,24 @@ impl Engine for Kv {
 }
 
 impl Shelf {
-    fn new(view: View, tasks: TaskTracker, beginning: Beginning) -> Self {
-        let beginning = ArcSwap::from_pointee(beginning);
-        Self { view, index: list::Index::default(), hub: watch::Hub::new(), tasks, beginning }
+    fn new(view: View, tasks: TaskTracker, settings: KvSettings) -> Self {
+        let quotas = ArcSwap::from_pointee(Quotas::of(&settings));
+        let settings = ArcSwap::from_pointee(settings);
+        Self { view, index: list::Index::default(), hub: watch::Hub::new(), tasks, settings, quotas }
+    }
+
+    fn tune(&self, settings: KvSettings) {
+        // What is counted stays as it is, unless it is about something else now.
+        if settings.quotas != self.settings.load().quotas {
+            self.quotas.store(Arc::new(Quotas::of(&settings)));
+        }
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// What is remembered of the store may not be so any more.
+    fn forget_all(&self) {
+        self.index.clear();
+        self.quotas.rcu(|quotas| quotas.recount());
     }
 
     /// Commits and lets the lists of names know. The only way to the store: what changes a name is read off the changes
@@ -410,7 +430,7 @@ impl Shelf {
             Ok(revision) => self.index.apply(moves, *revision),
             Err(BarrierError::Conflict | BarrierError::TooLarge(_)) => {}
             // It may have happened: believe nothing that is remembered.
-            Err(_) => self.index.clear(),
+            Err(_) => self.forget_all(),
         }
         result
     }

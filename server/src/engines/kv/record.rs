@@ -29,6 +29,9 @@ const HEADER_BYTES: usize = CHUNK_BYTES - INLINE_BYTES - 16;
 /// Bytes one version is reckoned with when max_versions and custom metadata are set; names of writers come on top, once each.
 const ROW_BYTES: usize = 48;
 
+/// Bytes that a secret is reckoned with beside what it holds: keys, seals and a place in its folder.
+const OVERHEAD: u64 = 512;
+
 const FORMAT: u8 = 1;
 
 /// A stored record that is not what this code writes.
@@ -68,6 +71,8 @@ pub(super) struct Secret {
     pub(super) operation: Box<str>,
     /// The encoded data of the current version, if small.
     pub(super) inline: Option<SecretBytes>,
+    /// Bytes that it took up when it was read; 0 for one that is new.
+    pub(super) held: u64,
 }
 
 impl Secret {
@@ -83,6 +88,7 @@ impl Secret {
             created,
             operation: Box::default(),
             inline: None,
+            held: 0,
         }
     }
 
@@ -146,7 +152,16 @@ impl Secret {
         let length = rest.length::<4>()?;
         let header = Header::decode(rest.take(length)?).map_err(|_| Malformed)?;
         let inline = (!rest.0.is_empty()).then(|| SecretBytes::from(rest.0));
-        header.open(inline)
+        let mut secret = header.open(inline)?;
+        secret.held = secret.bytes(bytes);
+        Ok(secret)
+    }
+
+    /// Bytes that it takes up with `record` as its encoded form: all of its versions, as they are before they are sealed.
+    pub(super) fn bytes(&self, record: &SecretBytes) -> u64 {
+        let chunked = self.rows.iter().filter(|row| row.chunks > 0);
+        let own = u64::try_from(record.expose().len()).unwrap_or(u64::MAX);
+        chunked.fold(own.saturating_add(OVERHEAD), |sum, row| sum.saturating_add(row.size))
     }
 
     /// What may be shown.
@@ -295,6 +310,7 @@ impl Header {
             operation: self.operation.into(),
             custom: self.custom,
             inline,
+            held: 0,
         })
     }
 }

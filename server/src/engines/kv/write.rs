@@ -8,8 +8,10 @@ use strongroom_proto::limits::{
 
 use super::{
     ChangeKind, Error, Operation, Output, Request, SecretAddress, SecretMetadata, Shelf, check_operation_id,
+    quota::Claim,
     read::{Stored, readable},
     record::{self, CHUNK_BYTES, Data, INLINE_BYTES, Row, Secret, Stamp},
+    within_mount,
 };
 use crate::{
     barrier::{BarrierError, Changes},
@@ -104,7 +106,7 @@ impl Shelf {
             None => {
                 changes.conditions.push((place.secret(), Condition::Absent));
                 self.enter(&place.folder, &mut changes).await?;
-                Secret::new(request.stamp(), &self.beginning.load())
+                Secret::new(request.stamp(), &self.settings.load().beginning)
             }
         };
         secret.append(place, data, request.stamp(), terms, &mut changes)?;
@@ -225,7 +227,9 @@ impl Shelf {
             changes.deletes.push(place.secret());
             (changes.by, changes.urgent) = (Some(request.id), true);
             self.leave(&place.folder, &mut changes).await?;
+            let claim = self.claim(request, stored.secret.held, 0).await?;
             self.commit(changes).await?;
+            claim.keep();
             self.hub.publish(ChangeKind::Destroyed, &request.path, stored.secret.current);
             // The secret is gone, whatever becomes of its empty folders: the next one to leave tidies them too.
             if let Err(error) = self.close(&place.folder).await {
@@ -265,11 +269,20 @@ impl Shelf {
         mut changes: Changes,
         kind: ChangeKind,
     ) -> Result<SecretMetadata, Error> {
-        changes.puts.push((place.secret(), secret.encode()?));
+        let record = secret.encode()?;
+        let claim = self.claim(request, secret.held, secret.bytes(&record)).await?;
+        changes.puts.push((place.secret(), record));
         changes.urgent = matches!(kind, ChangeKind::Deleted | ChangeKind::Destroyed);
         self.commit(changes).await?;
+        claim.keep();
         self.hub.publish(kind, &request.path, secret.current);
         Ok(secret.metadata(&request.path))
+    }
+}
+
+impl Shelf {
+    async fn claim(&self, request: &Request, before: u64, after: u64) -> Result<Claim, Error> {
+        self.quotas.load_full().claim(&self.view, within_mount(&request.path), before, after).await
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
     barrier::{Barrier, BarrierError, Changes, Derived, View},
     clock::Clock,
     crypto::Entropy,
-    model::{Invalid, Path, RequestId, Timestamp},
+    model::{Invalid, Path, QuotaUse, RequestId, Timestamp},
     storage::{Condition, Revision, StoreKey},
 };
 
@@ -251,6 +251,15 @@ impl Mounts {
         let snapshot = self.snapshot.load();
         let shown = snapshot.iter().filter(|(_, row)| row.record.state != MountState::Gone);
         shown.map(|(name, row)| MountInfo { name: name.clone(), record: row.record.clone() }).collect()
+    }
+
+    /// How much of their quotas is used, by the name of the mount.
+    pub fn quotas(&self) -> Vec<(Box<str>, QuotaUse)> {
+        let snapshot = self.snapshot.load();
+        let mounted = snapshot.iter().filter_map(|(name, row)| Some((name, row.mounted.as_ref()?)));
+        mounted
+            .flat_map(|(name, mounted)| mounted.engine.quotas().into_iter().map(|used| (name.clone(), used)))
+            .collect()
     }
 
     fn row(&self, name: &str) -> Result<Row, MountError> {

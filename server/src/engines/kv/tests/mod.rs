@@ -3,6 +3,7 @@
 mod elsewhere;
 mod lists;
 mod model;
+mod quotas;
 mod races;
 mod semantics;
 
@@ -18,7 +19,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use tokio_util::task::TaskTracker;
 
-use super::{Beginning, Error, KIND, Operation, Output, Request, SECRET, SecretMetadata, Shelf, Sight};
+use super::{Error, KIND, KvSettings, Operation, Output, Request, SECRET, SecretMetadata, Shelf, Sight};
 use crate::{
     barrier::{BarrierError, View},
     engines::{EngineError, EngineKind, conformance},
@@ -58,7 +59,7 @@ async fn shelf_on(store: Arc<dyn Store>) -> Arc<Shelf> {
 }
 
 fn on(view: View) -> Shelf {
-    Shelf::new(view, TaskTracker::new(), Beginning::default())
+    Shelf::new(view, TaskTracker::new(), KvSettings::default())
 }
 
 async fn shelf() -> Arc<Shelf> {

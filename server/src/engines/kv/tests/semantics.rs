@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::{engines::kv::ChangeKind, model::Verb};
+use crate::{
+    engines::kv::{ChangeKind, settings::Beginning},
+    model::Verb,
+};
 
 #[tokio::test]
 async fn data_of_every_size_comes_back_also_as_an_older_version() {
@@ -271,7 +274,8 @@ async fn every_write_is_told() {
 async fn the_mount_says_how_a_secret_begins_and_no_more() {
     let shelf = shelf().await;
     written(&shelf, "s/old", put(b"1", None)).await.unwrap();
-    shelf.beginning.store(Arc::new(Beginning { max_versions: 2, cas_required: true }));
+    let beginning = Beginning { max_versions: 2, cas_required: true };
+    shelf.tune(KvSettings { beginning, ..KvSettings::default() });
     written(&shelf, "s/new", put(b"1", None)).await.unwrap();
     let (old, new) = (metadata(&shelf, "s/old").await.unwrap(), metadata(&shelf, "s/new").await.unwrap());
     assert_eq!((old.max_versions, old.cas_required), (10, false));
