@@ -41,7 +41,9 @@ impl Desk {
                     Ok(None) => return Some(()),
                     Ok(Some(closed)) => {
                         // Frees the directory before anybody is told that it is free.
-                        writer.take().map(Writer::close);
+                        if let Some(writer) = writer.take() {
+                            writer.close();
+                        }
                         // Nobody may be waiting for it.
                         let _ = closed.send(());
                     }
@@ -67,9 +69,9 @@ impl Desk {
         // Without waiting for it: who has the lock is writing.
         let free = || self.writer.try_lock().ok().filter(idle);
         let Some(mut turn) = self.shared.overtake_nobody(&item, free)? else { return Ok(Some(item)) };
-        match turn.as_mut().map(|writer| writer.write(item)) {
-            Some(Err(error)) => fail(&mut turn, &error),
-            Some(Ok(())) | None => {}
+        let written = turn.as_mut().map(|writer| writer.write(item));
+        if let Some(Err(error)) = written {
+            fail(&mut turn, &error);
         }
         self.shared.check_alive().map(|()| None)
     }
