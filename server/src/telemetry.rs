@@ -174,6 +174,11 @@ impl Metrics {
         self.in_flight.dec();
     }
 
+    /// Requests that came in and are not answered.
+    pub fn requests_at_work(&self) -> i64 {
+        self.in_flight.get()
+    }
+
     /// It was answered. `rpc` and `code` are names of ours, never what a client sent.
     pub fn request_answered(&self, rpc: &'static str, code: &'static str, took: Duration) {
         self.requests.with_label_values(&[rpc, code]).inc();

@@ -2,6 +2,7 @@
 //! within the limits. TLS 1.3 only; what is spoken over it is the business of the wires. It knows nothing of requests.
 
 mod certificate;
+mod cork;
 
 use std::{
     collections::HashMap,
@@ -9,7 +10,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use rustls::ServerConfig;
@@ -23,6 +24,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 pub use certificate::{Certificate, TlsError, Untimely, is_about_a_certificate};
+use cork::Cork;
 
 use crate::{
     limits,
@@ -40,6 +42,7 @@ pub struct TlsConnection {
     /// What its peer was sent and has not taken.
     pub unsent: Arc<Unsent>,
     patience: Patience,
+    cork: Cork,
     _place: ConnectionSlot,
 }
 
@@ -158,7 +161,21 @@ impl TlsConnection {
     fn new(io: TlsStream<TcpStream>, peer: SocketAddr, place: ConnectionSlot) -> Self {
         let (silence, unsent) = (Silence::before_the_first_bytes(), Arc::new(Unsent::default()));
         let patience = Patience::with(Arc::clone(&unsent));
-        Self { io, peer, silence, unsent, patience, _place: place }
+        let cork = Cork::new(Arc::clone(&place.places.metrics));
+        Self { io, peer, silence, unsent, patience, cork, _place: place }
+    }
+
+    /// One write, by `write`, when it is time for it.
+    fn poll_sending(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut TlsStream<TcpStream>>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        self.wait(cx)?;
+        ready!(self.cork.poll(cx));
+        let written = ready!(write(Pin::new(&mut self.io), cx));
+        self.cork.written();
+        Poll::Ready(written)
     }
 
     /// Whoever does not read is not waited for, whichever way the connection is at work.
@@ -194,8 +211,7 @@ impl AsyncRead for TlsConnection {
 
 impl AsyncWrite for TlsConnection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.wait(cx)?;
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        self.poll_sending(cx, |io, cx| io.poll_write(cx, buf))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -212,8 +228,7 @@ impl AsyncWrite for TlsConnection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.wait(cx)?;
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        self.poll_sending(cx, |io, cx| io.poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -4,7 +4,6 @@
 //! Nothing here looks into a message or knows a wire.
 
 pub mod access;
-mod ids;
 mod intake;
 mod quotas;
 mod shares;

@@ -16,7 +16,6 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{
     access::{self, Access, Class, Credential, Door},
-    ids::RequestIds,
     intake::{Intake, Room},
     quotas::{Asks, Quotas},
     shares::{Caller, Held, Kind, Shares},
@@ -26,7 +25,7 @@ use crate::{
     auth,
     config::Rates,
     core::{self, Action, Answer, Answers, Core, Error, Initialized, Origin, Place, Slot, Status},
-    crypto::{CryptoError, Entropy},
+    crypto::{CryptoError, Entropy, Unique},
     limits,
     model::{Invalid, Principal, RequestId, SecretBytes},
     seal::SealConfig,
@@ -42,7 +41,7 @@ pub struct Admission {
     shares: Arc<Shares>,
     quotas: Quotas,
     intake: Intake,
-    ids: RequestIds,
+    ids: Unique,
     metrics: Arc<Metrics>,
 }
 
@@ -84,7 +83,7 @@ impl Admission {
         entropy: &dyn Entropy,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, CryptoError> {
-        let (slots, ids) = (Slots::new(in_flight), RequestIds::new(entropy)?);
+        let (slots, ids) = (Slots::new(in_flight), Unique::new(entropy)?);
         let (shares, intake) = (Shares::new(in_flight), Intake::new());
         let quotas = Quotas::new(rates);
         Ok(Arc::new(Self { core, longest, slots, shares, quotas, intake, ids, metrics }))
@@ -95,7 +94,7 @@ impl Admission {
     /// # Errors
     /// There is no such request: the id it is refused under.
     pub fn arrive(self: &Arc<Self>, name: &str, peer: Option<IpAddr>) -> Result<Arc<Visit>, RequestId> {
-        let id = self.ids.make();
+        let id = RequestId(self.ids.make());
         let access = access::row(name).ok_or(id)?;
         let origin = Origin { id, name: access.name, peer };
         Ok(Arc::new(Visit {

@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 use super::{
     Durability, Event, EventKind, RecoverError, RecoveredLog, Settings, Sink, Status,
     chain::StoreState,
+    desk::Desk,
     file::{Directory, FileError, Log, SegmentFile},
     query::Reader,
     queue::{AuditError, Control, Health, Item, Shared, Signing, Track},
@@ -43,6 +44,7 @@ pub struct Recorded {
 /// The audit log. Share it in an `Arc`. Close it before the end: dropping it lets the writer finish on its own.
 pub struct Broker {
     shared: Arc<Shared>,
+    desk: Arc<Desk>,
     reader: Reader,
     clock: Arc<dyn Clock>,
 }
@@ -99,12 +101,14 @@ impl Broker {
         let (durable, watch) = watch::channel(opened.next_seq - 1);
         let writer = Writer::new(config, shared.clone(), clock.clone(), sinks, log, opened, durable)
             .map_err(FileError::io("keep room free in", &config.directory))?;
+        let desk = Arc::new(Desk::new(shared.clone(), config.durability, writer));
+        let of_thread = Arc::clone(&desk);
         std::thread::Builder::new()
             .name("audit".to_owned())
-            .spawn(move || writer.run())
+            .spawn(move || of_thread.run())
             .map_err(FileError::io("start a thread for", &config.directory))?;
         let reader = Reader::new(config.directory.clone(), watch);
-        Ok(Self { shared, reader, clock })
+        Ok(Self { shared, desk, reader, clock })
     }
 
     /// Writes the event down and returns when it is durable. Dropping the future does not take the record back.
@@ -112,11 +116,19 @@ impl Broker {
     /// # Errors
     /// It is not known to be durable: the request must not be answered.
     pub async fn record(&self, event: &Event<'_>) -> Result<Recorded, AuditError> {
-        let mut item = Some((event.body(), track(event)));
+        if let Some(item) = self.desk.at_once(item(event))? {
+            self.in_line(item).await?;
+        }
+        Ok(Recorded { request_id: event.request_id })
+    }
+
+    /// Until it is durable.
+    async fn in_line(&self, item: Item) -> Result<(), AuditError> {
+        let mut item = Some(item);
         let mut ticket = 0;
         std::future::poll_fn(|context| match item.take() {
-            Some((body, track)) => {
-                match self.shared.push(Item { body, track, waker: Some(context.waker().clone()) }) {
+            Some(item) => {
+                match self.shared.push(Item { waker: Some(context.waker().clone()), ..item }) {
                     Ok(given) => ticket = given,
                     Err(error) => return Poll::Ready(Err(error)),
                 }
@@ -124,8 +136,19 @@ impl Broker {
             }
             None => self.shared.poll(ticket, context),
         })
-        .await?;
-        Ok(Recorded { request_id: event.request_id })
+        .await
+    }
+
+    /// Like [`Broker::record`], but does not wait for the disk: for an end that the store can tell as well, should the line be
+    /// lost. It is on the disk before any record that is handed over after it, and until then its request is not settled.
+    ///
+    /// # Errors
+    /// It will never be durable.
+    pub fn hand_over(&self, event: &Event<'_>) -> Result<(), AuditError> {
+        match self.desk.at_once(item(event))? {
+            Some(item) => self.shared.push(item).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Like [`Broker::record`] for the refusal of somebody unknown, which anybody can cause: beyond what `Sampler` lets
@@ -196,6 +219,10 @@ impl Drop for Broker {
         let (reply, _) = oneshot::channel();
         let _ = self.shared.tell(Control::Close(reply));
     }
+}
+
+fn item(event: &Event<'_>) -> Item {
+    Item { body: event.body(), track: track(event), waker: None }
 }
 
 fn track(event: &Event<'_>) -> Track {

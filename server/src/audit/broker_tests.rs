@@ -67,8 +67,14 @@ fn count(lines: &[String], kind: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_records_form_one_chain() {
+    for durability in [Durability::Fsync, Durability::Os] {
+        form_one_chain(durability).await;
+    }
+}
+
+async fn form_one_chain(durability: Durability) {
     let directory = tempfile::tempdir().unwrap();
-    let config = Config { segment_bytes: 200_000, ..Config::new(directory.path().join("audit")) };
+    let config = Config { segment_bytes: 200_000, durability, ..Config::new(directory.path().join("audit")) };
     let (broker, _) = open(&config);
     broker.unsealed(signing_key(), state(), "").await;
     let broker = Arc::new(broker);
@@ -210,6 +216,7 @@ struct FakeState {
     permits: Mutex<usize>,
     permitted: Condvar,
     fail_sync: AtomicBool,
+    fail_append: AtomicBool,
     full: AtomicBool,
     taken: AtomicBool,
     /// There is little room.
@@ -225,6 +232,9 @@ impl Fake {
 
 impl Log for Fake {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.0.fail_append.load(Ordering::SeqCst) {
+            return Err(io::Error::other("disk on fire"));
+        }
         self.0.appended.lock().unwrap().extend_from_slice(bytes);
         Ok(())
     }
@@ -263,11 +273,78 @@ impl Log for Fake {
 }
 
 fn with_fake(clock: Arc<dyn Clock>) -> (Arc<Broker>, Fake) {
+    on_fake(&Config::new("unused"), clock)
+}
+
+fn on_fake(config: &Config, clock: Arc<dyn Clock>) -> (Arc<Broker>, Fake) {
     let fake = Fake::default();
-    let opened = RecoveredLog::fresh();
-    let broker =
-        Broker::start(&Config::new("unused"), clock, vec![], Box::new(fake.clone()), &opened).unwrap();
-    (Arc::new(broker), fake)
+    let broker = Broker::start(config, clock, vec![], Box::new(fake.clone()), &RecoveredLog::fresh());
+    (Arc::new(broker.unwrap()), fake)
+}
+
+/// One for which the kernel is enough, once its thread has nothing to do: then a record is there at the first look.
+async fn idle() -> (Arc<Broker>, Fake) {
+    let config = Config { durability: Durability::Os, ..Config::new("unused") };
+    let (broker, fake) = on_fake(&config, Arc::new(SystemClock));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    loop {
+        let event = read(0);
+        let mut recording = Box::pin(broker.record(&event));
+        if let Poll::Ready(recorded) = futures_util::poll!(&mut recording) {
+            recorded.unwrap();
+            break;
+        }
+        recording.await.unwrap();
+        assert!(std::time::Instant::now() < deadline, "nobody but the thread writes");
+    }
+    (broker, fake)
+}
+
+/// Nobody waits for the thread then, except in line.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_log_is_written_by_who_comes_and_a_busy_one_is_not_waited_for() {
+    let (broker, fake) = idle().await;
+    let has = |text: &str| String::from_utf8(fake.0.appended.lock().unwrap().clone()).unwrap().contains(text);
+    let unsealing = tokio::spawn({
+        let broker = Arc::clone(&broker);
+        async move { broker.unsealed(signing_key(), state(), "").await }
+    });
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !has("\"kind\":\"unsealed\"") {
+        assert!(std::time::Instant::now() < deadline, "not unsealed");
+        tokio::task::yield_now().await;
+    }
+    // Its first checkpoint waits for the disk, which stands still.
+    let event = read(1);
+    let mut recording = Box::pin(broker.record(&event));
+    assert!(futures_util::poll!(&mut recording).is_pending());
+    assert!(!has(&id(1).to_string()));
+    fake.permit(1_000);
+    recording.await.unwrap();
+    unsealing.await.unwrap();
+    broker.close().await;
+    let text = String::from_utf8(fake.0.appended.lock().unwrap().clone()).unwrap();
+    let mut head = [0; 32];
+    for (line, seq) in text.lines().zip(1..) {
+        let parts = LineParts::of(line).unwrap();
+        assert!(parts.seq == seq && parts.prev == head && parts.fits(), "{line}");
+        head = parts.hash;
+    }
+    let health = broker.health();
+    assert_eq!((health.durable_seq, health.failed.is_none()), (text.lines().count() as u64, true));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_fails_is_the_end_whoever_makes_it() {
+    let (broker, fake) = idle().await;
+    fake.0.fail_append.store(true, Ordering::SeqCst);
+    assert!(matches!(broker.record(&read(1)).await, Err(AuditError::Unavailable { .. })));
+    fake.0.fail_append.store(false, Ordering::SeqCst);
+    let outcome = Event::new(EventKind::Outcome, id(1), "Secrets.Put", Status::Ok);
+    for told in [broker.record(&read(2)).await.map(drop), broker.hand_over(&outcome)] {
+        assert!(told.unwrap_err().to_string().contains("disk on fire"));
+    }
+    broker.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -289,6 +366,50 @@ async fn nothing_is_recorded_before_it_is_durable() {
         task.await.unwrap();
     }
     release.await.unwrap();
+}
+
+/// It has the line before the next record is answered, and settles it only then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_handed_over_is_on_the_disk_before_what_comes_after_it() {
+    let (broker, fake) = with_fake(Arc::new(SystemClock));
+    let settled = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&settled);
+    fake.permit(2);
+    broker.on_settled(move |ids, _| seen.lock().unwrap().extend_from_slice(ids));
+    broker.record(&intent(1)).await.unwrap();
+    *fake.0.permits.lock().unwrap() = 0;
+    broker.hand_over(&Event::new(EventKind::Outcome, id(1), "Secrets.Put", Status::Ok)).unwrap();
+    let after = read(2);
+    let mut next = Box::pin(broker.record(&after));
+    assert!(futures_util::poll!(&mut next).is_pending());
+    assert_eq!(*settled.lock().unwrap(), [], "the disk stands still");
+    fake.permit(1_000);
+    next.await.unwrap();
+    assert_eq!(*settled.lock().unwrap(), [id(1)]);
+    broker.close().await;
+    let text = String::from_utf8(fake.0.appended.lock().unwrap().clone()).unwrap();
+    assert!(text.find("\"outcome\"") < text.find(&id(2).to_string()));
+}
+
+/// Nobody waits for it, and it is the end all the same; what was handed over then is never called settled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_dies_under_what_was_handed_over_ends_it() {
+    let (broker, fake) = with_fake(Arc::new(SystemClock));
+    let settled = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&settled);
+    broker.on_settled(move |ids, _| seen.lock().unwrap().extend_from_slice(ids));
+    fake.permit(100);
+    broker.record(&intent(1)).await.unwrap();
+    fake.0.fail_sync.store(true, Ordering::SeqCst);
+    let outcome = Event::new(EventKind::Outcome, id(1), "Secrets.Put", Status::Ok);
+    broker.hand_over(&outcome).unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while broker.health().failed.is_none() {
+        assert!(std::time::Instant::now() < deadline, "not noticed");
+        tokio::task::yield_now().await;
+    }
+    assert!(broker.record(&read(2)).await.is_err() && broker.hand_over(&outcome).is_err());
+    assert_eq!(*settled.lock().unwrap(), []);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

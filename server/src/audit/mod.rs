@@ -2,13 +2,15 @@
 //!
 //! A request builds an [`Event`] and awaits [`Broker::record`], which answers with [`Recorded`], the proof that the
 //! permit wants. One thread writes: it gives each record its place in the hash chain, appends everything that waits with
-//! one write and one fdatasync, and wakes who waited. If it cannot write, nobody gets an answer any more.
+//! one write and one fdatasync, and wakes who waited. An idle log that need not wait for the disk is written by whoever comes
+//! (`desk.rs`). If it cannot be written, nobody gets an answer any more.
 //!
 //! It knows neither what a request does nor who may do it, and it is never given the value of a secret: what is to be
 //! correlated comes as a [`Hashed`].
 
 mod broker;
 mod chain;
+mod desk;
 mod file;
 mod glance;
 mod query;

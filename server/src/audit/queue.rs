@@ -1,6 +1,8 @@
 //! Between the requests and the writer: a bounded queue in, and a ticket by which a request learns that its record is
 //! durable. No allocation and no channel for each record: the queue holds the waker, one atomic number tells who is done.
 
+mod linger;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
@@ -11,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(super) use linger::Linger;
 use tokio::sync::oneshot;
 
 use super::{chain::StoreState, recover::OpenIntent, sampler::Sampler};
@@ -143,6 +146,8 @@ struct Queue {
     given: u64,
     closed: bool,
     writer_waits: bool,
+    /// For so many records; for any, if it is 0.
+    wanted: usize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -160,7 +165,7 @@ impl Shared {
         Ok(())
     }
 
-    fn check_alive(&self) -> Result<(), AuditError> {
+    pub(super) fn check_alive(&self) -> Result<(), AuditError> {
         match self.failed.get() {
             Some(cause) => Err(AuditError::Unavailable { cause: cause.clone() }),
             None => Ok(()),
@@ -186,26 +191,57 @@ impl Shared {
         lock(&self.refusals)
     }
 
-    /// Puts a record in line and gives its ticket.
-    pub(super) fn push(&self, item: Item) -> Result<u64, AuditError> {
+    /// The line, if there is room for this record in it and in the file.
+    fn admit(&self, item: &Item) -> Result<MutexGuard<'_, Queue>, AuditError> {
         if item.is_end() {
             self.check_alive()?
         } else {
             self.check()?
         }
-        let mut queue = lock(&self.queue);
+        let queue = lock(&self.queue);
         if queue.closed {
             drop(queue);
             self.check_alive()?;
             return Err(AuditError::Unavailable { cause: "the server is stopping".into() });
         }
-        self.has_room(&queue, &item)?;
+        self.has_room(&queue, item)?;
+        Ok(queue)
+    }
+
+    /// The next ticket, with room for the record and for its end.
+    fn ticket(&self, queue: &mut Queue, item: &Item) -> u64 {
         self.promised.fetch_add(item.bytes().saturating_add(item.end()), Ordering::AcqRel);
-        queue.items.push_back(item);
         queue.given += 1;
-        let ticket = queue.given;
-        self.wake_writer(queue);
+        queue.given
+    }
+
+    /// Puts a record in line and gives its ticket.
+    pub(super) fn push(&self, item: Item) -> Result<u64, AuditError> {
+        let mut queue = self.admit(&item)?;
+        let ticket = self.ticket(&mut queue, &item);
+        queue.items.push_back(item);
+        if queue.items.len() >= queue.wanted {
+            self.wake_writer(queue);
+        }
         Ok(ticket)
+    }
+
+    /// For a record that does not get in line: if nobody waits there and it is its `turn`, gives a ticket for it. Whoever gets in
+    /// line from then on comes after it.
+    pub(super) fn overtake_nobody<T>(
+        &self,
+        item: &Item,
+        turn: impl FnOnce() -> Option<T>,
+    ) -> Result<Option<T>, AuditError> {
+        let mut queue = self.admit(item)?;
+        if !queue.items.is_empty() || !queue.controls.is_empty() {
+            return Ok(None);
+        }
+        let turn = turn();
+        if turn.is_some() {
+            self.ticket(&mut queue, item);
+        }
+        Ok(turn)
     }
 
     /// Tells the writer something. Returns whether there is one.
@@ -262,8 +298,8 @@ impl Shared {
         }
     }
 
-    /// For the writer: waits for work, but not past `until`; takes at most `most` records.
-    pub(super) fn take(&self, most: usize, until: Instant, items: &mut Vec<Item>) -> Vec<Control> {
+    /// For the writer: waits for work, but not past `until`.
+    pub(super) fn wait(&self, until: Instant) {
         let mut queue = lock(&self.queue);
         while queue.items.is_empty() && queue.controls.is_empty() {
             let left = until.saturating_duration_since(Instant::now());
@@ -274,6 +310,11 @@ impl Shared {
             queue = self.arrived.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         queue.writer_waits = false;
+    }
+
+    /// For the writer: takes at most `most` records of those that wait.
+    pub(super) fn take(&self, most: usize, items: &mut Vec<Item>) -> Vec<Control> {
+        let mut queue = lock(&self.queue);
         let count = most.min(queue.items.len());
         items.extend(queue.items.drain(..count));
         // Told after these records, so done after them: a close leaves nothing behind.

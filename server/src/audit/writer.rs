@@ -1,4 +1,4 @@
-//! The one thread that writes the log. It takes whatever waits, gives each record its place in the chain, appends all of
+//! What writes the log, one at a time (`desk.rs`). It takes whatever waits, gives each record its place in the chain, appends all of
 //! it with one write and one fdatasync, and only then lets the requests continue. An error of the file ends it for good:
 //! after a failed fsync nobody knows what is on the disk (fsyncgate), so nothing more is promised.
 
@@ -16,7 +16,7 @@ use super::{
     Config, Durability, Event, EventKind, RecoveredLog, Sink, Status, StoreState,
     chain::{CHECKPOINT_RECORDS, Chain},
     file::Log,
-    queue::{self, Control, Item, Settled, Shared, Signing, TICK, Track},
+    queue::{self, Control, Item, Linger, Settled, Shared, Signing, TICK, Track},
     recover::OpenIntent,
 };
 use crate::{
@@ -32,6 +32,13 @@ const CARRIED: usize = 3 * CHECKPOINT_RECORDS as usize / 2;
 const BUFFER: usize = 4 << 20;
 
 type State = Box<dyn Fn() -> StoreState + Send>;
+
+/// What to wait for before the next round.
+pub(super) struct Plan {
+    pub(super) until: Instant,
+    pub(super) linger: Option<Linger>,
+    pub(super) most: usize,
+}
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
@@ -63,6 +70,8 @@ pub(super) struct Writer {
     synced: LogPoint,
     /// Something was appended without a sync.
     unsynced: bool,
+    /// Records of the last group that was taken.
+    last_group: usize,
     next_tick: Instant,
 }
 
@@ -99,6 +108,7 @@ impl Writer {
             // Opening the segment synced it.
             synced: opened.end(),
             unsynced: false,
+            last_group: 0,
             next_tick: Instant::now() + TICK,
         };
         for intent in &opened.open_intents {
@@ -115,39 +125,61 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Until it is closed or the file fails.
-    pub(super) fn run(mut self) {
-        loop {
-            match self.round() {
-                Ok(None) => {}
-                Ok(Some(closed)) => {
-                    self.sinks.drain(..).for_each(Sink::close);
-                    // Frees the directory before anybody is told that it is free.
-                    drop(self);
-                    // Nobody may be waiting for it.
-                    let _ = closed.send(());
-                    return;
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the audit log cannot be written; no request is answered any more");
-                    self.signer = None;
-                    self.items.append(&mut self.taken);
-                    self.shared.fail(&error.to_string(), &mut self.items);
-                    return;
-                }
-            }
+    /// When the next round is due, and whether it waits for company: only where each group costs a wait for the disk.
+    pub(super) fn plan(&self) -> Plan {
+        Plan {
+            until: if self.buffer.is_empty() { self.next_tick } else { Instant::now() },
+            linger: Linger::after(self.last_group).filter(|_| self.durability == Durability::Fsync),
+            most: self.most(),
         }
     }
 
-    /// One group; `Some` when it was the last one.
-    fn round(&mut self) -> io::Result<Option<oneshot::Sender<()>>> {
-        // A checkpoint is due after so many records; it opens the group after the one that reached the number.
+    /// Whether nothing has to be written or done before the next record.
+    pub(super) fn is_idle(&self) -> bool {
+        self.buffer.is_empty()
+            && self.chain.since_checkpoint() + 1 < CHECKPOINT_RECORDS
+            && Instant::now() < self.next_tick
+            && !self.is_over(&self.clock.now().to_string())
+    }
+
+    /// One record, when it is idle.
+    pub(super) fn write(&mut self, item: Item) -> io::Result<()> {
+        self.taken.push(item);
+        self.append_taken();
+        self.flush()
+    }
+
+    /// The last that is done with it.
+    pub(super) fn close(mut self) {
+        self.sinks.drain(..).for_each(Sink::close);
+    }
+
+    /// After an error: whoever waits is told.
+    pub(super) fn abandon(mut self, cause: &str) {
+        self.signer = None;
+        self.items.append(&mut self.taken);
+        self.shared.fail(cause, &mut self.items);
+    }
+
+    /// How many records may come before a checkpoint is due, at most; it opens the group after the one that reached the number.
+    fn most(&self) -> usize {
         let most = match self.signer {
             Some(_) => CHECKPOINT_RECORDS.saturating_sub(self.chain.since_checkpoint()).max(1),
             None => CHECKPOINT_RECORDS,
         };
-        let until = if self.buffer.is_empty() { self.next_tick } else { Instant::now() };
-        let controls = self.shared.take(usize::try_from(most).unwrap_or(1), until, &mut self.taken);
+        usize::try_from(most).unwrap_or(1)
+    }
+
+    /// Whether the segment is long enough, or of another day.
+    fn is_over(&self, now: &str) -> bool {
+        self.log.segment_bytes() >= self.segment_bytes || day(now) != self.segment_day
+    }
+
+    /// One group; `Some` when it was the last one.
+    pub(super) fn round(&mut self) -> io::Result<Option<oneshot::Sender<()>>> {
+        let most = self.most();
+        let controls = self.shared.take(most, &mut self.taken);
+        self.last_group = self.taken.len();
         self.upkeep()?;
         self.append_taken();
         self.flush()?;
@@ -164,9 +196,8 @@ impl Writer {
     /// What is due each second, before anything else of this group.
     fn upkeep(&mut self) -> io::Result<()> {
         let now = self.clock.now().to_string();
-        let is_over = self.log.segment_bytes() >= self.segment_bytes || day(&now) != self.segment_day;
         // The room that is kept is that of this segment: a full file system would have none for another.
-        if is_over && !self.shared.is_full() {
+        if self.is_over(&now) && !self.shared.is_full() {
             self.rotate(&now)?;
         }
         if Instant::now() < self.next_tick {

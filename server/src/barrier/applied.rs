@@ -4,7 +4,8 @@
 //! was applied: the answer is as atomic as the write.
 //!
 //! An id enters with the batch that it asked for and leaves once its outcome is durable, so there are never more of them
-//! than requests in progress and outcomes that are not on the disk yet.
+//! than requests in progress and outcomes that are not on the disk yet. The caller of a request that is in here does not wait
+//! for its outcome: whatever becomes of that line, it has its end.
 
 use std::{
     collections::HashSet,
@@ -13,8 +14,9 @@ use std::{
 
 use crate::model::{LogPoint, RequestId};
 
-/// Most ids of a ledger, 48 KiB. Requests in progress are a third of it at most; with `audit.durability = "os"`, outcomes
-/// of up to a second, or a thousand records, are not on the disk yet either.
+/// Most ids of a ledger, 48 KiB. Requests in progress are a third of it at most, and so are those that were answered before
+/// their outcome was on the disk: an intent waits for all lines before it. With `audit.durability = "os"`, outcomes of up to a
+/// second, or a thousand records, are not on the disk yet either.
 pub(super) const MAX: usize = 3 * 1024;
 
 /// See the module. There is one for the whole life of a process: a request may outlive the seal that it met.
@@ -45,6 +47,11 @@ impl Applied {
     /// These were applied; to be told before anybody else learns of it.
     pub fn add(&self, ids: &[RequestId]) {
         self.lock().own.extend(ids);
+    }
+
+    /// Whether the store would say of this request that it was applied, if the log lost its outcome.
+    pub fn vouches_for(&self, id: RequestId) -> bool {
+        self.lock().own.contains(&id)
     }
 
     /// Forgets all that an earlier process left, except what is still wanted.

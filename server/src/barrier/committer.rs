@@ -3,6 +3,9 @@
 //!
 //! Every batch stands on the digest's record as this committer wrote it last. So a second writer on the same store, a
 //! committer of an earlier unseal for example, is noticed at once, and the one that comes late ends.
+//!
+//! Before it closes a group it lets others run a few times: those who were woken together, by the record that they waited for,
+//! reach the queue one after the other. That changes only which group they are in; each is judged as if it came alone.
 
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
@@ -23,6 +26,11 @@ use crate::{
     model::RequestId,
     storage::{Batch, Condition, Revision, StoreError, StoreKey},
 };
+
+/// How often a group that could be closed is left open for those who are about to come: as often as it takes a request that has
+/// its record to seal what it wants written and to hand it over. A round without anybody costs a few microseconds, a batch of its
+/// own costs a wait for the disk.
+const ROUNDS: usize = 3;
 
 /// What can be asked of the committer.
 pub(super) enum Message {
@@ -99,9 +107,10 @@ impl Committer {
         let urgent = first.batch.urgent;
         let mut group = Group { urgent, ..Group::default() };
         group.join(first, &self.records).await;
-        while let Ok(message) = self.queue.try_recv() {
-            match message {
-                Message::Commit(next)
+        let mut rounds = 0;
+        loop {
+            match self.queue.try_recv() {
+                Ok(Message::Commit(next))
                     if next.batch.urgent == urgent
                         && changes + cost(&next.batch) <= GROUP_CHANGES
                         && bytes + size(&next.batch) <= GROUP_BYTES =>
@@ -110,10 +119,15 @@ impl Committer {
                     bytes += size(&next.batch);
                     group.join(next, &self.records).await;
                 }
-                other => {
+                Ok(other) => {
                     self.carried = Some(other);
                     break;
                 }
+                Err(_) if rounds < ROUNDS => {
+                    rounds += 1;
+                    tokio::task::yield_now().await;
+                }
+                Err(_) => break,
             }
         }
         self.write(group).await

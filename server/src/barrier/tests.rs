@@ -190,6 +190,18 @@ async fn a_changed_record_is_an_error_and_not_absent() {
     assert_eq!(house.problems().await.len(), 2);
 }
 
+/// One thread: who was let on a moment later still finds the group open.
+#[tokio::test]
+async fn who_comes_while_others_run_is_in_the_same_group() {
+    let house = house().await;
+    let view = house.barrier.view("kv");
+    let (first, second) = tokio::join!(view.commit(put(at("a", 0), "1")), async {
+        tokio::task::yield_now().await;
+        view.commit(put(at("b", 0), "2")).await
+    });
+    assert_eq!((first.unwrap(), house.barrier.state().batch_seq), (second.unwrap(), 1));
+}
+
 /// One thread and no wait in between: all of them are queued before the committer runs, so they are one group.
 #[tokio::test]
 async fn a_conflict_in_a_group_is_of_one_member_alone() {

@@ -1,8 +1,13 @@
 //! A crash between any two commits of one request: whatever writes more than once is stopped after each of its commits, and
-//! another process looks at what is left. What the log then calls applied is all there; nobody who is gone has a session. And
-//! what a store that is full still does.
+//! another process looks at what is left. What the log then calls applied is all there; nobody who is gone has a session. Then
+//! outcomes that are lost after their writes were answered. And what a store that is full still does.
 
-use std::sync::Arc;
+use std::{
+    fs,
+    path::Path as File,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use strongroom_proto::Reason;
 use strongroom_proto::v1::login_request::{Credential as Shown, Userpass};
@@ -12,7 +17,7 @@ use super::{
     error::Error,
     handle,
     request::{Action, Answer, PolicyAction, Request, SessionAction, SysAction, UserAction},
-    tests::{House, anywhere},
+    tests::{House, anywhere, shape},
     unauthenticated::{Login, login},
 };
 use crate::{
@@ -138,6 +143,103 @@ async fn what_the_log_calls_destroyed_is_gone() {
             assert!(cuts < MANY);
         }
         assert!(cuts > 1, "it writes more than once, or this shows nothing");
+    }
+}
+
+/// Cuts the log behind the last line that says so: what came after it did not reach the disk.
+fn lose_what_follows(log: &File, last: &str) {
+    let text = fs::read_to_string(log).unwrap();
+    let (kept, _) = text.rsplit_once(last).unwrap();
+    let end = kept.len() + text[kept.len()..].find('\n').unwrap() + 1;
+    fs::write(log, &text[..end]).unwrap();
+}
+
+/// Each intent has one end, and the last one has it from the store; also after another crash.
+async fn told_by_the_store(mut house: House, writes: usize) {
+    let intent = ("request", "pending", "");
+    let told = ("recovered", "ok", "the server ended before it recorded the outcome");
+    let mut expected = [intent, ("outcome", "ok", "")].repeat(writes - 1);
+    expected.extend([intent, told]);
+    for _ in 0..2 {
+        let records = house.records("Test.Request");
+        let of_root = records.iter().position(|record| record["status"] == "pending").unwrap();
+        // Init is the first of that name.
+        assert_eq!(shape(&records[of_root + 2..]), expected);
+        assert_eq!(records.last().unwrap()["recovered"], "applied");
+        house = house.again().await;
+    }
+}
+
+#[tokio::test]
+async fn an_outcome_that_is_lost_after_the_answer_is_told_by_the_store() {
+    let (house, root) = House::open().await;
+    for number in 1..=3 {
+        done(&house, &root, number, on("secret/a", put(10))).await;
+    }
+    let house = house.again_with(|log| lose_what_follows(log, "\"status\":\"pending\"")).await;
+    told_by_the_store(house, 3).await;
+}
+
+/// The caller of a write that the store has does not wait for the disk of its outcome; that this disk is dead is noticed all
+/// the same, and nobody else is answered.
+#[tokio::test]
+async fn a_log_that_dies_after_the_answer_stops_the_server_and_the_next_start_closes_the_intent() {
+    let (mut house, mut root) = House::open().await;
+    loop {
+        let held = house.store.hold(fault::Operation::Commit);
+        let (taken, log) = (house.log().with_extension("taken"), house.log());
+        let (answer, ()) =
+            tokio::join!(ask(&house, &root, RequestId([1; 16]), on("secret/a", put(10))), async {
+                let stopped = held.reached().await;
+                fs::rename(&log, &taken).unwrap();
+                stopped.release();
+            });
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while house.core.ready().is_ok() {
+            assert!(Instant::now() < deadline, "not noticed");
+            tokio::task::yield_now().await;
+        }
+        let whoami = Action::Session(SessionAction::Whoami);
+        let next = ask(&house, &root, RequestId([2; 16]), whoami).await.err().unwrap();
+        assert_eq!(next.reason(), Reason::AuditUnavailable);
+        if answer.is_err() {
+            // Once a second the writer looks whether the log is there, and it did so just then.
+            assert_eq!(answer.err().unwrap().reason(), Reason::Unrecorded);
+            (house, root) = House::open().await;
+            continue;
+        }
+        let lost = |log: &File| {
+            fs::rename(&taken, log).unwrap();
+            lose_what_follows(log, "\"status\":\"pending\"");
+        };
+        return told_by_the_store(house.again_with(lost).await, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_is_closed_before_the_answer_leaves_it_unrecorded() {
+    let (house, root) = House::open().await;
+    let held = house.store.hold(fault::Operation::Commit);
+    let (answer, ()) = tokio::join!(ask(&house, &root, CUT_OFF, on("secret/a", put(10))), async {
+        let stopped = held.reached().await;
+        house.core.audit.close().await;
+        stopped.release();
+    });
+    assert_eq!(answer.err().unwrap().reason(), Reason::Unrecorded);
+    assert!(is_applied(&house.again().await), "done, and known to be");
+}
+
+/// What the store could not tell is on the disk before the answer: why something failed, and that something changed nothing.
+#[tokio::test]
+async fn an_outcome_that_the_store_cannot_tell_is_waited_for() {
+    let (house, root) = House::open().await;
+    let scrub = || Action::Sys(SysAction::Scrub);
+    let refused = || on("secret/none", kv::Operation::Undelete { versions: vec![1] });
+    for (action, ok) in [(&scrub as &dyn Fn() -> Action, true), (&refused, false)] {
+        for number in 0..20 {
+            assert_eq!(ask(&house, &root, RequestId([number; 16]), action()).await.is_ok(), ok);
+            assert_eq!(house.records("Test.Request").last().unwrap()["kind"], "outcome");
+        }
     }
 }
 

@@ -189,11 +189,9 @@ fn authorize(
     needs: Option<Needs>,
 ) -> Result<Option<(Allowed, Needs)>, Error> {
     let Some(needs) = needs else { return Ok(None) };
-    let mut decision = [0; 16];
-    core.entropy.fill(&mut decision).map_err(|error| Error::Internal(error.to_string()))?;
     let context = policy::Context { peer: request.origin.peer, now: request.at };
     let principal = Arc::clone(&request.session.principal);
-    let (id, decision, paths) = (request.id(), DecisionId(decision), needs.paths.clone());
+    let (id, decision, paths) = (request.id(), DecisionId(core.decisions.make()), needs.paths.clone());
     match policy::authorize(&request.policy, id, decision, principal, needs.verbs, paths, context) {
         Ok(allowed) => Ok(Some((allowed, needs))),
         Err(refused) => Err(Error::Refused(Box::new(refused))),

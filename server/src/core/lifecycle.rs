@@ -17,7 +17,7 @@ use crate::{
         self, Applied, Barrier, BarrierError, Derived, KEYRING_KEY, Keyring, Purpose, SEAL_KEY, StoredKeyring,
     },
     clock::Clock,
-    crypto::{Entropy, Key, PublicKey, SigningKey},
+    crypto::{Entropy, Key, PublicKey, SigningKey, Unique},
     engines::Mounts,
     limits,
     model::{RequestId, SecretBytes, StoreId},
@@ -60,11 +60,13 @@ impl Core {
         let applied = Arc::new(Applied::default());
         let settling = Arc::clone(&applied);
         audit.on_settled(move |requests, durable| settling.settle(requests, durable));
+        let decisions = Unique::new(&*entropy)?;
         let core = Arc::new(Core {
             store,
             audit: Arc::new(audit),
             clock,
             entropy,
+            decisions,
             metrics,
             methods,
             options,

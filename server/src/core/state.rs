@@ -20,7 +20,7 @@ use crate::{
     barrier::{Applied, Barrier, BarrierError, Derived, Failed, StoredKeyring},
     clock::{Clock, Steady},
     config::InitFrom,
-    crypto::{Entropy, Key},
+    crypto::{Entropy, Key, Unique},
     engines::Mounts,
     model::{LogPoint, StoreId, Timestamp},
     policy::store::PolicyStore,
@@ -47,6 +47,8 @@ pub struct Core {
     pub(super) audit: Arc<Broker>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
+    /// What decisions are called.
+    pub(super) decisions: Unique,
     pub(super) metrics: Arc<Metrics>,
     /// Those that need no keys; but nobody logs in without them.
     pub(super) methods: Methods,

@@ -1,7 +1,11 @@
 //! A core over real parts (only the store is in memory, and fails on demand), for the tests of core and admission; and what
 //! the core does by itself or after the fact.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::Value;
 use strongroom_proto::{
@@ -58,11 +62,23 @@ impl House {
 
     /// Another process on the same store and log: of this one nothing is left but what was durable.
     pub(super) async fn again(self) -> Self {
+        self.again_with(|_| {}).await
+    }
+
+    /// The same, on a log to which `change` has happened in between.
+    pub(super) async fn again_with(self, change: impl FnOnce(&Path)) -> Self {
+        let log = self.log();
         let Self { core, store, clock, home, .. } = self;
         core.audit.close().await;
         drop(core);
+        change(&log);
         store.crash_after(None);
         Self::of(home, store, clock).await
+    }
+
+    /// The first file of the audit log.
+    pub(super) fn log(&self) -> PathBuf {
+        self.home.path().join("audit/audit-00000000000000000001.jsonl")
     }
 
     async fn of(home: TempDir, store: Arc<FaultStore<MemoryStore>>, clock: Arc<ManualClock>) -> Self {
@@ -139,7 +155,7 @@ fn origin() -> Origin {
     Origin { id: RequestId([7; 16]), name: "Test.Request", peer: Some(std::net::Ipv4Addr::LOCALHOST.into()) }
 }
 
-fn shape(records: &[Value]) -> Vec<(&str, &str, &str)> {
+pub(super) fn shape(records: &[Value]) -> Vec<(&str, &str, &str)> {
     records
         .iter()
         .map(|record| {

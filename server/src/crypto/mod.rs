@@ -6,6 +6,7 @@ mod kdf;
 mod mac;
 mod random;
 mod sign;
+mod unique;
 mod verify;
 
 pub use aead::{SealedBox, open, seal};
@@ -13,6 +14,7 @@ pub use kdf::Key;
 pub use mac::{Digest, MacKey, Sha256, sha256};
 pub use random::{Entropy, SystemEntropy};
 pub use sign::{PublicKey, SigningKey};
+pub use unique::Unique;
 pub use verify::VerifyingKey;
 #[cfg(test)]
 pub(crate) use verify::testing::Signer;

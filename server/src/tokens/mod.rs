@@ -2,6 +2,7 @@
 //! beside them. Knows nothing of how somebody proved who they are, nor of what they may do.
 
 mod claims;
+mod opened;
 mod revocations;
 mod revoked;
 mod which;
@@ -20,17 +21,16 @@ use crate::{
     crypto::{CryptoError, Entropy, Key},
     model::{RequestId, SecretBytes, SessionId, StoreId, Timestamp},
 };
+use opened::Opened;
 use wire::{TokenKey, Unreadable};
 
 /// How far in the future a session may have been issued: the clock may be set back by a little between two requests.
 const CLOCK_STEP: Duration = Duration::from_secs(5);
 
 /// Mints and opens the tokens of one store. Exists only while the store is unsealed.
-///
-/// Opening a pod's token was measured at 5 us on a busy machine, next to nothing beside the audit record that every
-/// request waits for. So there is no cache of opened tokens, and none that could outlive a revocation.
 pub struct Tokens {
     key: TokenKey,
+    opened: Opened,
     revocations: Revocations,
     entropy: Arc<dyn Entropy>,
 }
@@ -66,7 +66,7 @@ pub enum TokenError {
 impl Tokens {
     /// With the keyring's key for tokens.
     pub fn new(token_key: Key, store: StoreId, revocations: Revocations, entropy: Arc<dyn Entropy>) -> Self {
-        Self { key: TokenKey::new(token_key, store), revocations, entropy }
+        Self { key: TokenKey::new(token_key, store), opened: Opened::default(), revocations, entropy }
     }
 
     /// Revokes, durably first. `now` is taken after the change that this follows is durable.
@@ -142,13 +142,27 @@ impl Tokens {
     /// # Errors
     /// Says why it is not.
     pub fn open(&self, bearer: &str, now: Timestamp) -> Result<Arc<Session>, TokenError> {
+        if let Some(session) = self.opened.find(bearer) {
+            return match self.check(&session, now) {
+                Ok(()) => Ok(session),
+                Err(error) => {
+                    self.opened.forget(bearer);
+                    Err(error)
+                }
+            };
+        }
+        let session = Arc::new(self.decrypt(bearer)?);
+        self.check(&session, now)?;
+        self.opened.remember(bearer, &session);
+        Ok(session)
+    }
+
+    fn decrypt(&self, bearer: &str) -> Result<Session, TokenError> {
         let claims = self.key.open(bearer).map_err(|unreadable| match unreadable {
             Unreadable::Mistyped => TokenError::Mistyped,
             Unreadable::Foreign => TokenError::Invalid,
         })?;
-        let session = Session::decode(claims.expose()).ok_or(TokenError::Invalid)?;
-        self.check(&session, now)?;
-        Ok(Arc::new(session))
+        Session::decode(claims.expose()).ok_or(TokenError::Invalid)
     }
 
     /// Whether a session that was opened before is still good: for streams, which outlive the check at their start.
@@ -263,6 +277,38 @@ mod tests {
         assert_eq!(tokens.open(text(&token), end), Err(TokenError::Expired { at: end }));
         let early = Timestamp::from_millis(NOW.as_millis() - 5_001);
         assert_eq!(tokens.open(text(&token), early), Err(TokenError::NotYet { issued: NOW }));
+    }
+
+    /// It is decrypted once; everything else about it is judged each time.
+    #[tokio::test]
+    async fn a_token_that_is_known_is_judged_like_any_other() {
+        let tokens = tokens(1, SystemEntropy).await;
+        let open = |token: &SecretBytes, now| tokens.open(text(token), now);
+        let (token, session) = tokens.mint(&Login::person(user(0)), NOW).unwrap();
+        let first = open(&token, NOW).unwrap();
+        assert!(Arc::ptr_eq(&first, &open(&token, NOW).unwrap()), "decrypted again");
+        assert_eq!(open(&token, session.expires), Err(TokenError::Expired { at: session.expires }));
+        let early = Timestamp::from_millis(NOW.as_millis() - 5_001);
+        for _ in 0..2 {
+            open(&token, NOW).unwrap();
+            assert_eq!(open(&token, early), Err(TokenError::NotYet { issued: NOW }));
+        }
+        let changed = format!("{}0", text(&token));
+        open(&token, NOW).unwrap();
+        assert_eq!(tokens.open(&changed, NOW), Err(TokenError::Mistyped));
+        tokens.revoke(Which::Session(session.id), NOW, None).await.unwrap();
+        assert_eq!(open(&token, NOW), Err(TokenError::Revoked));
+    }
+
+    /// A seal drops the keys, and with them whatever they have opened.
+    #[tokio::test]
+    async fn what_was_opened_ends_with_the_keys() {
+        let tokens = tokens(1, SystemEntropy).await;
+        let (token, _) = tokens.mint_root(NOW).unwrap();
+        let known = Arc::downgrade(&tokens.open(text(&token), NOW).unwrap());
+        assert!(known.upgrade().is_some());
+        drop(tokens);
+        assert!(known.upgrade().is_none());
     }
 
     #[tokio::test]

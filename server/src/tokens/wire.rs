@@ -29,6 +29,11 @@ const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 /// `version u8 | key id u32`
 type Header = [u8; 5];
 
+/// Characters of a token's salt: no two tokens have the same.
+pub(super) type Salt = [u8; 16];
+/// The header has 40 bits, so the seventh character behind the prefix is the last with a bit of it.
+const SALT_AT: usize = PREFIX.len() + 7;
+
 /// Why a text is not a token of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unreadable {
@@ -81,6 +86,11 @@ impl TokenKey {
         let sealed = bytes.strip_prefix(&self.header).ok_or(Unreadable::Foreign)?;
         crypto::open(&self.key, LABEL, &self.context, sealed).map_err(|_| Unreadable::Foreign)
     }
+}
+
+/// Those of a text, if it is long enough to have some; it need not be a token.
+pub(super) fn salt(text: &str) -> Option<Salt> {
+    text.as_bytes().get(SALT_AT..)?.first_chunk().copied()
 }
 
 /// CRC-32 as six digits of base 62, the most significant first.
@@ -150,6 +160,14 @@ mod tests {
                 prop_assert!(key(1, 1).open(&text).is_err());
             }
         }
+    }
+
+    #[test]
+    fn each_token_has_its_salt() {
+        let [one, other] = [token(b"claims"), token(b"claims")];
+        assert_eq!(one[..SALT_AT - 1], other[..SALT_AT - 1], "all tokens of a key begin so");
+        assert_ne!(salt(&one), salt(&other));
+        assert_eq!(salt(&one[..SALT_AT + 15]), None);
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::{
     figures::Figure,
     raw,
     server::Options,
+    wait::{DEADLINE, found},
     world::log_in_as_pod,
 };
 
@@ -102,7 +103,7 @@ pub async fn run(work: &Path) -> io::Result<Vec<Figure>> {
         let told = raw::call(&channel, rpc, Some(&known), sample).await;
         findings.tell(&told);
         findings.calls += 1;
-        let news = log.news()?;
+        let news = log.ended()?;
         let expected = if access.audited { Expect::Any } else { Expect::Nothing };
         findings.records(access, "one who is known", &news, expected);
         if access.audited {
@@ -226,6 +227,17 @@ struct AuditLog {
 impl AuditLog {
     fn new(directory: PathBuf) -> Self {
         Self { directory, read: BTreeMap::new() }
+    }
+
+    /// What is new, once each write in it has its outcome, which may follow the answer.
+    fn ended(&mut self) -> io::Result<Vec<serde_json::Value>> {
+        let mut news = Vec::new();
+        found("each write has its outcome", DEADLINE, || {
+            news.extend(self.news()?);
+            let of = |name: &str, value: &str| news.iter().filter(|line| line[name] == value).count();
+            Ok((of("status", "pending") <= of("kind", "outcome")).then_some(()))
+        })?;
+        Ok(news)
     }
 
     fn news(&mut self) -> io::Result<Vec<serde_json::Value>> {
