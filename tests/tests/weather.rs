@@ -12,10 +12,14 @@ use std::time::{Duration, Instant};
 use strongroom_client::{Builder, ChangeKind, Client, ErrorKind, SealKind, SecretBytes, StreamExt};
 use strongroom_tests::{
     cli::Cli,
-    wait::{DEADLINE, found_async, until_async},
+    node::{Kubelet, Node},
+    one_node::{SECRETS, may_mount},
+    shop::Shop,
+    wait::{DEADLINE, found_async, until, until_async},
     weather::{Sky, Weather},
-    world::{World, builder},
+    world::{World, builder, http_get},
 };
+use tonic::Code;
 
 /// Short, because each silence is waited out; long for a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -147,4 +151,70 @@ async fn a_store_is_found_at_any_of_its_addresses() {
     client.connect().await.unwrap().sys().status().await.unwrap();
     let nowhere = builder(&world.server).server_name("elsewhere").connect().await.err().unwrap();
     assert_eq!(nowhere.kind(), &ErrorKind::Connection, "{nowhere}");
+}
+
+/// As many pods as a node may start at once, before servers that are silent, unreachable and resetting: each is told in time and
+/// in words, none waits for another, and all have their files soon after.
+#[tokio::test(flavor = "multi_thread")]
+async fn forty_pods_in_any_weather_are_told_and_mount_when_it_is_over() {
+    if !may_mount() {
+        return;
+    }
+    let shop = Shop::open(true).await.unwrap();
+    let weather = Weather::before(&shop.world.server.url).await.unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let patience = "--patience-seconds=4";
+    let node = Node::start_before(&weather.url(), home.path(), &shop.world.server, &[patience]).unwrap();
+    let kubelet = Kubelet::new(node.channel().await.unwrap());
+    for sky in [Sky::Silent, Sky::Dropping, Sky::Resetting] {
+        weather.becomes(sky);
+        let pods = (0..40).map(|n| {
+            let pod = shop.pod(&format!("web-{sky:?}-{n}").to_lowercase());
+            (shop.token(&pod), node.volume(&pod, "secrets", SECRETS).unwrap())
+        });
+        let pods: Vec<_> = pods.collect();
+        let publish_all = async || {
+            let calls = pods.iter().map(|(token, volume)| kubelet.publish(volume.publish(token)));
+            futures_util::future::join_all(calls).await
+        };
+        let began = Instant::now();
+        for told in publish_all().await {
+            let told = told.unwrap_err();
+            assert_eq!(told.code(), Code::Unavailable, "{sky:?}: {told}");
+            assert!(told.message().contains("the server could not be reached for"), "{sky:?}: {told}");
+        }
+        soon(began);
+        weather.becomes(Sky::Fair);
+        let all = async || publish_all().await.iter().all(Result::is_ok);
+        until_async("all pods have their files", all).await.unwrap();
+        assert!(pods.iter().all(|(_, volume)| volume.read("password") == "one"), "{sky:?}");
+    }
+    // A kubelet that hangs up is no reason for silence either.
+    weather.becomes(Sky::Silent);
+    let pod = shop.pod("web-cancelled");
+    let volume = node.volume(&pod, "secrets", SECRETS).unwrap();
+    let call = kubelet.publish(volume.publish(&shop.token(&pod)));
+    assert!(tokio::time::timeout(Duration::from_secs(1), call).await.is_err());
+    let counted = "strongroom_csi_failures_total{doing=\"publish\",reason=\"cancelled\"} 1";
+    until("it is counted", || http_get(node.ops(), "/metrics").unwrap().1.contains(counted)).unwrap();
+    assert!(node.log().contains("publish given up by the caller before it was done"), "{}", node.log());
+}
+
+/// A second driver in the place of the first: that one ends without taking the sockets away, and says so before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_that_ends_leaves_its_successors_sockets() {
+    if !may_mount() {
+        return;
+    }
+    let shop = Shop::open(true).await.unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let mut old = Node::start(home.path(), &shop.world.server, &[]).unwrap();
+    assert_eq!(http_get(old.ops(), "/healthz").unwrap().0, 200);
+    let new = Node::start(home.path(), &shop.world.server, &[]).unwrap();
+    let (code, why) = http_get(old.ops(), "/healthz").unwrap();
+    assert!(code == 503 && why.contains("csi.sock is gone or another process's"), "{code}: {why}");
+    old.stop().unwrap();
+    assert_eq!(http_get(new.ops(), "/healthz").unwrap().0, 200);
+    new.register(None).await.unwrap();
+    new.channel().await.unwrap();
 }
