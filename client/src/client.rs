@@ -13,20 +13,24 @@ use crate::{
         renewal::Renewal,
     },
     transport::{
-        Caller, Transport,
+        Caller, Terms, Transport,
         bearer::Token,
-        endpoint::{Ca, Server},
+        endpoint::{Pings, Server},
+        tls::{Ca, Identity},
     },
 };
 
 /// How long a call may take by default, its retries included.
 const TIMEOUT: Duration = Duration::from_secs(15);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A peer that is gone is noticed after half a minute, however quiet the connection is.
+const PINGS: Pings = Pings { every: Duration::from_secs(20), patience: Duration::from_secs(10) };
 
-/// A connection to a server and the session on it. Clones share both.
+/// Connections to a server and the session on them. Clones share both.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
+    terms: Terms,
 }
 
 /// What all clones share.
@@ -47,21 +51,39 @@ pub struct Builder {
     token_file: PathBuf,
     renew: bool,
     timeout: Duration,
-    connect_timeout: Duration,
 }
 
 impl Client {
     /// Begins to build a client for the server at `https://host:port`.
     pub fn builder(address: impl Into<String>) -> Builder {
         Builder {
-            server: Server { address: address.into(), name: None, ca: Ca::None },
+            server: Server {
+                addresses: vec![address.into()],
+                name: None,
+                ca: Ca::None,
+                identity: None,
+                proxy: None,
+                timeout: CONNECT_TIMEOUT,
+                pings: PINGS,
+            },
             token: None,
             credentials: None,
             token_file: KUBERNETES_TOKEN_FILE.into(),
             renew: true,
             timeout: TIMEOUT,
-            connect_timeout: CONNECT_TIMEOUT,
         }
+    }
+
+    /// Returns the same client, whose calls may take so long, their repetitions included.
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Client {
+        Self { inner: Arc::clone(&self.inner), terms: Terms { timeout, ..self.terms } }
+    }
+
+    /// Returns the same client, whose calls are made once: whoever calls repeats them, or does not.
+    #[must_use]
+    pub fn without_retries(&self) -> Client {
+        Self { inner: Arc::clone(&self.inner), terms: Terms { repeats: false, ..self.terms } }
     }
 
     /// Returns the session token in use now. It is a credential: whoever has it can act as you.
@@ -79,10 +101,10 @@ impl Client {
     /// the token must be projected for the server's audience, and its pod must still exist.
     pub async fn log_in_as_pod(&self, cluster: &str, token: SecretBytes) -> Result<Client, Error> {
         let keeper = Arc::new(Keeper::new(self.inner.keeper.transport().clone(), None, None));
-        let session = keeper.log_in(credentials::kubernetes(cluster, &token)).await?.session;
-        let ends_at = Some(session.max_expires_at);
-        let renewal = Renewal::start(Arc::clone(&keeper), Some(session));
-        Ok(Self { inner: Arc::new(Inner { keeper, _renewal: Some(renewal), ends_at }) })
+        let login = credentials::kubernetes(cluster, &token);
+        let ends_at = Some(keeper.log_in_as(login, self.terms).await?.session.max_expires_at);
+        let renewal = Renewal::start(Arc::clone(&keeper));
+        Ok(Self { inner: Arc::new(Inner { keeper, _renewal: Some(renewal), ends_at }), terms: self.terms })
     }
 
     /// Returns when a session of [`log_in_as_pod`](Self::log_in_as_pod) ends for good, even if it is renewed. After that,
@@ -91,14 +113,26 @@ impl Client {
         self.inner.ends_at
     }
 
+    fn keeping(keeper: Keeper, renew: bool) -> Self {
+        let terms = keeper.transport().terms();
+        let keeper = Arc::new(keeper);
+        let renewal = renew.then(|| Renewal::start(Arc::clone(&keeper)));
+        Self { inner: Arc::new(Inner { keeper, _renewal: renewal, ends_at: None }), terms }
+    }
+
     /// Calls with the session's token.
     pub(crate) fn session(&self) -> Caller<'_> {
-        self.inner.keeper.caller()
+        self.inner.keeper.caller().on(self.terms)
     }
 
     /// Calls without a token.
     pub(crate) fn anonymous(&self) -> Caller<'_> {
-        self.inner.keeper.transport().anonymous()
+        self.inner.keeper.transport().anonymous().on(self.terms)
+    }
+
+    /// What is asked of this client's calls.
+    pub(crate) fn terms(&self) -> Terms {
+        self.terms
     }
 
     pub(crate) fn keeper(&self) -> &Keeper {
@@ -110,15 +144,17 @@ impl Client {
 impl Client {
     /// Builds a client without a background task.
     pub(crate) fn over(keeper: Keeper) -> Self {
-        Self { inner: Arc::new(Inner { keeper: Arc::new(keeper), _renewal: None, ends_at: None }) }
+        Self::keeping(keeper, false)
     }
 
     /// The same session, renewed in the background from now on.
     pub(crate) fn renewed_from(self, session: crate::session::Session) -> (Self, tokio::task::AbortHandle) {
         let keeper = Arc::clone(&self.inner.keeper);
-        let renewal = Renewal::start(Arc::clone(&keeper), Some(session));
+        keeper.knows(crate::session::keeper::Known::Session(session));
+        let renewal = Renewal::start(Arc::clone(&keeper));
         let task = renewal.task();
-        (Self { inner: Arc::new(Inner { keeper, _renewal: Some(renewal), ends_at: None }) }, task)
+        let inner = Arc::new(Inner { keeper, _renewal: Some(renewal), ends_at: None });
+        (Self { inner, terms: self.terms }, task)
     }
 
     pub(crate) fn stop_renewal(&self) {
@@ -135,9 +171,47 @@ impl Builder {
         self
     }
 
-    /// Sets a PEM file with the CA certificates to verify the server with. It is read by [`connect`](Self::connect).
+    /// Sets a PEM file with the CA certificates to verify the server with. It is read again for each connection.
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.server.ca = Ca::File(path.into());
+        self
+    }
+
+    /// Verifies the server with the CA certificates that the system trusts. Whoever can get a certificate of one of these for
+    /// the server's name can be the server: a CA of your own is better.
+    pub fn system_roots(mut self) -> Self {
+        self.server.ca = Ca::System;
+        self
+    }
+
+    /// Sets the certificate, in PEM, that the client shows where one is asked for, such as by a proxy before the server.
+    pub fn client_certificate_pem(mut self, certificate: impl Into<Vec<u8>>, key: SecretBytes) -> Self {
+        self.server.identity = Some(Identity::Pem { certificate: certificate.into(), key });
+        self
+    }
+
+    /// Sets the files of that certificate and its key. They are read again for each connection.
+    pub fn client_certificate_files(
+        mut self,
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Self {
+        let (certificate, key) = (certificate.into(), key.into());
+        self.server.identity = Some(Identity::Files { certificate, key });
+        self
+    }
+
+    /// Adds another address, `https://host:port`, under which the same store is found. Those that were added first are tried
+    /// first; one that cannot be reached is passed over.
+    pub fn also_at(mut self, address: impl Into<String>) -> Self {
+        self.server.addresses.push(address.into());
+        self
+    }
+
+    /// Connects through an HTTP proxy, `http://host:port` or `http://name:password@host:port`. It sees the server's name and
+    /// nothing of what is said.
+    pub fn proxy(mut self, address: impl Into<String>) -> Self {
+        self.server.proxy = Some(address.into());
         self
     }
 
@@ -198,9 +272,18 @@ impl Builder {
         self
     }
 
-    /// Sets how long connecting may take; 5 seconds by default.
+    /// Sets how long connecting may take, from the lookup of the server's name to its first word of HTTP/2; 5 seconds by
+    /// default. Whoever goes silent in between is given up.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+        self.server.timeout = timeout;
+        self
+    }
+
+    /// Sets how often a connection is asked whether the server is still there, and how long the answer may take; 20 and 10
+    /// seconds by default. A connection without an answer is given up, with the calls and watches on it; watches continue on
+    /// another.
+    pub fn keep_alive(mut self, every: Duration, patience: Duration) -> Self {
+        self.server.pings = Pings { every, patience };
         self
     }
 
@@ -210,20 +293,37 @@ impl Builder {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for settings that cannot work,
     /// [`ErrorKind::Connection`](crate::ErrorKind::Connection) if the server cannot be reached or verified, and the errors
     /// of a login.
-    pub async fn connect(self) -> Result<Client, Error> {
-        let token = self.token.as_ref().map(Token::new).transpose()?;
-        let channel = self.server.connect(self.connect_timeout).await?;
-
-        let mut credentials = self.credentials;
-        if let Some(Credentials::Kubernetes { token_file, .. }) = &mut credentials {
-            *token_file = self.token_file;
-        }
+    pub async fn connect(mut self) -> Result<Client, Error> {
+        let (token, credentials) = self.proof()?;
+        let line = self.server.line().await?;
+        let transport = Transport::new(line.connect().await?, move || line.connect_lazily(), self.timeout);
         let has_token = token.is_some();
-        let keeper = Arc::new(Keeper::new(Transport::new(channel, self.timeout), token, credentials));
-        let session = if has_token { None } else { keeper.log_in_with_credentials().await? };
-        let has_session = has_token || session.is_some();
-        let renewal = (self.renew && has_session).then(|| Renewal::start(Arc::clone(&keeper), session));
-        Ok(Client { inner: Arc::new(Inner { keeper, _renewal: renewal, ends_at: None }) })
+        let keeper = Keeper::new(transport, token, credentials);
+        if !has_token {
+            keeper.log_in_with_credentials().await?;
+        }
+        Ok(Client::keeping(keeper, self.renew))
+    }
+
+    /// Builds the client without a word to the server: the first call connects, and logs in if there are credentials. A
+    /// program that starts before the server is reachable starts anyway.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for settings that cannot work.
+    pub async fn connect_lazily(mut self) -> Result<Client, Error> {
+        let (token, credentials) = self.proof()?;
+        let line = self.server.line().await?;
+        let transport = Transport::new(line.connect_lazily(), move || line.connect_lazily(), self.timeout);
+        Ok(Client::keeping(Keeper::new(transport, token, credentials), self.renew))
+    }
+
+    fn proof(&mut self) -> Result<(Option<Token>, Option<Credentials>), Error> {
+        let token = self.token.as_ref().map(Token::new).transpose()?;
+        let mut credentials = self.credentials.take();
+        if let Some(Credentials::Kubernetes { token_file, .. }) = &mut credentials {
+            token_file.clone_from(&self.token_file);
+        }
+        Ok((token, credentials))
     }
 }
 

@@ -169,12 +169,17 @@ impl Error {
         Self::plain(ErrorKind::Config, message.into())
     }
 
-    pub(crate) fn connection(address: &str, cause: &(dyn StdError + 'static)) -> Self {
-        Self::plain(ErrorKind::Connection, format!("{address}: {}", root_cause(cause)))
+    pub(crate) fn connection(cause: &(dyn StdError + 'static)) -> Self {
+        Self::plain(ErrorKind::Connection, root_cause(cause))
     }
 
     pub(crate) fn deadline() -> Self {
         Self::plain(ErrorKind::DeadlineExceeded, String::new())
+    }
+
+    /// Whether nothing was heard of the server within the time of the call.
+    pub(crate) fn is_too_late(&self) -> bool {
+        self.0.kind == ErrorKind::DeadlineExceeded && self.0.reason.is_none()
     }
 
     /// For an answer that lacks what the contract promises.

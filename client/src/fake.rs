@@ -130,7 +130,8 @@ impl Fake {
 
     pub(crate) fn client_with(&self, timeout: Duration, credentials: Option<Credentials>) -> Client {
         let token = Token::new(&SecretBytes::from(self.shared.state().good_token())).unwrap();
-        let transport = Transport::new(self.channel.clone(), timeout);
+        let channel = self.channel.clone();
+        let transport = Transport::new(channel.clone(), move || channel.clone(), timeout);
         Client::over(Keeper::new(transport, Some(token), credentials))
     }
 

@@ -60,6 +60,10 @@ pub struct Config {
     #[arg(long, env = "STRONGROOM_PATIENCE_SECONDS", default_value_t = limits::PATIENCE.as_secs(),
           value_parser = clap::value_parser!(u64).range(1..=110))]
     pub patience_seconds: u64,
+    /// How many MiB of the node's memory secrets may take in all; a namespace may have half of it, a pod 16 MiB
+    #[arg(long, env = "STRONGROOM_NODE_BUDGET_MIB", default_value_t = limits::NODE_MIB,
+          value_parser = clap::value_parser!(u64).range(8..=16_384))]
+    pub node_budget_mib: u64,
     /// The log level: info, or debug for everything that this driver does
     #[arg(long, env = "STRONGROOM_LOG", default_value = "info")]
     pub log_level: String,
@@ -88,6 +92,11 @@ impl Config {
     /// How long a first publish waits for the server.
     pub fn patience(&self) -> Duration {
         Duration::from_secs(self.patience_seconds)
+    }
+
+    /// How many bytes of the node's memory secrets may take.
+    pub fn budget(&self) -> u64 {
+        self.node_budget_mib << 20
     }
 
     fn plugin_folder(&self) -> PathBuf {

@@ -14,6 +14,7 @@ use strongroom_client::volume::{Fetched, File as VolumeFile, Volume};
 use tokio::task::spawn_blocking;
 
 use crate::{
+    budget::{self, Budget},
     failure::Failure,
     folder::Folder,
     mount::{Found, MountPoint, Mounter, Options},
@@ -40,11 +41,17 @@ pub struct Disk {
     kubelet_root: PathBuf,
     mounter: Arc<dyn Mounter>,
     states: StateFolder,
+    budget: Budget,
 }
 
 impl Disk {
-    pub fn new(kubelet_root: PathBuf, mounter: Arc<dyn Mounter>, states: StateFolder) -> Self {
-        Self { kubelet_root, mounter, states }
+    pub fn new(
+        kubelet_root: PathBuf,
+        mounter: Arc<dyn Mounter>,
+        states: StateFolder,
+        budget: Budget,
+    ) -> Self {
+        Self { kubelet_root, mounter, states, budget }
     }
 
     pub fn kubelet_root(&self) -> &Path {
@@ -80,6 +87,7 @@ impl Disk {
     /// # Errors
     /// It cannot be removed.
     pub fn forget(&self, volume: &VolumeId) -> Result<(), Failure> {
+        self.budget.free(volume);
         self.states.remove(volume).map_err(Failure::State)
     }
 
@@ -106,7 +114,8 @@ impl Disk {
         files: &[VolumeFile],
         owner: Owner,
     ) -> Result<(), Failure> {
-        self.remember(state)?;
+        self.budget.mount(&state.volume, &state.pod, budget::size(files))?;
+        self.remember(state).inspect_err(|_| self.budget.free(&state.volume))?;
         let mounted = self.attach(state, target, files, owner);
         if mounted.is_err() {
             // The error that is told is the first one; what cannot be undone now is undone at the next start.
@@ -125,6 +134,10 @@ impl Disk {
     ) -> Result<(), Failure> {
         let place = self.place(target)?.ok_or_else(|| at(target, io::ErrorKind::NotFound.into()))?;
         place.parent.make(&place.name, TARGET_MODE).map_err(|cause| at(target, cause))?;
+        let found = place.open().and_then(|folder| folder.entries()).map_err(|cause| at(target, cause))?;
+        if !found.is_empty() {
+            return Err(Failure::Occupied(target.path.clone()));
+        }
         let options = Options { owner, context: state.capability.context.clone() };
         let tmpfs = self.mounter.create(&options).map_err(Failure::Mount)?;
         writer::write(&tmpfs.root, files, owner, state.published_at)?;
@@ -174,9 +187,19 @@ impl Disk {
     ) -> Result<WriteResult, Failure> {
         let (files, owner) = (volume.render(fetched)?, Owner::of(volume));
         let (disk, mounted) = (Arc::clone(self), Arc::clone(mounted));
-        let write = move |root: &Folder| writer::write(root, &files, owner, Timestamp::now());
-        let outcome = spawn_blocking(move || disk.with_files(&mounted, write)).await??;
-        Ok(outcome.unwrap_or(WriteResult::Unchanged))
+        let write = move || {
+            let outcome = disk.with_files(&mounted, |root| {
+                let (id, pod) = (&mounted.state.volume, &mounted.state.pod);
+                let taken = disk.mounter.taken(root).map_err(WriteError::Look)?;
+                let room = |new: u64| disk.budget.rotate(id, pod, taken.saturating_add(new));
+                let written = writer::write_within(root, &files, owner, Timestamp::now(), room);
+                // Also where it failed in the middle.
+                disk.count(&mounted, root)?;
+                written
+            });
+            Ok::<_, Failure>(outcome?.unwrap_or(WriteResult::Unchanged))
+        };
+        spawn_blocking(write).await?
     }
 
     /// Removes files of earlier generations.
@@ -184,7 +207,11 @@ impl Disk {
     /// # Errors
     /// Something cannot be removed.
     pub fn sweep(&self, mounted: &MountedVolume) -> Result<(), Failure> {
-        self.with_files(mounted, writer::sweep).map(drop)
+        let sweep = |root: &Folder| {
+            writer::sweep(root)?;
+            self.count(mounted, root)
+        };
+        self.with_files(mounted, sweep).map(drop)
     }
 
     /// How full a mounted volume is; `None` if it is on its way out.
@@ -215,6 +242,13 @@ impl Disk {
         Ok(Some(work(&root)?))
     }
 
+    /// What the volume takes of the budget: what is in it now.
+    fn count(&self, mounted: &MountedVolume, root: &Folder) -> Result<(), WriteError> {
+        let taken = self.mounter.taken(root).map_err(WriteError::Look)?;
+        self.budget.settle(&mounted.state.volume, &mounted.state.pod, taken);
+        Ok(())
+    }
+
     /// The way to a target; `None` if the folder it is in is gone.
     pub(crate) fn place(&self, target: &Target) -> Result<Option<MountPoint>, Failure> {
         let root = Folder::open(&self.kubelet_root)
@@ -236,5 +270,8 @@ fn usage(root: &Folder) -> Result<Usage, WriteError> {
 }
 
 fn at(target: &Target, cause: io::Error) -> Failure {
+    if cause.kind() == io::ErrorKind::DirectoryNotEmpty {
+        return Failure::Occupied(target.path.clone());
+    }
     Failure::Target { path: target.path.clone(), cause }
 }

@@ -7,6 +7,7 @@ use strongroom_client::{Error, ErrorKind, volume::RenderError};
 use tonic::{Code, Status};
 
 use crate::{
+    budget::OverBudget,
     volume::{Invalid, VolumeId},
     writer::WriteError,
 };
@@ -79,13 +80,13 @@ pub enum Failure {
     Render(#[from] RenderError),
     /// The server was not reached within the time of a call.
     #[error(
-        "the server could not be reached for {} s: {error}. The pod waits, and the kubelet tries again", waited.as_secs()
+        "the server could not be reached for {} s: {why}. The pod waits, and the kubelet tries again", waited.as_secs()
     )]
     Unreachable {
         /// For how long it was tried.
         waited: Duration,
         /// What happened last.
-        error: Error,
+        why: String,
     },
     /// Anything else that the server may answer.
     #[error("{path}: {error}")]
@@ -97,6 +98,11 @@ pub enum Failure {
     /// Something that this driver did not mount is at the target.
     #[error("something that this driver did not mount is at {0}; unmount it")]
     Foreign(PathBuf),
+    /// What is there would be hidden by the mount, and could not be removed with it.
+    #[error("{0} is not empty, and a volume is to be mounted over it: remove what is in it on the node")]
+    Occupied(PathBuf),
+    #[error("{0}")]
+    Budget(#[from] OverBudget),
     #[error("cannot use the target {path} on this node: {cause}")]
     Target { path: PathBuf, cause: io::Error },
     #[error("cannot mount on this node: {0}")]
@@ -137,6 +143,20 @@ impl Failure {
         }
     }
 
+    /// What happened, without the advice for a refusal.
+    pub fn cause(&self) -> String {
+        match self {
+            Failure::Login { error, .. } | Failure::Server { error, .. } => error.to_string(),
+            Failure::Unreachable { why, .. } => why.clone(),
+            other => other.to_string(),
+        }
+    }
+
+    /// Whether the node has no room for the files, which may change when a pod closes old ones.
+    pub fn is_of_this_node(&self) -> bool {
+        matches!(self, Failure::Write(_))
+    }
+
     /// Whether the session that was used is of no use any more.
     pub fn is_session_over(&self) -> bool {
         matches!(self, Failure::Server { error, .. } if matches!(error.kind(), ErrorKind::Unauthenticated(_)))
@@ -157,7 +177,10 @@ impl Failure {
             Failure::Render(_) => "render",
             Failure::Unreachable { .. } => "unreachable",
             Failure::Server { .. } => "server",
-            Failure::Foreign(_) | Failure::Target { .. } | Failure::Mount(_) => "mount",
+            Failure::Budget(_) | Failure::Write(WriteError::Budget(_)) => "budget",
+            Failure::Foreign(_) | Failure::Occupied(_) | Failure::Target { .. } | Failure::Mount(_) => {
+                "mount"
+            }
             Failure::Write(_) => "write",
             Failure::State(_) => "state",
             Failure::Task(_) => "internal",
@@ -170,8 +193,12 @@ impl Failure {
             Failure::Differs { .. } => Code::AlreadyExists,
             Failure::Busy(_) => Code::Aborted,
             Failure::Unknown { .. } | Failure::Missing { .. } => Code::NotFound,
-            Failure::Full(_) => Code::ResourceExhausted,
-            Failure::NoToken(_) | Failure::Render(_) | Failure::Foreign(_) => Code::FailedPrecondition,
+            Failure::Full(_) | Failure::Budget(_) | Failure::Write(WriteError::Budget(_)) => {
+                Code::ResourceExhausted
+            }
+            Failure::NoToken(_) | Failure::Render(_) | Failure::Foreign(_) | Failure::Occupied(_) => {
+                Code::FailedPrecondition
+            }
             Failure::Login { .. } => Code::Unauthenticated,
             Failure::Denied { .. } => Code::PermissionDenied,
             Failure::Unreachable { .. } => Code::Unavailable,

@@ -21,6 +21,7 @@ struct State {
     secrets: BTreeMap<String, (u64, String)>,
     denied: BTreeSet<String>,
     down: bool,
+    silent: bool,
     sessions_over: bool,
     ends_soon: bool,
     logins: u32,
@@ -98,6 +99,11 @@ impl FakeServer {
         self.state().down = down;
     }
 
+    /// Logins are accepted and not answered.
+    pub(crate) fn set_silent(&self, silent: bool) {
+        self.state().silent = silent;
+    }
+
     pub(crate) fn end_sessions(&self, over: bool) {
         self.state().sessions_over = over;
     }
@@ -127,6 +133,10 @@ impl FakeServer {
 #[async_trait]
 impl Server for FakeServer {
     async fn log_in(&self, token: &SecretBytes) -> Result<Box<dyn Session>, Error> {
+        let silent = self.state().silent;
+        if silent {
+            std::future::pending::<()>().await;
+        }
         let mut state = self.reachable()?;
         if !token.expose().starts_with(b"good") {
             return Err(refusal(Reason::LoginRejected, &[]));

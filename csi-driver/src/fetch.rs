@@ -11,13 +11,14 @@ use strongroom_client::{
 };
 use tokio::{
     sync::Semaphore,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use crate::{failure::Failure, limits, volume::Pod};
 
 /// Reads of one volume at once.
 const AT_ONCE: usize = 4;
+const NO_ANSWER: &str = "it gave no answer";
 
 /// Where secrets come from.
 #[async_trait]
@@ -63,13 +64,16 @@ pub struct Reader {
     cluster: String,
     /// The audience of the pods' tokens.
     audience: String,
-    /// Places for those who ask at once.
-    places: Semaphore,
+    /// Places for pods that start.
+    publishes: Semaphore,
+    /// Places for volumes that are mounted.
+    refreshes: Semaphore,
 }
 
 impl Reader {
     pub fn new(server: Arc<dyn Server>, cluster: String, audience: String) -> Self {
-        Self { server, cluster, audience, places: Semaphore::new(limits::FETCHES) }
+        let places = || Semaphore::new(limits::FETCHES);
+        Self { server, cluster, audience, publishes: places(), refreshes: places() }
     }
 
     pub fn audience(&self) -> &str {
@@ -105,9 +109,23 @@ impl Question<'_> {
     /// falls in between.
     ///
     /// # Errors
-    /// [`Failure::Login`].
+    /// [`Failure::Login`], or [`Failure::Unreachable`] if it takes too long.
     pub async fn log_in(&self, token: &SecretBytes) -> Result<Touch, Failure> {
-        let _place = self.reader.places.acquire().await;
+        let _place = self.reader.refreshes.acquire().await;
+        timeout(limits::ATTEMPT, self.begin(token)).await.unwrap_or_else(|_| Err(no_answer(limits::ATTEMPT)))
+    }
+
+    /// Reads all that the volume needs.
+    ///
+    /// # Errors
+    /// What the server said of the first secret that could not be read, or [`Failure::Unreachable`] if it takes too long.
+    pub async fn read(&self, session: &dyn Session) -> Result<Answer, Failure> {
+        let _place = self.reader.refreshes.acquire().await;
+        let reading = timeout(limits::ATTEMPT, self.read_all(session));
+        reading.await.unwrap_or_else(|_| Err(no_answer(limits::ATTEMPT)))
+    }
+
+    async fn begin(&self, token: &SecretBytes) -> Result<Touch, Failure> {
         let session = self.reader.server.log_in(token).await.map_err(|error| Failure::Login {
             principal: self.principal.clone(),
             audience: self.reader.audience.clone(),
@@ -125,12 +143,7 @@ impl Question<'_> {
         Ok(Touch { session, changes, is_watching })
     }
 
-    /// Reads all that the volume needs.
-    ///
-    /// # Errors
-    /// What the server said of the first secret that could not be read.
-    pub async fn read(&self, session: &dyn Session) -> Result<Answer, Failure> {
-        let _place = self.reader.places.acquire().await;
+    async fn read_all(&self, session: &dyn Session) -> Result<Answer, Failure> {
         let sources = self.volume.sources();
         let reads: Vec<_> =
             sources.into_iter().map(|source| self.read_one(session, source.clone())).collect();
@@ -164,44 +177,53 @@ impl Question<'_> {
         users.all(|entry| entry.optional)
     }
 
-    /// Logs in and reads, again and again while the server cannot be reached and there is patience. A refusal is returned
-    /// at once, because waiting would not change it.
+    /// Logs in and reads, again and again while the server cannot be reached, until `deadline`: each attempt, and the wait for
+    /// a place, ends then. A refusal is returned at once, because waiting would not change it.
     ///
     /// # Errors
     /// A refusal, or [`Failure::Unreachable`].
-    pub async fn ask(&self, token: &SecretBytes, patience: Duration) -> Result<(Touch, Answer), Failure> {
+    pub async fn ask(&self, token: &SecretBytes, deadline: Instant) -> Result<(Touch, Answer), Failure> {
         let began = Instant::now();
+        let mut why = NO_ANSWER.to_owned();
         let mut failures = 0;
         loop {
-            let failure = match self.log_in(token).await {
-                Ok(touch) => match self.read(&*touch.session).await {
-                    Ok(answer) => return Ok((touch, answer)),
-                    Err(failure) => failure,
-                },
-                Err(failure) => failure,
-            };
-            if !failure.is_transient() {
-                return Err(failure);
+            let end = deadline.min(Instant::now() + limits::ATTEMPT);
+            match timeout_at(end, self.attempt(token)).await {
+                Ok(Ok(found)) => return Ok(found),
+                Ok(Err(failure)) if !failure.is_transient() => return Err(failure),
+                Ok(Err(failure)) => why = failure.cause(),
+                // What was heard before says more.
+                Err(_) => {}
             }
             failures += 1;
             let pause = pause(failures);
-            let waited = began.elapsed();
-            if waited + pause >= patience {
-                return Err(match failure {
-                    Failure::Login { error, .. } | Failure::Server { error, .. } => {
-                        Failure::Unreachable { waited, error }
-                    }
-                    other => other,
-                });
+            if Instant::now() + pause >= deadline {
+                return Err(Failure::Unreachable { waited: began.elapsed(), why });
             }
             if failures == 1 {
                 // Logged once for each call: the pod's events show it only when the patience is over.
-                let seconds = patience.as_secs();
-                tracing::warn!(principal = self.principal, error = %failure, seconds, "the server cannot be reached; retrying");
+                let seconds = deadline.saturating_duration_since(began).as_secs();
+                tracing::warn!(
+                    principal = self.principal,
+                    why,
+                    seconds,
+                    "the server cannot be reached; retrying"
+                );
             }
             sleep(pause).await;
         }
     }
+
+    async fn attempt(&self, token: &SecretBytes) -> Result<(Touch, Answer), Failure> {
+        let _place = self.reader.publishes.acquire().await;
+        let touch = self.begin(token).await?;
+        let answer = self.read_all(&*touch.session).await?;
+        Ok((touch, answer))
+    }
+}
+
+fn no_answer(waited: Duration) -> Failure {
+    Failure::Unreachable { waited, why: NO_ANSWER.to_owned() }
 }
 
 /// One stream for all, and of how many it is made: a watch is of one mount, and a volume may read of several.

@@ -6,6 +6,8 @@
 //! `fetch` (from the server), `disk` (to the node: `state` beyond a restart, `writer` to the files, `mount` to the tree).
 
 pub mod authority;
+pub mod budget;
+pub mod call;
 pub mod config;
 pub mod connection;
 pub mod disk;
@@ -138,7 +140,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
     let registration = RegistrationService::new(&config.kubelet_endpoint(), metrics, standing);
     let late = tokio::spawn(registration::warn_when_late(kubelet.clone(), config.registration_socket()));
     let node = NodeService { driver: Arc::clone(&driver), node_id: config.node_name.clone() };
-    let (csi, _csi_file) = listeners.csi.into_parts();
+    let (csi, csi_file) = listeners.csi.into_parts();
     let (registration_socket, registration_file) = listeners.registration.into_parts();
 
     let mut tasks = Tasks::default();
@@ -153,6 +155,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
         driver: Arc::clone(&driver),
         standing: kubelet.clone(),
         registration_socket: config.registration_socket(),
+        seats: vec![csi_file.seat(), registration_file.seat()],
     };
     let serving = serve_ops(listeners.ops, Arc::new(answers), stop.clone());
     tasks.spawn(async move { serving.await.map_err(RunError::Ops) });
@@ -179,6 +182,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
     drop(registration_file);
     stop.cancel();
     let outcome = outcome.and(tasks.drain(limits::DRAIN).await);
+    drop(csi_file);
     driver.stop().await;
     outcome
 }
@@ -191,6 +195,7 @@ fn build(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Driver>, RunError
         cluster: config.cluster.clone(),
         audience: config.audience.clone(),
         patience: config.patience(),
+        budget: config.budget(),
         server: Arc::new(Strongroom::new(config.clone())),
         mounter: Arc::new(Linux::probe().map_err(RunError::Mount)?),
         states,

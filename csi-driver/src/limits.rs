@@ -9,6 +9,16 @@ pub const VOLUME_ID_BYTES: usize = 256;
 pub const TARGET_BYTES: usize = 3840;
 /// Volumes of one node; kubelets stop at some hundred pods.
 pub const VOLUMES: usize = 4096;
+/// What the secrets of a node take at most unless the operator says otherwise. They count for the driver, which the manifest
+/// gives 256 MiB: with [`ROTATION_BYTES`] on top of it there are 100 MiB left for the driver itself.
+pub const NODE_MIB: u64 = 128;
+/// The same of a pod: four of the largest volumes.
+pub const POD_BYTES: u64 = 16 << 20;
+/// What new content may take beside the old one, beyond these limits and all volumes together: the old one goes after
+/// [`SWEEP_AFTER`].
+pub const ROTATION_BYTES: u64 = 16 << 20;
+/// The longest pause between attempts to write what does not fit: what is in the way are files that a pod keeps open.
+pub const LONGEST_WRITE_PAUSE: Duration = Duration::from_secs(120);
 /// Size of a volume's tmpfs: two generations of 4 MiB stand beside each other during a swap, and small files take a page.
 /// A limit, not a reservation.
 pub const TMPFS_BYTES: u64 = 16 << 20;
@@ -36,14 +46,22 @@ pub const REGISTRATION: Duration = Duration::from_secs(30);
 /// How long a first publish waits for a server that cannot be reached. The kubelet gives a call 120 s, and after a
 /// failed one may take two more minutes to try again.
 pub const PATIENCE: Duration = Duration::from_secs(100);
+/// So long before the end of a caller's patience it is told that the server cannot be reached: later, it would hear nothing
+/// and the pod's events would not say why.
+pub const LAST_WORD: Duration = Duration::from_secs(3);
 /// The longest a single request to the server may take within that time.
 pub const REQUEST: Duration = Duration::from_secs(10);
+/// The longest that connecting may take, from the lookup of the name to the first word of HTTP/2: so a server that was silent
+/// is found again within this time.
+pub const CONNECT: Duration = Duration::from_secs(5);
+/// The longest of one attempt to log in, or to read all that a volume needs: three requests in a row. Whoever takes longer
+/// makes room for others.
+pub const ATTEMPT: Duration = Duration::from_secs(30);
 /// How long a watch may take to stand before a publish reads without it.
 pub const WATCH_START: Duration = Duration::from_secs(3);
-/// Publishes and refreshes that talk to the server at once, so that a node full of pods does not come back all at once.
+/// Publishes that talk to the server at once, and as many refreshes, so that a node full of pods does not come back all at
+/// once. Neither waits for the other: a pod that starts does not stand behind volumes that are mounted.
 pub const FETCHES: usize = 16;
-/// Sessions on one connection: the server takes 100 streams of a connection, a session holds one for its watch.
-pub const SESSIONS_PER_CONNECTION: usize = 64;
 /// First and longest pause between two attempts; each is drawn from zero to its bound.
 pub const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// See [`FIRST_PAUSE`].

@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, StatxAttributes, StatxFlags, statx},
+    fs::{AtFlags, StatxAttributes, StatxFlags, fstatvfs, statx},
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
         fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
@@ -94,6 +94,12 @@ pub trait Mounter: Send + Sync {
     /// # Errors
     /// The system refuses.
     fn detach(&self, place: &MountPoint) -> io::Result<()>;
+
+    /// How many bytes of memory a volume takes, files that are removed and still open among them.
+    ///
+    /// # Errors
+    /// It cannot be found out.
+    fn taken(&self, root: &Folder) -> io::Result<u64>;
 
     /// Where below `root` volumes of this driver are mounted.
     ///
@@ -205,6 +211,11 @@ impl Mounter for Linux {
         // By the parent's handle and not through a link; detached, because a volume that is empty need not wait for
         // a process that has it open.
         Ok(unmount(place.parent.path_of(&place.name), UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)?)
+    }
+
+    fn taken(&self, root: &Folder) -> io::Result<u64> {
+        let fill = fstatvfs(root)?;
+        Ok(fill.f_blocks.saturating_sub(fill.f_bfree).saturating_mul(fill.f_frsize))
     }
 
     fn all(&self, root: &Path) -> io::Result<Vec<PathBuf>> {
@@ -365,6 +376,11 @@ pub(crate) mod fake {
             std::fs::create_dir(&place.path)?;
             state.mounted.remove(&place.path);
             Ok(())
+        }
+
+        /// A folder takes no memory.
+        fn taken(&self, _: &Folder) -> io::Result<u64> {
+            Ok(0)
         }
 
         fn all(&self, root: &Path) -> io::Result<Vec<PathBuf>> {

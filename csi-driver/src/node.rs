@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use crate::{
+    call::{Call, patience},
     disk::Usage,
     failure::Failure,
     publish::Driver,
@@ -37,17 +38,15 @@ impl Node for NodeService {
         &self,
         request: Request<NodePublishVolumeRequest>,
     ) -> Result<Response<NodePublishVolumeResponse>, Status> {
+        let patience = patience(request.metadata());
         let message = request.into_inner();
-        let id = message.volume_id.clone();
+        let call = Call::begin(self.driver.metrics(), Doing::Publish, &message.volume_id);
         let parsed = volume::Request::parse(self.driver.kubelet_root(), self.driver.audience(), message);
         let published = match parsed {
-            Ok(request) => self.driver.publish(request).await,
+            Ok(request) => self.driver.publish_within(request, patience).await,
             Err(invalid) => Err(Failure::from(invalid)),
         };
-        match published {
-            Ok(()) => Ok(Response::new(NodePublishVolumeResponse {})),
-            Err(failure) => Err(self.refuse(Doing::Publish, &id, failure)),
-        }
+        call.end(published).map(|()| Response::new(NodePublishVolumeResponse {}))
     }
 
     async fn node_unpublish_volume(
@@ -55,15 +54,13 @@ impl Node for NodeService {
         request: Request<NodeUnpublishVolumeRequest>,
     ) -> Result<Response<NodeUnpublishVolumeResponse>, Status> {
         let NodeUnpublishVolumeRequest { volume_id, target_path } = request.into_inner();
+        let call = Call::begin(self.driver.metrics(), Doing::Unpublish, &volume_id);
         let done = async {
             let id = VolumeId::parse(&volume_id)?;
             let target = Target::parse(self.driver.kubelet_root(), &target_path)?;
             self.driver.unpublish(id, target).await
         };
-        match done.await {
-            Ok(()) => Ok(Response::new(NodeUnpublishVolumeResponse {})),
-            Err(failure) => Err(self.refuse(Doing::Unpublish, &volume_id, failure)),
-        }
+        call.end(done.await).map(|()| Response::new(NodeUnpublishVolumeResponse {}))
     }
 
     async fn node_get_volume_stats(
@@ -103,15 +100,6 @@ impl Node for NodeService {
         _: Request<NodeGetInfoRequest>,
     ) -> Result<Response<NodeGetInfoResponse>, Status> {
         Ok(Response::new(NodeGetInfoResponse { node_id: self.node_id.clone(), ..Default::default() }))
-    }
-}
-
-impl NodeService {
-    /// One line in the log and one count, wherever a call failed.
-    fn refuse(&self, doing: Doing, volume: &str, failure: Failure) -> Status {
-        self.driver.metrics().failed(doing, failure.reason());
-        tracing::warn!(volume, reason = failure.reason(), %failure, "{} refused", doing.as_str());
-        failure.into()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use strongroom_daemon::ops;
+use strongroom_daemon::{ops, socket::Seat};
 use tokio::sync::watch;
 
 use crate::{publish::Driver, registration::Standing};
@@ -16,11 +16,21 @@ pub struct Ops {
     pub standing: watch::Receiver<Standing>,
     /// Where it has to look.
     pub registration_socket: PathBuf,
+    /// Where the kubelet finds the driver.
+    pub seats: Vec<Seat>,
 }
 
 impl ops::Report for Ops {
     fn trouble(&self) -> Option<String> {
         self.standing.borrow().trouble(&self.registration_socket)
+    }
+
+    fn illness(&self) -> Option<String> {
+        let lost = self.seats.iter().find(|seat| !seat.is_taken())?;
+        Some(format!(
+            "the socket {} is gone or another process's: the kubelet does not reach this one",
+            lost.path().display()
+        ))
     }
 
     fn metrics(&self) -> String {

@@ -1,12 +1,13 @@
 //! For clusters that have the Secrets Store CSI driver: the same description of files, the same reading as the pod. That
 //! driver mounts and writes; it polls for new versions, where ours is told.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use strongroom_client::volume::Volume;
 use tonic::{Request, Response, Status};
 
 use crate::{
+    call::{Call, patience},
     failure::Failure,
     limits,
     publish::Driver,
@@ -40,22 +41,21 @@ impl CsiDriverProvider for ProviderService {
     }
 
     async fn mount(&self, request: Request<MountRequest>) -> Result<Response<MountResponse>, Status> {
-        match self.provide(request.into_inner()).await {
-            Ok(response) => Ok(Response::new(response)),
-            Err(failure) => {
-                self.driver.metrics().failed(Doing::Provide, failure.reason());
-                tracing::warn!(reason = failure.reason(), %failure, "{} refused", Doing::Provide.as_str());
-                Err(failure.into())
-            }
-        }
+        let patience = patience(request.metadata());
+        let call = Call::begin(self.driver.metrics(), Doing::Provide, "of the Secrets Store CSI driver");
+        call.end(self.provide(request.into_inner(), patience).await).map(Response::new)
     }
 }
 
 impl ProviderService {
-    async fn provide(&self, message: MountRequest) -> Result<MountResponse, Failure> {
+    async fn provide(
+        &self,
+        message: MountRequest,
+        patience: Option<Duration>,
+    ) -> Result<MountResponse, Failure> {
         let (pod, Wishes { volume, token }) = parse(self.driver.audience(), message)?;
         let token = token.ok_or_else(|| Failure::NoToken(self.driver.audience().to_owned()))?;
-        let answer = self.driver.fetch_once(&pod, &volume, &token).await?;
+        let answer = self.driver.fetch_once(&pod, &volume, &token, patience).await?;
         let files = volume.render(&answer.fetched)?;
         self.driver.metrics().provided();
         tracing::info!(%pod, files = files.len(), "provided the files of a volume");

@@ -12,6 +12,7 @@ use strongroom_client::{SecretBytes, volume::Volume};
 use tokio::{task::spawn_blocking, time::Instant};
 
 use crate::{
+    budget::Budget,
     disk::{Disk, Usage},
     failure::Failure,
     fetch::{Answer, Reader, Server},
@@ -35,6 +36,8 @@ pub struct Parts {
     pub audience: String,
     /// How long a first publish waits for the server.
     pub patience: Duration,
+    /// How many bytes of the node's memory secrets may take.
+    pub budget: u64,
     /// Where secrets come from.
     pub server: Arc<dyn Server>,
     pub mounter: Arc<dyn Mounter>,
@@ -54,20 +57,29 @@ pub struct Driver {
 impl Driver {
     /// A driver with nothing mounted yet; [`recover`](Self::recover) finds what an earlier run left.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { kubelet_root, cluster, audience, patience, server, mounter, states, metrics } = parts;
+        let Parts { kubelet_root, cluster, audience, patience, budget, server, mounter, states, metrics } =
+            parts;
         let reader = Arc::new(Reader::new(server, cluster, audience));
-        let disk = Arc::new(Disk::new(kubelet_root, mounter, states));
+        let disk = Arc::new(Disk::new(kubelet_root, mounter, states, Budget::new(budget)));
         let refresh = Refresh::new(Arc::clone(&reader), Arc::clone(&disk), Arc::clone(&metrics));
         Arc::new(Self { patience, reader, disk, volumes: Arc::default(), refresh, metrics })
     }
 
+    /// As [`publish_within`](Self::publish_within), for a caller with all the patience there is.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn publish(&self, request: Request) -> Result<(), Failure> {
+        self.publish_within(request, None).await
+    }
+
     /// Mounts a volume or, if it is mounted, makes sure that it is kept up to date. For a mounted volume this never fails
     /// for anything that the pod asked for or that the server does: a kubelet before 1.37 takes the mount of a running
-    /// pod away when a republish fails.
+    /// pod away when a republish fails. `patience` is the caller's, if it has said how long it waits.
     ///
     /// # Errors
     /// See [`Failure`]. Nothing is left behind then.
-    pub async fn publish(&self, request: Request) -> Result<(), Failure> {
+    pub async fn publish_within(&self, request: Request, patience: Option<Duration>) -> Result<(), Failure> {
         if let Some(mounted) = self.volumes.get(&request.id) {
             mounted.check(&request)?;
             if self.look(&request.target).await? == Found::Ours {
@@ -79,18 +91,18 @@ impl Driver {
         let claim = self.volumes.claim(&request.id, &request.target.path)?;
         drop(claim.forget());
         match self.look(&request.target).await? {
-            Found::Nothing => self.mount(claim, request).await,
+            Found::Nothing => self.mount(claim, request, self.deadline(patience)).await,
             Found::Ours => self.adopt(&claim, request),
             Found::Foreign => Err(Failure::Foreign(request.target.path)),
         }
     }
 
-    async fn mount(&self, claim: Claim, request: Request) -> Result<(), Failure> {
+    async fn mount(&self, claim: Claim, request: Request, deadline: Instant) -> Result<(), Failure> {
         let began = Instant::now();
         self.volumes.check_room()?;
         let Wishes { volume, token } = request.wishes?;
         let token = token.ok_or_else(|| Failure::NoToken(self.audience().to_owned()))?;
-        let (touch, answer) = self.reader.question(&request.pod, &volume).ask(&token, self.patience).await?;
+        let (touch, answer) = self.reader.question(&request.pod, &volume).ask(&token, deadline).await?;
         drop(token);
         self.metrics.logged_in();
         let (asked, own) = (began.elapsed(), Instant::now());
@@ -197,6 +209,11 @@ impl Driver {
         recover(&self.disk, &self.volumes)
     }
 
+    /// When a call has to have its answer: in the driver's own time, or in the caller's if that is shorter.
+    fn deadline(&self, patience: Option<Duration>) -> Instant {
+        Instant::now() + patience.map_or(self.patience, |patience| patience.min(self.patience))
+    }
+
     async fn look(&self, target: &Target) -> Result<Found, Failure> {
         let (disk, target) = (Arc::clone(&self.disk), target.clone());
         spawn_blocking(move || disk.look(&target)).await?
@@ -227,9 +244,10 @@ impl Driver {
         pod: &Pod,
         volume: &Volume,
         token: &SecretBytes,
+        patience: Option<Duration>,
     ) -> Result<Answer, Failure> {
         let question = self.reader.question(pod, volume).once();
-        let (_session, answer) = question.ask(token, self.patience).await?;
+        let (_session, answer) = question.ask(token, self.deadline(patience)).await?;
         self.metrics.logged_in();
         Ok(answer)
     }

@@ -155,6 +155,7 @@ fn start(home: &Path, server: &FakeServer, mounter: &Arc<dyn Mounter>) -> Arc<Dr
         cluster: "main".into(),
         audience: "strongroom".into(),
         patience: Duration::from_secs(2),
+        budget: 64 << 20,
         server: Arc::new(server.clone()),
         mounter: Arc::clone(mounter),
         states: StateFolder::open(&home.join("state")).unwrap(),
@@ -416,8 +417,15 @@ async fn a_target_with_something_in_it_is_not_deleted() {
     let node = Node::with(false);
     fs::create_dir(node.target("u-1")).unwrap();
     fs::write(node.target("u-1").join("precious"), "x").unwrap();
-    assert!(matches!(node.unpublish().await, Err(Failure::Target { .. })));
+    assert!(matches!(node.unpublish().await, Err(Failure::Occupied(_))));
+    // Nor is it hidden under a mount that could then not be taken away.
+    let refused = node.publish().await.unwrap_err();
+    assert!(refused.to_string().contains("remove what is in it"), "{refused}");
     assert!(node.target("u-1").join("precious").exists());
+    fs::remove_file(node.target("u-1").join("precious")).unwrap();
+    node.publish().await.unwrap();
+    node.unpublish().await.unwrap();
+    node.is_clean();
 }
 
 #[tokio::test]
@@ -580,3 +588,7 @@ async fn old_files_are_swept_away_after_a_while() {
     node.until("only what is served", || hidden() == 2).await;
     assert!(node.server.reads() >= 2);
 }
+
+#[cfg(test)]
+#[path = "publish_crowd_tests.rs"]
+mod crowd;

@@ -1,7 +1,7 @@
 //! Looking after a mounted volume: one task per volume holds the pod's session and its watch, and brings a changed secret
 //! to the disk at once. What cannot be renewed stays as it is: a pod keeps its last content whatever happens here.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
@@ -234,13 +234,21 @@ impl Following {
             if failure.is_session_over() {
                 return false;
             }
-            if !failure.is_transient() {
-                return true;
-            }
             failures += 1;
+            let pause = if failure.is_transient() {
+                pause(failures)
+            } else if failure.is_of_this_node() {
+                // Old files that a pod has open take the room; it comes back when they are closed.
+                write_pause(failures)
+            } else {
+                return true;
+            };
             tokio::select! {
                 () = stop.cancelled() => return true,
-                () = sleep(pause(failures)) => {}
+                () = sleep(pause) => {}
+            }
+            if self.sweep_at.is_some_and(|at| at <= Instant::now()) {
+                self.sweep().await;
             }
         }
     }
@@ -292,4 +300,10 @@ impl Following {
             );
         }
     }
+}
+
+/// Doubles from a second; what does not fit now rarely fits a moment later.
+fn write_pause(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    Duration::from_secs(1).saturating_mul(1 << doublings).min(limits::LONGEST_WRITE_PAUSE)
 }

@@ -13,13 +13,14 @@ use std::{
 
 use jiff::Timestamp;
 use rustix::{
-    fs::{AtFlags, FileType, Gid, Mode, Uid, fchmod, fchown, fstat, renameat, symlinkat, unlinkat},
+    fs::{AtFlags, FileType, Gid, Mode, Uid, fchmod, fchown, fstat, linkat, renameat, symlinkat, unlinkat},
     io::Errno,
 };
 use strongroom_client::volume::{File as VolumeFile, Volume};
 use zeroize::Zeroizing;
 
 use crate::{
+    budget::{self, OverBudget},
     folder::{Entry, Folder},
     limits,
 };
@@ -74,6 +75,9 @@ pub enum WriteError {
     /// The folder for the new generation.
     #[error("creating the folder of a new generation: {0}")]
     Stage(#[source] io::Error),
+    /// Nothing was written.
+    #[error("{0}")]
+    Budget(#[from] OverBudget),
     #[error("writing the file {name:?}: {cause}")]
     File { name: String, cause: io::Error },
     #[error("switching to the new generation: {0}")]
@@ -97,6 +101,21 @@ pub fn write(
     owner: Owner,
     now: Timestamp,
 ) -> Result<WriteResult, WriteError> {
+    write_within(root, files, owner, now, |_| Ok(()))
+}
+
+/// The same, if there is `room` for the bytes that are new. A file that stays as it is takes none: it is the same file in both
+/// generations.
+///
+/// # Errors
+/// As [`write`], or there is no room; then nothing was touched.
+pub fn write_within(
+    root: &Folder,
+    files: &[VolumeFile],
+    owner: Owner,
+    now: Timestamp,
+    room: impl FnOnce(u64) -> Result<(), OverBudget>,
+) -> Result<WriteResult, WriteError> {
     let current = generation(root).map_err(WriteError::Look)?;
     if let Some(current) = &current
         && is_same(root, current, files, owner).map_err(WriteError::Look)?
@@ -104,13 +123,20 @@ pub fn write(
         link_names(root, files).map_err(WriteError::Links)?;
         return Ok(WriteResult::Unchanged);
     }
+    let old = current.as_deref().and_then(|current| root.enter_here(current).ok());
+    let kept = kept(old.as_ref(), files, owner).map_err(WriteError::Look)?;
+    room(budget::size(files.iter().zip(&kept).filter(|(_, kept)| !**kept).map(|(file, _)| file)))?;
     let stage = stage_name(now);
     root.make(&stage, owner.folder_mode()).map_err(WriteError::Stage)?;
     let staged = root.enter_here(stage.as_str()).map_err(WriteError::Stage)?;
     owner.give(&staged).map_err(WriteError::Stage)?;
-    for file in files {
+    for (file, kept) in files.iter().zip(kept) {
         let name = file.name.as_str();
-        put(&staged, name, file, owner)
+        let placed = match &old {
+            Some(old) if kept => keep(old, &staged, name, owner),
+            _ => put(&staged, name, file, owner),
+        };
+        placed
             .map_err(|cause| WriteError::File { name: name.to_owned(), cause })
             // Not even half of a generation stays behind; the error that is told is the first one.
             .inspect_err(|_| drop(remove_named(root, &stage)))?;
@@ -150,11 +176,36 @@ fn stage_name(now: Timestamp) -> String {
     format!("..{}.{random:016x}", now.strftime("%Y_%m_%d_%H_%M_%S"))
 }
 
-fn put(staged: &Folder, name: &str, file: &VolumeFile, owner: Owner) -> io::Result<()> {
-    for (at, _) in name.match_indices('/') {
-        let folder = name.get(..at).unwrap_or_default();
-        make_below(staged, folder, owner)?;
+/// Which of these files are in the generation that is served, just as they are to be.
+fn kept(old: Option<&Folder>, files: &[VolumeFile], owner: Owner) -> io::Result<Vec<bool>> {
+    let is_kept = |file: &VolumeFile| match old.map(|old| old.open_file(file.name.as_str())) {
+        Some(Ok(open)) => is_same_file(open, file, owner),
+        // Whatever is there instead, the new one is written.
+        Some(Err(_)) | None => Ok(false),
+    };
+    files.iter().map(is_kept).collect()
+}
+
+/// Gives a file of the old generation to the new one.
+fn keep(old: &Folder, staged: &Folder, name: &str, owner: Owner) -> io::Result<()> {
+    make_above(staged, name, owner)?;
+    match name.rsplit_once('/') {
+        Some((above, last)) => {
+            let (from, to) = (old.enter_here(above)?, staged.enter_here(above)?);
+            Ok(linkat(from, last, to, last, AtFlags::empty())?)
+        }
+        None => Ok(linkat(old, name, staged, name, AtFlags::empty())?),
     }
+}
+
+/// Makes the folders that a file is in.
+fn make_above(staged: &Folder, name: &str, owner: Owner) -> io::Result<()> {
+    name.match_indices('/')
+        .try_for_each(|(at, _)| make_below(staged, name.get(..at).unwrap_or_default(), owner))
+}
+
+fn put(staged: &Folder, name: &str, file: &VolumeFile, owner: Owner) -> io::Result<()> {
+    make_above(staged, name, owner)?;
     let created = staged.create_file(name)?;
     owner.give(&created)?;
     let mut open = File::from(created);

@@ -14,6 +14,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "use tonic::",
         &[
+            "call.rs",
             "connection.rs",
             "failure.rs",
             "identity.rs",

@@ -15,5 +15,6 @@ pub mod raw;
 pub mod server;
 pub mod shop;
 pub mod wait;
+pub mod weather;
 pub mod wire;
 pub mod world;

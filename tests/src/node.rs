@@ -68,13 +68,21 @@ impl Node {
     /// # Errors
     /// It did not come up; the error holds its log.
     pub fn start(home: &Path, server: &Server, more: &[&str]) -> io::Result<Node> {
+        Self::start_before(&server.url, home, server, more)
+    }
+
+    /// The same, with the server at another address than its own.
+    ///
+    /// # Errors
+    /// As for [`Node::start`].
+    pub fn start_before(url: &str, home: &Path, server: &Server, more: &[&str]) -> io::Result<Node> {
         let at = |name: &str| home.join(name).display().to_string();
         fs::create_dir_all(home.join("kubelet"))?;
         let mut arguments: Vec<String> = [
             ("--endpoint", format!("unix://{}", at("csi.sock"))),
             ("--kubelet-root", at("kubelet")),
             ("--node-name", "node-1".to_owned()),
-            ("--server", server.url.clone()),
+            ("--server", url.to_owned()),
             ("--server-ca", server.ca().display().to_string()),
             ("--ops-address", "127.0.0.1:0".to_owned()),
         ]

@@ -136,9 +136,27 @@ async fn sessions_are_renewed_and_end() {
     assert_eq!(wrong.kind(), &ErrorKind::Unauthenticated(Reason::LoginRejected));
     assert_eq!(wrong.to_string(), nobody.to_string(), "nobody learns which names exist");
 
-    // After a logout there is no token any more, but there are credentials.
+    // A logout holds, although there are credentials: only the application logs in again.
     again.auth().logout().await.unwrap();
+    let out = again.auth().whoami().await.err().unwrap();
+    assert_eq!(out.kind(), &ErrorKind::Unauthenticated(Reason::TokenMissing));
+    again.auth().login("alice", &value(PASSWORD)).await.unwrap();
     again.auth().whoami().await.unwrap();
+}
+
+/// More than the server takes on one connection, and calls besides.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_may_watch_as_much_as_it_likes() {
+    let (_world, alice) = open().await;
+    alice.put(PATH).value("k", value("first")).send().await.unwrap();
+    let mut watches: Vec<_> = (0..150).map(|_| alice.watch_secret(PATH)).collect();
+    for watch in &mut watches {
+        assert_eq!(next(watch).await, (1, "first".into()));
+    }
+    alice.put(PATH).value("k", value("second")).send().await.unwrap();
+    for watch in &mut watches {
+        assert_eq!(next(watch).await, (2, "second".into()));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,9 +3,13 @@
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use strongroom_proto::{SecretBytes, v1, v1::audit_client::AuditClient};
-use tonic::Streaming;
 
-use crate::{answer::ResultStream, client::Client, error::Error, transport::Mode};
+use crate::{
+    answer::ResultStream,
+    client::Client,
+    error::Error,
+    transport::{Mode, answers::Answers},
+};
 
 /// A query of the audit log. A field that is empty or absent matches everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,7 +52,7 @@ impl Audit<'_> {
         let answer = self
             .0
             .session()
-            .call(Mode::STREAM, message, |ch, rq| async move { AuditClient::new(ch).tail(rq).await })
+            .open(message, |ch, rq| async move { AuditClient::new(ch).tail(rq).await })
             .await?;
         Ok(lines(answer))
     }
@@ -72,7 +76,7 @@ impl Audit<'_> {
         let answer = self
             .0
             .session()
-            .call(Mode::STREAM, message, |ch, rq| async move { AuditClient::new(ch).query(rq).await })
+            .open(message, |ch, rq| async move { AuditClient::new(ch).query(rq).await })
             .await?;
         Ok(lines(answer))
     }
@@ -94,10 +98,6 @@ impl Audit<'_> {
     }
 }
 
-fn lines(answer: Streaming<v1::AuditLines>) -> ResultStream<String> {
-    answer
-        .map_ok(|message| stream::iter(message.lines.into_iter().map(Ok)))
-        .map_err(Error::from)
-        .try_flatten()
-        .boxed()
+fn lines(answer: Answers<v1::AuditLines>) -> ResultStream<String> {
+    answer.map_ok(|message| stream::iter(message.lines.into_iter().map(Ok))).try_flatten().boxed()
 }

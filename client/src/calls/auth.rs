@@ -46,12 +46,12 @@ impl Client {
 }
 
 impl Auth<'_> {
-    /// Logs in; this client uses the new token from then on.
+    /// Logs in; this client and its clones use the new token from then on, and renew it as any other.
     ///
     /// # Errors
     /// [`ErrorKind::Unauthenticated`](crate::ErrorKind::Unauthenticated) for a wrong name or password.
     pub async fn login(&self, name: &str, password: &SecretBytes) -> Result<Login, Error> {
-        self.0.keeper().log_in(credentials::userpass(name, password)).await
+        self.0.keeper().log_in_as(credentials::userpass(name, password), self.0.terms()).await
     }
 
     /// Renews the session; this client uses the new token from then on.
@@ -59,7 +59,7 @@ impl Auth<'_> {
     /// # Errors
     /// The errors that every call can return.
     pub async fn renew(&self) -> Result<Login, Error> {
-        self.0.keeper().renew().await
+        self.0.keeper().renew(self.0.terms()).await
     }
 
     /// Returns whom the token stands for.
@@ -67,10 +67,11 @@ impl Auth<'_> {
     /// # Errors
     /// The errors that every call can return.
     pub async fn whoami(&self) -> Result<Whoami, Error> {
-        self.0.keeper().whoami().await
+        self.0.keeper().whoami(self.0.terms()).await
     }
 
-    /// Revokes the session and forgets the token.
+    /// Revokes the session and forgets the token. Credentials that were given to the builder are not used any more, until
+    /// [`login`](Self::login): calls fail with [`ErrorKind::Unauthenticated`](crate::ErrorKind::Unauthenticated).
     ///
     /// # Errors
     /// The errors that every call can return.

@@ -214,11 +214,11 @@ impl Client {
         let message = v1::ListRecursiveRequest { path: folder.to_owned() };
         let answer = self
             .session()
-            .call(Mode::STREAM, message, |ch, rq| async move { service(ch).list_recursive(rq).await })
+            .open(message, |ch, rq| async move { service(ch).list_recursive(rq).await })
             .await?;
         Ok(answer
+            .each_within(self.terms().timeout)
             .map_ok(|message| stream::iter(message.paths.into_iter().map(Ok)))
-            .map_err(Error::from)
             .try_flatten()
             .boxed())
     }

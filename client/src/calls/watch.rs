@@ -4,14 +4,13 @@
 use futures_util::{StreamExt, stream};
 use strongroom_proto::{v1, v1::watch_response::Kind};
 use tokio::time::sleep;
-use tonic::Streaming;
 
 use super::secrets::{Secret, service};
 use crate::{
     answer::ResultStream,
     client::Client,
     error::Error,
-    transport::{Mode, bearer::wants_login, retry},
+    transport::{answers::Answers, bearer::wants_login, retry},
 };
 
 /// A change of a secret, or of the watch itself.
@@ -54,7 +53,7 @@ pub enum ChangeKind {
 struct Watch {
     client: Client,
     paths: Vec<String>,
-    stream: Option<Streaming<v1::WatchResponse>>,
+    stream: Option<Answers<v1::WatchResponse>>,
     started: bool,
     failures: u32,
 }
@@ -121,15 +120,12 @@ impl Watch {
                 self.stream.insert(opened)
             }
         };
-        stream.message().await.map_err(|status| Some(Error::from(status)))?.ok_or(None)
+        stream.next().await.transpose().map_err(Some)?.ok_or(None)
     }
 
-    async fn open(&self) -> Result<Streaming<v1::WatchResponse>, Error> {
+    async fn open(&self) -> Result<Answers<v1::WatchResponse>, Error> {
         let message = v1::WatchRequest { paths: self.paths.clone() };
-        self.client
-            .session()
-            .call(Mode::STREAM, message, |ch, rq| async move { service(ch).watch(rq).await })
-            .await
+        self.client.session().open(message, |ch, rq| async move { service(ch).watch(rq).await }).await
     }
 
     async fn pause(&mut self, mut error: Option<Error>) -> Result<(), Error> {

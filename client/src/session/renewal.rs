@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use strongroom_proto::Reason;
 use tokio::{task::AbortHandle, time::sleep};
 
-use super::{Session, keeper::Keeper};
+use super::{
+    Session,
+    keeper::{Keeper, Known},
+};
 use crate::{error::Error, transport::retry};
 
 /// The shortest pause between two renewals, whatever the clocks say.
@@ -22,9 +25,8 @@ impl Drop for Renewal {
 }
 
 impl Renewal {
-    /// `session` is unknown for a token that came from outside.
-    pub(crate) fn start(keeper: Arc<Keeper>, session: Option<Session>) -> Self {
-        Self(tokio::spawn(keep_alive(keeper, session)).abort_handle())
+    pub(crate) fn start(keeper: Arc<Keeper>) -> Self {
+        Self(tokio::spawn(keep_alive(keeper)).abort_handle())
     }
 }
 
@@ -35,22 +37,40 @@ impl Renewal {
     }
 }
 
-async fn keep_alive(keeper: Arc<Keeper>, mut session: Option<Session>) {
+async fn keep_alive(keeper: Arc<Keeper>) {
+    let mut told = keeper.known();
     let mut failures = 0_u32;
     loop {
-        let pause = match &session {
-            Some(session) if failures == 0 => renewal_pause(session, Timestamp::now()),
-            _ if failures == 0 => Duration::ZERO,
-            _ => SHORTEST_PAUSE.saturating_add(retry::watch_pause(failures.saturating_add(4), None)),
+        let known = told.borrow_and_update().clone();
+        let pause = match &known {
+            Known::Session(session) if failures == 0 => renewal_pause(session, Timestamp::now()),
+            Known::Token if failures == 0 => Duration::ZERO,
+            Known::Session(_) | Known::Token => {
+                SHORTEST_PAUSE.saturating_add(retry::watch_pause(failures.saturating_add(4), None))
+            }
+            Known::Nothing => Duration::MAX,
         };
-        sleep(pause).await;
-        match next_session(&keeper, session.as_ref()).await {
-            Ok(Some(next)) => (session, failures) = (Some(next), 0),
+        tokio::select! {
+            // Somebody has logged in or out.
+            changed = told.changed() => match changed {
+                Ok(()) => {
+                    failures = 0;
+                    continue;
+                }
+                Err(_) => return,
+            },
+            () = sleep(pause) => {}
+        }
+        match next_session(&keeper, &known).await {
+            Ok(Some(next)) => {
+                keeper.knows(Known::Session(next));
+                failures = 0;
+            }
             Ok(None) => {
                 tracing::warn!(
                     "the session cannot be renewed any further, and there are no credentials to log in again"
                 );
-                return;
+                keeper.knows(Known::Nothing);
             }
             Err(error) if error.is_transient() || keeper.may_be_better_later() => {
                 tracing::debug!(%error, "renewing the session failed; retrying");
@@ -58,20 +78,23 @@ async fn keep_alive(keeper: Arc<Keeper>, mut session: Option<Session>) {
             }
             Err(error) => {
                 tracing::warn!(%error, "the session is no longer renewed");
-                return;
+                keeper.knows(Known::Nothing);
             }
         }
     }
 }
 
 /// Renews while the session allows it, logs in again when it does not; `None` if neither is possible.
-async fn next_session(keeper: &Keeper, session: Option<&Session>) -> Result<Option<Session>, Error> {
-    let Some(session) = session else {
-        // A token from outside: ask how long it lives before touching it.
-        return keeper.whoami().await.map(|who| Some(who.session));
+async fn next_session(keeper: &Keeper, known: &Known) -> Result<Option<Session>, Error> {
+    let terms = keeper.transport().terms();
+    let session = match known {
+        Known::Nothing => return Ok(None),
+        // Ask how long it lives before touching it.
+        Known::Token => return keeper.whoami(terms).await.map(|who| Some(who.session)),
+        Known::Session(session) => session,
     };
     if session.is_renewable() {
-        match keeper.renew().await {
+        match keeper.renew(terms).await {
             Ok(login) => return Ok(Some(login.session)),
             Err(error) if is_token_gone(&error) && keeper.has_credentials() => {}
             Err(error) => return Err(error),
@@ -175,14 +198,23 @@ mod tests {
             let client = fake.client_with(Duration::from_secs(5), Some(credentials));
             fake.refuse_login(refusal(Reason::LoginRejected));
             let over = Session { max_expires_at: fake.session().expires_at, ..fake.session() };
-            let (_client, task) = client.renewed_from(over);
-            let done = async || {
-                while !task.is_finished() && fake.logins() < 2 {
+            let (client, _task) = client.renewed_from(over);
+            let tried_again = async || {
+                while fake.logins() < 2 {
                     tokio::task::yield_now().await;
                 }
             };
-            tokio::time::timeout(Duration::from_secs(60), done()).await.unwrap();
-            assert_eq!(task.is_finished(), !goes_on);
+            if goes_on {
+                tokio::time::timeout(Duration::from_secs(60), tried_again()).await.unwrap();
+                continue;
+            }
+            // Nobody knows a session any more; the next login begins another, which is renewed.
+            let mut known = client.keeper().known();
+            known.wait_for(|known| matches!(known, Known::Nothing)).await.unwrap();
+            let password = SecretBytes::from(b"right".as_slice());
+            client.auth().login("alice", &password).await.unwrap();
+            fake.renewed().await;
+            assert_eq!(fake.logins(), 2);
         }
     }
 }

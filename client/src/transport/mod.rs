@@ -1,27 +1,35 @@
-//! One connection, and the path that every call takes over it: a deadline, a token where there is one, and as many
-//! attempts as do no harm. It does not know what is asked, nor where tokens come from.
+//! The path that every call takes to the server: a deadline over all of it, a token where there is one, and as many attempts
+//! as do no harm. It does not know what is asked, nor where tokens come from.
 
+pub(crate) mod answers;
 pub(crate) mod bearer;
+mod dial;
 pub(crate) mod endpoint;
+mod lines;
+mod names;
+mod proxy;
 pub(crate) mod retry;
+pub(crate) mod tls;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout_at};
-use tonic::{Request, Response, Status, transport::Channel};
+use tonic::{Request, Response, Status, Streaming, transport::Channel};
 
 use self::{
+    answers::Answers,
     bearer::{Bearer, wants_login},
+    lines::{Line, Lines},
     retry::{Attempts, Budget, Safety},
 };
 use crate::error::Error;
 
-/// A connection. Clones share it, and what may be spent on repetitions.
+/// The connections to a server. Clones share them, and what may be spent on repetitions.
 #[derive(Clone)]
 pub(crate) struct Transport {
-    channel: Channel,
+    lines: Arc<Lines>,
     timeout: Duration,
-    /// Shared by all sessions on the channel: it protects the server behind it.
+    /// Shared by all sessions on these connections: it protects the server behind them.
     budget: Arc<Budget>,
 }
 
@@ -30,6 +38,16 @@ pub(crate) struct Transport {
 pub(crate) struct Caller<'a> {
     transport: &'a Transport,
     bearer: Option<&'a dyn Bearer>,
+    terms: Terms,
+}
+
+/// What the application asks of its calls.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms {
+    /// How long a call may take, its repetitions included.
+    pub(crate) timeout: Duration,
+    /// Whether a call may be repeated.
+    pub(crate) repeats: bool,
 }
 
 /// How a call is made.
@@ -43,26 +61,40 @@ pub(crate) struct Mode {
 impl Mode {
     pub(crate) const READ: Self = Self { safety: Safety::Repeatable, stream: false };
     pub(crate) const WRITE: Self = Self { safety: Safety::Once, stream: false };
-    pub(crate) const STREAM: Self = Self { safety: Safety::Repeatable, stream: true };
+    const STREAM: Self = Self { safety: Safety::Repeatable, stream: true };
 }
 
 impl Transport {
-    pub(crate) fn new(channel: Channel, timeout: Duration) -> Self {
-        Self { channel, timeout, budget: Arc::default() }
+    /// Begins with the connection `first`; `open` makes others when one is full or silent.
+    pub(crate) fn new(
+        first: Channel,
+        open: impl Fn() -> Channel + Send + Sync + 'static,
+        timeout: Duration,
+    ) -> Self {
+        Self { lines: Arc::new(Lines::new(first, open)), timeout, budget: Arc::default() }
+    }
+
+    /// What is asked of calls unless the application says otherwise.
+    pub(crate) fn terms(&self) -> Terms {
+        Terms { timeout: self.timeout, repeats: true }
     }
 
     /// Without a token: status, init, unseal and login have none.
     pub(crate) fn anonymous(&self) -> Caller<'_> {
-        Caller { transport: self, bearer: None }
+        Caller { transport: self, bearer: None, terms: self.terms() }
     }
 
     pub(crate) fn with<'a>(&'a self, bearer: &'a dyn Bearer) -> Caller<'a> {
-        Caller { transport: self, bearer: Some(bearer) }
+        Caller { transport: self, bearer: Some(bearer), terms: self.terms() }
     }
 }
 
 impl Caller<'_> {
-    /// Sends `message` with `rpc`, and again as often as needed and allowed. Every call goes through here.
+    pub(crate) fn on(self, terms: Terms) -> Self {
+        Self { terms, ..self }
+    }
+
+    /// Sends `message` with `rpc`, and again as often as needed and allowed.
     pub(crate) async fn call<Q, A, F, Fut>(self, mode: Mode, message: Q, rpc: F) -> Result<A, Error>
     where
         Q: Clone + Send,
@@ -70,31 +102,79 @@ impl Caller<'_> {
         F: Fn(Channel, Request<Q>) -> Fut + Send + Sync,
         Fut: Future<Output = Result<Response<A>, Status>> + Send,
     {
-        let Self { transport, bearer } = self;
-        let deadline = Instant::now() + transport.timeout;
-        let mut attempts = Attempts::new(mode.safety);
+        self.send(mode, message, &rpc, || self.transport.lines.for_call()).await
+    }
+
+    /// The same for a stream that stays open.
+    pub(crate) async fn open<Q, A, F, Fut>(self, message: Q, rpc: F) -> Result<Answers<A>, Error>
+    where
+        Q: Clone + Send,
+        A: Send + 'static,
+        F: Fn(Channel, Request<Q>) -> Fut + Send + Sync,
+        Fut: Future<Output = Result<Response<Streaming<A>>, Status>> + Send,
+    {
+        let place = self.transport.lines.for_stream()?;
+        let messages = self.send(Mode::STREAM, message, &rpc, || Arc::clone(place.line())).await?;
+        Ok(Answers::new(messages, place))
+    }
+
+    /// Every call goes through here.
+    async fn send<Q, A, F, Fut>(
+        self,
+        mode: Mode,
+        message: Q,
+        rpc: &F,
+        line: impl Fn() -> Arc<Line> + Send + Sync,
+    ) -> Result<A, Error>
+    where
+        Q: Clone + Send,
+        A: Send,
+        F: Fn(Channel, Request<Q>) -> Fut + Send + Sync,
+        Fut: Future<Output = Result<Response<A>, Status>> + Send,
+    {
+        let Self { transport, bearer, terms } = self;
+        let deadline = Instant::now() + terms.timeout;
+        let mut attempts = Attempts::new(mode.safety, terms.repeats);
         let mut asked_for_another = false;
         loop {
-            let token = bearer.and_then(Bearer::current);
+            let mut token = bearer.and_then(Bearer::current);
+            // No need to hear from the server that there is none.
+            if let (Some(bearer), None) = (bearer, &token) {
+                timeout_at(deadline, bearer.another(None))
+                    .await
+                    .unwrap_or_else(|_| Err(Error::deadline()))?;
+                token = bearer.current();
+            }
             let mut request = Request::new(message.clone());
             if let Some(token) = &token {
                 token.attach(&mut request);
             }
+            let (line, sent) = (line(), Instant::now());
             if !mode.stream {
-                request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+                request.set_timeout(deadline.saturating_duration_since(sent));
             }
-            let error = match timeout_at(deadline, rpc(transport.channel.clone(), request)).await {
+            let error = match timeout_at(deadline, rpc(line.channel(), request)).await {
                 Ok(Ok(answer)) => {
                     transport.budget.earn();
+                    line.answered();
                     return Ok(answer.into_inner());
                 }
                 Ok(Err(status)) => Error::from(status),
                 Err(_) => Error::deadline(),
             };
+            match error.reason() {
+                Some(_) => line.answered(),
+                // Asked again, the server may be heard over another connection.
+                None if error.is_too_late() => transport.lines.is_silent(&line, sent),
+                None => {}
+            }
             if let Some(bearer) = bearer.filter(|_| !asked_for_another && wants_login(&error)) {
                 asked_for_another = true;
-                if bearer.another(token.as_ref()).await? {
-                    continue;
+                match timeout_at(deadline, bearer.another(token.as_ref())).await {
+                    Ok(Ok(true)) => continue,
+                    Ok(Ok(false)) => {}
+                    Ok(Err(error)) => return Err(error),
+                    Err(_) => return Err(Error::deadline()),
                 }
             }
             match attempts.after(&error, &transport.budget) {

@@ -59,18 +59,21 @@ impl Budget {
 #[derive(Debug)]
 pub(crate) struct Attempts {
     safety: Safety,
+    /// How many there may be.
+    most: u32,
     made: u32,
 }
 
 impl Attempts {
-    pub(crate) fn new(safety: Safety) -> Self {
-        Self { safety, made: 0 }
+    /// `repeats` is whether there may be more than one.
+    pub(crate) fn new(safety: Safety, repeats: bool) -> Self {
+        Self { safety, most: if repeats { ATTEMPTS } else { 1 }, made: 0 }
     }
 
     /// How long to wait before the next attempt; `None` to give up.
     pub(crate) fn after(&mut self, error: &Error, budget: &Budget) -> Option<Duration> {
         self.made = self.made.saturating_add(1);
-        if self.made >= ATTEMPTS || !may_repeat(self.safety, error) || !budget.spend() {
+        if self.made >= self.most || !may_repeat(self.safety, error) || !budget.spend() {
             return None;
         }
         let pause = jittered(self.made, LONGEST_PAUSE);
@@ -133,13 +136,13 @@ mod tests {
         for reason in Reason::ALL {
             let error = Error::from(status(*reason, "m", &[]));
             for safety in [Safety::Repeatable, Safety::Once] {
-                let goes_on = Attempts::new(safety).after(&error, &Budget::default()).is_some();
+                let goes_on = Attempts::new(safety, true).after(&error, &Budget::default()).is_some();
                 assert_eq!(goes_on, reason.is_retryable(), "{reason}");
             }
         }
         let broken = || Error::from(Status::unavailable("gone"));
-        assert!(Attempts::new(Safety::Repeatable).after(&broken(), &Budget::default()).is_some());
-        assert!(Attempts::new(Safety::Once).after(&broken(), &Budget::default()).is_none());
+        assert!(Attempts::new(Safety::Repeatable, true).after(&broken(), &Budget::default()).is_some());
+        assert!(Attempts::new(Safety::Once, true).after(&broken(), &Budget::default()).is_none());
     }
 
     #[test]
@@ -157,12 +160,13 @@ mod tests {
 
     #[test]
     fn attempts_end() {
-        let (mut attempts, budget) = (Attempts::new(Safety::Repeatable), Budget::default());
+        let (mut attempts, budget) = (Attempts::new(Safety::Repeatable, true), Budget::default());
         let error = Error::from(status(Reason::Overloaded, "m", &[("retry_after_ms", "700")]));
         for _ in 1..ATTEMPTS {
             assert!(attempts.after(&error, &budget).unwrap() >= Duration::from_millis(700));
         }
         assert_eq!(attempts.after(&error, &budget), None);
+        assert_eq!(Attempts::new(Safety::Repeatable, false).after(&error, &budget), None);
     }
 
     #[test]

@@ -17,6 +17,11 @@ pub trait Report: Send + Sync + 'static {
         None
     }
 
+    /// What only a new process can mend, as a sentence: whoever looks after this one is to start it again.
+    fn illness(&self) -> Option<String> {
+        None
+    }
+
     /// Its metrics in the text format of Prometheus, as they are now.
     fn metrics(&self) -> String;
 }
@@ -31,11 +36,18 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let router = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(health))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(report as Arc<dyn Report>);
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+async fn health(State(report): State<Arc<dyn Report>>) -> impl IntoResponse {
+    match report.illness() {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(illness) => (StatusCode::SERVICE_UNAVAILABLE, format!("{illness}\n")),
+    }
 }
 
 async fn ready(State(report): State<Arc<dyn Report>>) -> impl IntoResponse {

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::unix::fs::{FileTypeExt, PermissionsExt},
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -34,8 +34,38 @@ pub struct Socket {
     file: SocketFile,
 }
 
-/// The file of a socket; removed when dropped.
-pub struct SocketFile(PathBuf);
+/// The file of a socket; removed when dropped, unless another process has put its own in that place.
+pub struct SocketFile(Seat);
+
+/// Where a socket is found, and which file that is.
+#[derive(Clone)]
+pub struct Seat {
+    path: PathBuf,
+    /// Device and number of the file.
+    file: (u64, u64),
+}
+
+impl Seat {
+    fn of(path: &Path) -> io::Result<Self> {
+        let found = std::fs::symlink_metadata(path)?;
+        Ok(Self { path: path.into(), file: (found.dev(), found.ino()) })
+    }
+
+    /// Whether whoever connects there reaches the socket that was bound, and not another one or none.
+    pub fn is_taken(&self) -> bool {
+        Self::of(&self.path).is_ok_and(|now| now.file == self.file)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl SocketFile {
+    pub fn seat(&self) -> Seat {
+        self.0.clone()
+    }
+}
 
 impl Socket {
     /// Listens at `path`, in the place of a socket left behind. Only the owner may connect.
@@ -58,7 +88,7 @@ impl Socket {
             Err(error) => return Err(failed(error)),
         }
         let listener = UnixListener::bind(path).map_err(failed)?;
-        let socket = Self { listener, file: SocketFile(path.into()) };
+        let socket = Self { listener, file: SocketFile(Seat::of(path).map_err(failed)?) };
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).map_err(failed)?;
         Ok(socket)
     }
@@ -71,8 +101,10 @@ impl Socket {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Already gone is as good.
-        let _ = std::fs::remove_file(&self.0);
+        // Already gone is as good, and a successor's is not ours to remove.
+        if self.0.is_taken() {
+            let _ = std::fs::remove_file(&self.0.path);
+        }
     }
 }
 
@@ -93,6 +125,19 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         drop(socket);
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn the_socket_of_a_successor_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("csi.sock");
+        let old = Socket::bind(&path).unwrap();
+        let seat = old.file.seat();
+        assert!(seat.is_taken());
+        let new = Socket::bind(&path).unwrap();
+        assert!(!seat.is_taken());
+        drop(old);
+        assert!(path.exists() && new.file.seat().is_taken());
     }
 
     #[tokio::test]

@@ -17,6 +17,8 @@ use crate::{failure::Failure, output::Output};
 
 /// Where the server listens by default.
 const ADDRESS: &str = "https://localhost:7420";
+/// The longest that connecting may take: a server that is there answers in much less, and people are waiting.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) struct Context {
     pub(crate) output: Output,
@@ -74,9 +76,11 @@ impl Context {
 
     fn builder(&self) -> Builder {
         let server = self.server();
+        let timeout = Duration::from_secs(self.global.timeout);
         // One command is short: nothing has to be renewed behind its back.
         let mut builder = Client::builder(self.address())
-            .timeout(Duration::from_secs(self.global.timeout))
+            .timeout(timeout)
+            .connect_timeout(timeout.min(CONNECT_TIMEOUT))
             .renew_in_background(false);
         if let Some(ca) = server.ca {
             builder = builder.ca_file(ca);

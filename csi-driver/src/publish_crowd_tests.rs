@@ -1,0 +1,66 @@
+//! Many pods of one node: before a server that says nothing, and with more secrets than the node has memory for.
+
+use super::*;
+
+/// The server accepts and says nothing: each pod is told in time, none waits for another, and all mount when it is back.
+#[tokio::test]
+async fn forty_pods_before_a_silent_server_are_each_told_and_mount_when_it_speaks() {
+    let node = Node::with(false);
+    node.server.set_silent(true);
+    let requests = || {
+        (0..40).map(|n| {
+            let uid = format!("u-{n}");
+            let target = node.target(&uid);
+            fs::create_dir_all(target.parent().unwrap()).unwrap();
+            node.request(|m| {
+                m.volume_id = format!("csi-{n}");
+                m.target_path = target.display().to_string();
+                m.volume_context.insert("csi.storage.k8s.io/pod.uid".into(), uid);
+            })
+        })
+    };
+    let began = Instant::now();
+    let patience = Duration::from_millis(500);
+    let calls = requests().map(|request| node.driver.publish_within(request, Some(patience)));
+    for told in futures_util::future::join_all(calls).await {
+        let told = told.unwrap_err().to_string();
+        assert!(told.contains("could not be reached") && told.contains("gave no answer"), "{told}");
+    }
+    // Nobody stood in a line: the time is one patience, not forty.
+    assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
+    node.server.set_silent(false);
+    for done in futures_util::future::join_all(requests().map(|request| node.driver.publish(request))).await {
+        done.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_wants_too_much_memory_is_told_and_takes_nothing() {
+    let node = Node::with(false);
+    node.server.put(DB, &"x".repeat(900 << 10));
+    let many: String = (0..4).map(|n| format!("- path: {DB}\n  dir: d{n}\n")).collect();
+    let wide = |volume: String, m: &mut NodePublishVolumeRequest| {
+        let beside = node.target("u-1").parent().unwrap().with_file_name(&volume);
+        m.target_path = beside.join("mount").display().to_string();
+        m.volume_id = volume;
+        m.volume_context.insert("secrets".into(), many.clone());
+    };
+    let mut refused = None;
+    for n in 0..8 {
+        let request = node.request(|m| wide(format!("v{n}"), m));
+        fs::create_dir_all(request.target.path.parent().unwrap()).unwrap();
+        refused = node.driver.publish(request).await.err();
+        if refused.is_some() {
+            assert_eq!(n, 4, "four volumes of less than four MiB fit into sixteen");
+            break;
+        }
+    }
+    let told = refused.unwrap();
+    assert_eq!(told.reason(), "budget");
+    assert!(told.to_string().starts_with("the pod would take"), "{told}");
+    // What goes makes room.
+    let first = node.request(|m| wide("v0".into(), m));
+    node.driver.unpublish(first.id, first.target).await.unwrap();
+    let request = node.request(|m| wide("v4".into(), m));
+    node.driver.publish(request).await.unwrap();
+}
