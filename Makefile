@@ -14,7 +14,7 @@ test: ## Installs what the tests need and runs them all
 	$(CARGO) build --workspace --all-targets --locked
 	$(CARGO) test --workspace --locked
 
-bench: ## Measures speed against baselines in the same run (ARGS=--quick: under a minute)
+bench: ## Measures speed against baselines in the same run (ARGS=--quick: under two minutes)
 	$(CARGO) build -q --release --workspace --locked
 	target/release/bench $(ARGS)
 

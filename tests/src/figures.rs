@@ -16,6 +16,8 @@ pub struct Figure {
     pub baseline: Option<f64>,
     /// Value over baseline.
     pub ratio: Option<f64>,
+    /// The lowest and the highest ratio, where pairs were measured in turn.
+    pub spread: Option<[f64; 2]>,
     /// What is to be reached, in words.
     pub bar: String,
     pub reached: bool,
@@ -26,13 +28,34 @@ impl Figure {
     pub fn ratio(name: &str, value: f64, unit: &'static str, baseline: f64, bar: Bar) -> Self {
         let ratio = value / baseline;
         let (bar, reached) = bar.judge(ratio, "x");
-        Self { name: name.into(), value, unit, baseline: Some(baseline), ratio: Some(ratio), bar, reached }
+        let (baseline, ratio) = (Some(baseline), Some(ratio));
+        Self { name: name.into(), value, unit, baseline, ratio, spread: None, bar, reached }
+    }
+
+    /// Values and baselines that were measured in turn; `bar` judges the median of the ratios, pair by pair, because a
+    /// machine that is slow for a while is slow for both of a pair.
+    pub fn pairs(name: &str, pairs: &[(f64, f64)], unit: &'static str, bar: Bar) -> Self {
+        let ratios: Vec<f64> = pairs.iter().map(|(value, baseline)| value / baseline).collect();
+        let lowest = ratios.iter().copied().fold(f64::NAN, f64::min);
+        let highest = ratios.iter().copied().fold(f64::NAN, f64::max);
+        let ratio = median(ratios);
+        let (bar, reached) = bar.judge(ratio, "x");
+        Self {
+            name: name.into(),
+            value: median(pairs.iter().map(|(value, _)| *value).collect()),
+            unit,
+            baseline: Some(median(pairs.iter().map(|(_, baseline)| *baseline).collect())),
+            ratio: Some(ratio),
+            spread: Some([lowest, highest]),
+            bar,
+            reached,
+        }
     }
 
     /// A figure that stands alone; `bar` judges the value.
     pub fn plain(name: &str, value: f64, unit: &'static str, bar: Bar) -> Self {
         let (bar, reached) = bar.judge(value, unit);
-        Self { name: name.into(), value, unit, baseline: None, ratio: None, bar, reached }
+        Self { name: name.into(), value, unit, baseline: None, ratio: None, spread: None, bar, reached }
     }
 
     /// Something that must not have happened, out of so many tries.
@@ -41,8 +64,14 @@ impl Figure {
         let value = happened as f64;
         let bar = format!("0 of {tries}");
         let reached = happened == 0 && tries > 0;
-        Self { name: name.into(), value, unit, baseline: None, ratio: None, bar, reached }
+        Self { name: name.into(), value, unit, baseline: None, ratio: None, spread: None, bar, reached }
     }
+}
+
+/// The one in the middle.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// What is to be reached.
@@ -66,13 +95,15 @@ impl Bar {
 
 /// As a table with aligned columns.
 pub fn table(figures: &[Figure]) -> String {
-    let mut rows = vec![["figure", "value", "baseline", "ratio", "bar", "reached"].map(String::from)];
+    let mut rows =
+        vec![["figure", "value", "baseline", "ratio", "spread", "bar", "reached"].map(String::from)];
     rows.extend(figures.iter().map(|figure| {
         [
             figure.name.clone(),
             format!("{} {}", number(figure.value), figure.unit),
             figure.baseline.map(number).unwrap_or_default(),
             figure.ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
+            figure.spread.map(|[low, high]| format!("{low:.2}-{high:.2}")).unwrap_or_default(),
             figure.bar.clone(),
             if figure.bar.is_empty() {
                 ""
@@ -84,10 +115,10 @@ pub fn table(figures: &[Figure]) -> String {
             .to_owned(),
         ]
     }));
-    let widths: Vec<usize> = (0..6)
+    let widths: Vec<usize> = (0..7)
         .map(|column| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0))
         .collect();
-    let line = |row: &[String; 6]| {
+    let line = |row: &[String; 7]| {
         let cells: Vec<String> =
             row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         cells.join("  ").trim_end().to_owned() + "\n"

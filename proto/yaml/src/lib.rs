@@ -4,6 +4,7 @@
 //! only one that knows the YAML library.
 
 mod node;
+mod plain;
 mod read;
 
 use serde::Serialize;

@@ -1,11 +1,11 @@
 //! What a process tells the system about itself at its start: no core dumps, nothing for other processes to read, no
-//! swapping of secrets where that is allowed, no files that others can read, enough open files.
+//! swapping of secrets where that is allowed, no files that others can read, enough open files, no huge pages.
 
 use rustix::{
     fs::Mode,
     mm::{MlockAllFlags, mlockall},
     process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, umask},
-    thread::{CapabilitySet, capabilities},
+    thread::{CapabilitySet, capabilities, disable_transparent_huge_pages},
 };
 
 /// What one process needs otherwise than another.
@@ -37,6 +37,10 @@ pub fn harden(needs: Needs) -> MemoryLock {
     }
     if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
         tracing::warn!(%error, "a crash may write secrets to a core dump: set LimitCORE=0");
+    }
+    // Where the system hands them out unasked, the first byte of 2 MiB makes all of it resident; and locked, it stays so.
+    if let Err(error) = disable_transparent_huge_pages(true) {
+        tracing::warn!(%error, "more memory than needed may be resident: PR_SET_THP_DISABLE failed");
     }
     if let Some(needed) = needs.open_files {
         allow_open_files(needed);
@@ -111,6 +115,7 @@ mod tests {
         let files = getrlimit(Resource::Nofile);
         assert_eq!(files.current, files.maximum);
         assert_eq!(rustix::process::dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+        assert!(rustix::thread::transparent_huge_pages_are_disabled().unwrap());
         let file = tempfile::tempdir().unwrap();
         let path = file.path().join("new");
         std::fs::write(&path, "").unwrap();

@@ -11,9 +11,11 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use super::{
     defaults::ROOT,
-    document::{Binding, Conditions, Effect, RoleRule},
+    document::{Binding, Conditions, Effect},
+    index::{Grant, Grants},
     pattern::{Unfilled, Values, heads},
-    set::{Bound, PolicySet},
+    role::{Role, RoleRule},
+    set::PolicySet,
 };
 use crate::model::{DecisionId, Path, Principal, RequestId, Timestamp, Verb};
 
@@ -43,6 +45,25 @@ pub enum Decision {
     Allow(Rule),
     /// This rule denies it, or none allows it.
     Deny(Option<Rule>),
+}
+
+/// An answer that points into the set: what it names is looked at only by whoever wants to know.
+#[derive(Clone, Copy)]
+pub enum Verdict<'a> {
+    /// Nothing denies root anything.
+    Root,
+    Allow(Reason<'a>),
+    Deny(Option<Reason<'a>>),
+}
+
+/// A rule and the binding that made it count.
+#[derive(Clone, Copy)]
+pub struct Reason<'a> {
+    role: &'a Role,
+    binding: &'a Binding,
+    /// Its place in the role, from 0.
+    at: usize,
+    effect: Effect,
 }
 
 /// The rule that decided.
@@ -88,34 +109,39 @@ pub struct Scope {
 }
 
 impl PolicySet {
-    /// Answers a question.
+    /// Answers a question, with the names of whatever decided.
     pub fn decide(&self, question: &Question<'_>) -> Decision {
+        match self.judge(question) {
+            Verdict::Root => Decision::Allow(Rule::root()),
+            Verdict::Allow(reason) => Decision::Allow(reason.into()),
+            Verdict::Deny(reason) => Decision::Deny(reason.map(Rule::from)),
+        }
+    }
+
+    /// Answers a question.
+    pub fn judge(&self, question: &Question<'_>) -> Verdict<'_> {
         if *question.principal == Principal::Root {
-            return Decision::Allow(Rule::root());
+            return Verdict::Root;
         }
         let values = Values::of(question.principal);
         let heads = heads(question.path.as_str());
         let mut allow = None;
-        for grants in self.grants(question.principal) {
-            for bound in grants.near(heads).filter_map(|place| self.bound(place)) {
-                for (at, rule) in bound.role.rules.iter().enumerate() {
-                    if rule.effect == Effect::Allow && allow.is_some() || !rule.matches(question, &values) {
-                        continue;
-                    }
-                    if !bound.binding.conditions.hold(question.principal, question.context, rule.effect) {
-                        continue;
-                    }
-                    match rule.effect {
-                        Effect::Deny => return Decision::Deny(Some(Rule::of(bound, at))),
-                        Effect::Allow => allow = Some((bound, at)),
-                    }
+        for grant in self.grants(question.principal).flat_map(|grants| grants.near(heads)) {
+            for (at, rule) in grant.role.rules().enumerate() {
+                if rule.effect == Effect::Allow && allow.is_some() || !rule.matches(question, &values) {
+                    continue;
+                }
+                if !grant.holds(question.principal, question.context, rule.effect) {
+                    continue;
+                }
+                let reason = Reason::new(grant, at, rule.effect);
+                match rule.effect {
+                    Effect::Deny => return Verdict::Deny(Some(reason)),
+                    Effect::Allow => allow = Some(reason),
                 }
             }
         }
-        match allow {
-            Some((bound, at)) => Decision::Allow(Rule::of(bound, at)),
-            None => Decision::Deny(None),
-        }
+        allow.map_or(Verdict::Deny(None), Verdict::Allow)
     }
 
     /// The roles that count for `principal` here and now, sorted.
@@ -123,10 +149,9 @@ impl PolicySet {
         if *principal == Principal::Root {
             return vec![ROOT.to_owned()];
         }
-        let places = self.grants(principal).flat_map(|grants| grants.all().iter().copied());
-        let holds = |binding: &Binding| binding.conditions.hold(principal, context, Effect::Allow);
-        let bound = places.filter_map(|place| self.bound(place)).filter(|bound| holds(&bound.binding));
-        let mut roles: Vec<String> = bound.map(|bound| bound.role.name.to_string()).collect();
+        let grants = self.grants(principal).flat_map(Grants::all);
+        let counting = grants.filter(|grant| grant.holds(principal, context, Effect::Allow));
+        let mut roles: Vec<String> = counting.map(|grant| grant.role.name.to_string()).collect();
         roles.sort_unstable();
         roles.dedup();
         roles
@@ -139,14 +164,13 @@ impl PolicySet {
         }
         let values = Values::of(principal);
         let (mut seen, mut hidden) = (0_u8, 0_u8);
-        let places = self.grants(principal).flat_map(|grants| grants.all().iter().copied());
-        for bound in places.filter_map(|place| self.bound(place)) {
-            for rule in bound.role.rules.iter().filter(|rule| rule.verbs.0 & SEEING != 0) {
+        for grant in self.grants(principal).flat_map(Grants::all) {
+            for rule in grant.role.rules().filter(|rule| rule.verbs.0 & SEEING != 0) {
                 let hit = match rule.effect {
-                    Effect::Allow => rule.paths.iter().any(|pattern| pattern.reaches_below(folder, &values)),
-                    Effect::Deny => rule.paths.iter().any(|pattern| pattern.covers(folder, &values)),
+                    Effect::Allow => rule.paths().any(|pattern| pattern.reaches_below(folder, &values)),
+                    Effect::Deny => rule.paths().any(|pattern| pattern.covers(folder, &values)),
                 };
-                if hit && bound.binding.conditions.hold(principal, context, rule.effect) {
+                if hit && grant.holds(principal, context, rule.effect) {
                     match rule.effect {
                         Effect::Allow => seen |= rule.verbs.0,
                         Effect::Deny => hidden |= rule.verbs.0,
@@ -173,11 +197,17 @@ const SEEING: u8 = {
         | bit(Verb::Use)
 };
 
-impl RoleRule {
+impl RoleRule<'_> {
     fn matches(&self, question: &Question<'_>, values: &Values<'_>) -> bool {
         let unfilled = self.effect.unfilled();
         self.verbs.has(question.verb)
-            && self.paths.iter().any(|pattern| pattern.matches(question.path, values, unfilled))
+            && self.paths().any(|pattern| pattern.matches(question.path, values, unfilled))
+    }
+}
+
+impl Grant<'_> {
+    fn holds(&self, principal: &Principal, context: &Context, effect: Effect) -> bool {
+        self.conditions.is_none_or(|conditions| conditions.hold(principal, context, effect))
     }
 }
 
@@ -231,7 +261,12 @@ pub fn authorize(
             Err((path, rule)) => refused = refused.or(Some(Refused { decision_id, verb, path, rule })),
         }
     }
-    match (reason, paths.first().cloned(), refused) {
+    let rule = match reason {
+        Some(Verdict::Root) => Some(Rule::root()),
+        Some(Verdict::Allow(reason)) => Some(reason.into()),
+        Some(Verdict::Deny(_)) | None => None,
+    };
+    match (rule, paths.first().cloned(), refused) {
         (Some(rule), Some(first), _) => {
             let scope = Scope { set: Arc::clone(set), principal, context };
             Ok(Allowed { request_id, decision_id, verbs: granted, paths, first, scope, rule })
@@ -248,18 +283,19 @@ pub fn authorize(
 
 type Missing = (Path, Option<Rule>);
 
-fn on_all(
-    set: &PolicySet,
+/// The verdict on the first path if all paths are allowed.
+fn on_all<'a>(
+    set: &'a PolicySet,
     principal: &Principal,
     verb: Verb,
     paths: &[Path],
     context: &Context,
-) -> Result<Option<Rule>, Missing> {
+) -> Result<Option<Verdict<'a>>, Missing> {
     let mut first = None;
     for path in paths {
-        match set.decide(&Question { principal, verb, path, context }) {
-            Decision::Allow(rule) => first = first.or(Some(rule)),
-            Decision::Deny(rule) => return Err((path.clone(), rule)),
+        match set.judge(&Question { principal, verb, path, context }) {
+            Verdict::Deny(reason) => return Err((path.clone(), reason.map(Rule::from))),
+            allowed => first = first.or(Some(allowed)),
         }
     }
     Ok(first)
@@ -308,7 +344,7 @@ impl Scope {
     /// Whether `verb` is allowed on `path`.
     pub fn may(&self, verb: Verb, path: &Path) -> bool {
         let question = Question { principal: &self.principal, verb, path, context: &self.context };
-        matches!(self.set.decide(&question), Decision::Allow(_))
+        self.set.judge(&question).is_allowed()
     }
 
     /// Whether the name of what is at `path` may be shown: any verb but `create` is allowed on it.
@@ -326,13 +362,27 @@ impl Rule {
     fn root() -> Self {
         Self { role: ROOT.into(), binding: ROOT.into(), index: 1, effect: Effect::Allow }
     }
+}
 
-    pub(super) fn of(bound: &Bound, at: usize) -> Self {
+impl Verdict<'_> {
+    pub fn is_allowed(&self) -> bool {
+        matches!(self, Verdict::Root | Verdict::Allow(_))
+    }
+}
+
+impl<'a> Reason<'a> {
+    pub(super) fn new(grant: Grant<'a>, at: usize, effect: Effect) -> Self {
+        Self { role: grant.role, binding: grant.binding, at, effect }
+    }
+}
+
+impl From<Reason<'_>> for Rule {
+    fn from(reason: Reason<'_>) -> Self {
         Self {
-            role: Arc::clone(&bound.role.name),
-            binding: Arc::clone(&bound.binding.name),
-            index: u32::try_from(at).unwrap_or(u32::MAX).saturating_add(1),
-            effect: bound.role.rules.get(at).map_or(Effect::Deny, |rule| rule.effect),
+            role: Arc::clone(&reason.role.name),
+            binding: Arc::clone(&reason.binding.name),
+            index: u32::try_from(reason.at).unwrap_or(u32::MAX).saturating_add(1),
+            effect: reason.effect,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use super::document::{Documents, Role};
+use super::{document::Documents, role::Role};
 use crate::model::Path;
 
 /// Name of the built-in role of the root token. No binding can name it.

@@ -6,7 +6,7 @@ use similar::TextDiff;
 
 use super::{
     defaults,
-    document::{Documents, ObjectKind, dangling},
+    document::{Documents, ObjectKind, dangling, dangling_of},
     parse::{BINDINGS, ROLES},
     set::PolicySet,
 };
@@ -20,8 +20,10 @@ const PLAN_BYTES: usize = 1 << 20;
 /// An apply that fits: what it changes, and what will be there after it.
 pub struct Plan {
     changes: Vec<Change>,
-    pub(super) base: Documents,
-    pub(super) next: Documents,
+    /// What is not the same afterwards, by name.
+    pub(super) changed: Vec<(ObjectKind, Arc<str>)>,
+    pub(super) base: Arc<Documents>,
+    pub(super) next: Arc<Documents>,
 }
 
 /// What happens to one document.
@@ -49,9 +51,20 @@ pub enum Action {
 impl Plan {
     /// Whether nobody may change the policy any more after it, where somebody may now.
     pub fn locks_out(&self, current: &PolicySet) -> bool {
-        let somebody = |set: &PolicySet| !set.who_can(Verb::Manage, &defaults::policy()).is_empty();
+        let somebody = |set: &PolicySet| set.anybody_can(Verb::Manage, &defaults::policy());
         // What does not compile is refused by the store, with its reason.
-        somebody(current) && PolicySet::compile(self.next.clone()).is_ok_and(|next| !somebody(&next))
+        somebody(current) && self.after(current).is_ok_and(|next| !somebody(&next))
+    }
+
+    /// The set after it.
+    ///
+    /// # Errors
+    /// Every binding whose role does not exist.
+    pub(super) fn after(&self, current: &PolicySet) -> Result<PolicySet, Vec<Invalid>> {
+        match *current.documents() == self.base {
+            true => current.with(&self.next, &self.changed),
+            false => PolicySet::compile(Arc::clone(&self.next)),
+        }
     }
 
     /// What happens, roles first, sorted by name.
@@ -65,14 +78,14 @@ impl Plan {
 /// # Errors
 /// All that does not fit: bindings left without their role, names to remove that are not there, too much of something.
 pub fn plan(
-    current: &Documents,
+    current: &Arc<Documents>,
     apply: Documents,
     remove: &[(ObjectKind, String)],
 ) -> Result<Plan, Vec<Invalid>> {
     let mut problems = Vec::new();
     let mut touched: BTreeSet<(ObjectKind, Arc<str>)> =
         apply.names().map(|(kind, name)| (kind, Arc::clone(name))).collect();
-    let mut next = current.clone();
+    let mut next = Documents::clone(current);
     for (kind, name) in remove {
         let problem = if *kind == ObjectKind::Role && defaults::RESERVED.contains(&name.as_str()) {
             "is built in and cannot be removed"
@@ -87,7 +100,13 @@ pub fn plan(
         problems.push(Invalid::new(format!("remove {kind} {}", name.escape_debug()), problem));
     }
     next.extend(apply);
-    problems.extend(dangling(&next));
+    // A role that goes concerns bindings that are not named; nothing else does.
+    let goes =
+        |(kind, name): &(ObjectKind, Arc<str>)| *kind == ObjectKind::Role && !next.roles.contains_key(name);
+    problems.extend(match touched.iter().any(goes) {
+        true => dangling(&next),
+        false => dangling_of(&next, touched.iter().map(|(_, name)| name)),
+    });
     for (what, count, most) in
         [("roles", next.roles.len(), ROLES), ("bindings", next.bindings.len(), BINDINGS)]
     {
@@ -114,8 +133,12 @@ pub fn plan(
     if !problems.is_empty() {
         return Err(problems);
     }
-    let changes = touched.iter().map(|(kind, name)| change(current, &next, *kind, name)).collect();
-    Ok(Plan { changes, base: current.clone(), next })
+    let changes: Vec<Change> =
+        touched.iter().map(|(kind, name)| change(current, &next, *kind, name)).collect();
+    let named = touched.into_iter().zip(&changes);
+    let changed =
+        named.filter(|(_, change)| change.action != Action::Unchanged).map(|(name, _)| name).collect();
+    Ok(Plan { changes, changed, base: Arc::clone(current), next: Arc::new(next) })
 }
 
 fn change(current: &Documents, next: &Documents, kind: ObjectKind, name: &str) -> Change {

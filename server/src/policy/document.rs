@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, fmt::Write, sync::Arc};
 
 use ipnet::IpNet;
 
-use super::{defaults, pattern::Pattern};
+use super::{defaults, role::Role};
 use crate::model::{Invalid, Timestamp, Verb};
 
 /// Any number of roles and bindings, by name.
@@ -21,21 +21,6 @@ pub enum ObjectKind {
     Role,
     /// Who has a role.
     Binding,
-}
-
-/// Rules under a name.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Role {
-    pub(super) name: Arc<str>,
-    pub(super) rules: Vec<RoleRule>,
-}
-
-/// Verbs on paths, allowed or denied.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct RoleRule {
-    pub(super) paths: Vec<Pattern>,
-    pub(super) verbs: Verbs,
-    pub(super) effect: Effect,
 }
 
 /// What a rule does.
@@ -120,6 +105,22 @@ impl Documents {
         }
     }
 
+    /// Takes over one document of `other`, if it is there.
+    pub(super) fn take_over(&mut self, other: &Documents, kind: ObjectKind, name: &Arc<str>) -> bool {
+        match kind {
+            ObjectKind::Role => {
+                let role = other.roles.get(name);
+                self.roles.extend(role.map(|role| (Arc::clone(name), Arc::clone(role))));
+                role.is_some()
+            }
+            ObjectKind::Binding => {
+                let binding = other.bindings.get(name);
+                self.bindings.extend(binding.map(|binding| (Arc::clone(name), Arc::clone(binding))));
+                binding.is_some()
+            }
+        }
+    }
+
     pub(super) fn extend(&mut self, other: Documents) {
         self.roles.extend(other.roles);
         self.bindings.extend(other.bindings);
@@ -133,8 +134,23 @@ impl Documents {
 
 /// Bindings whose role does not exist.
 pub(super) fn dangling(documents: &Documents) -> Vec<Invalid> {
+    dangling_among(documents, documents.bindings.values())
+}
+
+/// The same of the bindings with these names.
+pub(super) fn dangling_of<'a>(
+    documents: &Documents,
+    names: impl Iterator<Item = &'a Arc<str>>,
+) -> Vec<Invalid> {
+    dangling_among(documents, names.filter_map(|name| documents.bindings.get(name)))
+}
+
+fn dangling_among<'a>(
+    documents: &Documents,
+    bindings: impl Iterator<Item = &'a Arc<Binding>>,
+) -> Vec<Invalid> {
     let known = |role: &Arc<str>| documents.roles.contains_key(role) || defaults::roles().contains_key(role);
-    let lost = documents.bindings.values().filter(|binding| !known(&binding.role));
+    let lost = bindings.filter(|binding| !known(&binding.role));
     lost.map(|binding| {
         let problem = format!("names the role {:?}, which does not exist", binding.role);
         Invalid::new(format!("Binding {}, role", binding.name), problem)
@@ -179,9 +195,9 @@ fn quoted(text: &str) -> String {
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "kind: Role\nname: {}\nrules:\n", quoted(&self.name))?;
-        for rule in &self.rules {
+        for rule in self.rules() {
             f.write_str("- paths:\n")?;
-            for path in &rule.paths {
+            for path in rule.paths() {
                 writeln!(f, "  - {}", quoted(path.as_str()))?;
             }
             writeln!(f, "  verbs: {}", rule.verbs)?;

@@ -1,10 +1,14 @@
 //! Who can: the question turned around. What it lists is what could be allowed; what it depends on stands beside it.
 
+use std::{collections::HashMap, sync::Arc};
+
 use super::{
-    decide::Rule,
-    document::{Effect, RoleRule, Subject},
+    decide::{Reason, Rule},
+    document::{Binding, Conditions, Effect, Subject},
+    index::Grants,
     pattern::{Unfilled, Values},
-    set::{Bound, PolicySet},
+    role::{Role, RoleRule},
+    set::PolicySet,
 };
 use crate::model::{Path, Verb};
 
@@ -24,58 +28,84 @@ impl PolicySet {
     /// Subjects that may do `verb` on `path`. Somebody of whom a denying rule is certain is left out; what may deny
     /// under conditions, or for some of a group, is named beside the entry.
     pub fn who_can(&self, verb: Verb, path: &Path) -> Vec<WhoCan> {
-        let mut found = Vec::new();
-        for bound in &self.bound {
-            let allows = |rule: &&RoleRule| rule.effect == Effect::Allow && rule.verbs.has(verb);
-            let patterns = || bound.role.rules.iter().filter(allows).flat_map(|rule| &rule.paths);
-            if patterns().next().is_none() {
-                continue;
-            }
-            for subject in &bound.binding.subjects {
-                let values = values_of(subject);
-                let certain = patterns().any(|pattern| pattern.matches(path, &values, Unfilled::Nothing));
-                let mut possible = patterns().filter(|pattern| {
-                    let open = pattern.variables().all(|variable| {
-                        values.get(variable).is_some() || unknown(subject, variable.as_str())
-                    });
-                    open && pattern.matches(path, &values, Unfilled::Everything)
-                });
-                let Some(pattern) = possible.next() else { continue };
-                let mut conditions = vec![bound.binding.conditions.to_string()];
-                if !certain {
-                    conditions.push(format!("where {} is this path", pattern.as_str()));
-                }
-                match self.denial(subject, verb, path, &values) {
-                    Denial::Certain => continue,
-                    Denial::Possible(rule) => conditions.push(format!("unless {rule} counts")),
-                    Denial::None => {}
-                }
-                conditions.retain(|text| !text.is_empty());
-                found.push(WhoCan {
-                    subject: subject.to_string(),
-                    binding: bound.binding.name.to_string(),
-                    role: bound.role.name.to_string(),
-                    conditions: conditions.join("; "),
-                });
-            }
+        self.all_who_can(verb, path).collect()
+    }
+
+    /// Whether there is any such subject.
+    pub(super) fn anybody_can(&self, verb: Verb, path: &Path) -> bool {
+        self.all_who_can(verb, path).next().is_some()
+    }
+
+    fn all_who_can(&self, verb: Verb, path: &Path) -> impl Iterator<Item = WhoCan> {
+        // Most roles have nothing to do with the path, whoever asks.
+        let reaches = |role: &&Arc<Role>| {
+            allowing(role, verb)
+                .flat_map(RoleRule::paths)
+                .any(|pattern| pattern.matches(path, &Values::default(), Unfilled::Everything))
+        };
+        let roles: HashMap<&str, &Arc<Role>> =
+            self.roles().filter(reaches).map(|role| (&*role.name, role)).collect();
+        self.bindings()
+            .filter_map(move |binding| Some((*roles.get(&*binding.role)?, binding)))
+            .flat_map(|(role, binding)| binding.subjects.iter().map(move |subject| (role, binding, subject)))
+            .filter_map(move |(role, binding, subject)| self.how_can(role, binding, subject, verb, path))
+    }
+
+    fn how_can(
+        &self,
+        role: &Role,
+        binding: &Binding,
+        subject: &Subject,
+        verb: Verb,
+        path: &Path,
+    ) -> Option<WhoCan> {
+        let patterns = || allowing(role, verb).flat_map(RoleRule::paths);
+        let values = values_of(subject);
+        let certain = patterns().any(|pattern| pattern.matches(path, &values, Unfilled::Nothing));
+        let mut possible = patterns().filter(|pattern| {
+            let open = pattern
+                .variables()
+                .all(|variable| values.get(variable).is_some() || unknown(subject, variable.as_str()));
+            open && pattern.matches(path, &values, Unfilled::Everything)
+        });
+        let pattern = possible.next()?;
+        let mut conditions = vec![binding.conditions.to_string()];
+        if !certain {
+            conditions.push(format!("where {} is this path", pattern.as_str()));
         }
-        found
+        match self.denial(subject, verb, path, &values) {
+            Denial::Certain => return None,
+            Denial::Possible(rule) => conditions.push(format!("unless {rule} counts")),
+            Denial::None => {}
+        }
+        conditions.retain(|text| !text.is_empty());
+        Some(WhoCan {
+            subject: subject.to_string(),
+            binding: binding.name.to_string(),
+            role: role.name.to_string(),
+            conditions: conditions.join("; "),
+        })
     }
 
     fn denial(&self, subject: &Subject, verb: Verb, path: &Path, values: &Values<'_>) -> Denial {
         let mut possible = None;
-        let places = self.grants_of_subject(subject).into_iter().flatten().flat_map(|grants| grants.all());
-        for bound in places.filter_map(|place| self.bound(*place)) {
-            for (at, rule) in bound.role.rules.iter().enumerate() {
-                match rule_denial(bound, rule, subject, verb, path, values) {
+        for grant in self.grants_of_subject(subject).flat_map(Grants::all) {
+            for (at, rule) in grant.role.rules().enumerate() {
+                match rule_denial(grant.conditions, rule, subject, verb, path, values) {
                     Some(true) => return Denial::Certain,
-                    Some(false) => possible = possible.or_else(|| Some(Rule::of(bound, at))),
+                    Some(false) => {
+                        possible = possible.or_else(|| Some(Reason::new(grant, at, rule.effect).into()));
+                    }
                     None => {}
                 }
             }
         }
         possible.map_or(Denial::None, Denial::Possible)
     }
+}
+
+fn allowing(role: &Role, verb: Verb) -> impl Iterator<Item = RoleRule<'_>> {
+    role.rules().filter(move |rule| rule.effect == Effect::Allow && rule.verbs.has(verb))
 }
 
 enum Denial {
@@ -86,8 +116,8 @@ enum Denial {
 
 /// `Some(true)`: denies for certain. `Some(false)`: may deny.
 fn rule_denial(
-    bound: &Bound,
-    rule: &RoleRule,
+    conditions: Option<&Conditions>,
+    rule: RoleRule<'_>,
     subject: &Subject,
     verb: Verb,
     path: &Path,
@@ -97,11 +127,11 @@ fn rule_denial(
         return None;
     }
     let mut matching =
-        rule.paths.iter().filter(|pattern| pattern.matches(path, values, Unfilled::Everything)).peekable();
+        rule.paths().filter(|pattern| pattern.matches(path, values, Unfilled::Everything)).peekable();
     matching.peek()?;
     let known = |variable: super::pattern::Variable| !unknown(subject, variable.as_str());
     let sure = matching.any(|pattern| pattern.variables().all(known));
-    Some(sure && bound.binding.conditions == Default::default())
+    Some(sure && conditions.is_none_or(|conditions| *conditions == Conditions::default()))
 }
 
 /// What is known of everybody who is this subject.

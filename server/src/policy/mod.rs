@@ -5,10 +5,12 @@ mod defaults;
 mod diff;
 mod document;
 mod explain;
+mod index;
 #[doc(hidden)]
 pub mod oracle;
 mod parse;
 mod pattern;
+mod role;
 mod set;
 pub mod store;
 #[cfg(test)]
@@ -16,9 +18,8 @@ mod store_tests;
 #[cfg(test)]
 mod tests;
 
-pub use decide::{Allowed, Context, Decision, Question, Refused, Rule, Scope, authorize};
+pub use decide::{Allowed, Context, Decision, Question, Refused, Rule, Scope, Verdict, authorize};
 pub use diff::{Action, Change, Plan, plan};
 pub use document::{Documents, Effect, ObjectKind};
 pub use explain::WhoCan;
-pub use pattern::Pattern;
 pub use set::PolicySet;

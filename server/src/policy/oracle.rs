@@ -1,10 +1,10 @@
 //! What a policy means, said a second time as naively as possible, and a comparison with [`PolicySet::decide`] over
 //! random policies. For tests; shares no code with the matcher, the index or the reader. No clock, no entropy: a seed.
 
-use std::{fmt::Write, net::IpAddr};
+use std::{fmt::Write, net::IpAddr, sync::Arc};
 
-use super::{Context, Decision, Documents, PolicySet, Question};
-use crate::model::{Group, Path, Pod, Principal, Timestamp, Verb};
+use super::{Context, Decision, Documents, PolicySet, Question, plan};
+use crate::model::{Group, Invalid, Path, Pod, Principal, Timestamp, Verb};
 
 struct Rule {
     paths: Vec<String>,
@@ -304,7 +304,7 @@ impl Dice {
     }
 }
 
-/// Compares `cases` random questions about random policies. Returns how many of them were allowed.
+/// Compares `cases` random questions about random policies, each compiled by itself and made from the one before. Returns how many of them were allowed.
 ///
 /// # Errors
 /// The first question answered differently, with its policy.
@@ -312,13 +312,15 @@ pub fn compare(seed: u64, cases: u64) -> Result<u64, String> {
     const QUESTIONS: u64 = 64;
     let mut dice = Dice(seed);
     let (mut asked, mut allowed) = (0, 0);
+    let mut before = PolicySet::default();
     while asked < cases {
         let policy = dice.policy();
         let yaml = policy.yaml();
-        let set = Documents::parse(&yaml)
-            .and_then(|documents| Documents::parse(&documents.to_yaml()))
-            .and_then(PolicySet::compile)
-            .map_err(|problems| format!("{problems:?}\n{yaml}"))?;
+        let wrong = |problems: Vec<Invalid>| format!("{problems:?}\n{yaml}");
+        let documents = Documents::parse(&yaml).and_then(|documents| Documents::parse(&documents.to_yaml()));
+        let documents = Arc::new(documents.map_err(wrong)?);
+        let set = PolicySet::compile(Arc::clone(&documents)).map_err(wrong)?;
+        let changed = changed_into(&before, &documents).map_err(wrong)?;
         for _ in 0..QUESTIONS.min(cases - asked) {
             asked += 1;
             let Some(path) = dice.path() else { continue };
@@ -331,12 +333,21 @@ pub fn compare(seed: u64, cases: u64) -> Result<u64, String> {
             let (principal, context) = (dice.principal(), Context { peer, now });
             let verb = Verb::ALL.get(dice.below(8)).copied().unwrap_or(Verb::Read);
             let question = Question { principal: &principal, verb, path: &path, context: &context };
-            let (expected, found) = (policy.allows(&question), set.decide(&question));
-            if expected != matches!(found, Decision::Allow(_)) {
+            let expected = policy.allows(&question);
+            let found = [set.decide(&question), changed.decide(&question)];
+            if found.iter().any(|found| expected != matches!(found, Decision::Allow(_))) {
                 return Err(format!("{question:?}\nexpected {expected}, found {found:?}\n{yaml}"));
             }
             allowed += u64::from(expected);
         }
+        before = changed;
     }
     Ok(allowed)
+}
+
+/// The set of these documents, made from another one as an apply makes it.
+fn changed_into(before: &PolicySet, documents: &Arc<Documents>) -> Result<PolicySet, Vec<Invalid>> {
+    let gone = before.documents().names().filter(|name| !documents.names().any(|other| other == *name));
+    let gone: Vec<_> = gone.map(|(kind, name)| (kind, name.to_string())).collect();
+    plan(before.documents(), Documents::clone(documents), &gone)?.after(before)
 }

@@ -1,14 +1,15 @@
 //! From YAML to documents. Everything that is wrong is told at once, with the document, the place and the line.
 //! Knows the shape of documents, not what they mean together.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use strongroom_yaml::{Fields, Limits, Node, Value, field};
 
 use super::{
     defaults,
-    document::{Binding, Conditions, Documents, Effect, Role, RoleRule, Subject, Verbs},
-    pattern::Pattern,
+    document::{Binding, Conditions, Documents, Effect, ObjectKind, Subject, Verbs},
+    pattern::Parsed,
+    role::{ParsedRule, Role},
 };
 use crate::model::{Invalid, Timestamp, Verb};
 
@@ -68,7 +69,7 @@ fn read(yaml: &str, author: Author) -> Result<Documents, Vec<Invalid>> {
     let nodes = strongroom_yaml::read_all(yaml, limits)
         .map_err(|error| vec![Invalid::new("yaml", error.to_string())])?;
     let mut reader =
-        Reader { documents: Documents::default(), problems: Vec::new(), author, place: String::new() };
+        Reader { documents: Documents::default(), problems: Vec::new(), author, reading: Reading::default() };
     for (at, node) in nodes.iter().enumerate() {
         reader.document(at, node);
     }
@@ -83,80 +84,100 @@ fn read(yaml: &str, author: Author) -> Result<Documents, Vec<Invalid>> {
     if problems.is_empty() { Ok(documents) } else { Err(problems) }
 }
 
-struct Reader {
+struct Reader<'a> {
     documents: Documents,
     problems: Vec<Invalid>,
     author: Author,
-    /// The document that is being read: `Role payments-app`, `document 3`.
-    place: String,
+    reading: Reading<'a>,
 }
 
-impl Reader {
-    fn problem(&mut self, place: &str, node: &Node, problem: impl Into<String>) {
+/// The document that is being read: `Role payments-app`, `document 3`.
+#[derive(Clone, Copy, Default)]
+struct Reading<'a> {
+    kind: Option<ObjectKind>,
+    name: Option<&'a str>,
+    at: usize,
+}
+
+/// A place within it: `rules[2].paths`. It becomes text only if something is wrong there.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Document,
+    Field(&'a Place<'a>, &'a str),
+    Item(&'a Place<'a>, usize),
+}
+
+const DOCUMENT: &Place<'static> = &Place::Document;
+
+impl<'a> Reader<'a> {
+    fn problem(&mut self, place: &Place<'_>, node: &Node, problem: impl Into<String>) {
         if self.problems.len() < PROBLEMS {
-            let comma = if place.is_empty() { "" } else { ", " };
-            let field = format!("{}{comma}{place} (line {})", self.place, node.line);
+            let comma = if matches!(place, Place::Document) { "" } else { ", " };
+            let field = format!("{}{comma}{place} (line {})", self.reading, node.line);
             self.problems.push(Invalid::new(field, problem));
         }
     }
 
-    fn document(&mut self, at: usize, node: &Node) {
-        self.place = format!("document {}", at + 1);
+    fn document(&mut self, at: usize, node: &'a Node) {
+        self.reading = Reading { at: at + 1, ..Reading::default() };
         let fields = match &node.value {
             Value::Null => return,
             Value::Map(fields) => fields,
-            other => return self.problem("", node, format!("is {other}; expected a Role or a Binding")),
+            other => {
+                return self.problem(DOCUMENT, node, format!("is {other}; expected a Role or a Binding"));
+            }
         };
         let Some((_, kind)) = fields.iter().find(|(name, _)| name == "kind") else {
-            return self.problem("", node, "has no kind; expected kind: Role or kind: Binding");
+            return self.problem(DOCUMENT, node, "has no kind; expected kind: Role or kind: Binding");
         };
-        let name = fields.iter().find(|(name, _)| name == "name").map(|(_, name)| &name.value);
-        let named = |kind: &str| match name {
-            Some(Value::Text(name)) => format!("{kind} {}", name.escape_debug()),
-            _ => format!("{kind} in document {}", at + 1),
-        };
-        match self.text("kind", kind) {
+        let name = fields.iter().find(|(name, _)| name == "name").and_then(|(_, name)| name.text().ok());
+        match self.text(&Place::Field(DOCUMENT, "kind"), kind) {
             Some("Role") => {
-                self.place = named("Role");
+                self.reading = Reading { kind: Some(ObjectKind::Role), name, ..self.reading };
                 self.role(node, fields);
             }
             Some("Binding") => {
-                self.place = named("Binding");
+                self.reading = Reading { kind: Some(ObjectKind::Binding), name, ..self.reading };
                 self.binding(node, fields);
             }
-            Some(word) => self.problem("kind", kind, format!("is {word:?}; expected Role or Binding")),
+            Some(word) => self.problem(
+                &Place::Field(DOCUMENT, "kind"),
+                kind,
+                format!("is {word:?}; expected Role or Binding"),
+            ),
             None => {}
         }
     }
 
-    fn role(&mut self, node: &Node, fields: Fields<'_>) {
-        self.known("", fields, &["kind", "name", "rules"]);
+    fn role(&mut self, node: &'a Node, fields: Fields<'a>) {
+        self.known(DOCUMENT, fields, &["kind", "name", "rules"]);
         let name = self.name(node, fields);
-        let rules = self.list(node, fields, "", "rules", RULES);
+        let rules = self.list(node, fields, DOCUMENT, "rules", RULES);
+        let place = Place::Field(DOCUMENT, "rules");
         let rules =
-            rules.iter().enumerate().filter_map(|(at, rule)| self.rule(&format!("rules[{at}]"), rule));
+            rules.iter().enumerate().filter_map(|(at, rule)| self.rule(&Place::Item(&place, at), rule));
         let rules = rules.collect::<Vec<_>>();
         let Some(name) = name else { return };
         if self.documents.roles.contains_key(&name) {
-            return self.problem("name", node, "appears twice");
+            return self.problem(&Place::Field(DOCUMENT, "name"), node, "appears twice");
         }
-        self.documents.roles.insert(Arc::clone(&name), Arc::new(Role { name, rules }));
+        self.documents.roles.insert(Arc::clone(&name), Arc::new(Role::new(name, rules)));
     }
 
-    fn rule(&mut self, place: &str, node: &Node) -> Option<RoleRule> {
+    fn rule(&mut self, place: &Place<'_>, node: &'a Node) -> Option<ParsedRule<'a>> {
         let fields = self.map(place, node)?;
         self.known(place, fields, &["paths", "verbs", "effect"]);
         let mut paths = Vec::new();
         for (at, path) in self.list(node, fields, place, "paths", PATHS).iter().enumerate() {
-            let place = format!("{place}.paths[{at}]");
-            match self.text(&place, path).map(Pattern::parse) {
+            let place = &Place::Item(&Place::Field(place, "paths"), at);
+            match self.text(place, path).map(Parsed::parse) {
                 Some(Ok(pattern)) if pattern.is_ambiguous() && self.author != Author::Store => {
                     let problem = "has two templates in one segment, so that nobody can tell where the one ends and the \
                                    other begins; put a / between them";
-                    self.problem(&place, path, problem);
+                    self.problem(place, path, problem);
                 }
                 Some(Ok(pattern)) => paths.push(pattern),
-                Some(Err(problem)) => self.problem(&place, path, problem),
+                Some(Err(problem)) => self.problem(place, path, problem),
                 None => {}
             }
         }
@@ -164,36 +185,36 @@ impl Reader {
         let effect = match field(fields, "effect") {
             None => Effect::Allow,
             Some(effect) => {
-                let place = format!("{place}.effect");
-                match self.text(&place, effect)? {
+                let place = &Place::Field(place, "effect");
+                match self.text(place, effect)? {
                     "allow" => Effect::Allow,
                     "deny" => Effect::Deny,
                     word => {
-                        self.problem(&place, effect, format!("is {word:?}; expected allow or deny"));
+                        self.problem(place, effect, format!("is {word:?}; expected allow or deny"));
                         return None;
                     }
                 }
             }
         };
-        Some(RoleRule { paths, verbs, effect })
+        Some(ParsedRule { paths, verbs, effect })
     }
 
-    fn verbs(&mut self, place: &str, node: &Node, fields: Fields<'_>) -> Verbs {
+    fn verbs(&mut self, place: &Place<'_>, node: &Node, fields: Fields<'_>) -> Verbs {
         if field(fields, "verbs").is_some_and(|verbs| matches!(&verbs.value, Value::Text(all) if all == "*"))
         {
             return Verbs::ALL;
         }
         let mut verbs = Verbs::default();
         for (at, verb) in self.list(node, fields, place, "verbs", Verb::ALL.len()).iter().enumerate() {
-            let place = format!("{place}.verbs[{at}]");
-            let Some(word) = self.text(&place, verb) else { continue };
+            let place = &Place::Item(&Place::Field(place, "verbs"), at);
+            let Some(word) = self.text(place, verb) else { continue };
             match Verb::parse(word) {
                 Some(verb) => verbs.add(verb),
                 None if word == "*" => verbs = Verbs::ALL,
                 None => {
                     let all = Verb::ALL.map(Verb::as_str).join(", ");
                     self.problem(
-                        &place,
+                        place,
                         verb,
                         format!("is {word:?}; expected one of {all}, or \"*\" for all"),
                     );
@@ -204,25 +225,30 @@ impl Reader {
     }
 
     fn binding(&mut self, node: &Node, fields: Fields<'_>) {
-        self.known("", fields, &["kind", "name", "role", "subjects", "conditions"]);
+        self.known(DOCUMENT, fields, &["kind", "name", "role", "subjects", "conditions"]);
         let name = self.name(node, fields);
-        let role = self.required(node, fields, "", "role").filter(|(text, role)| {
+        let role = self.required(node, fields, DOCUMENT, "role").filter(|(text, role)| {
             let sound = is_name(text) && *text != defaults::ROOT;
             if !sound {
-                self.problem("role", role, format!("is {text:?}, which is not a role that can be bound"));
+                self.problem(
+                    &Place::Field(DOCUMENT, "role"),
+                    role,
+                    format!("is {text:?}, which is not a role that can be bound"),
+                );
             }
             sound
         });
-        let subjects = self.list(node, fields, "", "subjects", SUBJECTS);
+        let subjects = self.list(node, fields, DOCUMENT, "subjects", SUBJECTS);
+        let place = Place::Field(DOCUMENT, "subjects");
         let subjects = subjects
             .iter()
             .enumerate()
-            .filter_map(|(at, subject)| self.subject(&format!("subjects[{at}]"), subject));
+            .filter_map(|(at, subject)| self.subject(&Place::Item(&place, at), subject));
         let subjects = subjects.collect::<Vec<_>>();
         let conditions = field(fields, "conditions").map(|conditions| self.conditions(conditions));
         let (Some(name), Some((role, _))) = (name, role) else { return };
         if self.documents.bindings.contains_key(&name) {
-            return self.problem("name", node, "appears twice");
+            return self.problem(&Place::Field(DOCUMENT, "name"), node, "appears twice");
         }
         let binding = Binding {
             name: Arc::clone(&name),
@@ -233,33 +259,33 @@ impl Reader {
         self.documents.bindings.insert(name, Arc::new(binding));
     }
 
-    fn subject(&mut self, place: &str, node: &Node) -> Option<Subject> {
+    fn subject(&mut self, place: &Place<'_>, node: &Node) -> Option<Subject> {
         let fields = self.map(place, node)?;
         let [(kind, inner)] = fields else {
             self.problem(place, node, "expected exactly one of serviceAccount, user, group");
             return None;
         };
-        let place = format!("{place}.{kind}");
-        let fields = self.map(&place, inner)?;
+        let place = &Place::Field(place, kind);
+        let fields = self.map(place, inner)?;
         match kind.as_str() {
             "serviceAccount" => {
-                self.known(&place, fields, &["cluster", "namespace", "name"]);
-                let cluster = self.word(inner, fields, &place, "cluster");
-                let namespace = self.word_or_any(inner, fields, &place, "namespace");
-                let name = self.word_or_any(inner, fields, &place, "name");
+                self.known(place, fields, &["cluster", "namespace", "name"]);
+                let cluster = self.word(inner, fields, place, "cluster");
+                let namespace = self.word_or_any(inner, fields, place, "namespace");
+                let name = self.word_or_any(inner, fields, place, "name");
                 let (cluster, namespace, name) = (cluster?, namespace?, name?);
                 if namespace.is_none() && name.is_some() {
                     let problem = "has namespace \"*\" with a name of its own: whoever may make a namespace could take it; \
                                    name must then be \"*\" too";
-                    self.problem(&place, inner, problem);
+                    self.problem(place, inner, problem);
                     return None;
                 }
                 Some(Subject::ServiceAccount { cluster, namespace, name })
             }
             "user" | "group" => {
-                self.known(&place, fields, &["method", "name"]);
+                self.known(place, fields, &["method", "name"]);
                 let (method, name) =
-                    (self.word(inner, fields, &place, "method"), self.word(inner, fields, &place, "name"));
+                    (self.word(inner, fields, place, "method"), self.word(inner, fields, place, "name"));
                 let (method, name) = (method?, name?);
                 Some(if kind == "user" {
                     Subject::User { method, name }
@@ -269,7 +295,7 @@ impl Reader {
             }
             _ => {
                 self.problem(
-                    &place,
+                    place,
                     inner,
                     "is not a kind of subject; expected serviceAccount, user or group",
                 );
@@ -279,27 +305,28 @@ impl Reader {
     }
 
     fn conditions(&mut self, node: &Node) -> Conditions {
-        let Some(fields) = self.map("conditions", node) else { return Conditions::default() };
-        self.known("conditions", fields, &["cidrs", "from", "until", "pod"]);
+        let place = &Place::Field(DOCUMENT, "conditions");
+        let Some(fields) = self.map(place, node) else { return Conditions::default() };
+        self.known(place, fields, &["cidrs", "from", "until", "pod"]);
         let mut cidrs = Vec::new();
         if field(fields, "cidrs").is_some() {
-            for (at, cidr) in self.list(node, fields, "conditions", "cidrs", CIDRS).iter().enumerate() {
-                let place = format!("conditions.cidrs[{at}]");
-                let Some(text) = self.text(&place, cidr) else { continue };
+            for (at, cidr) in self.list(node, fields, place, "cidrs", CIDRS).iter().enumerate() {
+                let place = &Place::Item(&Place::Field(place, "cidrs"), at);
+                let Some(text) = self.text(place, cidr) else { continue };
                 match text.parse::<ipnet::IpNet>() {
                     // A mapped network would never match: peers are compared in their IPv4 form.
                     Ok(net) if net.addr().to_canonical() != net.addr() => {
-                        self.problem(&place, cidr, format!("is {text:?}; write the IPv4 network itself"));
+                        self.problem(place, cidr, format!("is {text:?}; write the IPv4 network itself"));
                     }
                     Ok(net) if net.trunc() != net => {
                         let problem =
                             format!("is {text:?}, an address within a network; expected {}", net.trunc());
-                        self.problem(&place, cidr, problem);
+                        self.problem(place, cidr, problem);
                     }
                     Ok(net) => cidrs.push(net),
                     Err(_) => {
                         self.problem(
-                            &place,
+                            place,
                             cidr,
                             format!("is {text:?}; expected a network such as 10.0.0.0/8"),
                         );
@@ -307,19 +334,19 @@ impl Reader {
                 }
             }
         }
-        let (from, until) = (self.time(fields, "from"), self.time(fields, "until"));
+        let (from, until) = (self.time(place, fields, "from"), self.time(place, fields, "until"));
         if from.zip(until).is_some_and(|(from, until)| until <= from) {
-            self.problem("conditions", node, "has an until that is not after its from");
+            self.problem(place, node, "has an until that is not after its from");
         }
-        Conditions { cidrs, from, until, pod: self.in_a_pod(fields) }
+        Conditions { cidrs, from, until, pod: self.in_a_pod(place, fields) }
     }
 
     /// `true` or nothing: there is no binding for whoever is not in a pod.
-    fn in_a_pod(&mut self, fields: Fields<'_>) -> bool {
+    fn in_a_pod(&mut self, place: &Place<'_>, fields: Fields<'_>) -> bool {
         let Some(node) = field(fields, "pod") else { return false };
         if node.value != Value::Bool(true) {
             self.problem(
-                "conditions.pod",
+                &Place::Field(place, "pod"),
                 node,
                 format!("is {}; expected true, or leave it out", node.value),
             );
@@ -327,18 +354,18 @@ impl Reader {
         true
     }
 
-    fn time(&mut self, fields: Fields<'_>, name: &str) -> Option<Timestamp> {
+    fn time(&mut self, place: &Place<'_>, fields: Fields<'_>, name: &str) -> Option<Timestamp> {
         let node = field(fields, name)?;
-        let place = format!("conditions.{name}");
-        let text = self.text(&place, node)?;
+        let place = &Place::Field(place, name);
+        let text = self.text(place, node)?;
         let time = Timestamp::parse_rfc3339(text);
         if time.is_none() {
-            self.problem(&place, node, format!("is {text:?}; expected a time such as 2027-01-01T00:00:00Z"));
+            self.problem(place, node, format!("is {text:?}; expected a time such as 2027-01-01T00:00:00Z"));
         }
         time
     }
 
-    fn known(&mut self, place: &str, fields: Fields<'_>, known: &[&str]) {
+    fn known(&mut self, place: &Place<'_>, fields: Fields<'_>, known: &[&str]) {
         for (name, node) in fields.iter().filter(|(name, _)| !known.contains(&name.as_str())) {
             self.problem(
                 place,
@@ -349,22 +376,26 @@ impl Reader {
     }
 
     fn name(&mut self, node: &Node, fields: Fields<'_>) -> Option<Arc<str>> {
-        let (text, name) = self.required(node, fields, "", "name")?;
+        let (text, name) = self.required(node, fields, DOCUMENT, "name")?;
         if !is_name(text) {
             let problem =
                 format!("is {text:?}; expected 1 to {NAME_BYTES} of a-z 0-9 and -, and not - at the start");
-            self.problem("name", name, problem);
+            self.problem(&Place::Field(DOCUMENT, "name"), name, problem);
             return None;
         }
         if self.author != Author::Server && defaults::RESERVED.contains(&text) {
-            self.problem("name", name, format!("is {text:?}, which is the name of a built-in role"));
+            self.problem(
+                &Place::Field(DOCUMENT, "name"),
+                name,
+                format!("is {text:?}, which is the name of a built-in role"),
+            );
             return None;
         }
         Some(text.into())
     }
 
     /// A name of the outside world: nothing is folded, but nothing that cannot be read is taken either.
-    fn word(&mut self, node: &Node, fields: Fields<'_>, place: &str, name: &str) -> Option<Arc<str>> {
+    fn word(&mut self, node: &Node, fields: Fields<'_>, place: &Place<'_>, name: &str) -> Option<Arc<str>> {
         let (text, word) = self.required(node, fields, place, name)?;
         let odd = |c: char| {
             c.is_control()
@@ -379,7 +410,7 @@ impl Reader {
         } else {
             return Some(text.into());
         };
-        self.problem(&join(place, name), word, problem);
+        self.problem(&Place::Field(place, name), word, problem);
         None
     }
 
@@ -387,7 +418,7 @@ impl Reader {
         &mut self,
         node: &Node,
         fields: Fields<'_>,
-        place: &str,
+        place: &Place<'_>,
         name: &str,
     ) -> Option<Option<Arc<str>>> {
         if field(fields, name).is_some_and(|word| matches!(&word.value, Value::Text(any) if any == "*")) {
@@ -396,52 +427,69 @@ impl Reader {
         self.word(node, fields, place, name).map(Some)
     }
 
-    fn required<'a>(
+    fn required<'n>(
         &mut self,
         node: &Node,
-        fields: Fields<'a>,
-        place: &str,
+        fields: Fields<'n>,
+        place: &Place<'_>,
         name: &str,
-    ) -> Option<(&'a str, &'a Node)> {
+    ) -> Option<(&'n str, &'n Node)> {
         let Some(found) = field(fields, name) else {
             self.problem(place, node, format!("has no {name}"));
             return None;
         };
-        self.text(&join(place, name), found).map(|text| (text, found))
+        self.text(&Place::Field(place, name), found).map(|text| (text, found))
     }
 
     /// What was found, or its problem on the list.
-    fn keep<T>(&mut self, place: &str, node: &Node, found: Result<T, String>) -> Option<T> {
+    fn keep<T>(&mut self, place: &Place<'_>, node: &Node, found: Result<T, String>) -> Option<T> {
         found.map_err(|problem| self.problem(place, node, problem)).ok()
     }
 
-    fn text<'a>(&mut self, place: &str, node: &'a Node) -> Option<&'a str> {
+    fn text<'n>(&mut self, place: &Place<'_>, node: &'n Node) -> Option<&'n str> {
         self.keep(place, node, node.text())
     }
 
-    fn map<'a>(&mut self, place: &str, node: &'a Node) -> Option<Fields<'a>> {
+    fn map<'n>(&mut self, place: &Place<'_>, node: &'n Node) -> Option<Fields<'n>> {
         self.keep(place, node, node.fields())
     }
 
     /// A list of at least one and at most `most`.
-    fn list<'a>(
+    fn list<'n>(
         &mut self,
         node: &Node,
-        fields: Fields<'a>,
-        place: &str,
+        fields: Fields<'n>,
+        place: &Place<'_>,
         name: &str,
         most: usize,
-    ) -> &'a [Node] {
+    ) -> &'n [Node] {
         let Some(found) = field(fields, name) else {
             self.problem(place, node, format!("has no {name}"));
             return &[];
         };
-        self.keep(&join(place, name), found, found.items(most)).unwrap_or_default()
+        self.keep(&Place::Field(place, name), found, found.items(most)).unwrap_or_default()
     }
 }
 
-fn join(place: &str, name: &str) -> String {
-    if place.is_empty() { name.to_owned() } else { format!("{place}.{name}") }
+impl fmt::Display for Reading<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.kind, self.name) {
+            (None, _) => write!(f, "document {}", self.at),
+            (Some(kind), None) => write!(f, "{kind} in document {}", self.at),
+            (Some(kind), Some(name)) => write!(f, "{kind} {}", name.escape_debug()),
+        }
+    }
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Document => Ok(()),
+            Place::Field(Place::Document, name) => f.write_str(name),
+            Place::Field(place, name) => write!(f, "{place}.{name}"),
+            Place::Item(place, at) => write!(f, "{place}[{at}]"),
+        }
+    }
 }
 
 /// `[a-z0-9][a-z0-9-]{0,62}`: one spelling only, so no two names differ by case or composition (CVE-2025-5999).

@@ -15,34 +15,43 @@
 
 use strongroom_proto::limits::{PATH_BYTES, PATH_SEGMENTS};
 
+use super::role::Step;
 use crate::model::{Path, Principal};
 
-/// A parsed pattern. Two are equal when their texts are.
-#[derive(Clone, Debug)]
-pub struct Pattern {
-    text: Box<str>,
-    segments: Box<[Segment]>,
-    /// Ends in `**`.
-    open: bool,
+/// A pattern as it is read: its text and the parts of that. It is kept in a role, next to the others, and matched there.
+pub(super) struct Parsed<'a> {
+    text: &'a str,
+    segments: Vec<Segment>,
 }
 
-#[derive(Clone, Debug)]
-enum Segment {
+/// A pattern of a role.
+#[derive(Clone, Copy)]
+pub(super) struct Pattern<'a> {
+    text: &'a str,
+    steps: &'a [Step],
+}
+
+/// A part of a pattern's text between two slashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Segment {
+    kind: Kind,
+    start: u16,
+    end: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
     Any,
-    Literal(Box<str>),
+    /// `**`, the last one.
+    Rest,
+    Literal,
     /// Holds a `*`.
-    Glob(Box<str>),
+    Glob,
     Template(Variable),
     /// A template and other text, perhaps with a `*`.
-    Mixed(Box<[Piece]>),
+    Mixed,
     /// The same with several templates: see the module.
-    Ambiguous(Box<[Piece]>),
-}
-
-#[derive(Clone, Debug)]
-enum Piece {
-    Text(Box<str>),
-    Template(Variable),
+    Ambiguous,
 }
 
 /// What a template stands for.
@@ -76,20 +85,12 @@ pub(super) enum Unfilled {
     Everything,
 }
 
-impl PartialEq for Pattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-impl Eq for Pattern {}
-
-impl Pattern {
+impl<'a> Parsed<'a> {
     /// Reads a pattern.
     ///
     /// # Errors
     /// What was found and what is expected, as a sentence without a full stop.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &'a str) -> Result<Self, String> {
         if text.is_empty() {
             return Err("is empty; expected a path such as secret/apps/**".into());
         }
@@ -101,83 +102,125 @@ impl Pattern {
             None if text == "**" => (None, true),
             None => (Some(text), false),
         };
-        let segments = body
-            .map(|body| body.split('/').map(Segment::parse).collect::<Result<Box<[_]>, _>>())
-            .transpose()?
-            .unwrap_or_default();
+        let mut segments = Vec::new();
+        let mut end = 0;
+        for part in body.into_iter().flat_map(|body| body.split('/')) {
+            let kind = Kind::parse(part)?;
+            segments.push(Segment::new(kind, end, end + part.len()));
+            end += part.len() + 1;
+        }
         if segments.len() > PATH_SEGMENTS {
             return Err(format!("has {} segments; at most {PATH_SEGMENTS} are allowed", segments.len()));
         }
-        Ok(Self { text: text.into(), segments, open })
-    }
-
-    /// As it was written.
-    pub fn as_str(&self) -> &str {
-        &self.text
+        if open {
+            segments.push(Segment::new(Kind::Rest, end, text.len()));
+        }
+        Ok(Self { text, segments })
     }
 
     /// Whether it has two templates in one segment.
     pub(super) fn is_ambiguous(&self) -> bool {
-        self.segments.iter().any(|segment| matches!(segment, Segment::Ambiguous(_)))
+        self.segments.iter().any(|segment| segment.kind == Kind::Ambiguous)
+    }
+
+    pub(super) fn into_parts(self) -> (&'a str, Vec<Segment>) {
+        (self.text, self.segments)
+    }
+}
+
+impl<'a> Pattern<'a> {
+    pub(super) fn new(text: &'a str, steps: &'a [Step]) -> Self {
+        Self { text, steps }
+    }
+
+    /// As it was written.
+    pub(super) fn as_str(&self) -> &'a str {
+        self.text
+    }
+
+    /// The segments and their texts.
+    fn segments(&self) -> impl Iterator<Item = (Kind, &'a str)> {
+        let text = self.text;
+        self.steps.iter().filter_map(move |step| match step {
+            Step::Segment(segment) => Some((segment.kind, segment.of(text))),
+            Step::Rule { .. } | Step::Path { .. } => None,
+        })
+    }
+
+    pub(super) fn is_ambiguous(&self) -> bool {
+        self.segments().any(|(kind, _)| kind == Kind::Ambiguous)
     }
 
     pub(super) fn matches(&self, path: &Path, values: &Values<'_>, unfilled: Unfilled) -> bool {
         let mut given = path.segments();
-        for segment in &self.segments {
+        for (kind, wanted) in self.segments() {
+            if kind == Kind::Rest {
+                return true;
+            }
             match given.next() {
-                Some(text) if segment.matches(text, values, unfilled) => {}
+                Some(text) if kind.matches(wanted, text, values, unfilled) => {}
                 _ => return false,
             }
         }
-        self.open || given.next().is_none()
+        given.next().is_none()
     }
 
     /// Whether it could match something at or below `folder`.
     pub(super) fn reaches_below(&self, folder: &Path, values: &Values<'_>) -> bool {
         let mut given = folder.segments();
-        for segment in &self.segments {
+        for (kind, wanted) in self.segments() {
+            if kind == Kind::Rest {
+                return true;
+            }
             match given.next() {
-                Some(text) if segment.matches(text, values, Unfilled::Nothing) => {}
+                Some(text) if kind.matches(wanted, text, values, Unfilled::Nothing) => {}
                 Some(_) => return false,
                 // Deeper than the folder: what is below may match, unless no path at all can.
                 None => return self.fillable(values),
             }
         }
-        self.open || given.next().is_none()
+        given.next().is_none()
     }
 
     /// Whether it matches `folder` and everything below.
     pub(super) fn covers(&self, folder: &Path, values: &Values<'_>) -> bool {
-        self.open && self.matches(folder, values, Unfilled::Everything)
+        let open = self.segments().any(|(kind, _)| kind == Kind::Rest);
+        open && self.matches(folder, values, Unfilled::Everything)
     }
 
     /// The one or two literal segments it starts with: the key of the index. `None`: starts with something else.
-    pub(super) fn head(&self) -> Option<&str> {
-        let literal = |at: usize| matches!(self.segments.get(at), Some(Segment::Literal(_)));
-        match (literal(0), literal(1)) {
-            (true, true) => Some(heads(&self.text).1.unwrap_or(&self.text)),
-            (true, false) => Some(heads(&self.text).0),
-            (false, _) => None,
+    pub(super) fn head(&self) -> Option<&'a str> {
+        let mut kinds = self.segments().map(|(kind, _)| kind);
+        match (kinds.next(), kinds.next()) {
+            (Some(Kind::Literal), Some(Kind::Literal)) => Some(heads(self.text).1.unwrap_or(self.text)),
+            (Some(Kind::Literal), _) => Some(heads(self.text).0),
+            _ => None,
         }
     }
 
     /// The templates in it, for explanations.
     pub(super) fn variables(&self) -> impl Iterator<Item = Variable> {
-        self.segments.iter().flat_map(|segment| {
-            let (one, many) = match segment {
-                Segment::Template(variable) => (Some(*variable), &[][..]),
-                Segment::Mixed(pieces) | Segment::Ambiguous(pieces) => (None, &**pieces),
-                _ => (None, &[][..]),
-            };
-            one.into_iter().chain(many.iter().filter_map(|piece| match piece {
-                Piece::Template(variable) => Some(*variable),
-                Piece::Text(_) => None,
-            }))
+        self.segments().flat_map(|(kind, text)| match kind {
+            Kind::Template(variable) => vec![variable],
+            Kind::Mixed | Kind::Ambiguous => pieces(text).filter_map(Piece::variable).collect(),
+            Kind::Any | Kind::Rest | Kind::Literal | Kind::Glob => Vec::new(),
         })
     }
 
     fn fillable(&self, values: &Values<'_>) -> bool {
         !self.is_ambiguous() && self.variables().all(|variable| values.get(variable).is_some())
+    }
+}
+
+impl Segment {
+    /// A pattern has at most 512 bytes, so the numbers fit.
+    fn new(kind: Kind, start: usize, end: usize) -> Self {
+        let short = |number| u16::try_from(number).unwrap_or(u16::MAX);
+        Self { kind, start: short(start), end: short(end) }
+    }
+
+    fn of<'a>(&self, text: &'a str) -> &'a str {
+        text.get(self.start.into()..self.end.into()).unwrap_or_default()
     }
 }
 
@@ -191,12 +234,12 @@ pub(super) fn heads(text: &str) -> (&str, Option<&str>) {
     (first, two)
 }
 
-impl Segment {
+impl Kind {
     fn parse(text: &str) -> Result<Self, String> {
         match text {
             "" => return Err("has an empty segment (a slash at the start or end, or two in a row)".into()),
             "." | ".." => return Err("has a segment '.' or '..'; they are not allowed".into()),
-            "*" => return Ok(Segment::Any),
+            "*" => return Ok(Kind::Any),
             "**" => return Err("has ** before its end; ** is only allowed as the last segment".into()),
             _ if text.contains("**") => {
                 return Err(format!(
@@ -205,78 +248,105 @@ impl Segment {
             }
             _ => {}
         }
-        let mut pieces = pieces(text)?;
-        Ok(match (pieces.len(), pieces.pop()) {
-            (1, Some(Piece::Text(text))) if text.contains('*') => Segment::Glob(text),
-            (1, Some(Piece::Text(text))) => {
-                crate::model::Path::parse(&text).map_err(|error| error.to_string())?;
-                Segment::Literal(text)
+        let (mut templates, mut last, mut texts) = (0, None, 0);
+        for piece in pieces(text) {
+            match piece {
+                Piece::Text(text) => {
+                    check_text(text)?;
+                    texts += 1;
+                }
+                Piece::Template(name) => {
+                    last = Some(Variable::parse(name)?);
+                    templates += 1;
+                }
+                Piece::Unclosed => {
+                    return Err(format!("has {{{{ without a closing }}}} in the segment {text:?}"));
+                }
             }
-            (1, Some(Piece::Template(variable))) => Segment::Template(variable),
-            (_, last) => {
-                let pieces: Box<[Piece]> = pieces.into_iter().chain(last).collect();
-                let templates = pieces.iter().filter(|piece| matches!(piece, Piece::Template(_))).count();
-                if templates > 1 { Segment::Ambiguous(pieces) } else { Segment::Mixed(pieces) }
+        }
+        Ok(match (templates, last) {
+            (1, Some(variable)) if texts == 0 => Kind::Template(variable),
+            (0, _) if text.contains('*') => Kind::Glob,
+            (0, _) => {
+                crate::model::Path::parse(text).map_err(|error| error.to_string())?;
+                Kind::Literal
             }
+            (1, _) => Kind::Mixed,
+            _ => Kind::Ambiguous,
         })
     }
 
-    fn matches(&self, text: &str, values: &Values<'_>, unfilled: Unfilled) -> bool {
+    fn matches(self, wanted: &str, text: &str, values: &Values<'_>, unfilled: Unfilled) -> bool {
         match self {
-            Segment::Any => true,
-            Segment::Literal(literal) => **literal == *text,
-            Segment::Glob(glob) => wildcard(glob.as_bytes(), text.as_bytes()),
-            Segment::Template(variable) => match values.get(*variable) {
+            Kind::Any | Kind::Rest => true,
+            Kind::Literal => wanted == text,
+            Kind::Glob => wildcard(wanted.as_bytes(), text.as_bytes()),
+            Kind::Template(variable) => match values.get(variable) {
                 Some(value) => value == text,
                 None => unfilled == Unfilled::Everything,
             },
-            Segment::Ambiguous(pieces) => {
-                unfilled == Unfilled::Everything
-                    && fill(pieces, values, unfilled)
-                        .is_some_and(|glob| wildcard(glob.as_bytes(), text.as_bytes()))
-            }
+            Kind::Ambiguous if unfilled == Unfilled::Nothing => false,
             // No value holds a `*`, so the filled text says what it means.
-            Segment::Mixed(pieces) => {
-                fill(pieces, values, unfilled).is_some_and(|glob| wildcard(glob.as_bytes(), text.as_bytes()))
+            Kind::Mixed | Kind::Ambiguous => {
+                fill(wanted, values, unfilled).is_some_and(|glob| wildcard(glob.as_bytes(), text.as_bytes()))
             }
         }
     }
 }
 
-fn pieces(segment: &str) -> Result<Vec<Piece>, String> {
-    let mut pieces = Vec::new();
+/// A part of a segment.
+enum Piece<'a> {
+    Text(&'a str),
+    /// The name between the braces.
+    Template(&'a str),
+    Unclosed,
+}
+
+impl Piece<'_> {
+    fn variable(self) -> Option<Variable> {
+        match self {
+            Piece::Template(name) => Variable::parse(name).ok(),
+            Piece::Text(_) | Piece::Unclosed => None,
+        }
+    }
+}
+
+fn pieces(segment: &str) -> impl Iterator<Item = Piece<'_>> {
     let mut rest = segment;
-    while let Some((before, after)) = rest.split_once("{{") {
-        push_text(&mut pieces, before)?;
-        let Some((name, after)) = after.split_once("}}") else {
-            return Err(format!("has {{{{ without a closing }}}} in the segment {segment:?}"));
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let Some(template) = rest.strip_prefix("{{") else {
+            let (text, after) = rest.split_at(rest.find("{{").unwrap_or(rest.len()));
+            rest = after;
+            return Some(Piece::Text(text));
         };
-        pieces.push(Piece::Template(Variable::parse(name)?));
+        let (piece, after) = match template.split_once("}}") {
+            Some((name, after)) => (Piece::Template(name), after),
+            None => (Piece::Unclosed, ""),
+        };
         rest = after;
-    }
-    push_text(&mut pieces, rest)?;
-    Ok(pieces)
+        Some(piece)
+    })
 }
 
-fn push_text(pieces: &mut Vec<Piece>, text: &str) -> Result<(), String> {
+fn check_text(text: &str) -> Result<(), String> {
     let odd = |c: &char| !(c.is_ascii_alphanumeric() || "._~@:+=-*".contains(*c));
-    if let Some(c) = text.chars().find(odd) {
-        return Err(format!(
+    match text.chars().find(odd) {
+        Some(c) => Err(format!(
             "contains {c:?}; allowed characters are A-Z a-z 0-9 . _ ~ @ : + = - and *, ** and {{{{templates}}}}"
-        ));
+        )),
+        None => Ok(()),
     }
-    if !text.is_empty() {
-        pieces.push(Piece::Text(text.into()));
-    }
-    Ok(())
 }
 
-fn fill(pieces: &[Piece], values: &Values<'_>, unfilled: Unfilled) -> Option<String> {
+fn fill(segment: &str, values: &Values<'_>, unfilled: Unfilled) -> Option<String> {
     let mut filled = String::new();
-    for piece in pieces {
+    for piece in pieces(segment) {
         match piece {
             Piece::Text(text) => filled.push_str(text),
-            Piece::Template(variable) => match (values.get(*variable), unfilled) {
+            other => match (other.variable().and_then(|variable| values.get(variable)), unfilled) {
                 (Some(value), _) => filled.push_str(value),
                 (None, Unfilled::Everything) => filled.push('*'),
                 (None, Unfilled::Nothing) => return None,

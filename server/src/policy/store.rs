@@ -43,15 +43,9 @@ pub struct PolicyStore(Arc<Inner>);
 
 struct Inner {
     view: View,
-    force: ArcSwap<InForce>,
+    force: ArcSwap<PolicySet>,
     /// One apply at a time. True: the store may hold something else than `force`, or a journal; load before writing.
     behind: Mutex<bool>,
-}
-
-#[derive(Default)]
-struct InForce {
-    documents: Arc<Documents>,
-    set: Arc<PolicySet>,
 }
 
 /// Puts and removals by name.
@@ -74,12 +68,12 @@ impl PolicyStore {
 
     /// The set in force. Another one after each apply that changed something, and never otherwise.
     pub fn current(&self) -> Arc<PolicySet> {
-        Arc::clone(&self.0.force.load().set)
+        self.0.force.load_full()
     }
 
     /// The documents in force, without the default roles.
     pub fn documents(&self) -> Arc<Documents> {
-        Arc::clone(&self.0.force.load().documents)
+        Arc::clone(self.0.force.load().documents())
     }
 
     /// Carries out a plan: durable and in force when it returns, even if the caller stops waiting.
@@ -138,15 +132,15 @@ impl Inner {
             self.catch_up().await?;
             *behind = false;
         }
-        if plan.base != *self.force.load().documents {
+        if plan.base != *self.force.load().documents() {
             return Err(BarrierError::Conflict);
         }
-        if plan.base == plan.next {
+        if plan.changed.is_empty() {
             return Ok(());
         }
-        let journal = Journal::between(&plan.base, &plan.next);
+        let journal = Journal::of(&plan);
         // Made before anything is written: what does not compile is never stored.
-        let next = InForce::new(plan.next.clone())?;
+        let next = plan.after(&self.force.load()).map_err(|_| corrupt(BINDING))?;
         // Until all is known to be well.
         *behind = true;
         match self.write(&journal, by).await {
@@ -158,7 +152,7 @@ impl Inner {
             // It may have happened all the same: the store knows.
             Err(error) => {
                 *behind = self.catch_up().await.is_err();
-                if *self.force.load().documents == plan.next { Ok(()) } else { Err(error) }
+                if *self.force.load().documents() == plan.next { Ok(()) } else { Err(error) }
             }
         }
     }
@@ -176,9 +170,10 @@ impl Inner {
     /// Takes over what the store holds, and says what of it is yet to be carried over.
     async fn read(&self) -> Result<Option<Journal>, BarrierError> {
         let (documents, journal) = load(&self.view).await?;
-        if documents != *self.force.load().documents {
+        if documents != **self.force.load().documents() {
             tell_ambiguous(&documents);
-            self.force.store(Arc::new(InForce::new(documents)?));
+            let set = PolicySet::compile(documents).map_err(|_| corrupt(BINDING))?;
+            self.force.store(Arc::new(set));
         }
         Ok(journal)
     }
@@ -192,17 +187,10 @@ impl Inner {
     }
 }
 
-impl InForce {
-    fn new(documents: Documents) -> Result<Self, BarrierError> {
-        let set = PolicySet::compile(documents.clone()).map_err(|_| corrupt(BINDING))?;
-        Ok(Self { documents: Arc::new(documents), set: Arc::new(set) })
-    }
-}
-
 /// Rules of an earlier release that count for less than they say.
 fn tell_ambiguous(documents: &Documents) {
     for role in documents.roles.values() {
-        for pattern in role.rules.iter().flat_map(|rule| &rule.paths).filter(|path| path.is_ambiguous()) {
+        for pattern in role.paths().filter(|path| path.is_ambiguous()) {
             tracing::warn!(
                 role = &*role.name,
                 path = pattern.as_str(),
@@ -254,16 +242,14 @@ async fn carry_over(view: &View, journal: &Journal) -> Result<(), BarrierError> 
 }
 
 impl Journal {
-    fn between(base: &Documents, next: &Documents) -> Self {
-        let mut put = next.clone();
-        put.roles.retain(|name, role| base.roles.get(name) != Some(role));
-        put.bindings.retain(|name, binding| base.bindings.get(name) != Some(binding));
-        let gone = |(kind, name): &(ObjectKind, &Arc<str>)| match kind {
-            ObjectKind::Role => !next.roles.contains_key(*name),
-            ObjectKind::Binding => !next.bindings.contains_key(*name),
-        };
-        let removed = base.names().filter(gone).map(|(kind, name)| (kind, Arc::clone(name))).collect();
-        Self { removed, put }
+    fn of(plan: &Plan) -> Self {
+        let mut journal = Self::default();
+        for (kind, name) in &plan.changed {
+            if !journal.put.take_over(&plan.next, *kind, name) {
+                journal.removed.push((*kind, Arc::clone(name)));
+            }
+        }
+        journal
     }
 
     fn batches(&self) -> Vec<Changes> {

@@ -185,7 +185,7 @@ async fn a_cancelled_caller_does_not_keep_the_old_policy_in_force() {
     assert!(task.await.unwrap_err().is_cancelled());
     stopped.release();
     // Waits its turn behind the first, and finds its plan out of date.
-    let late = plan(&Documents::default(), many(1, "list"), &[]).unwrap();
+    let late = plan(&Arc::default(), many(1, "list"), &[]).unwrap();
     assert!(matches!(store.apply(late, None).await, Err(BarrierError::Conflict)));
     assert_eq!(*store.documents(), many(1, "read"));
 }

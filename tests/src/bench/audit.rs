@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     audit_log::{pod, read, signing_key, unseal},
-    bench::rooms::Size,
+    bench::{cpu, rooms::Size},
     figures::{Bar, Figure},
 };
 
@@ -47,9 +47,9 @@ pub async fn run(work: &Path, size: Size) -> io::Result<Vec<Figure>> {
 }
 
 async fn record_speed(name: &str, config: &Config, span: Duration) -> io::Result<Vec<Figure>> {
-    let (cpu, started) = (cpu_time()?, Instant::now());
+    let (cpu, started) = (cpu::seconds(std::process::id())?, Instant::now());
     let waits = write(config, move |_| started.elapsed() < span).await?;
-    let (elapsed, cpu) = (started.elapsed().as_secs_f64(), cpu_time()? - cpu);
+    let (elapsed, cpu) = (started.elapsed().as_secs_f64(), cpu::seconds(std::process::id())? - cpu);
     let records = waits.len() as f64;
     let micros = |quantile| waits.value_at_quantile(quantile) as f64 / 1000.0;
     let row = |what: &str, value, unit| {
@@ -120,13 +120,4 @@ fn segments(directory: &Path) -> io::Result<Vec<PathBuf>> {
         fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
     files.sort();
     Ok(files)
-}
-
-/// Seconds of processor time of this process, all threads.
-fn cpu_time() -> io::Result<f64> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
-    // proc_pid_stat(5): utime and stime are fields 14 and 15; the second field may hold anything, in parentheses.
-    let (_, fields) = stat.rsplit_once(") ").ok_or_else(|| io::Error::other("no stat"))?;
-    let ticks: f64 = fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
-    Ok(ticks / rustix::param::clock_ticks_per_second() as f64)
 }

@@ -14,7 +14,7 @@ use tonic::{
     transport::{Identity, Server, ServerTlsConfig},
 };
 
-/// Answers every get with the same secret.
+/// Answers every get with the same secret, and every put as if it had been kept.
 struct Echo(v1::GetResponse);
 
 type None<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -31,6 +31,10 @@ macro_rules! echo {
                 Ok(Response::new(self.0.clone()))
             }
 
+            async fn put(&self, _: Request<v1::PutRequest>) -> Result<Response<v1::PutResponse>, Status> {
+                Ok(Response::new(v1::PutResponse { version: 1, ..Default::default() }))
+            }
+
             $(async fn $nothing(&self, _: Request<v1::$request>) -> Result<Response<$response>, Status> {
                 Err(Status::unimplemented("echo"))
             })*
@@ -39,7 +43,6 @@ macro_rules! echo {
 }
 
 echo! {
-    put: PutRequest => v1::PutResponse;
     patch: PatchRequest => v1::PutResponse;
     list: ListRequest => v1::ListResponse;
     list_recursive: ListRecursiveRequest => Self::ListRecursiveStream;

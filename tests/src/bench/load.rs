@@ -17,6 +17,8 @@ use tonic::transport::Channel;
 pub struct Measured {
     /// Requests a second.
     pub rate: f64,
+    /// All requests, those of the warm-up included.
+    pub requests: f64,
     latency: Histogram<u64>,
 }
 
@@ -73,6 +75,7 @@ where
         latency.add(ended??).map_err(io::Error::other)?;
     }
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-    let rate = latency.len() as f64 / shape.span.as_secs_f64();
-    Ok(Measured { rate, latency })
+    let (rate, requests) =
+        (latency.len() as f64 / shape.span.as_secs_f64(), number.load(Ordering::Relaxed) as f64);
+    Ok(Measured { rate, requests, latency })
 }

@@ -1,6 +1,7 @@
 //! The benchmark: every figure against a baseline in the same run, on the same machine, with the same client.
 
 pub mod audit;
+pub mod cpu;
 pub mod disk;
 pub mod echo;
 pub mod load;
@@ -8,3 +9,4 @@ pub mod mounts;
 pub mod pods;
 pub mod rooms;
 pub mod subject;
+pub mod wire;

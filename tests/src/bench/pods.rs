@@ -6,7 +6,7 @@ use tonic::transport::Channel;
 
 use super::{
     load::{Measured, Shape, run},
-    rooms::{Size, fresh, median},
+    rooms::{Size, fresh},
     subject::{EchoProcess, Subject},
 };
 use crate::{
@@ -45,22 +45,19 @@ pub async fn login(work: &Path, size: Size) -> io::Result<Vec<Figure>> {
 
     // All come from one address, which has a part of the places.
     let shape = Shape { in_flight: 16, span: size.span };
-    let (mut rates, mut tails, mut echo_rates, mut echo_tails) = (vec![], vec![], vec![], vec![]);
+    let (mut rates, mut tails) = (vec![], vec![]);
     let before = batches(&subject).await?;
     for _ in 0..size.rounds {
-        let measured = logins(&theirs, &tokens, shape).await?;
-        echo_rates.push(measured.rate);
-        echo_tails.push(measured.quantile_us(0.99));
-        let measured = logins(&ours, &tokens, shape).await?;
-        rates.push(measured.rate);
-        tails.push(measured.quantile_us(0.99));
+        let (echo, own) = (logins(&theirs, &tokens, shape).await?, logins(&ours, &tokens, shape).await?);
+        rates.push((own.rate, echo.rate));
+        tails.push((own.quantile_us(0.99), echo.quantile_us(0.99)));
     }
     let written = batches(&subject).await? - before;
     let name = "login with a service-account token (local mode), 4 x 16 in flight";
     let tail = format!("{name}: p99");
     Ok(vec![
-        Figure::ratio(name, median(rates), "logins/s", median(echo_rates), Bar::AtLeast(0.5)),
-        Figure::ratio(&tail, median(tails), "us", median(echo_tails), Bar::None),
+        Figure::pairs(name, &rates, "logins/s", Bar::AtLeast(0.5)),
+        Figure::pairs(&tail, &tails, "us", Bar::None),
         Figure::plain("store writes of all these logins", written, "batches", Bar::AtMost(0.0)),
     ])
 }

@@ -17,12 +17,11 @@ use tonic::{
 };
 
 use super::{
-    disk,
     load::{Measured, Shape, run},
-    subject::{EchoProcess, Subject, channel, login, put, with},
+    subject::{Subject, channel, login, with},
 };
 use crate::{
-    figures::{Bar, Figure},
+    figures::{Bar, Figure, median},
     server::{Memory, Options, Server},
     wait::found_async,
 };
@@ -44,10 +43,10 @@ pub struct Size {
     pub publishes: usize,
 }
 
-/// Under a minute.
+/// Under two minutes.
 pub const QUICK: Size = Size {
-    span: Duration::from_millis(1500),
-    rounds: 2,
+    span: Duration::from_millis(1000),
+    rounds: 3,
     few: 1000,
     folder: 10_000,
     scale: &[1000, 10_000],
@@ -63,16 +62,11 @@ pub const FULL: Size = Size {
     publishes: 10_000,
 };
 
-/// Bytes of one read's line in the audit log, about.
-const AUDIT_LINE: usize = 700;
-/// What one small write puts down: two audit lines, the record, and the batch's own record.
-const WRITE_BYTES: usize = 1200;
-
 async fn get(channel: Channel, token: MetadataValue<Ascii>, path: String) -> Result<(), tonic::Status> {
     SecretsClient::new(channel).get(with(&token, v1::GetRequest { path, version: None })).await.map(drop)
 }
 
-async fn reads(
+pub(super) async fn reads(
     channels: &[Channel],
     token: &MetadataValue<Ascii>,
     count: u64,
@@ -83,120 +77,8 @@ async fn reads(
 }
 
 /// Spread over all of them, so that a cache of the last few helps nobody.
-fn path_of(number: u64, count: u64) -> String {
+pub(super) fn path_of(number: u64, count: u64) -> String {
     format!("secret/few/{:07}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % count)
-}
-
-pub(super) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// Reads: throughput and tail at 4 x 64 in flight, and one at a time; with fsync and without.
-///
-/// # Errors
-/// A server or a request failed.
-pub async fn read(work: &Path, size: Size) -> io::Result<Vec<Figure>> {
-    let mut figures = Vec::new();
-    for durability in ["fsync", "os"] {
-        let directory = fresh(work, &format!("read-{durability}"))?;
-        let subject = Subject::start(&directory, &Options { durability, ..Options::default() }).await?;
-        subject.fill("secret/few", 0..size.few).await?;
-        let echo = EchoProcess::start(&directory)?;
-        let (ours, theirs) = (subject.channels(4).await?, echo.channels(&subject.server.ca(), 4).await?);
-        let wide = Shape { in_flight: 64, span: size.span };
-        let single = Shape { in_flight: 1, span: size.span };
-
-        let (mut rates, mut tails, mut singles) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut echo_rates, mut echo_tails, mut echo_singles) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..size.rounds {
-            let measured = reads(&theirs, &subject.token, size.few, wide).await?;
-            echo_rates.push(measured.rate);
-            echo_tails.push(measured.quantile_us(0.99));
-            let measured = reads(&ours, &subject.token, size.few, wide).await?;
-            rates.push(measured.rate);
-            tails.push(measured.quantile_us(0.99));
-            let (one, other) = (ours.get(..1).unwrap_or_default(), theirs.get(..1).unwrap_or_default());
-            echo_singles.push(reads(other, &subject.token, size.few, single).await?.quantile_us(0.5));
-            singles.push(reads(one, &subject.token, size.few, single).await?.quantile_us(0.5));
-        }
-        let bar = if durability == "fsync" { Bar::AtLeast(0.7) } else { Bar::None };
-        let name = |what: &str| format!("read, {durability}: {what}");
-        figures.push(Figure::ratio(
-            &name("4 x 64 in flight"),
-            median(rates),
-            "requests/s",
-            median(echo_rates),
-            bar,
-        ));
-        let bar = if durability == "fsync" { Bar::AtMost(2.0) } else { Bar::None };
-        figures.push(Figure::ratio(
-            &name("p99, 4 x 64 in flight"),
-            median(tails),
-            "us",
-            median(echo_tails),
-            bar,
-        ));
-        let echo_single = median(echo_singles);
-        if durability == "fsync" {
-            let group = 1e6 / disk::groups_per_second(&directory, 1, AUDIT_LINE, size.span / 2)?;
-            let allowed = echo_single + group;
-            figures.push(Figure::ratio(
-                &name("one at a time, p50, against echo + one fsync"),
-                median(singles),
-                "us",
-                allowed,
-                Bar::AtMost(1.0),
-            ));
-        } else {
-            figures.push(Figure::ratio(
-                &name("one at a time, p50"),
-                median(singles),
-                "us",
-                echo_single,
-                Bar::AtMost(1.5),
-            ));
-        }
-    }
-    Ok(figures)
-}
-
-/// Durable writes with 64 in flight, against a bare loop that appends as many bytes in groups of 64 with the three
-/// barriers a write has: intent, data, outcome.
-///
-/// # Errors
-/// A server, a request or the disk failed.
-pub async fn write(work: &Path, size: Size) -> io::Result<Vec<Figure>> {
-    const IN_FLIGHT: usize = 64;
-    let directory = fresh(work, "write")?;
-    let subject = Subject::start(&directory, &Options::default()).await?;
-    subject.fill("secret/few", 0..size.few).await?;
-    let channels = subject.channels(4).await?;
-    let shape = Shape { in_flight: IN_FLIGHT / 4, span: size.span };
-    let (mut rates, mut bare, mut tails) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..size.rounds {
-        let groups = disk::groups_per_second(&directory, 3, IN_FLIGHT * WRITE_BYTES / 3, size.span / 2)?;
-        #[expect(clippy::cast_precision_loss, reason = "64")]
-        bare.push(groups * IN_FLIGHT as f64);
-        let (token, count) = (subject.token.clone(), size.few);
-        let measured = run(&channels, shape, move |channel, number| {
-            let request = with(&token, put(&path_of(number, count)));
-            async move { SecretsClient::new(channel).put(request).await.map(drop) }
-        })
-        .await?;
-        rates.push(measured.rate);
-        tails.push(measured.quantile_us(0.99));
-    }
-    Ok(vec![
-        Figure::ratio(
-            "durable write, 64 in flight",
-            median(rates),
-            "writes/s",
-            median(bare),
-            Bar::AtLeast(0.7),
-        ),
-        Figure::plain("durable write, 64 in flight, p99", median(tails), "us", Bar::None),
-    ])
 }
 
 /// One page of 1,000 in a large folder.
@@ -237,14 +119,14 @@ pub async fn list(work: &Path, size: Size) -> io::Result<Vec<Figure>> {
 /// A server or a request failed.
 pub async fn scale(work: &Path, size: Size) -> io::Result<Vec<Figure>> {
     let mut figures = Vec::new();
-    let idle = Subject::start(&fresh(work, "idle")?, &Options::default()).await?;
-    figures.push(Figure::plain(
-        "memory, idle and empty",
-        idle.server.memory_mib(Memory::Now)?,
-        "MiB",
-        Bar::AtMost(30.0),
-    ));
-    drop(idle);
+    let empty = Server::start(&fresh(work, "empty")?, &Options::default())?;
+    let resident = empty.memory_mib(Memory::Now)?;
+    figures.push(Figure::plain("memory before init", resident, "MiB", Bar::AtMost(20.0)));
+    drop(empty);
+    let used = Subject::start(&fresh(work, "used")?, &Options::default()).await?;
+    let resident = used.server.memory_mib(Memory::Now)?;
+    figures.push(Figure::plain("memory after the first login", resident, "MiB", Bar::AtMost(25.0)));
+    drop(used);
 
     let directory = fresh(work, "scale")?;
     let options = Options { durability: "os", ..Options::default() };
@@ -308,27 +190,30 @@ async fn wait_until_ready(server: &Server) -> io::Result<()> {
 /// # Errors
 /// A policy did not compile: a fault of the benchmark.
 pub fn policy(size: Size) -> io::Result<Vec<Figure>> {
-    let (few, _) = decision_ns(10, 100, size.span / 2)?;
-    let (many, compile) = decision_ns(10_000, 100_000, size.span / 2)?;
+    let ((few, ..), (many, parse, compile)) = (policy_of(10, 100)?, policy_of(10_000, 100_000)?);
+    let (few, many) = (Asked::of(few, 10, 100)?, Asked::of(many, 10_000, 100_000)?);
+    let pair = |_| (many.decision_ns(size.span / 4), few.decision_ns(size.span / 4));
+    let pairs: Vec<_> = (0..size.rounds).map(pair).collect();
     Ok(vec![
         Figure::plain(
             "policy decision, 10,000 roles and 100,000 bindings",
-            many / 1000.0,
+            median(pairs.iter().map(|(many, _)| many / 1000.0).collect()),
             "us",
             Bar::AtMost(2.0),
         ),
-        Figure::ratio(
-            "policy decision, against 10 roles and 100 bindings",
-            many,
-            "ns",
-            few,
-            Bar::AtMost(1.5),
+        Figure::pairs("policy decision, against 10 roles and 100 bindings", &pairs, "ns", Bar::AtMost(1.5)),
+        Figure::plain(
+            "policy of that size: parse and compile",
+            (parse + compile).as_secs_f64() * 1e3,
+            "ms",
+            Bar::AtMost(500.0),
         ),
-        Figure::plain("policy of that size: parse and compile", compile.as_secs_f64() * 1e3, "ms", Bar::None),
+        Figure::plain("the same: parse alone", parse.as_secs_f64() * 1e3, "ms", Bar::None),
     ])
 }
 
-fn decision_ns(roles: u32, bindings: u32, span: Duration) -> io::Result<(f64, Duration)> {
+/// A set of that size, and what parsing and compiling it took.
+fn policy_of(roles: u32, bindings: u32) -> io::Result<(PolicySet, Duration, Duration)> {
     use std::fmt::Write;
     let mut yaml = String::new();
     for role in 0..roles {
@@ -349,11 +234,20 @@ fn decision_ns(roles: u32, bindings: u32, span: Duration) -> io::Result<(f64, Du
     }
     let started = Instant::now();
     let documents = Documents::parse(&yaml).map_err(|problems| io::Error::other(format!("{problems:?}")))?;
+    let parse = started.elapsed();
     let set = PolicySet::compile(documents).map_err(|problems| io::Error::other(format!("{problems:?}")))?;
-    let compile = started.elapsed();
+    Ok((set, parse, started.elapsed() - parse))
+}
 
-    let asked: Vec<(Principal, SecretPath)> = (0..1024_u32)
-        .map(|n| {
+/// A set and questions that it says yes to.
+struct Asked {
+    set: PolicySet,
+    questions: Vec<(Principal, SecretPath)>,
+}
+
+impl Asked {
+    fn of(set: PolicySet, roles: u32, bindings: u32) -> io::Result<Self> {
+        let question = |n: u32| {
             let binding = n.wrapping_mul(2_654_435_761) % bindings;
             let principal = Principal::ServiceAccount {
                 cluster: "main".into(),
@@ -364,19 +258,23 @@ fn decision_ns(roles: u32, bindings: u32, span: Duration) -> io::Result<(f64, Du
             };
             let path = SecretPath::parse(&format!("secret/team-{}/ns-{binding}/db", binding % roles));
             Ok((principal, path.map_err(io::Error::other)?))
-        })
-        .collect::<io::Result<_>>()?;
-    let context = Context { peer: None, now: Timestamp::from_millis(1) };
-    let started = Instant::now();
-    let mut decided = 0_u32;
-    while started.elapsed() < span {
-        for (principal, path) in &asked {
-            let question = Question { principal, verb: Verb::Read, path, context: &context };
-            std::hint::black_box(set.decide(&question));
-        }
-        decided += 1024;
+        };
+        Ok(Self { set, questions: (0..1024).map(question).collect::<io::Result<_>>()? })
     }
-    Ok((started.elapsed().as_secs_f64() * 1e9 / f64::from(decided), compile))
+
+    fn decision_ns(&self, span: Duration) -> f64 {
+        let context = Context { peer: None, now: Timestamp::from_millis(1) };
+        let started = Instant::now();
+        let mut decided = 0_u32;
+        while started.elapsed() < span {
+            for (principal, path) in &self.questions {
+                let question = Question { principal, verb: Verb::Read, path, context: &context };
+                std::hint::black_box(self.set.judge(&question));
+                decided += 1;
+            }
+        }
+        started.elapsed().as_secs_f64() * 1e9 / f64::from(decided)
+    }
 }
 
 /// A directory of its own for one measurement.

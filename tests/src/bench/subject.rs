@@ -191,6 +191,10 @@ impl EchoProcess {
         Ok(EchoProcess { child, url: format!("https://{}", line.trim()) })
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Bare channels to it.
     ///
     /// # Errors

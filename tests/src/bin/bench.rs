@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 
 use clap::{Parser, builder::PossibleValuesParser};
 use strongroom_tests::{
-    bench::{audit, echo, mounts, pods, rooms},
+    bench::{audit, echo, mounts, pods, rooms, wire},
     figures,
 };
 
@@ -20,7 +20,7 @@ struct Args {
     /// Where to write the figures as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Under a minute: smaller sizes, shorter runs.
+    /// Under two minutes: smaller sizes, shorter runs.
     #[arg(long)]
     quick: bool,
     /// Only these.
@@ -47,8 +47,8 @@ async fn main() -> io::Result<()> {
     for name in PARTS.into_iter().filter(|name| wanted(name)) {
         eprintln!("measuring: {name}");
         all.extend(match name {
-            "read" => rooms::read(work.path(), size).await?,
-            "write" => rooms::write(work.path(), size).await?,
+            "read" => wire::read(work.path(), size).await?,
+            "write" => wire::write(work.path(), size).await?,
             "login" => pods::login(work.path(), size).await?,
             "audit" => audit::run(work.path(), size).await?,
             "policy" => rooms::policy(size)?,
