@@ -4,7 +4,6 @@
 //! only one that knows the YAML library.
 
 mod node;
-mod plain;
 mod read;
 
 use serde::Serialize;

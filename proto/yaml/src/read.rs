@@ -2,7 +2,7 @@
 
 use serde_saphyr::budget::BudgetBreach;
 
-use crate::{node::Node, plain};
+use crate::node::Node;
 
 /// What a reader expects at most. Everything else is bounded by the length of the text, which the reader checks.
 #[derive(Clone, Copy, Debug)]
@@ -33,11 +33,6 @@ pub fn read(yaml: &str, depth: usize) -> Result<Node, NotYaml> {
 /// # Errors
 /// One of them is not YAML, or they are more than `limits` allow.
 pub fn read_all(yaml: &str, limits: Limits) -> Result<Vec<Node>, NotYaml> {
-    // A policy of 100,000 bindings takes the library four seconds, and a server reads its policy at every start.
-    plain::read_all(yaml, limits).map_or_else(|| read_with_library(yaml, limits), Ok)
-}
-
-pub(crate) fn read_with_library(yaml: &str, limits: Limits) -> Result<Vec<Node>, NotYaml> {
     Ok(serde_saphyr::from_multiple_with_options(yaml, options(yaml, limits))?)
 }
 
