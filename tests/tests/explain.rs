@@ -186,7 +186,7 @@ async fn what_a_pod_may_can_be_asked() {
         for other in ["kubernetes/main/shop/api", "kubernetes/west/shop/web", "kubernetes/main/pay/web"] {
             assert_eq!(ask(other).0, 1, "{other}");
         }
-        assert_eq!(ask("kubernetes/main/shop").0, 1, "not a principal");
+        assert_eq!(ask("kubernetes/main/shop").0, 2, "not a principal");
     });
 }
 
