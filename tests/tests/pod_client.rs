@@ -13,7 +13,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use strongroom_client::{ChangeKind, Client, Error, ErrorKind, Reason, SecretBytes, StreamExt};
+use strongroom_client::{Builder, ChangeKind, Client, Error, ErrorKind, Reason, SecretBytes, StreamExt};
 use strongroom_tests::{
     cli::Cli,
     fake_kubernetes::Pod,
@@ -47,13 +47,12 @@ impl ShopPod {
     }
 
     async fn client(&self) -> Client {
-        let connect = || {
-            builder(&self.shop.world.server)
-                .kubernetes("main")
-                .kubernetes_token_file(&self.token_file)
-                .connect()
-        };
-        soon(connect).await
+        soon(|| self.builder().connect()).await
+    }
+
+    fn builder(&self) -> Builder {
+        let builder = builder(&self.shop.world.server);
+        builder.kubernetes("main").kubernetes_token_file(&self.token_file)
     }
 }
 
@@ -81,9 +80,14 @@ async fn a_pod_follows_its_projected_token() {
     assert_eq!(principal, "kubernetes/main/shop/web");
     assert_eq!(client.auth().renew().await.unwrap().session.id, first, "renewed without another login");
 
-    // A new session is made of what is in the file now, not of what was in it at the start.
-    shop_pod.project("not.a.token");
+    // A session that was ended stays ended, although there are credentials for another.
     client.auth().logout().await.unwrap();
+    let ended = client.get(DB).await.unwrap_err();
+    assert_eq!(ended.kind(), &ErrorKind::Unauthenticated(Reason::TokenMissing), "{ended}");
+
+    // A session is made of what is in the file when it is needed, not of what was in it at the start.
+    let client = shop_pod.builder().connect_lazily().await.unwrap();
+    shop_pod.project("not.a.token");
     let refused = client.get(DB).await.unwrap_err();
     assert_eq!(refused.kind(), &ErrorKind::Unauthenticated(Reason::LoginRejected), "{refused}");
     shop_pod.project(&shop_pod.shop.token(&shop_pod.pod));
@@ -91,7 +95,7 @@ async fn a_pod_follows_its_projected_token() {
     assert_ne!(session_of(&client).await.1, first);
 
     fs::remove_file(&shop_pod.token_file).unwrap();
-    client.auth().logout().await.unwrap();
+    let client = shop_pod.builder().connect_lazily().await.unwrap();
     let missing = client.get(DB).await.unwrap_err();
     assert_eq!(missing.kind(), &ErrorKind::Config);
     assert!(missing.to_string().contains("serviceAccountToken of the audience strongroom"), "{missing}");
