@@ -49,4 +49,4 @@ lint: ## Formatting, lints, docs
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 
 build: ## Server and command line, optimised
-	$(CARGO) build --release --workspace --locked
+	$(CARGO) build --profile dist --locked -p strongroom-server -p strongroom -p strongroom-csi
