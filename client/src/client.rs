@@ -150,7 +150,7 @@ impl Client {
     /// The same session, renewed in the background from now on.
     pub(crate) fn renewed_from(self, session: crate::session::Session) -> (Self, tokio::task::AbortHandle) {
         let keeper = Arc::clone(&self.inner.keeper);
-        keeper.knows(crate::session::keeper::Known::Session(session));
+        keeper.knows(crate::session::keeper::Known::Session(Box::new(session)));
         let renewal = Renewal::start(Arc::clone(&keeper));
         let task = renewal.task();
         let inner = Arc::new(Inner { keeper, _renewal: Some(renewal), ends_at: None });

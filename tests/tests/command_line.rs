@@ -37,6 +37,9 @@ spec:
 /// It has no end; the guides' tests run it.
 const ENDLESS: &str = "watch";
 
+/// Who, the command, its arguments, its input, and how it ends.
+type Row<'a> = (&'a Cli, &'a str, &'a [&'a str], &'a [u8], i32);
+
 struct House {
     root: Cli,
     alice: Cli,
@@ -101,8 +104,7 @@ fn every_command_speaks_json_and_ends_as_the_help_says() {
     let public_key = house.public_key.as_str();
 
     let mut tried = BTreeSet::from(["init".to_owned(), ENDLESS.to_owned()]);
-    // Who, the command, its arguments, its input, and how it ends.
-    let rows: &[(&Cli, &str, &[&str], &[u8], i32)] = &[
+    let rows: &[Row<'_>] = &[
         (&house.root, "status", &[], b"", 0),
         (&house.root, "unseal", &[], b"", 0),
         (&house.alice, "login", &["-u", "alice", "--password-file", "-"], PASSWORD, 0),

@@ -40,7 +40,7 @@ pub(crate) enum Known {
     Nothing,
     /// Its token came from outside.
     Token,
-    Session(Session),
+    Session(Box<Session>),
 }
 
 impl Keeper {
@@ -144,7 +144,7 @@ impl Keeper {
 
     fn replace(&self, login: Login) -> Result<Login, Error> {
         self.token.store(Some(Arc::new(Token::new(&login.token)?)));
-        self.knows(Known::Session(login.session.clone()));
+        self.knows(Known::Session(Box::new(login.session.clone())));
         Ok(login)
     }
 

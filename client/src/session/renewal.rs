@@ -63,7 +63,7 @@ async fn keep_alive(keeper: Arc<Keeper>) {
         }
         match next_session(&keeper, &known).await {
             Ok(Some(next)) => {
-                keeper.knows(Known::Session(next));
+                keeper.knows(Known::Session(Box::new(next)));
                 failures = 0;
             }
             Ok(None) => {
