@@ -108,7 +108,7 @@ pub fn write(
 /// generations.
 ///
 /// # Errors
-/// As [`write`], or there is no room; then nothing was touched.
+/// As [`write()`], or there is no room; then nothing was touched.
 pub fn write_within(
     root: &Folder,
     files: &[VolumeFile],
