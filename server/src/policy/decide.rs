@@ -11,11 +11,12 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use super::{
     defaults::ROOT,
-    document::{Binding, Conditions, Effect},
+    document::{Binding, Conditions},
     index::{Grant, Grants},
     pattern::{Unfilled, Values, heads},
     role::{Role, RoleRule},
     set::PolicySet,
+    verbs::Effect,
 };
 use crate::model::{DecisionId, Path, Principal, RequestId, Timestamp, Verb};
 
@@ -187,7 +188,7 @@ const SEEN_BY: [Verb; 7] =
     [Verb::Read, Verb::List, Verb::Update, Verb::Delete, Verb::Destroy, Verb::Manage, Verb::Use];
 
 const SEEING: u8 = {
-    use super::document::bit;
+    use super::verbs::bit;
     bit(Verb::Read)
         | bit(Verb::List)
         | bit(Verb::Update)

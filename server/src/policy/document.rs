@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, fmt, fmt::Write, sync::Arc};
 
 use ipnet::IpNet;
 
-use super::{defaults, role::Role};
-use crate::model::{Invalid, Timestamp, Verb};
+use super::{defaults, role::Role, verbs::Effect};
+use crate::model::{Invalid, Timestamp};
 
 /// Any number of roles and bindings, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,19 +22,6 @@ pub enum ObjectKind {
     /// Who has a role.
     Binding,
 }
-
-/// What a rule does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Effect {
-    /// Allows, where nothing denies.
-    Allow,
-    /// Denies, whatever allows.
-    Deny,
-}
-
-/// A set of verbs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Verbs(pub(super) u8);
 
 /// A role for subjects.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,22 +51,6 @@ pub(super) struct Conditions {
     pub(super) until: Option<Timestamp>,
     /// Only for a token that is bound to a pod: one made for the account itself outlives every pod.
     pub(super) pod: bool,
-}
-
-pub(super) const fn bit(verb: Verb) -> u8 {
-    1 << verb as u8
-}
-
-impl Verbs {
-    pub(super) const ALL: Verbs = Verbs(u8::MAX);
-
-    pub(super) fn has(self, verb: Verb) -> bool {
-        self.0 & bit(verb) != 0
-    }
-
-    pub(super) fn add(&mut self, verb: Verb) {
-        self.0 |= bit(verb);
-    }
 }
 
 impl Documents {
@@ -178,15 +149,6 @@ impl fmt::Display for ObjectKind {
     }
 }
 
-impl fmt::Display for Effect {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Effect::Allow => "allow",
-            Effect::Deny => "deny",
-        })
-    }
-}
-
 /// A YAML string that can be read in one way only: a JSON string is one.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
@@ -206,17 +168,6 @@ impl fmt::Display for Role {
             }
         }
         Ok(())
-    }
-}
-
-impl fmt::Display for Verbs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == Verbs::ALL {
-            return f.write_str("[\"*\"]");
-        }
-        let words =
-            Verb::ALL.into_iter().filter(|verb| self.has(*verb)).map(Verb::as_str).collect::<Vec<_>>();
-        write!(f, "[{}]", words.join(", "))
     }
 }
 

@@ -4,11 +4,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     decide::{Reason, Rule},
-    document::{Binding, Conditions, Effect, Subject},
+    document::{Binding, Conditions, Subject},
     index::Grants,
     pattern::{Unfilled, Values},
     role::{Role, RoleRule},
     set::PolicySet,
+    verbs::Effect,
 };
 use crate::model::{Path, Verb};
 

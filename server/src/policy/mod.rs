@@ -17,9 +17,11 @@ pub mod store;
 mod store_tests;
 #[cfg(test)]
 mod tests;
+mod verbs;
 
 pub use decide::{Allowed, Context, Decision, Question, Refused, Rule, Scope, Verdict, authorize};
 pub use diff::{Action, Change, Plan, plan};
-pub use document::{Documents, Effect, ObjectKind};
+pub use document::{Documents, ObjectKind};
 pub use explain::WhoCan;
 pub use set::PolicySet;
+pub use verbs::Effect;

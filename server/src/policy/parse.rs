@@ -7,9 +7,10 @@ use strongroom_yaml::{Fields, Limits, Node, Value, field};
 
 use super::{
     defaults,
-    document::{Binding, Conditions, Documents, Effect, ObjectKind, Subject, Verbs},
+    document::{Binding, Conditions, Documents, ObjectKind, Subject},
     pattern::Parsed,
     role::{ParsedRule, Role},
+    verbs::{Effect, Verbs},
 };
 use crate::model::{Invalid, Timestamp, Verb};
 

@@ -4,8 +4,8 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    document::{Effect, Verbs},
     pattern::{Parsed, Pattern, Segment},
+    verbs::{Effect, Verbs},
 };
 
 #[derive(PartialEq, Eq)]
