@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use strongroom_proto::grpc_timeout;
 use tonic::{Status, metadata::MetadataMap};
 
 use crate::{
@@ -60,26 +61,8 @@ impl Drop for Call<'_> {
 
 /// How long the caller's patience lasts for us, if it has said so: long enough before its end that it hears what we say.
 pub fn patience(metadata: &MetadataMap) -> Option<Duration> {
-    let timeout = parse(metadata.get(TIMEOUT)?.to_str().ok()?)?;
+    let timeout = grpc_timeout(metadata.get(TIMEOUT)?.to_str().ok()?)?;
     Some(timeout.saturating_sub(limits::LAST_WORD).max(timeout / 2))
-}
-
-/// At most eight digits and a unit, as gRPC has it.
-fn parse(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let number: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(number.saturating_mul(3600))),
-        "M" => Some(Duration::from_secs(number.saturating_mul(60))),
-        "S" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_millis(number)),
-        "u" => Some(Duration::from_micros(number)),
-        "n" => Some(Duration::from_nanos(number)),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

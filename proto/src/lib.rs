@@ -9,9 +9,11 @@
 pub mod limits;
 mod reason;
 mod secret_bytes;
+mod timeout;
 
 pub use reason::{DOMAIN, Reason};
 pub use secret_bytes::SecretBytes;
+pub use timeout::grpc_timeout;
 
 /// Messages, clients and servers generated from `proto/strongroom/v1/*.proto`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::restriction)]

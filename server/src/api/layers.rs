@@ -11,6 +11,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Request, Response};
+use strongroom_proto::grpc_timeout;
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
@@ -119,38 +120,7 @@ fn grpc_code(headers: &HeaderMap) -> &'static str {
     CODES.get(code).copied().unwrap_or("UNKNOWN")
 }
 
-/// The caller's deadline (`grpc-timeout`: digits and a unit, gRPC over HTTP/2).
+/// The caller's deadline.
 fn timeout(headers: &HeaderMap) -> Option<Duration> {
-    headers.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse_timeout)
-}
-
-fn parse_timeout(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.len() > 8 {
-        return None;
-    }
-    let count: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(count * 3600)),
-        "M" => Some(Duration::from_secs(count * 60)),
-        "S" => Some(Duration::from_secs(count)),
-        "m" => Some(Duration::from_millis(count)),
-        "u" => Some(Duration::from_micros(count)),
-        "n" => Some(Duration::from_nanos(count)),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn timeouts_as_grpc_writes_them() {
-        assert_eq!(parse_timeout("100m"), Some(Duration::from_millis(100)));
-        assert_eq!(parse_timeout("2S"), Some(Duration::from_secs(2)));
-        for bad in ["", "S", "5", "5x", "123456789S", "-1S", "ä"] {
-            assert_eq!(parse_timeout(bad), None, "{bad:?}");
-        }
-    }
+    headers.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(grpc_timeout)
 }

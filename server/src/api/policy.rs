@@ -88,10 +88,10 @@ fn parse_can_i(message: v1::CanIRequest) -> Result<Action, Invalid> {
         return Ok(Action::Session(SessionAction::CanI(CanI { verb, path, who: None, peer: None })));
     }
     let who = Some(Principal::named(&message.principal, &message.groups)?);
-    let peer = Some(message.peer).filter(|peer| !peer.is_empty());
-    let peer = peer
-        .map(|peer| peer.parse().map_err(|_| Invalid::new("peer", "is not an IP address")))
-        .transpose()?;
+    let peer = match message.peer.as_str() {
+        "" => None,
+        peer => Some(peer.parse().map_err(|_| Invalid::new("peer", "is not an IP address"))?),
+    };
     Ok(Action::Policy(PolicyAction::CanI(CanI { verb, path, who, peer })))
 }
 
