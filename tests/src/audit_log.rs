@@ -1,13 +1,27 @@
-//! What the fault harness and the benchmark both need of the audit log: records like those of pods that read secrets, and
-//! a key to sign checkpoints with.
+//! What tests, the fault harness and the benchmark need of the audit log: its files, records like those of pods that read
+//! secrets, and a key to sign checkpoints with.
 
-use std::io;
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use strongroom_server::{
     audit::{Broker, Decision, Effect, Event, EventKind, Status, StoreState},
     crypto::{Key, SigningKey},
     model::{DecisionId, Pod, Principal, RequestId, SessionId},
 };
+
+/// The files of a log, oldest first; the last is written to.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn segments(log: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = fs::read_dir(log)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "jsonl"));
+    files.sort_unstable();
+    Ok(files)
+}
 
 /// A pod that reads secrets: who most records are about.
 pub fn pod() -> Principal {

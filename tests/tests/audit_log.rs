@@ -20,6 +20,7 @@ use strongroom_client::{
     AuditQuery, Client, Error, ErrorKind, Reason, SealKind, SecretBytes, StreamExt, TryStreamExt,
 };
 use strongroom_tests::{
+    audit_log::segments,
     bench::subject::channel,
     faults::{coverage, intents::Intents, log},
     raw,
@@ -35,8 +36,7 @@ async fn put(client: &Client, path: &str) -> Result<(), Error> {
 
 /// The newest file of the log below `home`.
 fn live_segment(home: &Path) -> PathBuf {
-    let files = fs::read_dir(home.join("audit")).unwrap().map(|entry| entry.unwrap().path());
-    files.filter(|path| path.extension().is_some_and(|extension| extension == "jsonl")).max().unwrap()
+    segments(&home.join("audit")).unwrap().pop().unwrap()
 }
 
 type Taken = fn(&Path);

@@ -14,6 +14,7 @@ use std::{
 use strongroom_client::{Client, SecretBytes};
 use strongroom_proto::v1::{self, auth_client::AuthClient};
 use strongroom_tests::{
+    audit_log::segments,
     bench::subject::channel,
     fake_kubernetes::{FakeKubernetes, Mood, Pod, SigningKey},
     pki::Pki,
@@ -436,11 +437,8 @@ async fn watching(world: &World) {
 
 /// Lines of the audit log with that reason.
 fn lines(world: &World, reason: &str) -> Vec<serde_json::Value> {
-    let files = std::fs::read_dir(world.server.directory.join("audit")).unwrap();
-    let files = files
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|e| e == "jsonl"));
-    let text: String = files.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let segments = segments(&world.server.directory.join("audit")).unwrap();
+    let text: String = segments.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
     let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     lines.filter(|line| line["reason"] == reason).collect()
 }

@@ -13,6 +13,7 @@ use std::{
 };
 
 use strongroom_tests::{
+    audit_log::segments,
     cli::Cli,
     server::{Options, Server},
 };
@@ -262,12 +263,8 @@ fn the_audit_log_tells_and_proves() {
     let Tour { alice, home, server, .. } = tour;
     let directory = server.directory.clone();
     server.stop().unwrap();
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(directory.join("audit")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|file| {
-        fs::metadata(file).unwrap().len() > 0 && file.extension().is_some_and(|e| e == "jsonl")
-    });
-    files.sort();
+    let mut files = segments(&directory.join("audit")).unwrap();
+    files.retain(|file| fs::metadata(file).unwrap().len() > 0);
     assert!(!files.is_empty());
     let copies: Vec<String> = files
         .iter()

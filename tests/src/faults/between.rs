@@ -19,6 +19,7 @@ use tonic::{
 
 use super::dice::Dice;
 use crate::{
+    audit_log::segments,
     bench::subject::{self, Subject, with},
     figures::Figure,
     server::{Options, Server},
@@ -192,11 +193,8 @@ impl House {
 
 /// The ends of all destructions that the log tells of: whether each of them happened.
 fn destructions(audit: &Path) -> io::Result<Vec<bool>> {
-    let mut segments = fs::read_dir(audit)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
-    segments.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
-    segments.sort_unstable();
     let mut ends = Vec::new();
-    for segment in segments {
+    for segment in segments(audit)? {
         let text = fs::read_to_string(segment)?;
         // The server may be writing the last one, if only a checkpoint.
         for line in text.rsplit_once('\n').map_or("", |(whole, _)| whole).lines() {

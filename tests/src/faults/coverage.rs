@@ -21,6 +21,7 @@ use tonic::{
 };
 
 use crate::{
+    audit_log::segments,
     bench::subject::{Subject, bearer, channel, login, with},
     fake_kubernetes::{CREDENTIAL, FakeKubernetes, Mood},
     figures::Figure,
@@ -241,13 +242,8 @@ impl AuditLog {
     }
 
     fn news(&mut self) -> io::Result<Vec<serde_json::Value>> {
-        let mut files: Vec<PathBuf> = fs::read_dir(&self.directory)?
-            .map(|entry| entry.map(|entry| entry.path()))
-            .collect::<Result<_, _>>()?;
-        files.retain(|file| file.extension().is_some_and(|extension| extension == "jsonl"));
-        files.sort();
         let mut news = Vec::new();
-        for file in files {
+        for file in segments(&self.directory)? {
             let text = fs::read_to_string(&file)?;
             let read = self.read.entry(file).or_default();
             let fresh = text.get(*read..).unwrap_or_default();

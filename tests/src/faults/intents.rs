@@ -10,6 +10,8 @@ use std::{
 
 use serde::Deserialize;
 
+use crate::audit_log::segments;
+
 /// What the log has told so far.
 #[derive(Default)]
 pub struct Intents {
@@ -43,13 +45,7 @@ impl Intents {
     /// # Errors
     /// A file cannot be read, or a line is no record.
     pub fn read_on(&mut self, directory: &Path) -> io::Result<()> {
-        let mut segments: Vec<PathBuf> = Vec::new();
-        for entry in fs::read_dir(directory)? {
-            segments.push(entry?.path());
-        }
-        segments.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
-        segments.sort_unstable();
-        for segment in segments {
+        for segment in segments(directory)? {
             let from = self.read.get(&segment).copied().unwrap_or(0);
             let mut file = fs::File::open(&segment)?;
             file.seek(SeekFrom::Start(from))?;

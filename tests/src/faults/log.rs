@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 
 use super::intents::Intents;
 use crate::{
+    audit_log::segments,
     bench::subject::{Subject, channel, login, with},
     figures::{Bar, Figure},
     one_node::may_mount,
@@ -301,7 +302,5 @@ struct Checkpoint {
 
 /// The file of the log that is written to.
 fn live_segment(audit: &Path) -> io::Result<PathBuf> {
-    let files = fs::read_dir(audit)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
-    let segments = files.into_iter().filter(|path| path.extension().is_some_and(|end| end == "jsonl"));
-    segments.max().ok_or_else(|| io::Error::other("the audit log has no file"))
+    segments(audit)?.pop().ok_or_else(|| io::Error::other("the audit log has no file"))
 }
