@@ -239,9 +239,15 @@ mod tests {
     #[test]
     fn a_name_cannot_leave_its_folder() {
         let root = tempfile::tempdir().unwrap();
-        for name in ["", "../x", "a/b", ".hidden", "a b"] {
+        for name in ["../x", "a/b", ".hidden", "a b"] {
             assert!(load(root.path(), Some(name)).is_err(), "{name:?}");
         }
+    }
+
+    #[test]
+    fn an_empty_name_is_none_like_an_empty_variable() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(load(root.path(), Some("")).unwrap().name, DEFAULT);
     }
 
     #[test]
