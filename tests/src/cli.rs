@@ -9,11 +9,13 @@ use std::{
 use crate::server::{Server, binary};
 
 /// A person at a terminal: a home directory and a server to talk to.
+#[derive(Clone)]
 pub struct Cli {
     home: PathBuf,
     url: String,
     ca: PathBuf,
     token_file: Option<PathBuf>,
+    variable: Option<(&'static str, String)>,
 }
 
 impl Cli {
@@ -23,17 +25,24 @@ impl Cli {
     /// The home cannot be made.
     pub fn new(home: &Path, server: &Server) -> io::Result<Cli> {
         std::fs::create_dir_all(home)?;
-        Ok(Cli { home: home.into(), url: server.url.clone(), ca: server.ca(), token_file: None })
+        Ok(Cli {
+            home: home.into(),
+            url: server.url.clone(),
+            ca: server.ca(),
+            token_file: None,
+            variable: None,
+        })
     }
 
     /// The same person with the token of that file instead of a login's.
     pub fn with_token(&self, file: &Path) -> Cli {
-        Cli {
-            home: self.home.clone(),
-            url: self.url.clone(),
-            ca: self.ca.clone(),
-            token_file: Some(file.into()),
-        }
+        Cli { token_file: Some(file.into()), ..self.clone() }
+    }
+
+    /// The same person with a variable of the environment.
+    #[must_use]
+    pub fn with_variable(&self, name: &'static str, value: &str) -> Cli {
+        Cli { variable: Some((name, value.to_owned())), ..self.clone() }
     }
 
     /// What to set in a shell so that the commands work as printed.
@@ -47,6 +56,7 @@ impl Cli {
         if let Some(file) = &self.token_file {
             variables.push(("STRONGROOM_TOKEN_FILE", file.display().to_string()));
         }
+        variables.extend(self.variable.clone());
         variables
     }
 

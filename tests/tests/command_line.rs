@@ -63,6 +63,11 @@ impl House {
         Self { root, alice, public_key, home, server }
     }
 
+    /// An editor that is a line of a shell.
+    fn editor(&self, line: &str) -> String {
+        format!("sh {}", self.file("editor", line))
+    }
+
     fn file(&self, name: &str, content: &str) -> String {
         let path = self.home.path().join(name);
         fs::write(&path, content).unwrap();
@@ -97,6 +102,8 @@ fn commands(cli: &Cli, words: &[&str]) -> BTreeSet<String> {
 #[test]
 fn every_command_speaks_json_and_ends_as_the_help_says() {
     let house = House::open();
+    // An editor that changes nothing.
+    let editing = house.root.with_variable("EDITOR", "true");
     let (policy, pod) = (house.file("policy.yaml", POLICY), house.file("pod.yaml", POD));
     let key_file = house.home.path().join("seal.key").display().to_string();
     let (generated, audit) = (house.home.path().join("generated"), house.home.path().join("audit"));
@@ -109,6 +116,10 @@ fn every_command_speaks_json_and_ends_as_the_help_says() {
         (&house.root, "unseal", &[], b"", 0),
         (&house.alice, "login", &["-u", "alice", "--password-file", "-"], PASSWORD, 0),
         (&house.alice, "whoami", &[], b"", 0),
+        (&house.alice, "profile list", &[], b"", 0),
+        (&house.alice, "profile use", &["default"], b"", 0),
+        (&house.alice, "completion", &["bash"], b"", 0),
+        (&house.alice, "man", &[], b"", 0),
         (&house.alice, "token renew", &[], b"", 0),
         (&house.alice, "token show", &[], b"", 0),
         (&house.alice, "can-i", &["read", SECRET], b"", 1),
@@ -121,7 +132,13 @@ fn every_command_speaks_json_and_ends_as_the_help_says() {
         (&house.root, "put", &[SECRET, "k=-"], b"one", 0),
         (&house.root, "patch", &[SECRET, "k=-"], b"two", 0),
         (&house.root, "get", &[SECRET], b"", 0),
+        (&house.root, "import", &["secret/apps/imported", "-", "--from", "env"], b"A=1\n", 0),
         (&house.root, "list", &["-r", "secret"], b"", 0),
+        (&house.root, "tree", &[], b"", 0),
+        (&house.root, "diff", &[SECRET], b"", 0),
+        // The shell gets what is added to the line as its own arguments.
+        (&house.root, "run", &[SECRET, "--", "sh", "-c", "echo \"\\\"$k\\\"\""], b"", 0),
+        (&editing, "edit", &[SECRET], b"", 0),
         (&house.root, "history", &[SECRET], b"", 0),
         (&house.root, "meta", &[SECRET], b"", 0),
         (&house.root, "rollback", &[SECRET, "--to", "1"], b"", 0),
@@ -196,6 +213,13 @@ fn failures_have_the_codes_of_the_help() {
         (&["apply", "--remove", "Role/r"], 2, "--yes"),
         (&["destroy", SECRET, "--all"], 2, "--yes"),
         (&["put", SECRET, "k=-", "--expected-version", "0"], 1, "history"),
+        (&["put", SECRET, "@values.json"], 2, "--json @values.json"),
+        (&["put", SECRET, "k=@/dev/null"], 2, "the value of \"k\" is empty"),
+        (&["put", SECRET, "--json", "@/dev/null"], 2, "/dev/null is empty"),
+        (&["import", SECRET, "-", "--from", "kubernetes"], 2, "standard input, line 1: this is no object"),
+        (&["whoami", "-o", "env"], 2, "only for get"),
+        (&["--address", "https://127.0.0.1:7420//", "whoami"], 2, "something after the port"),
+        (&["--address", "https://127.0.0.1:7420/v1", "status"], 2, "something after the port"),
     ] {
         let output = house.root.run(arguments, b"x").unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
@@ -220,6 +244,118 @@ fn a_token_goes_only_to_the_server_that_it_is_from() {
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(said.contains(&house.server.url) && said.contains("not sent elsewhere"), "{said}");
     house.alice.ok(&["whoami"], b"").unwrap();
+}
+
+/// What a value looks like, its type and its quotes in a file, never changes it.
+#[test]
+fn values_go_in_and_out_byte_for_byte() {
+    let house = House::open();
+    let root = &house.root;
+    let value = |path: &str, key: &str| root.ok(&["get", path, "-k", key], b"").unwrap();
+
+    let text = br#"{"big": 12345678901234567890, "exact": 1.10, "on": true, "gone": "x", "deep": {"a": [1.0, "b c"]}}"#;
+    let refused = root.run(&["put", SECRET, "--json", "-"], text).unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        refused.status.code() == Some(2) && said.contains("standard input, line 1: the key \"deep\""),
+        "{said}"
+    );
+    root.ok(&["put", SECRET, "--json", "-", "--nested-as-json"], text).unwrap();
+    assert_eq!(value(SECRET, "big"), "12345678901234567890");
+    assert_eq!(value(SECRET, "exact"), "1.10");
+    assert_eq!(value(SECRET, "deep"), r#"{"a":[1.0,"b c"]}"#);
+    root.ok(&["patch", SECRET, "--json", "-"], br#"{"gone": null, "on": false}"#).unwrap();
+    assert_eq!(value(SECRET, "on"), "false");
+    assert_eq!(root.run(&["get", SECRET, "-k", "gone"], b"").unwrap().status.code(), Some(4));
+    let refused = root.run(&["put", SECRET, "--json", "-"], br#"{"a": null}"#).unwrap();
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("the key \"a\" is null"));
+
+    let (one, two) = ("secret/apps/one", "secret/apps/two");
+    root.ok(&["import", one, "-", "--from", "env"], b"export PEM=\"a\nb's\" # x\nPRICE='$5'\nEMPTY=\n")
+        .unwrap();
+    assert_eq!((value(one, "PEM"), value(one, "EMPTY")), ("a\nb's".into(), String::new()));
+    let env = root.ok(&["get", one, "-o", "env"], b"").unwrap();
+    root.ok(&["import", two, "-", "--from", "env"], env.as_bytes()).unwrap();
+    assert_eq!(env, root.ok(&["get", two, "-o", "env"], b"").unwrap());
+    let lines = root.ok(&["get", one, "-o", "shell"], b"").unwrap();
+    let script = format!("{lines}printf '%s|%s' \"$PEM\" \"$PRICE\"");
+    let shell = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&shell.stdout), "a\nb's|$5");
+    let docker = root.run(&["get", one, "-o", "docker"], b"").unwrap();
+    assert!(String::from_utf8_lossy(&docker.stderr).contains("the key \"PEM\" has a line break"));
+
+    let manifest = b"kind: Secret\nmetadata: {name: db}\ndata: {raw: /wA=}\n---\nkind: Secret\nmetadata: {name: api}\nstringData: {key: v}\n";
+    root.ok(&["import", "secret/shop", "-", "--from", "kubernetes"], manifest).unwrap();
+    assert_eq!(root.run(&["get", "secret/shop/db", "-k", "raw"], b"").unwrap().stdout, [255, 0]);
+    assert_eq!(value("secret/shop/api", "key"), "v");
+    root.ok(&["import", "secret/yaml", "-", "--from", "yaml"], b"pem: |\n  a\n").unwrap();
+    assert_eq!(value("secret/yaml", "pem"), "a\n");
+}
+
+#[test]
+fn an_editor_changes_a_secret_and_loses_nothing() {
+    let house = House::open();
+    house.root.ok(&["put", SECRET, "a=-"], b"one").unwrap();
+    let with_editor = |line: &str| house.root.with_variable("VISUAL", &house.editor(line));
+    let value = |key: &str| house.root.ok(&["get", SECRET, "-k", key], b"").unwrap();
+    let kept = |said: &str| {
+        said.split_once("what you wrote is in ").unwrap().1.split_once(',').unwrap().0.to_owned()
+    };
+
+    with_editor("test $(stat -c %a \"$1\") = 600 && echo 'b: two' >> \"$1\"")
+        .ok(&["edit", SECRET], b"")
+        .unwrap();
+    assert_eq!((value("a"), value("b")), ("one".into(), "two".into()));
+    with_editor("echo 'n: \"1\"' > \"$1\"").ok(&["edit", "secret/apps/new"], b"").unwrap();
+    assert_eq!(house.root.ok(&["get", "secret/apps/new", "-k", "n"], b"").unwrap(), "1");
+
+    // Somebody else is faster.
+    let program = binary("strongroom").unwrap();
+    let line = format!("echo 'a: mine' > \"$1\"; printf theirs | {} put {SECRET} a=- >&2", program.display());
+    let output = with_editor(&line).run(&["edit", SECRET], b"").unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(value("a"), "theirs");
+    let file = kept(&said);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "a: mine\n");
+    fs::remove_dir_all(Path::new(&file).parent().unwrap()).unwrap();
+
+    let output = with_editor("echo 'pin: 4217' > \"$1\"").run(&["edit", SECRET], b"").unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("the key \"pin\" is a number"), "{said}");
+    fs::remove_dir_all(Path::new(&kept(&said)).parent().unwrap()).unwrap();
+}
+
+#[test]
+fn a_program_gets_values_and_keeps_its_exit_code() {
+    let house = House::open();
+    house.root.ok(&["put", SECRET, "--json", "-"], br#"{"user": "shop", "pin": 42}"#).unwrap();
+    let run = |words: &[&str]| house.root.run(&[&["run", SECRET], words].concat(), b"").unwrap();
+    let output = run(&["--prefix", "DB_", "--", "sh", "-c", "printf '%s %s' $DB_user $DB_pin; exit 7"]);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(7), &b"shop 42"[..]));
+    assert_eq!(run(&["--", "/nonexistent/program"]).status.code(), Some(1));
+    for key in ["a-b", "PATH", "LD_PRELOAD"] {
+        house.root.ok(&["put", SECRET, &format!("{key}=-")], b"x").unwrap();
+        let output = run(&["--", "true"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(key), "{said}");
+    }
+}
+
+#[test]
+fn differences_and_trees_show_no_values() {
+    let house = House::open();
+    house.root.ok(&["put", SECRET, "a=-"], b"one").unwrap();
+    house.root.ok(&["put", SECRET, "b=-"], b"two").unwrap();
+    let quiet = house.root.ok(&["diff", SECRET], b"").unwrap();
+    let open = house.root.ok(&["diff", SECRET, "--versions", "1", "2", "--show"], b"").unwrap();
+    assert!(quiet.contains("removed") && quiet.contains("added") && !quiet.contains("one"), "{quiet}");
+    assert!(open.contains("one") && open.contains("two"), "{open}");
+    assert_eq!(house.root.ok(&["tree"], b"").unwrap(), "secret\n└── apps/\n    └── db\n");
+    assert_eq!(house.root.ok(&["ls", "secret"], b"").unwrap(), "apps/\n");
+    let pages = house.home.path().join("man");
+    house.root.ok(&["man", "--out-dir", pages.to_str().unwrap()], b"").unwrap();
+    assert!(pages.join("strongroom-put.1").exists());
 }
 
 /// Everything is given, so no file of the user is needed.

@@ -5,12 +5,12 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     commands::{
-        audit, explain,
+        audit, documentation, explain,
         identity::{login, token, user},
         kubernetes,
-        kv::{list, meta, read, remove, watch, write},
+        kv::{diff, edit, import, list, meta, read, remove, run, tree, watch, write},
         policy::{apply, ask},
-        random,
+        profile, random,
         server::{init, mount, operator, unseal},
     },
     context::options::Global,
@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
 }
 
 /// No options, so that no token stands in an argv.
-const TOKENS: &str = "Environment: STRONGROOM_TOKEN, or STRONGROOM_TOKEN_FILE with the path of a file, is the token to use instead of\n\
+const TOKENS: &str = "Environment: STRONGROOM_TOKEN, or STRONGROOM_TOKEN_FILE with the path of a file, is the token to use instead of \
     that of the last login; strongroom whoami says which one is used. NO_COLOR turns colours off.";
 
 #[derive(Subcommand)]
@@ -52,10 +52,19 @@ pub(crate) enum Command {
     Token(token::Token),
     /// Write a new version of a secret
     Put(write::Put),
+    /// Edit a secret in your editor; a change by somebody else in the meantime is told
+    Edit(edit::Edit),
+    /// Write secrets from a file of another form: .env, JSON, YAML, or Secrets of Kubernetes
+    Import(import::Import),
     /// Read a secret
     Get(read::Get),
+    /// Run a program with the values of secrets in its environment
+    Run(run::Run),
     /// List the secrets in a folder
+    #[command(visible_alias = "ls")]
     List(list::List),
+    /// Show all secrets below a folder as a tree
+    Tree(tree::Tree),
     /// Delete versions of a secret; undelete brings them back
     #[command(alias = "delete")]
     Rm(remove::Delete),
@@ -65,6 +74,8 @@ pub(crate) enum Command {
     Destroy(remove::Destroy),
     /// Show the versions of a secret
     History(meta::History),
+    /// Show which keys differ between two versions
+    Diff(diff::Diff),
     /// Write an old version's content as a new version
     Rollback(write::Rollback),
     /// Write a new version that changes some keys
@@ -95,6 +106,12 @@ pub(crate) enum Command {
     Mount(mount::Mount),
     /// Replace the keys of the store and check its health
     Operator(operator::Operator),
+    /// List the profiles of this machine, and choose one
+    Profile(profile::Profile),
+    /// Print what a shell needs to complete commands
+    Completion(documentation::Completion),
+    /// Print the manual page, or write the pages of all commands
+    Man(documentation::Man),
 }
 
 #[cfg(test)]
@@ -106,5 +123,32 @@ mod tests {
     #[test]
     fn the_grammar_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    /// Every command that does something.
+    fn commands(command: &clap::Command, found: &mut Vec<clap::Command>) {
+        if command.get_subcommands().next().is_none() {
+            return found.push(command.clone());
+        }
+        command.get_subcommands().for_each(|inner| commands(inner, found));
+    }
+
+    #[test]
+    fn the_examples_of_the_help_can_be_typed() {
+        let mut all = Vec::new();
+        commands(&Arguments::command(), &mut all);
+        let mut tried = 0;
+        for help in all.iter().filter_map(clap::Command::get_after_help) {
+            let help = help.to_string();
+            for line in help.lines().filter(|line| line.contains("strongroom ")) {
+                // What stands before it sets variables or is a pipe, what stands behind it is one.
+                let words = line.get(line.find("strongroom ").unwrap()..).unwrap().split_whitespace();
+                let words: Vec<_> = words.take_while(|word| !matches!(*word, "|" | ">")).collect();
+                let parsed = Arguments::try_parse_from(&words);
+                assert!(parsed.is_ok(), "{line}: {}", parsed.err().unwrap());
+                tried += 1;
+            }
+        }
+        assert!(tried > 40, "{tried}");
     }
 }

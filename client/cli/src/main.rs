@@ -10,26 +10,26 @@ mod arguments;
 mod commands;
 mod context;
 mod failure;
+mod forms;
 mod input;
 mod output;
 mod private_file;
-mod secret_json;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use clap::{CommandFactory, Parser};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
     arguments::{Arguments, Command},
     commands::{
-        audit, explain,
+        audit, documentation, explain,
         identity::{login, token, user},
         kubernetes,
-        kv::{list, meta, read, remove, watch, write},
+        kv::{diff, edit, import, list, meta, read, remove, run as run_program, tree, watch, write},
         policy::{apply, ask},
-        random,
+        profile, random,
         server::{init, mount, operator, status, unseal},
     },
     context::Context,
@@ -52,9 +52,13 @@ fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
     let context = Context::new(arguments.global)?;
-    if !matches!(arguments.command, Command::Login(_)) {
+    if !matches!(
+        arguments.command,
+        Command::Login(_) | Command::Profile(_) | Command::Completion(_) | Command::Man(_)
+    ) {
         context.profile.check_known()?;
     }
+    context.output.check_suits(matches!(arguments.command, Command::Get(_)))?;
     match arguments.command {
         Command::Status => status::run(&context).await,
         Command::Init(args) => init::run(&context, args).await,
@@ -65,6 +69,11 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Whoami => login::whoami(&context).await,
         Command::Token(args) => token::run(&context, args).await,
         Command::Put(args) => write::put(&context, args).await,
+        Command::Edit(args) => edit::run(&context, args).await,
+        Command::Run(args) => run_program::run(&context, args).await,
+        Command::Diff(args) => diff::run(&context, args).await,
+        Command::Tree(args) => tree::run(&context, args).await,
+        Command::Import(args) => import::run(&context, args).await,
         Command::Patch(args) => write::patch(&context, args).await,
         Command::Rollback(args) => write::rollback(&context, args).await,
         Command::Get(args) => read::run(&context, args).await,
@@ -86,6 +95,9 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Audit(args) => audit::run(&context, args).await,
         Command::Mount(args) => mount::run(&context, args).await,
         Command::Operator(args) => operator::run(&context, args).await,
+        Command::Profile(args) => profile::run(&context, args),
+        Command::Completion(args) => documentation::completion(&context, &args, Arguments::command()),
+        Command::Man(args) => documentation::man(&context, &args, Arguments::command()),
     }
 }
 
@@ -103,7 +115,8 @@ fn report(failure: &Failure) -> ExitCode {
 /// Secrets pass through this process: no core dump holds them, and no other process of the user reads its memory.
 fn harden() {
     // Both can fail only where the system forbids even this; that is no reason not to work.
-    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 

@@ -1,10 +1,11 @@
-//! Files that only their owner may read: created whole and with the right mode, refused when others could have read them.
+//! Files that only their owner may read: created whole and with the right mode, refused when others could have read them; and
+//! one that lies in memory for a while, and is wiped.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use crate::failure::Failure;
@@ -84,6 +85,85 @@ pub(crate) fn remove(path: &Path) -> Result<(), Failure> {
     }
 }
 
+/// A file in memory, in a folder of its own, where an editor may put its copies. All of them are wiped when it is dropped.
+pub(crate) struct Scratch {
+    folder: PathBuf,
+    file: PathBuf,
+    keep: bool,
+}
+
+impl Scratch {
+    pub(crate) fn create(name: &str, bytes: &[u8]) -> Result<Self, Failure> {
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let folders = runtime.into_iter().chain([PathBuf::from("/dev/shm")]);
+        let Some(memory) = folders.into_iter().find(|folder| folder.is_absolute() && is_in_memory(folder))
+        else {
+            let problem = "neither XDG_RUNTIME_DIR nor /dev/shm is a folder in memory, and a disk keeps what is deleted";
+            return Err(Failure::local("there is no place for a private file", problem));
+        };
+        Self::create_in(&memory, name, bytes)
+    }
+
+    fn create_in(parent: &Path, name: &str, bytes: &[u8]) -> Result<Self, Failure> {
+        let told = |error: io::Error| Failure::local(parent.display(), error);
+        let id = std::process::id();
+        // The name may be taken by a process of the same number, whose file was kept.
+        let free =
+            (0..100).map(|at| parent.join(format!("strongroom-{id}-{at}"))).find(|folder| !folder.exists());
+        let folder = free.ok_or_else(|| Failure::local(parent.display(), "has too many kept files in it"))?;
+        DirBuilder::new().mode(0o700).create(&folder).map_err(told)?;
+        let scratch = Self { file: folder.join(name), folder, keep: false };
+        fill(&scratch.file, bytes).map_err(told)?;
+        Ok(scratch)
+    }
+
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// It stays; gives its name.
+    pub(crate) fn keep(mut self) -> String {
+        self.keep = true;
+        self.file.display().to_string()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if self.keep {
+            return;
+        }
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            // A link is not followed: only what lies in this folder is ours.
+            if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                let _ = wipe(&entry.path());
+            }
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Zeros over all that is there: pages of memory that are freed are not cleared before somebody else gets them.
+fn wipe(file: &Path) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(file)?;
+    let length = file.metadata()?.len();
+    io::copy(&mut io::repeat(0).take(length), &mut file).map(drop)
+}
+
+#[cfg(target_os = "linux")]
+fn is_in_memory(folder: &Path) -> bool {
+    // Of linux/magic.h: tmpfs and ramfs.
+    const TMPFS: i64 = 0x0102_1994;
+    const RAMFS: i64 = 0x8584_58f6;
+    rustix::fs::statfs(folder).is_ok_and(|stat| matches!(i64::from(stat.f_type), TMPFS | RAMFS))
+}
+
+/// Only Linux has such folders by themselves.
+#[cfg(not(target_os = "linux"))]
+fn is_in_memory(_: &Path) -> bool {
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -114,6 +194,26 @@ mod tests {
             assert!(sentence.contains("chmod 600"), "{sentence}");
             assert_eq!(read_open(&path).is_ok(), mode & 0o022 == 0, "{mode:o}");
         }
+    }
+
+    #[test]
+    fn a_file_for_a_while_is_wiped_with_its_copies() {
+        let parent = tempfile::tempdir().unwrap();
+        let scratch = Scratch::create_in(parent.path(), "s.yaml", b"hunter2").unwrap();
+        let (file, copy) = (scratch.file().to_owned(), scratch.file().with_extension("swp"));
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(file.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
+        fs::write(&copy, "hunter2").unwrap();
+        // Other names of the same files, by which what is left can be seen.
+        let seen = [parent.path().join("1"), parent.path().join("2")];
+        fs::hard_link(&file, &seen[0]).unwrap();
+        fs::hard_link(&copy, &seen[1]).unwrap();
+        drop(scratch);
+        assert!(!file.parent().unwrap().exists());
+        assert!(seen.iter().all(|path| fs::read(path).unwrap() == [0; 7]));
+
+        let kept = Scratch::create_in(parent.path(), "s.yaml", b"x").unwrap().keep();
+        assert_eq!(fs::read(kept).unwrap(), b"x");
     }
 
     #[test]

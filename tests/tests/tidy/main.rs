@@ -94,7 +94,7 @@ const ORDERS: &[(&str, &[&str])] = &[
     ),
     (
         "client/cli/src",
-        &["arguments", "commands", "context", "input", "output", "secret_json", "private_file", "failure"],
+        &["arguments", "commands", "context", "input", "output", "forms", "private_file", "failure"],
     ),
 ];
 

@@ -27,6 +27,9 @@ enum Command {
 }
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  strongroom kubernetes enable | kubectl apply -f -
+  strongroom kubernetes enable --cluster west --mode local")]
 struct Enable {
     /// The name of the cluster at the server
     #[arg(long, default_value = "main", value_parser = name)]

@@ -9,11 +9,14 @@ use strongroom_client::{Client, ErrorKind, SecretBytes};
 use crate::{
     context::Context,
     failure::Failure,
+    forms::json::JsonValue,
     output::{Format, Output, Presentation, structured},
-    secret_json::JsonValue,
 };
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  strongroom random password --show
+  strongroom random hex --length 64 --out-file key.hex")]
 pub(crate) struct Random {
     /// What to generate
     kind: Kind,

@@ -29,7 +29,7 @@ pub(crate) struct Context {
 impl Context {
     pub(crate) fn new(global: Global) -> Result<Self, Failure> {
         let profile = Profile::load(global.profile.clone())?;
-        Ok(Self { output: Output::new(global.output), profile, global })
+        Ok(Self { output: Output::new(global.output, global.no_color), profile, global })
     }
 
     /// The server to talk to: flags and environment first, then the profile.
@@ -47,7 +47,12 @@ impl Context {
 
     /// Where the server is.
     pub(crate) fn address(&self) -> String {
-        self.server().address.unwrap_or_else(|| ADDRESS.into()).trim_end_matches('/').to_owned()
+        let address = self.server().address.unwrap_or_else(|| ADDRESS.into());
+        // One slash at the end is as people copy it; anything else there is a mistake, which the client tells.
+        match address.strip_suffix('/') {
+            Some(rest) if !rest.ends_with('/') => rest.to_owned(),
+            _ => address,
+        }
     }
 
     /// A client with the session token.

@@ -7,6 +7,7 @@ use clap::{ArgAction, Args};
 use crate::output::Format;
 
 #[derive(Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// The address of the server: https://host:port
     #[arg(long, global = true, env = "STRONGROOM_ADDR", value_name = "URL")]
@@ -20,12 +21,15 @@ pub(crate) struct Global {
     /// The profile of config.toml to use
     #[arg(long, global = true, env = "STRONGROOM_PROFILE", value_name = "NAME")]
     pub(crate) profile: Option<String>,
-    /// The output format
+    /// The output format; env, shell and docker are variables of an environment, and only for get
     #[arg(short, long, global = true, value_name = "FORMAT")]
     pub(crate) output: Option<Format>,
     /// Seconds a call may take, its retries included
     #[arg(long, global = true, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) timeout: u64,
+    /// Print no colours, like a NO_COLOR that is not empty
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
     /// Log to standard error; give it twice for more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,

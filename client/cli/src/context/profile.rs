@@ -1,7 +1,11 @@
 //! Profiles: which server, known by which CA, with which token. `config.toml` names the servers, one file per profile
 //! holds its token and the server that it is for. Only the owner changes them, and only the owner reads the token.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::PathBuf,
+};
 
 use etcetera::{BaseStrategy, choose_base_strategy};
 use serde::{Deserialize, Serialize};
@@ -41,10 +45,19 @@ pub(crate) struct Server {
 pub(crate) struct Profile {
     pub(crate) name: String,
     pub(crate) server: Server,
+    /// Whether it was asked for by name.
+    named: bool,
     /// Whether it was asked for by name, and is in no file.
     made_up: bool,
     /// None where the user has no home: then nothing is kept.
     folders: Option<Folders>,
+}
+
+/// A profile as it is listed.
+pub(crate) struct Known {
+    pub(crate) name: String,
+    pub(crate) address: Option<String>,
+    pub(crate) has_token: bool,
 }
 
 /// A token as it is kept.
@@ -88,6 +101,26 @@ impl Folders {
         let text = String::from_utf8(bytes).map_err(|error| Failure::local(path.display(), error))?;
         toml::from_str(&text).map_err(|error| Failure::local(path.display(), error.message()))
     }
+
+    fn store(&self, config: &Config) -> Result<PathBuf, Failure> {
+        let text = toml::to_string_pretty(config).map_err(|error| Failure::local("config.toml", error))?;
+        let path = self.config_file();
+        private_file::write(&path, text.as_bytes())?;
+        Ok(path)
+    }
+
+    /// The profiles that have a token.
+    fn with_token(&self) -> Result<BTreeSet<String>, Failure> {
+        let entries = match fs::read_dir(&self.state) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            entries => entries.map_err(|error| Failure::local(self.state.display(), error))?,
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        Ok(names
+            .filter_map(|name| Some(name.strip_suffix(".token")?.to_owned()))
+            .filter(|name| check_name(name).is_ok())
+            .collect())
+    }
 }
 
 impl Profile {
@@ -103,7 +136,7 @@ impl Profile {
         let name = asked.or(config.default).unwrap_or_else(|| DEFAULT.into());
         check_name(&name)?;
         let server = config.profiles.remove(&name);
-        let mut profile = Self { name, made_up: false, server: Server::default(), folders };
+        let mut profile = Self { name, named, made_up: false, server: Server::default(), folders };
         profile.made_up = named && server.is_none() && profile.name != DEFAULT && profile.kept()?.is_none();
         profile.server = server.unwrap_or_default();
         Ok(profile)
@@ -121,6 +154,39 @@ impl Profile {
         Ok(())
     }
 
+    /// Whether an option or a variable names it.
+    pub(crate) fn is_named(&self) -> bool {
+        self.named
+    }
+
+    /// All profiles that have a server or a token.
+    pub(crate) fn known(&self) -> Result<Vec<Known>, Failure> {
+        let Some(folders) = &self.folders else { return Ok(Vec::new()) };
+        let mut servers = folders.load()?.profiles;
+        let with_token = folders.with_token()?;
+        let names: BTreeSet<String> = servers.keys().chain(&with_token).cloned().collect();
+        let known = |name: String| Known {
+            address: servers.remove(&name).and_then(|server| server.address),
+            has_token: with_token.contains(&name),
+            name,
+        };
+        Ok(names.into_iter().map(known).collect())
+    }
+
+    /// Makes one of them the profile that is used where none is named.
+    pub(crate) fn make_default(&self, name: &str) -> Result<(), Failure> {
+        check_name(name)?;
+        if !self.known()?.iter().any(|known| known.name == name) {
+            return Err(Failure::NotThere(format!(
+                "there is no profile {name:?}; see strongroom profile list"
+            )));
+        }
+        let folders = self.folders()?;
+        let mut config = folders.load()?;
+        config.default = Some(name.to_owned());
+        folders.store(&config).map(drop)
+    }
+
     fn folders(&self) -> Result<&Folders, Failure> {
         let problem = "set HOME, or STRONGROOM_TOKEN_FILE, STRONGROOM_ADDR and STRONGROOM_CACERT";
         self.folders
@@ -133,10 +199,7 @@ impl Profile {
         let folders = self.folders()?;
         let mut config = folders.load()?;
         config.profiles.insert(self.name.clone(), server);
-        let text = toml::to_string_pretty(&config).map_err(|error| Failure::local("config.toml", error))?;
-        let path = folders.config_file();
-        private_file::write(&path, text.as_bytes())?;
-        Ok(path)
+        folders.store(&config)
     }
 
     /// The token of the last login.
@@ -178,7 +241,7 @@ fn check_name(name: &str) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::MetadataExt, path::Path};
+    use std::{os::unix::fs::MetadataExt, path::Path};
 
     use super::*;
 
@@ -225,6 +288,24 @@ mod tests {
         wrok.save_token(&SecretBytes::from(b"sr1_x".as_slice()), "https://a:1").unwrap();
         load(root.path(), Some("wrok")).unwrap().check_known().unwrap();
         load(root.path(), None).unwrap().check_known().unwrap();
+    }
+
+    #[test]
+    fn the_default_is_one_of_those_that_are_known() {
+        let root = tempfile::tempdir().unwrap();
+        let server = Server { address: Some("https://a:1".into()), ..Server::default() };
+        load(root.path(), Some("work")).unwrap().save_server(server).unwrap();
+        load(root.path(), None)
+            .unwrap()
+            .save_token(&SecretBytes::from(b"sr1_x".as_slice()), "https://b:1")
+            .unwrap();
+        let profile = load(root.path(), None).unwrap();
+        let known: Vec<_> =
+            profile.known().unwrap().into_iter().map(|one| (one.name, one.has_token)).collect();
+        assert_eq!(known, [("default".to_owned(), true), ("work".to_owned(), false)]);
+        profile.make_default("work").unwrap();
+        assert_eq!(load(root.path(), None).unwrap().name, "work");
+        assert!(profile.make_default("wrok").unwrap_err().to_string().contains("no profile \"wrok\""));
     }
 
     #[test]

@@ -14,22 +14,38 @@ use crate::failure::Failure;
 /// One byte more than any secret may have, so that a larger one is noticed and not cut.
 const LARGEST: u64 = limits::REQUEST_BYTES as u64 + 1;
 
+/// Many secrets in one file: those of a large namespace, with room to spare.
+const LARGEST_OF_MANY: u64 = 64 << 20;
+
 /// The whole content, byte for byte; `-` is standard input.
 pub(crate) fn whole(file: &Path) -> Result<SecretBytes, Failure> {
-    let name = || file.display().to_string();
+    up_to(LARGEST, file)?
+        .ok_or_else(|| Failure::usage(format!("{} is larger than any secret may be", name(file))))
+}
+
+/// The same of a file that may have many secrets in it.
+pub(crate) fn whole_of_many(file: &Path) -> Result<SecretBytes, Failure> {
+    let problem = || Failure::usage(format!("{} is larger than {} MiB", name(file), LARGEST_OF_MANY >> 20));
+    up_to(LARGEST_OF_MANY, file)?.ok_or_else(problem)
+}
+
+/// How a file is called.
+pub(crate) fn name(file: &Path) -> String {
+    if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() }
+}
+
+/// Nothing if it is as large as that, or larger.
+fn up_to(largest: u64, file: &Path) -> Result<Option<SecretBytes>, Failure> {
     // The capacity is reserved first, so that growing leaves no half-read copy behind.
     let mut bytes = Vec::with_capacity(limits::SECRET_BYTES + 1);
     let read = if file == Path::new("-") {
-        io::stdin().lock().take(LARGEST).read_to_end(&mut bytes)
+        io::stdin().lock().take(largest).read_to_end(&mut bytes)
     } else {
-        std::fs::File::open(file).and_then(|file| file.take(LARGEST).read_to_end(&mut bytes))
+        std::fs::File::open(file).and_then(|file| file.take(largest).read_to_end(&mut bytes))
     };
     let secret = SecretBytes::new(bytes);
-    read.map_err(|error| Failure::local(name(), error))?;
-    if secret.len() as u64 == LARGEST {
-        return Err(Failure::usage(format!("{}: is larger than any secret may be", name())));
-    }
-    Ok(secret)
+    read.map_err(|error| Failure::local(name(file), error))?;
+    Ok(Some(secret).filter(|secret| (secret.len() as u64) < largest))
 }
 
 /// A password, share or token from a file: without the line break at its end.

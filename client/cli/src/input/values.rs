@@ -1,22 +1,35 @@
 //! `key=@file`, `key=-`, `key=`: how values reach a secret without standing on the command line, where `/proc` shows them
 //! to everybody and the shell writes them to its history.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use clap::Args;
 use strongroom_client::SecretBytes;
 
 use super::{content, prompt};
-use crate::{failure::Failure, output, secret_json};
+use crate::{
+    failure::Failure,
+    forms::{
+        Document, Values,
+        json::{self, Read, Rules},
+    },
+    output,
+};
 
 #[derive(Args)]
 pub(crate) struct ValueArgs {
     /// KEY=@FILE takes the value from a file, KEY=- from standard input; for KEY= or KEY you are asked, without echo
     #[arg(value_name = "KEY=SOURCE")]
     assignments: Vec<String>,
-    /// Take keys and values from a JSON object: @FILE or - ; binary values as {"base64": "..."}
+    /// Take keys and values from a JSON object: @FILE or - ; a number becomes its own text, {"base64": "..."} bytes
     #[arg(long, value_name = "@FILE|-")]
     json: Option<String>,
+    /// Store lists and objects of --json as JSON text
+    #[arg(long, requires = "json")]
+    nested_as_json: bool,
+    /// Store a value although it is empty
+    #[arg(long)]
+    allow_empty: bool,
     /// Let the server generate the value without showing it: a password, or what PATH names, such as random/hex
     #[arg(long, value_name = "KEY[=PATH]")]
     generate: Vec<String>,
@@ -49,8 +62,13 @@ impl ValueArgs {
         self.generate.iter().map(|text| text.split_once('=').unwrap_or((text, PASSWORD)))
     }
 
-    /// Reads all that are given.
-    pub(crate) fn read(&self) -> Result<BTreeMap<String, SecretBytes>, Failure> {
+    /// Finds mistakes on the command line, before anything is asked or read.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        self.assignments.iter().try_for_each(|text| parse(text).map(drop))
+    }
+
+    /// Reads all that are given. With `removes`, keys can be removed by a `null`.
+    pub(crate) fn read(&self, removes: bool) -> Result<Read, Failure> {
         let assignments =
             self.assignments.iter().map(|text| parse(text)).collect::<Result<Vec<_>, Failure>>()?;
         let from_stdin = assignments.iter().filter(|(_, source)| *source == Source::Stdin).count()
@@ -59,18 +77,24 @@ impl ValueArgs {
             return Err(Failure::usage("only one value can come from standard input"));
         }
 
-        let mut values = BTreeMap::new();
+        let mut read = Read::default();
         if let Some(json) = &self.json {
-            let text = content::whole(json_source(json)?)?;
-            values = secret_json::read(&text)?;
+            let file = json_source(json)?;
+            let bytes = content::whole(file)?;
+            let document = Document { name: &content::name(file), bytes: &bytes };
+            read = json::read(&document, Rules { nested: self.nested_as_json, removes })?;
         }
+        let values = &mut read.values;
         for (key, source) in assignments {
             let value = match source {
-                Source::File(path) => content::whole(path)?,
-                Source::Stdin => kept_as_it_is(key, content::whole(Path::new("-"))?),
+                Source::File(path) => self.not_empty(key, path, content::whole(path)?)?,
+                Source::Stdin => {
+                    let path = Path::new("-");
+                    kept_as_it_is(key, self.not_empty(key, path, content::whole(path)?)?)
+                }
                 Source::Prompt => prompt::hidden(&format!("Value of {key}"))?,
             };
-            insert(&mut values, key, value)?;
+            insert(values, key, value)?;
         }
         for literal in &self.insecure_literal {
             let (key, value) = literal
@@ -79,18 +103,25 @@ impl ValueArgs {
             output::complain(&format!(
                 "warning: the value of {key} was visible to every process on this machine"
             ));
-            insert(&mut values, key, SecretBytes::from(value.as_bytes()))?;
+            insert(values, key, SecretBytes::from(value.as_bytes()))?;
         }
-        Ok(values)
+        Ok(read)
+    }
+
+    /// An empty value is rarely meant: the program before the pipe failed, or the file is another one.
+    fn not_empty(&self, key: &str, file: &Path, value: SecretBytes) -> Result<SecretBytes, Failure> {
+        if value.is_empty() && !self.allow_empty {
+            let name = content::name(file);
+            return Err(Failure::usage(format!(
+                "the value of {key:?} is empty: {name} has no bytes; add --allow-empty if that is meant"
+            )));
+        }
+        Ok(value)
     }
 }
 
 /// Adds one, which must not be there.
-pub(crate) fn insert(
-    values: &mut BTreeMap<String, SecretBytes>,
-    key: &str,
-    value: SecretBytes,
-) -> Result<(), Failure> {
+pub(crate) fn insert(values: &mut Values, key: &str, value: SecretBytes) -> Result<(), Failure> {
     match values.insert(key.to_owned(), value) {
         None => Ok(()),
         Some(_) => Err(Failure::usage(format!("key {key:?} is given twice"))),
@@ -121,10 +152,22 @@ fn parse(text: &str) -> Result<(&str, Source<'_>), Failure> {
             }
         },
     };
-    if key.is_empty() {
-        return Err(Failure::usage("a key is missing before the ="));
+    match key.strip_prefix('@') {
+        _ if key.is_empty() => Err(Failure::usage("a key is missing before the =")),
+        Some(file) => Err(Failure::usage(format!(
+            "{key:?} names no key: use KEY={key} for one value, or --json {key} if {file} is a JSON object"
+        ))),
+        // Not repeated: it may be a secret.
+        None if !is_key(key) => {
+            Err(Failure::usage("expected KEY=@FILE, KEY=-, KEY= or KEY, with a key of A-Z a-z 0-9 . _ -"))
+        }
+        None => Ok((key, source)),
     }
-    Ok((key, source))
+}
+
+/// What a key may consist of; the server has the last word.
+fn is_key(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')) && text != "-"
 }
 
 fn json_source(text: &str) -> Result<&Path, Failure> {
@@ -154,6 +197,12 @@ mod tests {
             assert!(sentence.contains(part), "{part}: {sentence}");
         }
         assert!(!sentence.contains("hunter2"));
+        let sentence = parse("@f.json").unwrap_err().to_string();
+        assert!(sentence.contains("KEY=@f.json") && sentence.contains("--json @f.json"), "{sentence}");
+        for text in ["{\"a\": \"hunter2\"}", "-", "hunter2!"] {
+            let sentence = parse(text).unwrap_err().to_string();
+            assert!(!sentence.contains("hunter2") && sentence.contains("KEY=@FILE"), "{sentence}");
+        }
         assert!(parse("=@x").is_err() && parse("a=@").is_err() && parse("").is_err());
     }
 
@@ -165,14 +214,26 @@ mod tests {
         let mut arguments = ValueArgs {
             assignments: vec![format!("user=@{}", path.display())],
             json: None,
+            nested_as_json: false,
+            allow_empty: false,
             generate: vec!["password".into(), "key=other/hex".into()],
             insecure_literal: vec!["region=eu".into()],
         };
-        let values = arguments.read().unwrap();
+        let values = arguments.read(false).unwrap().values;
         assert_eq!((values["user"].expose(), values["region"].expose()), (&b"alice"[..], &b"eu"[..]));
         let generated: Vec<_> = arguments.generated().collect();
         assert_eq!(generated, [("password", "random/password"), ("key", "other/hex")]);
         arguments.insecure_literal.push("user=again".into());
-        assert!(arguments.read().unwrap_err().to_string().contains("twice"));
+        assert!(arguments.read(false).err().unwrap().to_string().contains("twice"));
+
+        arguments.insecure_literal.clear();
+        std::fs::write(&path, "").unwrap();
+        let sentence = arguments.read(false).err().unwrap().to_string();
+        assert!(
+            sentence.contains("the value of \"user\" is empty") && sentence.contains("--allow-empty"),
+            "{sentence}"
+        );
+        arguments.allow_empty = true;
+        assert!(arguments.read(false).unwrap().values["user"].is_empty());
     }
 }

@@ -7,4 +7,8 @@ pub(crate) enum Format {
     Table,
     Json,
     Yaml,
+    // Variables of an environment, only for the values of a secret; `forms/environment.rs` writes them.
+    Env,
+    Shell,
+    Docker,
 }

@@ -25,6 +25,7 @@ pub(crate) const MASK: &str = "********";
 pub(crate) struct Output {
     format: Option<Format>,
     terminal: bool,
+    colours: bool,
 }
 
 /// A result as people see it.
@@ -38,8 +39,10 @@ pub(crate) enum Presentation {
 }
 
 impl Output {
-    pub(crate) fn new(format: Option<Format>) -> Self {
-        Self { format, terminal: io::stdout().is_terminal() }
+    pub(crate) fn new(format: Option<Format>, no_color: bool) -> Self {
+        let terminal = io::stdout().is_terminal();
+        let refused = no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self { format, terminal, colours: terminal && !refused }
     }
 
     /// Whether a person sees standard output.
@@ -61,6 +64,16 @@ impl Output {
         self.format.unwrap_or(Format::Table)
     }
 
+    /// The forms for variables of an environment are only for the values of a secret.
+    pub(crate) fn check_suits(&self, prints_values: bool) -> Result<(), Failure> {
+        match self.format() {
+            Format::Env | Format::Shell | Format::Docker if !prints_values => {
+                Err(Failure::usage("-o env, shell and docker are only for get; expected table, json or yaml"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Shows a result in the form that was asked for.
     pub(crate) fn show(&self, value: &impl Serialize, presentation: Presentation) -> Result<(), Failure> {
         match self.format() {
@@ -73,13 +86,13 @@ impl Output {
     pub(crate) fn item(&self, value: &impl Serialize, line: &str) -> Result<(), Failure> {
         match self.format() {
             Format::Table => self.line(line),
-            Format::Json => {
-                let text = serde_json::to_string(value).map_err(|error| Failure::local("JSON", error))?;
-                self.line(&text)
-            }
             Format::Yaml => {
                 self.line("---")?;
                 self.raw(&structured(value, Format::Yaml)?)
+            }
+            _ => {
+                let text = serde_json::to_string(value).map_err(|error| Failure::local("JSON", error))?;
+                self.line(&text)
             }
         }
     }
@@ -121,7 +134,7 @@ impl Output {
             Some(b'@') => "\x1b[36m",
             _ => "",
         };
-        if colour.is_empty() || !self.terminal || std::env::var_os("NO_COLOR").is_some() {
+        if colour.is_empty() || !self.colours {
             return self.line(line);
         }
         self.raw(format!("{colour}{}\x1b[0m\n", visible(line)).as_bytes())
@@ -204,7 +217,7 @@ mod tests {
         use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        let output = Output::new(None);
+        let output = Output::new(None, false);
         output.deliver(&at("new"), b"1").unwrap();
         fs::write(at("file"), "old").unwrap();
         symlink(at("file"), at("link")).unwrap();
@@ -218,7 +231,7 @@ mod tests {
 
         output.deliver(Path::new("/dev/null"), b"3").unwrap();
         assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
-        rustix::fs::mkfifoat(rustix::fs::CWD, at("pipe"), rustix::fs::Mode::RWXU).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
         let pipe = at("pipe");
         let reader = std::thread::spawn(move || fs::read(pipe).unwrap());
         output.deliver(&at("pipe"), b"4").unwrap();

@@ -53,6 +53,9 @@ enum Command {
 }
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  strongroom audit query --path secret/apps/shop
+  strongroom audit query --principal userpass/alice --status denied")]
 struct Query {
     /// The principal, such as userpass/alice
     #[arg(long, default_value = "")]

@@ -258,7 +258,7 @@ mod tests {
              {attributes}\n        secrets: {}\n",
             serde_json::to_string(secrets).unwrap()
         );
-        manifest::read(&yaml, "default").unwrap().remove(0)
+        manifest::read(&yaml, "default").unwrap().workloads.remove(0)
     }
 
     fn rows(secrets: &str, answers: &Answers) -> Vec<String> {
@@ -342,14 +342,14 @@ mod tests {
 
         let unquoted = "kind: Pod\nspec: {volumes: [{name: s, csi: {driver: csi.strongroom.dev, readOnly: true, \
                         volumeAttributes: {mode: 0440, secrets: [{path: secret/a}]}}}]}";
-        let workload = manifest::read(unquoted, "default").unwrap().remove(0);
+        let workload = manifest::read(unquoted, "default").unwrap().workloads.remove(0);
         let rows = parse(workload.spec.volumes().next().unwrap().1, &workload.pod).unwrap_err();
         let told: Vec<_> = rows.iter().map(|row| format!("{} {}", row.from, row.why)).collect();
         assert!(told[0].starts_with("mode is ") && told[0].ends_with("put it in quotes"), "{told:?}");
         assert_eq!(told[1..], ["secrets is YAML, not text; write `secrets: |`"]);
 
         let writable = "kind: Pod\nspec: {volumes: [{name: s, csi: {driver: csi.strongroom.dev}}]}";
-        let workload = manifest::read(writable, "default").unwrap().remove(0);
+        let workload = manifest::read(writable, "default").unwrap().workloads.remove(0);
         let rows = parse(workload.spec.volumes().next().unwrap().1, &workload.pod).unwrap_err();
         assert_eq!(rows.iter().map(|row| row.from.as_str()).collect::<Vec<_>>(), ["csi.readOnly", "secrets"]);
     }
@@ -383,7 +383,7 @@ mod tests {
 
         let unnamed = "kind: Deployment\nmetadata: {name: x}\nspec: {template: {spec: {volumes: [{name: s, csi: \
                        {driver: csi.strongroom.dev, readOnly: true, volumeAttributes: {secrets: '[{path: \"secret/{{pod}}\"}]'}}}]}}}";
-        let workload = manifest::read(unnamed, "shop").unwrap().remove(0);
+        let workload = manifest::read(unnamed, "shop").unwrap().workloads.remove(0);
         let (name, csi) = workload.spec.volumes().next().unwrap();
         let told = warnings(&workload, name, csi, None).join("; ");
         assert!(

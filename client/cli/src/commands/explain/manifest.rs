@@ -113,22 +113,43 @@ fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(field: D
     Ok(Option::deserialize(field)?.unwrap_or_default())
 }
 
+/// What is in a file.
+#[derive(Debug, Default)]
+pub(super) struct Manifest {
+    pub(super) workloads: Vec<Workload>,
+    /// Objects of other kinds; some of them may make pods all the same.
+    pub(super) skipped: Vec<String>,
+}
+
 /// What makes pods in any number of YAML documents. `namespace` is for objects that name none.
-pub(super) fn read(yaml: &str, namespace: &str) -> Result<Vec<Workload>, Failure> {
+pub(super) fn read(yaml: &str, namespace: &str) -> Result<Manifest, Failure> {
     let documents =
         strongroom_yaml::read_all(yaml, LIMITS).map_err(|error| Failure::local("the manifest", error))?;
-    let mut found = Vec::new();
+    let mut manifest = Manifest::default();
     for document in documents.iter().map(Node::to_json).filter(|document| !document.is_null()) {
         let object: Object = serde_json::from_value(document)
             .map_err(|error| Failure::local("not a Kubernetes object", error))?;
         for item in object.items.iter().cloned() {
             let item =
                 serde_json::from_value(item).map_err(|error| Failure::local("an item of a List", error))?;
-            found.extend(workload(item, namespace)?);
+            manifest.add(item, namespace)?;
         }
-        found.extend(workload(object, namespace)?);
+        manifest.add(object, namespace)?;
     }
-    Ok(found)
+    Ok(manifest)
+}
+
+impl Manifest {
+    fn add(&mut self, object: Object, namespace: &str) -> Result<(), Failure> {
+        let title = format!("{} {}", object.kind, object.metadata.name);
+        let is_list = !object.items.is_empty();
+        match workload(object, namespace)? {
+            Some(workload) => self.workloads.push(workload),
+            None if is_list => {}
+            None => self.skipped.push(title),
+        }
+        Ok(())
+    }
 }
 
 fn workload(object: Object, namespace: &str) -> Result<Option<Workload>, Failure> {
@@ -224,7 +245,9 @@ mod tests {
         yaml.push_str(&format!(
             "kind: List\nitems:\n- {{kind: Pod, metadata: {{generateName: g-}}, spec: {POD_SPEC}}}\n"
         ));
-        let found = read(&yaml, "given").unwrap();
+        let manifest = read(&yaml, "given").unwrap();
+        assert_eq!(manifest.skipped, ["Service s"]);
+        let found = manifest.workloads;
         let shown: Vec<_> =
             found.iter().map(|w| format!("{}: {}/{}", w.title, w.pod.namespace, w.pod.pod)).collect();
         assert_eq!(
@@ -248,7 +271,7 @@ mod tests {
     #[test]
     fn a_field_without_a_value_is_not_there() {
         let yaml = "kind: Pod\nmetadata:\nspec: {volumes: , initContainers: , securityContext: , containers: [{name: a, volumeMounts: }]}";
-        assert_eq!(read(yaml, "shop").unwrap()[0].pod.namespace, "shop");
+        assert_eq!(read(yaml, "shop").unwrap().workloads[0].pod.namespace, "shop");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use strongroom_client::{Client, ErrorKind, Secret, volume::Volume};
 
 use self::{
     judge::{Answers, Lookup, Row},
-    manifest::Workload,
+    manifest::{Manifest, Workload},
 };
 use crate::{
     context::Context,
@@ -37,6 +37,9 @@ enum Command {
 }
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  strongroom explain volume -f deployment.yaml
+  kubectl get deployment shop -o yaml | strongroom explain volume -f - --cluster west")]
 struct VolumeArgs {
     /// The manifest, or - for standard input
     #[arg(short, long, value_name = "FILE")]
@@ -69,11 +72,20 @@ pub(crate) async fn run(context: &Context, args: Explain) -> Result<(), Failure>
     let Command::Volume(args) = args.command;
     let content = input::content::whole(&args.file)?;
     let text = content.expose_str().map_err(|error| Failure::local(args.file.display(), error))?;
-    let workloads = manifest::read(text, &args.namespace)?;
+    let Manifest { workloads, skipped } = manifest::read(text, &args.namespace)?;
+    if !skipped.is_empty() {
+        let (named, count) = (skipped.iter().take(8).map(String::as_str).collect::<Vec<_>>(), skipped.len());
+        let more = if count > named.len() { ", ..." } else { "" };
+        let objects = plural(count, "object");
+        context.output.note(&format!(
+            "note: skipped {objects} that make no pods, or pods of a kind that is not known here: {}{more}",
+            named.join(", ")
+        ));
+    }
     if !workloads.iter().any(|workload| workload.spec.volumes().next().is_some()) {
         let sentence = format!(
             "{}: no pod in it has a volume of {}",
-            args.file.display(),
+            input::content::name(&args.file),
             strongroom_client::volume::DRIVER
         );
         return Err(Failure::usage(sentence));

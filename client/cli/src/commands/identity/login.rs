@@ -19,6 +19,10 @@ use crate::{
 };
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  strongroom --address https://strongroom.example.com:7420 --ca ca.pem login -u alice --save
+  strongroom login -u alice
+  strongroom login --kubernetes")]
 pub(crate) struct LoginArgs {
     /// The name of the user
     #[arg(short, long, required_unless_present = "kubernetes")]

@@ -10,9 +10,9 @@ use super::session::{structured, until};
 use crate::{
     context::Context,
     failure::Failure,
+    forms::json::JsonValue,
     input::prompt,
     output::{Format, Presentation},
-    secret_json::JsonValue,
 };
 
 #[derive(Args)]
@@ -32,6 +32,9 @@ enum Command {
 }
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  strongroom token revoke --principal userpass/alice
+  strongroom token revoke --session 0123456789abcdef0123456789abcdef")]
 struct Revoke {
     #[command(flatten)]
     which: Which,

@@ -38,6 +38,9 @@ enum Command {
 }
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  strongroom user put alice --group shop
+  strongroom user put alice --keep-password --no-groups")]
 struct Put {
     /// The name of the user
     name: String,

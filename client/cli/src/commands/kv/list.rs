@@ -10,6 +10,9 @@ use crate::{
 };
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  strongroom list secret/apps
+  strongroom list --recursive secret")]
 pub(crate) struct List {
     /// The folder, such as secret/app
     #[arg(default_value = "secret")]

@@ -8,12 +8,18 @@ use strongroom_client::{Metadata, VersionInfo};
 use crate::{context::Context, failure::Failure, output::Presentation};
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  strongroom history secret/apps/shop/db
+  strongroom history secret/apps/shop/db -o json")]
 pub(crate) struct History {
     /// The path of the secret
     path: String,
 }
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  strongroom meta secret/apps/shop/db
+  strongroom meta secret/apps/shop/db --max-versions 20 --set owner=shop-team")]
 pub(crate) struct Meta {
     /// The path of the secret
     path: String,

@@ -9,11 +9,18 @@ use strongroom_client::{Secret, SecretBytes};
 use crate::{
     context::Context,
     failure::Failure,
+    forms::{
+        environment::{self, Dialect},
+        json::JsonValue,
+    },
     output::{Format, MASK, Output, Presentation, structured},
-    secret_json::JsonValue,
 };
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  strongroom get secret/apps/shop/db --show
+  strongroom get secret/apps/shop/db --key password --out-file password.txt
+  strongroom get secret/apps/shop/env -o env --out-file .env")]
 pub(crate) struct Get {
     /// The path of the secret, such as secret/app/db
     path: String,
@@ -61,6 +68,13 @@ pub(crate) async fn run(context: &Context, args: Get) -> Result<(), Failure> {
         Some(version) => client.get_version(&args.path, version).await?,
     };
     let value = args.key.as_deref().map(|key| find(&secret, key)).transpose()?;
+    if let Some(dialect) = dialect(context.output.format()) {
+        let lines = environment::write(&secret.values, dialect)?;
+        return match &args.out_file {
+            Some(file) => context.output.deliver(file, &lines),
+            None => context.output.raw(&lines),
+        };
+    }
     match (&args.out_file, value) {
         (Some(file), Some(value)) => context.output.deliver(file, value.expose()),
         (Some(file), None) => {
@@ -75,15 +89,29 @@ pub(crate) async fn run(context: &Context, args: Get) -> Result<(), Failure> {
     }
 }
 
+/// The forms that have variables for an environment.
+fn dialect(format: Format) -> Option<Dialect> {
+    match format {
+        Format::Env => Some(Dialect::Env),
+        Format::Shell => Some(Dialect::Shell),
+        Format::Docker => Some(Dialect::Docker),
+        Format::Table | Format::Json | Format::Yaml => None,
+    }
+}
+
 /// Values go to a program whole, or to a person who asked to see them.
 fn check_destination(args: &Get, output: &Output) -> Result<(), Failure> {
+    let variables = dialect(output.format()).is_some();
+    if variables && args.key.is_some() {
+        return Err(Failure::usage("-o env, shell and docker print all values; --key prints one, as it is"));
+    }
     if args.out_file.is_some() || args.show {
         return Ok(());
     }
     match (output.is_terminal(), &args.key, output.format()) {
-        (true, Some(_), _) => output.check_consent(args.show),
+        (true, key, _) if key.is_some() || variables => output.check_consent(args.show),
         (false, None, Format::Table) => Err(Failure::usage(
-            "standard output is not a terminal: name one key with --key, or choose -o json or -o yaml",
+            "standard output is not a terminal: name one key with --key, or choose -o json, yaml, env, shell or docker",
         )),
         _ => Ok(()),
     }

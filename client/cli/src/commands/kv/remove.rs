@@ -7,6 +7,9 @@ use super::meta;
 use crate::{context::Context, failure::Failure, input::prompt, output::Presentation};
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  strongroom rm secret/apps/shop/db
+  strongroom rm secret/apps/shop/db --versions 2,3")]
 pub(crate) struct Delete {
     /// The path of the secret
     path: String,
@@ -16,6 +19,9 @@ pub(crate) struct Delete {
 }
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  strongroom undelete secret/apps/shop/db
+  strongroom undelete secret/apps/shop/db --versions 2")]
 pub(crate) struct Undelete {
     /// The path of the secret
     path: String,
@@ -25,6 +31,9 @@ pub(crate) struct Undelete {
 }
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  strongroom destroy secret/apps/shop/db --versions 1,2
+  strongroom destroy secret/apps/shop/db --all")]
 pub(crate) struct Destroy {
     /// The path of the secret
     path: String,

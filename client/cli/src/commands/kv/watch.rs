@@ -7,6 +7,9 @@ use strongroom_client::{Change, ChangeKind, StreamExt};
 use crate::{context::Context, failure::Failure};
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  strongroom watch secret/apps/shop
+  strongroom watch secret/apps/shop/db -o json")]
 pub(crate) struct Watch {
     /// Paths of secrets, or of folders to watch everything below them
     #[arg(required = true)]

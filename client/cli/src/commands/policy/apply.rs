@@ -14,6 +14,7 @@ use strongroom_client::{
         apply_response::{Change, change::Action},
     },
 };
+use strongroom_yaml::{Limits, field};
 
 use crate::{
     context::Context,
@@ -23,6 +24,10 @@ use crate::{
 };
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  strongroom apply -f policy/ --dry-run
+  strongroom apply -f role.yaml -f binding.yaml
+  strongroom apply --remove Binding/shop")]
 pub(crate) struct Apply {
     /// A YAML file, a folder of YAML files, or - for standard input; may be repeated
     #[arg(short, long, value_name = "FILE", required_unless_present = "remove")]
@@ -43,6 +48,9 @@ pub(crate) struct Apply {
 
 pub(crate) async fn run(context: &Context, args: Apply) -> Result<(), Failure> {
     let yaml = read_all(&args.file)?;
+    for note in plus_signs(&yaml) {
+        context.output.note(&note);
+    }
     let remove = args.remove.iter().map(|text| object(text)).collect::<Result<Vec<_>, _>>()?;
     let client = context.client().await?;
 
@@ -138,6 +146,23 @@ fn read_all(files: &[PathBuf]) -> Result<String, Failure> {
     Ok(yaml)
 }
 
+/// What comes from elsewhere may mean any one name by `+`; here it is a character like others. The server judges the rest.
+fn plus_signs(yaml: &str) -> Vec<String> {
+    let limits = Limits { documents: yaml.len().max(1), depth: 16 };
+    let documents = strongroom_yaml::read_all(yaml, limits).unwrap_or_default();
+    let rules = documents.iter().filter_map(|document| field(document.fields().ok()?, "rules"));
+    let rules = rules.filter_map(|rules| rules.items(usize::MAX).ok()).flatten();
+    let paths =
+        rules.filter_map(|rule| field(rule.fields().ok()?, "paths")?.items(usize::MAX).ok()).flatten();
+    let texts =
+        paths.filter_map(|path| path.text().ok()).filter(|path| path.split('/').any(|name| name == "+"));
+    texts
+        .map(|path| {
+            format!("note: in the path {path:?}, + is an ordinary character; * stands for any one name")
+        })
+        .collect()
+}
+
 fn expand(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -169,6 +194,17 @@ mod tests {
         }
         let text = read_all(&[folder.path().to_owned()]).unwrap();
         assert_eq!(text, "a: 1\n\n---\nb: 1\n");
+    }
+
+    #[test]
+    fn a_plus_sign_is_no_wildcard() {
+        let yaml = "kind: Role\nname: r\nrules:\n- {paths: [secret/+/x, secret/a+b], verbs: [read]}\n---\nkind: Binding\n";
+        let notes = plus_signs(yaml);
+        assert!(
+            notes.len() == 1 && notes[0].contains("\"secret/+/x\"") && notes[0].contains('*'),
+            "{notes:?}"
+        );
+        assert!(plus_signs("a: [").is_empty());
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::{
 const DEPTH: usize = 16;
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  strongroom can-i read secret/apps/shop/db
+  strongroom can-i read secret/apps/shop/db --as kubernetes/main/shop/web")]
 pub(crate) struct CanI {
     /// The verb: read, list, create, update, delete, destroy, use or manage
     verb: String,
@@ -33,6 +36,8 @@ pub(crate) struct CanI {
 }
 
 #[derive(Args)]
+#[command(after_help = "Example:
+  strongroom who-can read secret/apps/shop/db")]
 pub(crate) struct WhoCan {
     /// The verb: read, list, create, update, delete, destroy, use or manage
     verb: String,

@@ -10,9 +10,9 @@ use super::keys::{SealArgs, prepare, text, write_shares};
 use crate::{
     context::Context,
     failure::Failure,
+    forms::json::JsonValue,
     output::{Output, Presentation, plural},
     private_file,
-    secret_json::JsonValue,
 };
 
 #[derive(Args)]

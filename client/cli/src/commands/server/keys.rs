@@ -13,10 +13,10 @@ use strongroom_client::{SealKind, SecretBytes};
 
 use crate::{
     failure::Failure,
+    forms::json::JsonValue,
     input::{content, prompt},
     output::{Output, Presentation, plural},
     private_file,
-    secret_json::JsonValue,
 };
 
 /// How the root key is to be kept.

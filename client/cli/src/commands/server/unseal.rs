@@ -14,6 +14,8 @@ use crate::{
 };
 
 #[derive(Args)]
+#[command(after_help = "Example:
+  strongroom unseal")]
 pub(crate) struct Unseal {
     /// A file with one share on each line, or - for standard input; may be repeated. Without it you are asked for a share
     #[arg(long, value_name = "FILE")]
