@@ -25,6 +25,7 @@
 //! assert_eq!((files[0].name.as_str(), files[0].mode.to_string()), ("db/user", "0400".to_owned()));
 //! ```
 
+mod filter;
 mod mode;
 mod name;
 mod parse;
@@ -37,6 +38,7 @@ mod tests;
 
 use std::{collections::BTreeSet, fmt};
 
+pub use filter::Filter;
 pub use mode::{InvalidMode, Mode};
 pub use name::{Conflict, FileName, InvalidFileName};
 pub use render::{Fetched, File, RenderError};

@@ -8,10 +8,10 @@ use strongroom_proto::SecretBytes;
 use zeroize::Zeroizing;
 
 use super::{
-    Decode, Entry, FILE_BYTES, FILES, FileName, InvalidFileName, Layout, Mode, Source, Template,
+    Decode, Entry, FILE_BYTES, FILES, FileName, Filter, InvalidFileName, Layout, Mode, Source, Template,
     VOLUME_BYTES, Volume,
     name::{Claims, Conflict},
-    template::Part,
+    template::{Part, Placeholder},
 };
 
 /// The secrets that were read. One that is not here does not exist.
@@ -68,6 +68,16 @@ pub enum RenderError {
         path: String,
         /// The key.
         key: String,
+    },
+    /// A value has no form that a filter of the template could write.
+    #[error("the filter {} cannot write the key {key:?} of {path}: {}", filter.name(), why(*filter))]
+    NotFilterable {
+        /// The secret.
+        path: String,
+        /// The key.
+        key: String,
+        /// The filter.
+        filter: Filter,
     },
     /// Two entries want the same name.
     #[error("{place} {conflict}")]
@@ -251,23 +261,69 @@ fn filled(
     fetched: &Fetched,
     file: &FileName,
 ) -> Result<SecretBytes, RenderError> {
-    let mut pieces: Vec<&[u8]> = Vec::with_capacity(template.parts().len());
+    let mut pieces: Vec<Piece<'_>> = Vec::with_capacity(template.parts().len());
+    let mut length = 0_usize;
     for part in template.parts() {
-        pieces.push(match part {
-            Part::Text(text) => text.as_bytes(),
+        let piece = match part {
+            Part::Text(text) => Piece::Given(text.as_bytes()),
             Part::Value(placeholder) => match sources.get(placeholder.source) {
-                Some(source) => fetched.value(source, &placeholder.key)?.expose(),
-                None => &[],
+                Some(source) => {
+                    filtered(placeholder, source, fetched.value(source, &placeholder.key)?.expose())?
+                }
+                None => Piece::Given(&[]),
             },
-        });
+        };
+        // At once: what filters made lies in memory until the file is written.
+        length = length.saturating_add(piece.bytes().len());
+        fits(file, length)?;
+        pieces.push(piece);
     }
-    let length = pieces.iter().fold(0_usize, |sum, piece| sum.saturating_add(piece.len()));
-    fits(file, length)?;
     let mut content = Vec::with_capacity(length);
-    for piece in pieces {
-        content.extend_from_slice(piece);
+    for piece in &pieces {
+        content.extend_from_slice(piece.bytes());
     }
     Ok(SecretBytes::new(content))
+}
+
+/// A part of a file: as it was read, or as a filter made it.
+enum Piece<'a> {
+    Given(&'a [u8]),
+    Made(Zeroizing<Vec<u8>>),
+}
+
+impl Piece<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Given(bytes) => bytes,
+            Self::Made(bytes) => bytes,
+        }
+    }
+}
+
+fn filtered<'a>(
+    placeholder: &Placeholder,
+    source: &Source,
+    value: &'a [u8],
+) -> Result<Piece<'a>, RenderError> {
+    let mut piece = Piece::Given(value);
+    for filter in &placeholder.filters {
+        // Between two filters too: each may make six bytes of one.
+        let written = filter.apply(piece.bytes()).filter(|written| written.len() <= FILE_BYTES);
+        piece = Piece::Made(written.ok_or_else(|| RenderError::NotFilterable {
+            path: source.path().to_owned(),
+            key: placeholder.key.clone(),
+            filter: *filter,
+        })?);
+    }
+    Ok(piece)
+}
+
+fn why(filter: Filter) -> &'static str {
+    match filter {
+        Filter::Json | Filter::Yaml | Filter::Properties => "it is not UTF-8 text, or too long",
+        Filter::Shell => "it has a zero byte, or is too long",
+        Filter::UrlEncode | Filter::Base64 | Filter::Trim => "it is too long",
+    }
 }
 
 fn version_of(version: Option<u64>) -> String {

@@ -54,7 +54,7 @@ fn fill(text: &str, pod: &PodRef) -> Result<String, String> {
         let value = match name.trim() {
             "namespace" => &pod.namespace,
             "pod" => &pod.pod,
-            "serviceAccount" => &pod.service_account,
+            "serviceAccount" | "serviceaccount" => &pod.service_account,
             other => {
                 let expected = "expected {{namespace}}, {{pod}} or {{serviceAccount}}";
                 return Err(format!("has the placeholder {:?}; {expected}", shown(other)));
@@ -118,6 +118,8 @@ mod tests {
         let path = |text| path(text, &web()).unwrap();
         assert_eq!(&*path("secret/{{namespace}}/db"), "secret/shop/db");
         assert_eq!(&*path("secret/x-{{ pod }}-{{serviceAccount}}/db"), "secret/x-web-0-web/db");
+        // As policies write it.
+        assert_eq!(&*path("secret/{{serviceaccount}}/db"), "secret/web/db");
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use strongroom_proto::limits::KEY_BYTES;
 
-/// A text with `{{key}}`, or `{{alias.key}}` where there are several secrets. `{{"{{"}}` stands for two braces.
+use super::filter::Filter;
+
+/// A text with `{{key}}`, or `{{alias.key}}` where there are several secrets, and filters behind it: `{{key | json}}`.
+/// `{{"{{"}}` stands for two braces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
@@ -21,6 +24,8 @@ pub struct Placeholder {
     pub source: usize,
     /// Which key of it.
     pub key: String,
+    /// What is done to the value before it is in the text, in this order.
+    pub filters: Vec<Filter>,
 }
 
 /// Why a text is not a template.
@@ -37,6 +42,9 @@ pub enum InvalidTemplate {
     /// There are several secrets and none is named.
     #[error("has the placeholder {0:?}; expected {{{{alias.key}}}} with an alias of `from`")]
     NoAlias(String),
+    /// There is no such filter.
+    #[error("has the filter {:?}; expected {known}", .0, known = filters())]
+    NoFilter(String),
     /// There is no such alias in `from`.
     #[error("has the placeholder {0:?}, but `from` has no such alias")]
     UnknownAlias(String),
@@ -55,7 +63,7 @@ impl Template {
                 }
                 None => {
                     let (name, after) = after.split_once("}}").ok_or(InvalidTemplate::Unclosed)?;
-                    parts.push(Part::Value(placeholder(name.trim(), aliases)?));
+                    parts.push(Part::Value(placeholder(name, aliases)?));
                     after
                 }
             };
@@ -85,8 +93,16 @@ fn push_text(parts: &mut Vec<Part>, text: &str) {
     }
 }
 
-fn placeholder(name: &str, aliases: Option<&[String]>) -> Result<Placeholder, InvalidTemplate> {
-    let shown = || name.chars().take(64).collect::<String>();
+/// `json, yaml, ...`
+fn filters() -> String {
+    Filter::ALL.map(|(name, _)| name).join(", ")
+}
+
+fn placeholder(text: &str, aliases: Option<&[String]>) -> Result<Placeholder, InvalidTemplate> {
+    let cut = |text: &str| text.chars().take(64).collect::<String>();
+    let mut words = text.split('|').map(str::trim);
+    let name = words.next().unwrap_or_default();
+    let shown = || cut(name);
     let (source, key) = match aliases {
         None => (0, name),
         Some(aliases) => {
@@ -98,7 +114,8 @@ fn placeholder(name: &str, aliases: Option<&[String]>) -> Result<Placeholder, In
     if !is_key(key) {
         return Err(InvalidTemplate::NoKey(shown()));
     }
-    Ok(Placeholder { source, key: key.to_owned() })
+    let filter = |word: &str| Filter::parse(word).ok_or_else(|| InvalidTemplate::NoFilter(cut(word)));
+    Ok(Placeholder { source, key: key.to_owned(), filters: words.map(filter).collect::<Result<_, _>>()? })
 }
 
 /// The server's rule for keys of a secret.
@@ -117,7 +134,7 @@ mod tests {
     }
 
     fn value(source: usize, key: &str) -> Part {
-        Part::Value(Placeholder { source, key: key.into() })
+        Part::Value(Placeholder { source, key: key.into(), filters: Vec::new() })
     }
 
     #[test]
@@ -141,9 +158,28 @@ mod tests {
     }
 
     #[test]
+    fn filters_stand_behind_the_key() {
+        let template = Template::parse("{{ key | trim|json }}", None).unwrap();
+        let placeholder = template.placeholders().next().unwrap();
+        assert_eq!(
+            (placeholder.key.as_str(), placeholder.filters.as_slice()),
+            ("key", &[Filter::Trim, Filter::Json][..])
+        );
+        for (text, word) in [("{{key | yml}}", "yml"), ("{{key |}}", ""), ("{{key|json|}}", "")] {
+            let problem = Template::parse(text, None).unwrap_err();
+            assert_eq!(problem, InvalidTemplate::NoFilter(word.into()));
+            assert!(
+                problem
+                    .to_string()
+                    .ends_with("expected json, yaml, urlencode, shell, properties, base64, trim")
+            );
+        }
+    }
+
+    #[test]
     fn what_is_no_placeholder_is_told() {
         assert_eq!(Template::parse("{{user", None), Err(InvalidTemplate::Unclosed));
-        for name in ["", "a b", "..a", "{{a", "a|b"] {
+        for name in ["", "a b", "..a", "{{a", "|json"] {
             let parsed = Template::parse(&format!("{{{{{name}}}}}"), None);
             assert!(matches!(parsed, Err(InvalidTemplate::NoKey(_))), "{name:?}: {parsed:?}");
         }

@@ -48,6 +48,31 @@ fn rendered(volume: &Volume, secrets: &[(&str, &[(&str, &str)])]) -> Result<Vec<
 const DB: (&str, &[(&str, &str)]) = ("secret/payments/db", &[("password", "hunter2"), ("user", "shop")]);
 
 #[test]
+fn filters_write_values_as_their_place_needs_them() {
+    let odd: (&str, &[(&str, &str)]) = ("secret/a", &[("p", "p\"@: \n"), ("u", "a b")]);
+    let text = r#"
+- path: secret/a
+  template:
+    a.json: '{"p":{{p | json}}}'
+    a.url: 'postgres://{{ u | urlencode }}:{{p|trim|urlencode}}@db'
+"#;
+    let files = rendered(&volume(text), &[odd]).unwrap();
+    assert_eq!(files, ["0400 a.json={\"p\":\"p\\\"@: \\n\"}", "0400 a.url=postgres://a%20b:p%22%40%3A@db"]);
+    let zero = rendered(
+        &volume("[{path: secret/a, template: {f: '{{p | shell}}'}}]"),
+        &[("secret/a", &[("p", "\0")])],
+    );
+    assert_eq!(
+        zero.unwrap_err().to_string(),
+        "the filter shell cannot write the key \"p\" of secret/a: it has a zero byte, or is too long"
+    );
+    assert!(
+        problems(&[("secrets", "[{path: secret/a, template: {f: '{{p | yml}}'}}]")])[0]
+            .contains("filter \"yml\"")
+    );
+}
+
+#[test]
 fn every_layout_makes_its_files() {
     let text = r#"
 - path: secret/{{namespace}}/db

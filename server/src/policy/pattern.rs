@@ -405,6 +405,8 @@ impl Variable {
     }
 
     fn parse(name: &str) -> Result<Self, String> {
+        // As the attributes of volumes write it.
+        let name = if name == "serviceAccount" { "serviceaccount" } else { name };
         Self::ALL.into_iter().find(|variable| variable.as_str() == name).ok_or_else(|| {
             let all = Self::ALL.map(|variable| format!("{{{{{}}}}}", variable.as_str())).join(", ");
             format!("has the unknown template {{{{{name}}}}}; the known ones are {all}")
