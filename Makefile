@@ -6,10 +6,13 @@ ARGS ?=
 .PHONY: demo test bench faults lint build images sbom twice cluster cluster-down cluster-test
 
 demo: ## A server with TLS, a tour of what it does, and commands to try in a second terminal (ARGS=--once: only the tour)
-	$(CARGO) build -q --release --workspace --locked
+	@echo "Building the server, the command line and the demo; the first time this takes several minutes."
+	$(CARGO) build --release --workspace --locked --bin demo --bin strongroom --bin strongroom-server
 	target/release/demo $(ARGS)
 
 test: ## Installs what the tests need and runs them all
+	@echo "The first run builds a real Kubernetes from source, beside this project: on two cores 20 minutes and 12 GB of disk, of which"
+	@echo "5 GB stay (CONTRIBUTING.md, The cluster in the tests). Then come the build and the tests, with some 6 GB in target/."
 	./tests/install-needs
 	$(CARGO) build --workspace --all-targets --locked
 	$(CARGO) test --workspace --locked

@@ -77,6 +77,7 @@ type Scenario = fn(&Scene<'_>) -> Outcome;
 
 /// In the order of running: what the rest stands on comes first.
 const SCENARIOS: &[(&str, Scenario)] = &[
+    ("components_change_what_they_say", manifests::components_change_what_they_say),
     ("manifests_of_both_overlays_are_accepted", manifests::both_overlays_are_accepted),
     ("processes_have_only_the_rights_they_need", process::only_the_rights_they_need),
     ("pod_security_levels_are_enforced", levels::pod_security),
