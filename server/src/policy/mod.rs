@@ -15,6 +15,7 @@ mod set;
 pub mod store;
 #[cfg(test)]
 mod store_tests;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod verbs;
