@@ -155,7 +155,7 @@ fn is_in_memory(folder: &Path) -> bool {
     // Of linux/magic.h: tmpfs and ramfs.
     const TMPFS: i64 = 0x0102_1994;
     const RAMFS: i64 = 0x8584_58f6;
-    rustix::fs::statfs(folder).is_ok_and(|stat| matches!(i64::from(stat.f_type), TMPFS | RAMFS))
+    rustix::fs::statfs(folder).is_ok_and(|stat| matches!(stat.f_type, TMPFS | RAMFS))
 }
 
 /// Only Linux has such folders by themselves.
