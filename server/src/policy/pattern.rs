@@ -454,3 +454,16 @@ fn is_segment(text: &str) -> bool {
         && text != ".."
         && text.bytes().all(plain)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_service_account_is_written_as_in_policies_or_as_in_volumes() {
+        for name in ["serviceaccount", "serviceAccount"] {
+            assert_eq!(Variable::parse(name).map(Variable::as_str), Ok("serviceaccount"), "{name}");
+        }
+        assert!(Variable::parse("ServiceAccount").is_err());
+    }
+}

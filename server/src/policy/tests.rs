@@ -169,8 +169,6 @@ fn templates_are_filled_for_whoever_asks() {
     assert!(!reads(&set, &account("pay", "web", None), at));
     assert!(reads(&allow("users/{{user}}"), &user("alice", &[]), "users/alice"));
     assert!(!reads(&rule("users/{{user}}"), &account("alice", "alice", None), "users/alice"));
-    // As volumes write it.
-    assert!(reads(&rule("a/{{serviceAccount}}"), &account("pay", "web", None), "a/web"));
     assert!(reads(&rule("a/{{namespace}}-*"), &account("pay", "w", None), "a/pay-x"));
 }
 
