@@ -45,7 +45,7 @@ const RESERVE: u64 = 16 << 20;
 const RESERVE_PART: u64 = 16;
 /// Zeros that are written at a time; half as many are left when more are due.
 const AHEAD: u64 = 1 << 20;
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// File systems that overwrite in place, by their numbers in statfs(2): ext2 to ext4, XFS.
 const IN_PLACE: [u64; 2] = [0xef53, 0x5846_5342];
 

@@ -102,3 +102,28 @@ fn set(object: &mut Value, field: &str, value: impl Into<Value>) {
         fields.insert(field.to_owned(), value.into());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAIR: &str = "kind: Role\nname: r\nrules: [{paths: [a], verbs: [read]}, {paths: [b], verbs: \"*\", effect: deny}]\n---\n\
+                        kind: Binding\nname: b\nrole: r\nsubjects: [{group: {method: oidc, name: \"Team: \\\"X\\\" 9\"}}, \
+                        {serviceAccount: {cluster: c, namespace: \"*\", name: \"*\"}}]\n\
+                        conditions: {cidrs: [10.0.0.0/8], from: 2026-01-01T00:00:00Z, until: 2027-01-01T00:00:00Z, pod: true}\n";
+
+    #[test]
+    fn what_is_stored_is_read_as_the_same_by_this_release_and_by_one_that_knows_only_yaml() {
+        let documents = Documents::parse(PAIR).unwrap();
+        let stored: Vec<_> = documents.all_stored().collect();
+        assert_eq!(stored.len(), 2);
+        assert!(stored.iter().all(|text| serde_json::from_str::<serde_json::Value>(text).is_ok()));
+        assert_eq!(Documents::from_stored(stored.iter().map(String::as_str)).unwrap(), documents);
+        assert_eq!(Documents::parse(&stored.join("\n---\n")).unwrap(), documents);
+        let older = documents.to_yaml();
+        assert_eq!(Documents::from_stored(older.split("---\n")).unwrap(), documents);
+        for damaged in ["{\"kind\":", "{\"kind\":\"Role\"}", "{\"kind\":7}", "["] {
+            assert!(Documents::from_stored([damaged]).is_err(), "{damaged}");
+        }
+    }
+}

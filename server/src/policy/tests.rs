@@ -540,21 +540,6 @@ fn canonical_yaml_is_read_as_the_same() {
 }
 
 #[test]
-fn what_is_stored_is_read_as_the_same_by_this_release_and_by_one_that_knows_only_yaml() {
-    let documents = Documents::parse(PAIR).unwrap();
-    let stored: Vec<_> = documents.all_stored().collect();
-    assert_eq!(stored.len(), 2);
-    assert!(stored.iter().all(|text| serde_json::from_str::<serde_json::Value>(text).is_ok()));
-    assert_eq!(Documents::from_stored(stored.iter().map(String::as_str)).unwrap(), documents);
-    assert_eq!(Documents::parse(&stored.join("\n---\n")).unwrap(), documents);
-    let older = documents.to_yaml();
-    assert_eq!(Documents::from_stored(older.split("---\n")).unwrap(), documents);
-    for damaged in ["{\"kind\":", "{\"kind\":\"Role\"}", "{\"kind\":7}", "["] {
-        assert!(Documents::from_stored([damaged]).is_err(), "{damaged}");
-    }
-}
-
-#[test]
 fn a_plan_shows_what_changes() {
     let current = Arc::new(Documents::parse(PAIR).unwrap());
     let apply = "kind: Role\nname: r\nrules: [{paths: [a], verbs: [read, list]}]\n---\n\

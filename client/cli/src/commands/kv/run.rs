@@ -53,12 +53,28 @@ pub(crate) async fn run(context: &Context, args: Run) -> Result<(), Failure> {
     Err(Failure::local(program.to_string_lossy(), command.exec()))
 }
 
-/// Whoever may write a secret must not choose the programs of whoever reads it.
+/// What tells a shell or a runtime to run or load something of its own, beside `PATH` and what begins with `LD_` and `DYLD_`.
+const LOADERS: [&str; 12] = [
+    "BASH_ENV",
+    "ENV",
+    "GIT_SSH_COMMAND",
+    "IFS",
+    "JAVA_TOOL_OPTIONS",
+    "NODE_OPTIONS",
+    "PERL5LIB",
+    "PERL5OPT",
+    "PYTHONPATH",
+    "PYTHONSTARTUP",
+    "RUBYLIB",
+    "RUBYOPT",
+];
+
+/// Whoever may write a secret must not choose the programs of whoever reads it: the well-known ways are closed.
 fn check(path: &str, name: &str, value: &SecretBytes) -> Result<(), Failure> {
     let problem = match name {
         _ if !is_variable(name) => "cannot be the name of an environment variable: A-Z a-z 0-9 _",
         "PATH" => "would change which programs run; use --prefix",
-        _ if name.starts_with("LD_") || name.starts_with("DYLD_") => {
+        _ if name.starts_with("LD_") || name.starts_with("DYLD_") || LOADERS.contains(&name) => {
             "would change what programs load; use --prefix"
         }
         _ if value.expose().contains(&0) => "has a zero byte, which no environment variable can have",
@@ -77,7 +93,7 @@ mod tests {
             check("secret/a", name, &SecretBytes::from(value)).err().map(|e| e.to_string())
         };
         assert_eq!(told("API_KEY", b"\xff"), None);
-        for name in ["api-key", "a.b", "1a", "", "PATH", "LD_PRELOAD", "DYLD_INSERT_LIBRARIES"] {
+        for name in ["api-key", "a.b", "1a", "", "PATH", "LD_PRELOAD", "DYLD_INSERT_LIBRARIES", "BASH_ENV"] {
             let sentence = told(name, b"x").unwrap();
             assert!(sentence.starts_with("secret/a: ") && sentence.contains(name), "{sentence}");
         }
