@@ -8,6 +8,8 @@
 //! signature = Ed25519("strongroom audit checkpoint v1\n" || the line's bytes before ,"signature":")
 //! ```
 //!
+//! A segment that a server writes to, or did when it was killed, ends in zeros, which the next lines overwrite: they are its end.
+//!
 //! Lines after the last checkpoint are chained but not signed yet: whoever can write the file can replace them, and can cut
 //! the log at any checkpoint. [`Options::expected`] finds that, given a size and a head kept elsewhere.
 
@@ -128,6 +130,9 @@ pub enum Damage {
     /// The last line has no end, because of a crash or because the file was cut.
     #[error("the last line is incomplete")]
     Torn,
+    /// Zeros are only found behind the last line of a file.
+    #[error("zeros stand here and something else behind them: a part of the file was erased")]
+    Erased,
     /// The file cannot be read.
     #[error("the file cannot be read: {0}")]
     Io(#[from] io::Error),
@@ -260,6 +265,16 @@ impl State<'_> {
 /// Reads a line without its line break; false at the end.
 fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> Result<bool, Damage> {
     line.clear();
+    let mut zeros = false;
+    while let Some(0) = reader.fill_buf()?.first() {
+        zeros = true;
+        let part = reader.fill_buf()?;
+        let count = part.iter().take_while(|byte| **byte == 0).count();
+        reader.consume(count);
+    }
+    if zeros {
+        return if reader.fill_buf()?.is_empty() { Ok(false) } else { Err(Damage::Erased) };
+    }
     let read = reader.take(LINE_BYTES).read_until(b'\n', line)?;
     match line.pop() {
         None => Ok(false),
@@ -378,6 +393,25 @@ mod tests {
         assert_eq!((summary.records, summary.unsigned), (6, 0));
         let forged = LISTS.replace("[\"apply Role shop\"", "[\"apply Role shop2\"");
         assert!(matches!(check(forged.as_bytes(), None).unwrap_err().what, Damage::Changed));
+    }
+
+    /// The live segment of a server, or that of one that was killed.
+    #[test]
+    fn zeros_behind_the_last_line_are_the_end_and_elsewhere_a_hole() {
+        let whole = check(VECTOR.as_bytes(), None).unwrap();
+        let mut log = VECTOR.as_bytes().to_vec();
+        log.resize(log.len() + (2 << 20), 0);
+        assert_eq!(check(&log, Some(whole.end)).unwrap(), whole);
+        let second = VECTOR.find('\n').unwrap() + 1;
+        let third = second + VECTOR[second..].find('\n').unwrap() + 1;
+        let mut erased = log.clone();
+        erased[second..third].fill(0);
+        let finding = check(&erased, None).unwrap_err();
+        assert!(matches!(finding, Finding { line: 2, what: Damage::Erased, .. }), "{finding}");
+        // All behind it erased looks like an older log, as if it had been cut: what was noted elsewhere tells.
+        log[second..].fill(0);
+        assert_eq!(check(&log, None).unwrap().records, 1);
+        assert!(matches!(check(&log, Some(whole.end)).unwrap_err().what, Damage::Truncated(7)));
     }
 
     #[test]

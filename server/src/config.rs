@@ -48,7 +48,8 @@ pub enum Command {
         /// The new store: a directory that is empty or does not exist yet
         #[arg(long)]
         into: PathBuf,
-        /// A file with a share; as often as the threshold asks, none where a key file unseals
+        /// A file with a share, as often as the threshold asks, or - for standard input with a share in each line; none where
+        /// a key file unseals
         #[arg(long)]
         share_file: Vec<PathBuf>,
     },

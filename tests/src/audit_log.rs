@@ -23,6 +23,16 @@ pub fn segments(log: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// The whole lines of one of them. Behind them, zeros may stand, or the beginning of a line that is being written.
+///
+/// # Errors
+/// It cannot be read, or is no text.
+pub fn text(segment: &Path) -> io::Result<String> {
+    let mut bytes = fs::read(segment)?;
+    bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+    String::from_utf8(bytes).map_err(io::Error::other)
+}
+
 /// A pod that reads secrets: who most records are about.
 pub fn pod() -> Principal {
     Principal::ServiceAccount {

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
@@ -242,6 +242,21 @@ pub fn salvage(home: &Path, into: &Path, shares: &[PathBuf]) -> io::Result<Outpu
         command.arg("--share-file").arg(share);
     }
     command.output()
+}
+
+/// The same with shares on standard input, one in each line.
+///
+/// # Errors
+/// It could not be started.
+pub fn salvage_typed(home: &Path, into: &Path, shares: &[u8]) -> io::Result<Output> {
+    let mut command = Command::new(binary("strongroom-server")?);
+    command.arg("--config").arg(home.join("server.toml")).arg("salvage").arg("--into").arg(into);
+    command.args(["--share-file", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    if let Some(mut input) = child.stdin.take() {
+        input.write_all(shares)?;
+    }
+    child.wait_with_output()
 }
 
 /// Sends a signal to a process.

@@ -14,7 +14,7 @@ use std::{
 use strongroom_client::{Client, SecretBytes};
 use strongroom_proto::v1::{self, auth_client::AuthClient};
 use strongroom_tests::{
-    audit_log::segments,
+    audit_log::{self, segments},
     bench::subject::channel,
     fake_kubernetes::{FakeKubernetes, Mood, Pod, SigningKey},
     pki::Pki,
@@ -438,7 +438,7 @@ async fn watching(world: &World) {
 /// Lines of the audit log with that reason.
 fn lines(world: &World, reason: &str) -> Vec<serde_json::Value> {
     let segments = segments(&world.server.directory.join("audit")).unwrap();
-    let text: String = segments.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let text: String = segments.iter().map(|path| audit_log::text(path).unwrap()).collect();
     let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     lines.filter(|line| line["reason"] == reason).collect()
 }

@@ -5,7 +5,7 @@ use std::{fs, io};
 
 use strongroom_tests::{
     cli::Cli,
-    server::{Options, Server, salvage},
+    server::{Options, Server, salvage, salvage_typed},
 };
 
 #[test]
@@ -61,7 +61,8 @@ fn one_flipped_byte_costs_nothing_and_the_message_says_what_to_do() -> io::Resul
     let mixed = told(&salvage(home, &data, &[share(2), share(3)])?);
     assert!(mixed.contains("is not empty"), "{mixed}");
 
-    let done = salvage(home, &new, &[share(2), share(3)])?;
+    let typed = [fs::read(share(2))?, fs::read(share(3))?].join(&b'\n');
+    let done = salvage_typed(home, &new, &typed)?;
     let report = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(matches!(done.status.code(), Some(0 | 3)), "{report}{}", told(&done));
     assert!(fs::read(&log)? == bytes, "salvage wrote to the damaged log");

@@ -9,7 +9,7 @@ mod read;
 use serde::Serialize;
 
 pub use node::{Fields, Node, Value, field};
-pub use read::{Limits, NotYaml, read, read_all};
+pub use read::{Limits, NotYaml, read, read_all, read_json};
 
 /// Writes a value as a YAML document.
 ///

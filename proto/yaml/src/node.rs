@@ -69,6 +69,21 @@ impl Node {
         }
     }
 
+    pub(crate) fn of_json(json: serde_json::Value) -> Self {
+        use serde_json::Value as Json;
+        let value = match json {
+            Json::Null => Value::Null,
+            Json::Bool(value) => Value::Bool(value),
+            Json::Number(number) => Value::Number(number.to_string()),
+            Json::String(text) => Value::Text(text),
+            Json::Array(items) => Value::List(items.into_iter().map(Node::of_json).collect()),
+            Json::Object(fields) => {
+                Value::Map(fields.into_iter().map(|(name, json)| (name, Node::of_json(json))).collect())
+            }
+        };
+        Self { line: 1, value }
+    }
+
     /// The same as JSON, for readers that know their documents as types.
     pub fn to_json(&self) -> serde_json::Value {
         use serde_json::Value as Json;

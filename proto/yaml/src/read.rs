@@ -1,5 +1,6 @@
 //! Reads a text into nodes, within a budget.
 
+use serde_json::error::Category;
 use serde_saphyr::budget::BudgetBreach;
 
 use crate::node::Node;
@@ -34,6 +35,21 @@ pub fn read(yaml: &str, depth: usize) -> Result<Node, NotYaml> {
 /// One of them is not YAML, or they are more than `limits` allow.
 pub fn read_all(yaml: &str, limits: Limits) -> Result<Vec<Node>, NotYaml> {
     Ok(serde_saphyr::from_multiple_with_options(yaml, options(yaml, limits))?)
+}
+
+/// Reads one document that a program wrote as JSON, many times as fast. All of it counts as the first line.
+///
+/// # Errors
+/// It is not JSON.
+pub fn read_json(json: &str) -> Result<Node, NotYaml> {
+    let value: serde_json::Value = serde_json::from_str(json).map_err(|error| {
+        let problem = match error.classify() {
+            Category::Eof => "the JSON ends too early",
+            _ => "it is not the JSON that was written",
+        };
+        NotYaml { line: None, problem: problem.to_owned() }
+    })?;
+    Ok(Node::of_json(value))
 }
 
 /// The text bounds everything but what aliases multiply, so those are not allowed at all.
@@ -102,6 +118,16 @@ mod tests {
         assert_eq!(field(fields, "b").unwrap().line, 2);
         assert_eq!(nodes[1].text(), Ok("no"));
         assert_eq!(nodes[0].to_json(), serde_json::json!({"a": [1, true, "x", null], "b": {"c": 1.5}}));
+    }
+
+    #[test]
+    fn json_is_read_as_the_yaml_that_it_is() {
+        let json = r#"{"a":[1,-2,true,null,"x: y"],"b":{"c":"1"}}"#;
+        let from_yaml = read_all(json, LIMITS).unwrap().remove(0);
+        assert_eq!(read_json(json).unwrap(), from_yaml);
+        for wrong in ["", "{", "{a: 1}", "1 2"] {
+            assert!(read_json(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

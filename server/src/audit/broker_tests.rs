@@ -270,6 +270,9 @@ impl Log for Fake {
         let used = if self.0.full.load(Ordering::SeqCst) { 99 } else { 1 };
         Ok(Usage { used, available: 100 - used })
     }
+    fn close(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn with_fake(clock: Arc<dyn Clock>) -> (Arc<Broker>, Fake) {

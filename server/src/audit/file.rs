@@ -1,10 +1,14 @@
 //! The log on disk: a directory of segments `audit-<first seq, 20 digits>.jsonl`, written by one process. Knows files,
 //! not what is in them.
+//!
+//! Where records are synced, zeros stand behind the end of the current segment, and the next lines overwrite them: a sync has then
+//! neither a new length nor new blocks to write down. They are gone as soon as the segment is closed. After a crash they are
+//! still there, and whoever reads the log takes the first of them for its end.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    io::{self, ErrorKind, Read, Seek, SeekFrom},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -30,12 +34,17 @@ pub(super) trait Log: Send {
     fn segment_bytes(&self) -> u64;
     /// How full the file system is.
     fn usage(&self) -> io::Result<Usage>;
+    /// The current segment becomes a plain file that holds lines and nothing else.
+    fn close(&mut self) -> io::Result<()>;
 }
 
 /// Bytes that are kept free for the current segment: all that may wait in the queue, and the ends of all that is let in.
 const RESERVE: u64 = 16 << 20;
 /// On a small file system, no more than this part of it.
 const RESERVE_PART: u64 = 16;
+/// Zeros that are written at a time; half as many are left when more are due.
+const AHEAD: u64 = 1 << 20;
+const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// What can be appended for sure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,9 +99,13 @@ pub(super) struct SegmentFile {
     directory: Directory,
     path: PathBuf,
     file: File,
+    /// Up to there stand lines.
     bytes: u64,
+    /// Up to there stand zeros.
+    length: u64,
     /// Up to there the file system has given blocks to the file, or would have to.
     allocated: u64,
+    writes_ahead: bool,
 }
 
 impl FileError {
@@ -157,12 +170,51 @@ fn first_seq(name: &str) -> Option<u64> {
 }
 
 impl SegmentFile {
-    /// Goes on in the segment that starts with `first_seq`, or makes it.
-    pub(super) fn open(directory: Directory, first_seq: u64) -> Result<Self, FileError> {
+    /// Goes on in the segment that starts with `first_seq`, or makes it. It writes zeros ahead if each line is synced.
+    pub(super) fn open(directory: Directory, first_seq: u64, writes_ahead: bool) -> Result<Self, FileError> {
         let path = segment_path(directory.path(), first_seq);
         let (file, bytes) = open_segment(&directory, &path).map_err(FileError::io("open", &path))?;
-        Ok(Self { directory, path, file, bytes, allocated: bytes })
+        Ok(Self { directory, path, file, bytes, length: bytes, allocated: bytes, writes_ahead })
     }
+
+    /// Zeros for the next lines to overwrite, if they are due. They only take blocks that are the file's already, and the sync of
+    /// the lines that were appended last makes them durable, so no line waits for them a second time.
+    fn write_ahead(&mut self) -> io::Result<()> {
+        if !self.writes_ahead || self.length >= self.bytes + AHEAD / 2 {
+            return Ok(());
+        }
+        let end = self.allocated.min(self.length + AHEAD);
+        while self.length < end {
+            let part = ZEROS.len().min(usize::try_from(end - self.length).unwrap_or(usize::MAX));
+            match self.file.write_at(ZEROS.get(..part).unwrap_or(&ZEROS), self.length) {
+                Ok(written) => self.length += written as u64,
+                // They are there for speed only: a file system that promised nothing may be full.
+                Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                    break;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the lines of a segment end: behind them may stand zeros, or the beginning of a line that is being written.
+pub(super) fn end_of_lines(file: &mut File) -> io::Result<u64> {
+    let mut end = file.metadata()?.len();
+    let mut part = Vec::with_capacity(ZEROS.len());
+    while end > 0 {
+        let from = end.saturating_sub(ZEROS.len() as u64);
+        file.seek(SeekFrom::Start(from))?;
+        part.clear();
+        Read::by_ref(file).take(end - from).read_to_end(&mut part)?;
+        if let Some(last) = part.iter().rposition(|byte| *byte != 0) {
+            return Ok(from + last as u64 + 1);
+        }
+        end = from;
+    }
+    Ok(0)
 }
 
 fn segment_path(directory: &Path, first_seq: u64) -> PathBuf {
@@ -170,7 +222,7 @@ fn segment_path(directory: &Path, first_seq: u64) -> PathBuf {
 }
 
 fn open_segment(directory: &Directory, path: &Path) -> io::Result<(File, u64)> {
-    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
     file.sync_all()?;
     // The name must be as durable as the lines that will stand under it.
     directory.handle.sync_all()?;
@@ -180,8 +232,9 @@ fn open_segment(directory: &Directory, path: &Path) -> io::Result<(File, u64)> {
 
 impl Log for SegmentFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
+        self.file.write_all_at(bytes, self.bytes)?;
         self.bytes += bytes.len() as u64;
+        self.length = self.length.max(self.bytes);
         Ok(())
     }
 
@@ -190,11 +243,12 @@ impl Log for SegmentFile {
     }
 
     fn start_segment(&mut self, first_seq: u64) -> io::Result<()> {
+        // Only the last segment may end in zeros, also after a power cut: first this one, then the next.
+        self.close()?;
         let path = segment_path(self.directory.path(), first_seq);
         let (file, bytes) = open_segment(&self.directory, &path)?;
-        // What was kept free behind its end is free again.
-        self.file.set_len(self.bytes)?;
-        (self.file, self.bytes, self.allocated, self.path) = (file, bytes, bytes, path);
+        (self.file, self.path) = (file, path);
+        (self.bytes, self.length, self.allocated) = (bytes, bytes, bytes);
         Ok(())
     }
 
@@ -218,6 +272,7 @@ impl Log for SegmentFile {
                 Err(error) => return Err(error.into()),
             }
         }
+        self.write_ahead()?;
         let bytes = self.allocated.saturating_sub(self.bytes);
         Ok(Room { bytes, is_enough: bytes >= wanted / 2 })
     }
@@ -230,8 +285,8 @@ impl Log for SegmentFile {
         if (there.dev(), there.ino()) != (ours.dev(), ours.ino()) || ours.nlink() == 0 {
             return Err(taken(&self.path, "is another file now"));
         }
-        if ours.len() != self.bytes {
-            let lengths = format!("has {} bytes, but {} were written", ours.len(), self.bytes);
+        if ours.len() != self.length {
+            let lengths = format!("has {} bytes, but {} were written", ours.len(), self.length);
             return Err(taken(&self.path, &lengths));
         }
         Ok(())
@@ -246,6 +301,14 @@ impl Log for SegmentFile {
         let used = figures.f_blocks.saturating_sub(figures.f_bfree);
         Ok(Usage { used, available: figures.f_bavail })
     }
+
+    fn close(&mut self) -> io::Result<()> {
+        // What was kept free behind the end is free again.
+        self.file.set_len(self.bytes)?;
+        self.file.sync_all()?;
+        (self.length, self.allocated) = (self.bytes, self.bytes);
+        Ok(())
+    }
 }
 
 fn taken(path: &Path, what: &str) -> io::Error {
@@ -254,7 +317,13 @@ fn taken(path: &Path, what: &str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
+
+    fn open(root: &Path, writes_ahead: bool) -> SegmentFile {
+        SegmentFile::open(Directory::open(&root.join("audit")).unwrap(), 1, writes_ahead).unwrap()
+    }
 
     #[test]
     fn one_process_at_a_time_and_only_the_owner() {
@@ -262,7 +331,7 @@ mod tests {
         let path = root.path().join("audit");
         let first = Directory::open(&path).unwrap();
         assert!(matches!(Directory::open(&path), Err(FileError::Locked(_))));
-        let file = SegmentFile::open(first, 1).unwrap();
+        let file = SegmentFile::open(first, 1, true).unwrap();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&path), 0o700);
         assert_eq!(mode(&segments(&path).unwrap()[0].path), 0o600);
@@ -291,19 +360,22 @@ mod tests {
         ];
         for (way, take) in ways {
             let root = tempfile::tempdir().unwrap();
-            let mut file =
-                SegmentFile::open(Directory::open(&root.path().join("audit")).unwrap(), 1).unwrap();
-            file.append(b"line\n").unwrap();
-            file.in_place().unwrap();
-            take(&file.path);
-            assert!(file.in_place().is_err(), "{way}");
+            for writes_ahead in [false, true] {
+                let root = root.path().join(writes_ahead.to_string());
+                let mut file = open(&root, writes_ahead);
+                file.append(b"line\n").unwrap();
+                file.reserve().unwrap();
+                file.in_place().unwrap();
+                take(&file.path);
+                assert!(file.in_place().is_err(), "{way}");
+            }
         }
     }
 
     #[test]
     fn room_is_kept_behind_the_end_and_given_back() {
         let root = tempfile::tempdir().unwrap();
-        let mut file = SegmentFile::open(Directory::open(&root.path().join("audit")).unwrap(), 1).unwrap();
+        let mut file = open(root.path(), true);
         let blocks = |file: &SegmentFile| file.file.metadata().unwrap().blocks() * 512;
         let room = file.reserve().unwrap();
         assert!(room.is_enough && room.bytes > 0);
@@ -314,6 +386,51 @@ mod tests {
         file.start_segment(2).unwrap();
         let given_back = first.metadata().unwrap().blocks() * 512;
         assert!(given_back <= kept && given_back < room.bytes, "{given_back} of {kept}");
+    }
+
+    #[test]
+    fn lines_overwrite_zeros_and_a_closed_segment_has_none() {
+        let root = tempfile::tempdir().unwrap();
+        let mut file = open(root.path(), true);
+        let path = file.path.clone();
+        let line = [b'x'; 1000];
+        let (mut written, mut lengths) = (0, Vec::new());
+        while lengths.len() < 3 {
+            file.append(&line).unwrap();
+            file.reserve().unwrap();
+            file.sync().unwrap();
+            file.in_place().unwrap();
+            written += line.len();
+            let content = std::fs::read(&path).unwrap();
+            assert!(content.len() >= written + AHEAD as usize / 2);
+            assert!(content[..written].iter().all(|byte| *byte == b'x'));
+            assert!(content[written..].iter().all(|byte| *byte == 0));
+            assert_eq!(end_of_lines(&mut File::open(&path).unwrap()).unwrap(), written as u64);
+            if lengths.last() != Some(&content.len()) {
+                lengths.push(content.len());
+            }
+        }
+        // Longer than all zeros that are left.
+        let long = vec![b'x'; 2 * AHEAD as usize];
+        file.append(&long).unwrap();
+        file.in_place().unwrap();
+        file.start_segment(2).unwrap();
+        let content = std::fs::read(&path).unwrap();
+        assert_eq!(content.len(), written + long.len());
+        assert!(content.iter().all(|byte| *byte == b'x'));
+        file.reserve().unwrap();
+        file.close().unwrap();
+        assert_eq!(std::fs::metadata(&file.path).unwrap().len(), 0);
+        assert_eq!(end_of_lines(&mut File::open(&file.path).unwrap()).unwrap(), 0);
+    }
+
+    #[test]
+    fn who_syncs_nothing_writes_nothing_ahead() {
+        let root = tempfile::tempdir().unwrap();
+        let mut file = open(root.path(), false);
+        file.append(b"line\n").unwrap();
+        assert!(file.reserve().unwrap().is_enough);
+        assert_eq!(std::fs::read(&file.path).unwrap(), b"line\n");
     }
 
     #[test]

@@ -73,7 +73,9 @@ impl Glance {
             let mut reader = BufReader::with_capacity(1 << 20, File::open(&segment.path)?);
             let mut line = Vec::new();
             while read_line(&mut reader, &mut line)? > 0 {
-                if glance.take(&line, &mut pending, &mut forgotten).is_none() {
+                // Behind the last line of a log that was not closed stand zeros.
+                let is_line = line.iter().any(|byte| *byte != 0);
+                if is_line && glance.take(&line, &mut pending, &mut forgotten).is_none() {
                     glance.unreadable += 1;
                 }
             }

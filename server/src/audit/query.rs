@@ -184,6 +184,11 @@ impl Cursor {
             self.next_seq += 1;
             lines.push(text(&line)?);
         }
+        if let Some(file) = &mut self.file {
+            // What was read beyond the last line is not kept: lines will be written there.
+            let place = file.stream_position()?;
+            file.seek(SeekFrom::Start(place))?;
+        }
         Ok(lines)
     }
 
@@ -325,7 +330,7 @@ impl Query {
 /// Number of the last whole record; of an empty segment, of the one before its first.
 fn last_seq(segment: &Segment) -> io::Result<u64> {
     let mut file = File::open(&segment.path)?;
-    let from = file.metadata()?.len().saturating_sub(LINE_BYTES as u64 + 1);
+    let from = file::end_of_lines(&mut file)?.saturating_sub(LINE_BYTES as u64 + 1);
     file.seek(SeekFrom::Start(from))?;
     let mut end = Vec::new();
     // The writer may append at this moment.

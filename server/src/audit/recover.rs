@@ -3,7 +3,8 @@
 //! Reads the last segment, and the one before it only while the last is short: a segment starts with a checkpoint and
 //! with the intents that were open then. A torn end is cut off, but only behind the last good line, only if it can be
 //! one unfinished write, and never if a checkpoint stands behind the damage: the writer writes a checkpoint only when
-//! everything before it is durable, so that would not be a crash.
+//! everything before it is durable, so that would not be a crash. Zeros behind the last line are its end and no damage: the
+//! writer puts them there (`file.rs`). Where a write was torn, they may also stand before or within what it wrote.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -184,11 +185,12 @@ pub(super) fn recover(directory: &file::Directory) -> Result<RecoveredLog, Recov
 /// Cuts the last segment behind its last good line. What stands there is kept in a file of its own if a line of it ends: a
 /// crash leaves the beginning of a line, damage leaves what people may want to read.
 fn cut(last: &Segment, scan: Option<&Scan>) -> Result<u64, FileError> {
-    let Some(Scan { good_bytes, torn_bytes, torn_lines, .. }) = scan else { return Ok(0) };
-    if *torn_bytes > 0 {
+    let Some(Scan { good_bytes, torn_bytes, torn_lines, zeros, .. }) = scan else { return Ok(0) };
+    if *torn_bytes > 0 || *zeros {
         if *torn_lines {
             let kept = last.path.with_extension(format!("jsonl.cut-at-{good_bytes}"));
-            keep(&last.path, *good_bytes, &kept).map_err(FileError::io("keep the torn end in", &kept))?;
+            keep(&last.path, *good_bytes, *torn_bytes, &kept)
+                .map_err(FileError::io("keep the torn end in", &kept))?;
             tracing::warn!(kept = %kept.display(), "the audit log was torn before its end: what stood there is kept");
         }
         let shorten = || {
@@ -202,11 +204,11 @@ fn cut(last: &Segment, scan: Option<&Scan>) -> Result<u64, FileError> {
 }
 
 /// Copies what stands behind `from`, durably, and behind what was kept of that place before.
-fn keep(path: &Path, from: u64, kept: &Path) -> io::Result<()> {
+fn keep(path: &Path, from: u64, bytes: u64, kept: &Path) -> io::Result<()> {
     let mut log = File::open(path)?;
     log.seek(SeekFrom::Start(from))?;
     let mut file = File::options().append(true).create(true).mode(0o600).open(kept)?;
-    io::copy(&mut log, &mut file)?;
+    io::copy(&mut log.take(bytes), &mut file)?;
     file.sync_all()?;
     kept.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
@@ -239,6 +241,8 @@ struct Scan {
     torn_bytes: u64,
     /// A line ends among them.
     torn_lines: bool,
+    /// Nothing but zeros stands behind the last good line.
+    zeros: bool,
     checkpoint: Option<LastCheckpoint>,
     open: HashMap<RequestId, OpenIntent>,
     /// Closed here, wherever opened.
@@ -257,6 +261,7 @@ impl Scan {
             good_bytes: 0,
             torn_bytes: 0,
             torn_lines: false,
+            zeros: false,
             checkpoint: None,
             open: HashMap::new(),
             closed: HashSet::new(),
@@ -293,10 +298,7 @@ impl Scan {
                 Ok(0) => return Ok(()),
                 Ok(_) if self.take(&line).is_some() => self.good_bytes += line.len() as u64,
                 Ok(_) if !may_be_torn => return Err(self.damaged("it does not fit the line before")),
-                Ok(_) => {
-                    (self.torn_bytes, self.torn_lines) = self.torn(&line, &mut reader)?;
-                    return Ok(());
-                }
+                Ok(_) => return self.torn(&mut reader),
                 Err(error) => return Err(read(error).into()),
             }
         }
@@ -352,26 +354,66 @@ impl Scan {
         Some(())
     }
 
-    /// Length of the end of the file from the first bad `line` on, if it can be one torn write, and whether a line ends in it.
-    fn torn(&self, line: &[u8], reader: &mut impl BufRead) -> Result<(u64, bool), RecoverError> {
-        let (mut bytes, mut lines) = (line.len() as u64, 1);
-        let mut ends = line.ends_with(b"\n");
-        let mut line = line.to_vec();
+    /// Takes in what stands behind the last good line: zeros, or what can be one torn write.
+    fn torn(&mut self, reader: &mut BufReader<File>) -> Result<(), RecoverError> {
+        let path = self.path.clone();
+        let read = |error| FileError::io("read", &path)(error);
+        let (mut place, mut lines, mut piece) = (0, 0, Vec::new());
+        reader.seek(SeekFrom::Start(self.good_bytes)).map_err(read)?;
         loop {
-            if proves_history(&line) {
+            let hole = skip_zeros(reader).map_err(read)?;
+            match read_piece(reader, &mut piece).map_err(read)? {
+                0 => {
+                    self.zeros = hole > 0;
+                    return Ok(());
+                }
+                bytes => place += hole + bytes as u64,
+            }
+            self.torn_bytes = place;
+            self.torn_lines |= piece.ends_with(b"\n");
+            lines += u64::from(piece.ends_with(b"\n") || piece.len() == LINE_BYTES);
+            if proves_history(&piece) {
                 return Err(self.damaged("a checkpoint stands behind it"));
             }
-            match read_line(reader, &mut line).map_err(FileError::io("read", &self.path))? {
-                0 => return Ok((bytes, ends)),
-                more => bytes += more as u64,
-            }
-            ends |= line.ends_with(b"\n");
-            lines += 1;
             if lines > TORN_LINES {
                 return Err(self.damaged("too many lines stand behind it"));
             }
         }
     }
+}
+
+/// Goes on to the next byte that is not zero, and tells how far that was.
+fn skip_zeros(reader: &mut impl BufRead) -> io::Result<u64> {
+    let mut skipped = 0;
+    loop {
+        let part = reader.fill_buf()?;
+        let (zeros, part) = (part.iter().take_while(|byte| **byte == 0).count(), part.len());
+        reader.consume(zeros);
+        skipped += zeros as u64;
+        if zeros < part || part == 0 {
+            return Ok(skipped);
+        }
+    }
+}
+
+/// Reads a line with its line break, or what there is of it before a zero: what stands behind a hole is a piece of its own. At
+/// most [`LINE_BYTES`]. Returns the bytes read; 0 is the end.
+fn read_piece(reader: &mut impl BufRead, piece: &mut Vec<u8>) -> io::Result<usize> {
+    piece.clear();
+    while piece.len() < LINE_BYTES {
+        let part = reader.fill_buf()?;
+        let part = part.get(..LINE_BYTES - piece.len()).unwrap_or(part);
+        let end = part.iter().position(|byte| matches!(byte, b'\n' | 0));
+        let ends_line = end.is_some_and(|at| part.get(at) == Some(&b'\n'));
+        let taken = end.map_or(part.len(), |at| at + usize::from(ends_line));
+        piece.extend_from_slice(part.get(..taken).unwrap_or_default());
+        let over = part.is_empty() || end.is_some();
+        reader.consume(taken);
+        if over {
+            break;
+        }
+    }
+    Ok(piece.len())
 }
 
 /// Whether the line is a whole checkpoint, wherever it belongs.
@@ -483,13 +525,54 @@ mod tests {
         }
     }
 
+    /// What a crash leaves of a segment that is written ahead.
     #[test]
-    fn a_hole_of_zeros_is_cut_and_a_missing_line_is_not_followed() {
+    fn zeros_are_the_end_wherever_the_last_write_stopped() {
         let log = log();
         let ends = line_ends(&log);
-        let mut zeros = log[..ends[10]].to_vec();
-        zeros.resize(ends[10] + 100_000, 0);
-        assert_eq!(recover_bytes(&zeros).0.unwrap().next_seq, 12);
+        for length in ends[10]..=log.len() {
+            let mut ahead = log[..length].to_vec();
+            ahead.resize(length + if ends.contains(&length) { 3 * LINE_BYTES / 2 } else { 5000 }, 0);
+            let (opened, left) = recover_bytes(&ahead);
+            let opened = opened.unwrap();
+            let good = ends.iter().rev().find(|end| **end <= length).unwrap();
+            assert_eq!(left, &log[..*good], "cut behind the last good line");
+            assert_eq!(opened.cut, (length - good) as u64, "zeros are nothing that was lost");
+        }
+        let (opened, left) = recover_bytes(&[0; 100_000]);
+        assert_eq!((opened.unwrap().next_seq, left.len()), (1, 0), "nothing was ever written to it");
+    }
+
+    /// A torn write can leave a hole before what it wrote, and within: it is cut. A checkpoint behind the hole was signed when all
+    /// before it was durable, so that hole is damage, however long it is.
+    #[test]
+    fn a_hole_is_cut_unless_a_checkpoint_stands_behind_it() {
+        let log = log();
+        let ends = line_ends(&log);
+        for (from, to) in [(ends[10], ends[11]), (ends[10], ends[10] + 9), (ends[10] + 9, ends[11] + 9)] {
+            let mut torn = log.clone();
+            torn[from..to].fill(0);
+            torn.resize(log.len() + 5000, 0);
+            let (opened, left) = recover_bytes(&torn);
+            let opened = opened.unwrap();
+            assert_eq!((opened.next_seq, opened.cut), (12, (log.len() - ends[10]) as u64));
+            assert_eq!(left, &log[..ends[10]]);
+        }
+        for hole in [1, 100, LINE_BYTES - 100, LINE_BYTES, 3 * LINE_BYTES + 7] {
+            for begun in [0, 9] {
+                let history = [&log[..ends[4] + begun], &vec![0; hole], &log[ends[9]..]].concat();
+                let (opened, left) = recover_bytes(&history);
+                let error = opened.unwrap_err().to_string();
+                assert!(error.contains("a checkpoint stands behind it"), "{hole} {begun}: {error}");
+                assert_eq!(left, history);
+            }
+        }
+    }
+
+    #[test]
+    fn a_missing_line_is_not_followed() {
+        let log = log();
+        let ends = line_ends(&log);
         let dropped = [&log[..ends[10]], &log[ends[11]..]].concat();
         assert_eq!(recover_bytes(&dropped).0.unwrap().next_seq, 12);
     }

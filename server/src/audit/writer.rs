@@ -151,6 +151,9 @@ impl Writer {
 
     /// The last that is done with it.
     pub(super) fn close(mut self) {
+        if let Err(error) = self.log.close() {
+            tracing::warn!(%error, "the audit log is whole, but zeros are left behind its last line; the next start removes them");
+        }
         self.sinks.drain(..).for_each(Sink::close);
     }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::model::{Invalid, Verb};
 
-/// Longest canonical text of one document: one sealed record, its name included.
+/// Longest document as it is stored: one sealed record, its name included.
 const DOCUMENT_BYTES: usize = 56 << 10;
 /// Most canonical text of one plan, so that it can be written at once.
 const PLAN_BYTES: usize = 1 << 20;
@@ -116,14 +116,13 @@ pub fn plan(
     }
     let mut total = 0;
     for (kind, name) in &touched {
-        let bytes = next.text(*kind, name).map_or(0, |text| text.len());
+        let bytes = next.stored(*kind, name).map_or(0, |text| text.len());
         if bytes > DOCUMENT_BYTES {
-            let problem =
-                format!("has {bytes} bytes as canonical YAML; at most {DOCUMENT_BYTES} are allowed");
+            let problem = format!("has {bytes} bytes as it is stored; at most {DOCUMENT_BYTES} are allowed");
             problems.push(Invalid::new(format!("{kind} {name}"), problem));
         }
         // A removal is a line with the name; between two documents stands `---`.
-        total += bytes + name.len() + 16;
+        total += next.text(*kind, name).map_or(0, |text| text.len()) + name.len() + 16;
     }
     if total > PLAN_BYTES {
         let problem =

@@ -16,6 +16,7 @@ mod set;
 pub mod store;
 #[cfg(test)]
 mod store_tests;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod verbs;

@@ -322,6 +322,10 @@ pub fn compare(seed: u64, cases: u64) -> Result<u64, String> {
         let wrong = |problems: Vec<Invalid>| format!("{problems:?}\n{yaml}");
         let documents = Documents::parse(&yaml).and_then(|documents| Documents::parse(&documents.to_yaml()));
         let documents = Arc::new(documents.map_err(wrong)?);
+        let stored: Vec<_> = documents.all_stored().collect();
+        if Documents::from_stored(stored.iter().map(String::as_str)).as_ref() != Ok(&*documents) {
+            return Err(format!("read otherwise than stored: {stored:?}"));
+        }
         let set = PolicySet::compile(Arc::clone(&documents)).map_err(wrong)?;
         let changed = changed_into(&before, &documents).map_err(wrong)?;
         for _ in 0..QUESTIONS.min(cases - asked) {

@@ -3,7 +3,7 @@
 
 use std::{fmt, sync::Arc};
 
-use strongroom_yaml::{Fields, Limits, Node, Value, field};
+use strongroom_yaml::{Fields, Limits, Node, NotYaml, Value, field};
 
 use super::{
     defaults,
@@ -44,11 +44,6 @@ impl Documents {
         read(yaml, Author::Person)
     }
 
-    /// As [`Documents::parse`], for what an earlier release may have taken and this one does not.
-    pub(super) fn parse_stored(yaml: &str) -> Result<Self, Vec<Invalid>> {
-        read(yaml, Author::Store)
-    }
-
     /// As [`Documents::parse`], for the default roles, whose names nobody else may take.
     pub(super) fn parse_trusted(yaml: &str) -> Result<Self, Vec<Invalid>> {
         read(yaml, Author::Server)
@@ -65,10 +60,25 @@ enum Author {
     Store,
 }
 
+/// As [`Documents::parse`], for what is stored: JSON, or YAML of an earlier release.
+pub(super) fn stored(text: &str) -> Result<Documents, Vec<Invalid>> {
+    if !text.starts_with("{\"") {
+        return read(text, Author::Store);
+    }
+    let node = strongroom_yaml::read_json(text).map_err(not_yaml)?;
+    take(&[node], Author::Store)
+}
+
 fn read(yaml: &str, author: Author) -> Result<Documents, Vec<Invalid>> {
     let limits = Limits { documents: ROLES + BINDINGS, depth: DEPTH };
-    let nodes = strongroom_yaml::read_all(yaml, limits)
-        .map_err(|error| vec![Invalid::new("yaml", error.to_string())])?;
+    take(&strongroom_yaml::read_all(yaml, limits).map_err(not_yaml)?, author)
+}
+
+fn not_yaml(error: NotYaml) -> Vec<Invalid> {
+    vec![Invalid::new("yaml", error.to_string())]
+}
+
+fn take(nodes: &[Node], author: Author) -> Result<Documents, Vec<Invalid>> {
     let mut reader =
         Reader { documents: Documents::default(), problems: Vec::new(), author, reading: Reading::default() };
     for (at, node) in nodes.iter().enumerate() {

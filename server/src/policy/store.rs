@@ -1,4 +1,4 @@
-//! Roles and bindings at rest, and the set in force. One record for each document: its canonical YAML.
+//! Roles and bindings at rest, and the set in force. One record for each document, as `stored.rs` writes it.
 //!
 //! An apply is atomic at any size. What fits into one batch is one batch. What does not is first written as a journal,
 //! in one batch; from then on it counts, here and at the next load, and it is carried over to the records batch by
@@ -255,8 +255,10 @@ impl Journal {
     fn batches(&self) -> Vec<Changes> {
         let mut batches = vec![Changes::default()];
         let mut bytes = 0;
-        let puts =
-            self.put.names().filter_map(|(kind, name)| Some((kind, name, Some(self.put.text(kind, name)?))));
+        let puts = self
+            .put
+            .names()
+            .filter_map(|(kind, name)| Some((kind, name, Some(self.put.stored(kind, name)?))));
         let deletes = self.removed.iter().map(|(kind, name)| (*kind, name, None));
         for (kind, name, text) in puts.chain(deletes) {
             bytes += text.as_ref().map_or(0, String::len);
@@ -327,14 +329,14 @@ impl Journal {
         };
         Some(Self {
             removed: removed.lines().map(name).collect::<Option<_>>()?,
-            put: Documents::parse_stored(yaml).ok()?,
+            put: Documents::from_stored([yaml]).ok()?,
         })
     }
 }
 
 fn parse(kind: ObjectKind, content: &[u8]) -> Result<Documents, BarrierError> {
     let text = std::str::from_utf8(content).map_err(|_| corrupt(record_kind(kind)))?;
-    Documents::parse_stored(text).map_err(|_| corrupt(record_kind(kind)))
+    Documents::from_stored([text]).map_err(|_| corrupt(record_kind(kind)))
 }
 
 fn piece_address(part: u64) -> Address {

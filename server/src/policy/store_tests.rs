@@ -93,7 +93,7 @@ async fn what_is_refused_today_still_loads() {
     let store = house.load().await;
     let yaml = "{kind: Role, name: old, rules: [{paths: [\"secret/{{namespace}}-{{pod}}\"], verbs: [read]}]}";
     assert!(Documents::parse(yaml).is_err());
-    let stored = Documents::parse_stored(yaml).unwrap();
+    let stored = Documents::from_stored([yaml]).unwrap();
     apply(&store, stored.clone()).await.unwrap();
     let again = house.load().await;
     assert_eq!(*again.documents(), stored);

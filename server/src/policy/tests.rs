@@ -190,7 +190,7 @@ fn two_templates_in_a_segment_are_refused_and_never_allow() {
             "{{kind: Role, name: r, rules: [{rules}]}}\n---\n\
              {{kind: Binding, name: b, role: r, subjects: [{subjects}]}}\n"
         );
-        PolicySet::compile(Documents::parse_stored(&yaml).unwrap()).unwrap()
+        PolicySet::compile(Documents::from_stored([&*yaml]).unwrap()).unwrap()
     };
     let (allowing, denying) = (stored("allow"), stored("deny"));
     for (namespace, name) in [("prod", "db-admin"), ("prod-db", "admin")] {
@@ -537,6 +537,21 @@ fn canonical_yaml_is_read_as_the_same() {
     let documents = Documents::parse(PAIR).unwrap();
     assert_eq!(Documents::parse(&documents.to_yaml()).unwrap(), documents);
     assert_eq!(Documents::parse(&documents.to_yaml()).unwrap().to_yaml(), documents.to_yaml());
+}
+
+#[test]
+fn what_is_stored_is_read_as_the_same_by_this_release_and_by_one_that_knows_only_yaml() {
+    let documents = Documents::parse(PAIR).unwrap();
+    let stored: Vec<_> = documents.all_stored().collect();
+    assert_eq!(stored.len(), 2);
+    assert!(stored.iter().all(|text| serde_json::from_str::<serde_json::Value>(text).is_ok()));
+    assert_eq!(Documents::from_stored(stored.iter().map(String::as_str)).unwrap(), documents);
+    assert_eq!(Documents::parse(&stored.join("\n---\n")).unwrap(), documents);
+    let older = documents.to_yaml();
+    assert_eq!(Documents::from_stored(older.split("---\n")).unwrap(), documents);
+    for damaged in ["{\"kind\":", "{\"kind\":\"Role\"}", "{\"kind\":7}", "["] {
+        assert!(Documents::from_stored([damaged]).is_err(), "{damaged}");
+    }
 }
 
 #[test]

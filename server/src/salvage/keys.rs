@@ -1,6 +1,10 @@
 //! The keys of a damaged store: the newest seal that opens with what the operator has, and the newest keyring under it.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs,
+    io::{self, Read},
+    path::PathBuf,
+};
 
 use crate::{
     barrier::Keyring,
@@ -9,7 +13,10 @@ use crate::{
     seal::{SealError, SealRecord, Seals, ShareRejected},
 };
 
-/// Where the shares of people are: a file each.
+/// Most that is read of standard input: the largest number of shares, and some.
+const INPUT: usize = 64 << 10;
+
+/// Where the shares of people are: a file each, or `-`, standard input with a share in each line.
 #[derive(Clone, Debug, Default)]
 pub struct Shares(pub Vec<PathBuf>);
 
@@ -99,10 +106,42 @@ fn open(record: &SealRecord, ways: &Seals, shares: &[SecretBytes]) -> Result<Key
 
 impl Shares {
     fn read(&self) -> Result<Vec<SecretBytes>, KeysError> {
-        let read = |path: &PathBuf| {
+        let mut shares = Vec::new();
+        for path in &self.0 {
             // Into wiped memory at once; a share is read with white space around it.
-            fs::read(path).map(SecretBytes::new).map_err(|error| KeysError::ShareFile(path.clone(), error))
-        };
-        self.0.iter().map(read).collect()
+            let read = match path.as_os_str() == "-" {
+                true => lines_of(io::stdin().lock()),
+                false => fs::read(path).map(|share| vec![SecretBytes::new(share)]),
+            };
+            shares.extend(read.map_err(|error| KeysError::ShareFile(path.clone(), error))?);
+        }
+        Ok(shares)
+    }
+}
+
+/// Each line that is not empty.
+fn lines_of(input: impl Read) -> io::Result<Vec<SecretBytes>> {
+    // As large as it can become, so that no copy is left behind where it has grown.
+    let mut text = Vec::with_capacity(INPUT + 1);
+    let read = input.take(INPUT as u64 + 1).read_to_end(&mut text);
+    let text = SecretBytes::new(text);
+    if read? > INPUT {
+        return Err(io::Error::other("standard input has more than 64 KiB; expected a share in each line"));
+    }
+    let lines = text.expose().split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    Ok(lines.filter(|line| !line.is_empty()).map(SecretBytes::from).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_in_each_line() {
+        let lines = lines_of(&b"one\r\n\n two \nthree"[..]).unwrap();
+        let lines: Vec<_> = lines.iter().map(SecretBytes::expose).collect();
+        assert_eq!(lines, [&b"one"[..], b"two", b"three"]);
+        assert!(lines_of(&vec![b'x'; INPUT][..]).is_ok());
+        assert!(lines_of(io::repeat(b'x')).is_err());
     }
 }

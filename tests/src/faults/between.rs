@@ -19,7 +19,7 @@ use tonic::{
 
 use super::dice::Dice;
 use crate::{
-    audit_log::segments,
+    audit_log::{self, segments},
     bench::subject::{self, Subject, with},
     figures::Figure,
     server::{Options, Server},
@@ -195,9 +195,7 @@ impl House {
 fn destructions(audit: &Path) -> io::Result<Vec<bool>> {
     let mut ends = Vec::new();
     for segment in segments(audit)? {
-        let text = fs::read_to_string(segment)?;
-        // The server may be writing the last one, if only a checkpoint.
-        for line in text.rsplit_once('\n').map_or("", |(whole, _)| whole).lines() {
+        for line in audit_log::text(&segment)?.lines() {
             let line: Value = serde_json::from_str(line)?;
             let of = |field: &str| line.get(field).and_then(Value::as_str).unwrap_or_default();
             match (of("operation"), of("kind")) {

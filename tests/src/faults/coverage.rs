@@ -21,7 +21,7 @@ use tonic::{
 };
 
 use crate::{
-    audit_log::segments,
+    audit_log::{self, segments},
     bench::subject::{Subject, bearer, channel, login, with},
     fake_kubernetes::{CREDENTIAL, FakeKubernetes, Mood},
     figures::Figure,
@@ -244,13 +244,9 @@ impl AuditLog {
     fn news(&mut self) -> io::Result<Vec<serde_json::Value>> {
         let mut news = Vec::new();
         for file in segments(&self.directory)? {
-            let text = fs::read_to_string(&file)?;
-            let read = self.read.entry(file).or_default();
-            let fresh = text.get(*read..).unwrap_or_default();
-            // A line that is being written is not there yet.
-            let whole = fresh.rfind('\n').map_or(0, |end| end + 1);
-            *read += whole;
-            for line in fresh.get(..whole).unwrap_or_default().lines() {
+            let text = audit_log::text(&file)?;
+            let read = self.read.insert(file, text.len()).unwrap_or_default();
+            for line in text.get(read..).unwrap_or_default().lines() {
                 news.push(serde_json::from_str(line)?);
             }
         }

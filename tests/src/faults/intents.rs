@@ -3,20 +3,19 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    fs,
-    io::{self, Read, Seek, SeekFrom},
+    io,
     path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
 
-use crate::audit_log::segments;
+use crate::audit_log::{self, segments};
 
 /// What the log has told so far.
 #[derive(Default)]
 pub struct Intents {
     /// Each segment, and how much of it was read.
-    read: BTreeMap<PathBuf, u64>,
+    read: BTreeMap<PathBuf, usize>,
     /// Intents without an end yet, and their paths.
     open: HashMap<String, Option<String>>,
     ended: HashSet<String>,
@@ -46,17 +45,11 @@ impl Intents {
     /// A file cannot be read, or a line is no record.
     pub fn read_on(&mut self, directory: &Path) -> io::Result<()> {
         for segment in segments(directory)? {
-            let from = self.read.get(&segment).copied().unwrap_or(0);
-            let mut file = fs::File::open(&segment)?;
-            file.seek(SeekFrom::Start(from))?;
-            let mut text = String::new();
-            file.read_to_string(&mut text)?;
-            // The server goes on writing, if only checkpoints.
-            let whole = text.rfind('\n').map_or(0, |end| end + 1);
-            for line in text.get(..whole).unwrap_or_default().lines() {
+            let text = audit_log::text(&segment)?;
+            let from = self.read.insert(segment, text.len()).unwrap_or_default();
+            for line in text.get(from..).unwrap_or_default().lines() {
                 self.take(serde_json::from_str(line)?);
             }
-            self.read.insert(segment, from + whole as u64);
         }
         self.wrong += self.open.len() as u64;
         self.open.clear();

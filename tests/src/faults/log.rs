@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use super::intents::Intents;
 use crate::{
-    audit_log::segments,
+    audit_log::{self, segments},
     bench::subject::{Subject, channel, login, with},
     figures::{Bar, Figure},
     one_node::may_mount,
@@ -280,13 +280,13 @@ fn starts(home: &Path, audit: &Path, data: &Path, arguments: Vec<String>) -> io:
 }
 
 fn ends_with_checkpoint(audit: &Path) -> io::Result<bool> {
-    let text = fs::read_to_string(live_segment(audit)?)?;
+    let text = audit_log::text(&live_segment(audit)?)?;
     Ok(text.lines().last().is_some_and(|line| line.contains("\"kind\":\"checkpoint\"")))
 }
 
 /// As `audit anchor` prints it.
 fn last_checkpoint(audit: &Path) -> io::Result<String> {
-    let text = fs::read_to_string(live_segment(audit)?)?;
+    let text = audit_log::text(&live_segment(audit)?)?;
     let mut lines = text.lines().filter_map(|line| serde_json::from_str::<Checkpoint>(line).ok());
     let last = lines.rfind(|line| line.kind == "checkpoint");
     let last = last.ok_or_else(|| io::Error::other("no checkpoint"))?;

@@ -25,6 +25,7 @@ mod outage;
 mod process;
 mod refusals;
 mod rotation;
+mod salvage;
 mod tokens;
 
 use std::{
@@ -99,6 +100,8 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("pods_outlive_the_server", outage::pods_outlive_the_server),
     ("every_example_runs", examples::every_example_runs),
     ("a_hundred_pods_at_once", crowd::a_hundred_pods),
+    // Last: from then on the server works on another folder.
+    ("a_damaged_store_is_brought_back", salvage::a_damaged_store_is_brought_back),
 ];
 
 fn main() -> ExitCode {
