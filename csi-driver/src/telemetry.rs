@@ -1,12 +1,10 @@
 //! The metrics. No path, principal or secret is ever a label; of volumes in trouble, the namespace is.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use strongroom_daemon::metrics::{
     Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, MetricsError, Registry,
 };
-
-use crate::volumes::Summary;
 
 /// Half a millisecond (writing a few files) to 100 seconds (the patience of a first publish).
 const BOUNDS: &[f64] =
@@ -33,6 +31,18 @@ impl Doing {
             Doing::Provide => "provide",
         }
     }
+}
+
+/// The volumes as numbers.
+#[derive(Default)]
+pub struct Summary {
+    pub mounted: usize,
+    /// Those in trouble.
+    pub abnormal: usize,
+    /// For how long the content of the worst has not been known to be current.
+    pub stale: Duration,
+    /// Those in trouble by namespace and reason.
+    pub troubled: BTreeMap<(String, &'static str), usize>,
 }
 
 /// What the driver measures of itself.

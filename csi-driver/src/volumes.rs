@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use strongroom_client::Current;
@@ -15,6 +14,7 @@ use crate::{
     follower::Follower,
     limits,
     state::VolumeState,
+    telemetry::Summary,
     volume::{Request, Target, VolumeId},
 };
 
@@ -132,18 +132,6 @@ impl MountedVolume {
 pub struct Condition {
     pub abnormal: bool,
     pub message: String,
-}
-
-/// The volumes as numbers.
-#[derive(Default)]
-pub struct Summary {
-    pub mounted: usize,
-    /// Those in trouble.
-    pub abnormal: usize,
-    /// For how long the content of the worst has not been known to be current.
-    pub stale: Duration,
-    /// Those in trouble by namespace and reason.
-    pub troubled: BTreeMap<(String, &'static str), usize>,
 }
 
 /// No namespace is called like that.
