@@ -265,23 +265,40 @@ impl State<'_> {
 /// Reads a line without its line break; false at the end.
 fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> Result<bool, Damage> {
     line.clear();
-    let mut zeros = false;
-    while let Some(0) = reader.fill_buf()?.first() {
-        zeros = true;
-        let part = reader.fill_buf()?;
-        let count = part.iter().take_while(|byte| **byte == 0).count();
-        reader.consume(count);
-    }
-    if zeros {
-        return if reader.fill_buf()?.is_empty() { Ok(false) } else { Err(Damage::Erased) };
+    if skip_zeros(reader)? > 0 {
+        return if is_over(reader)? { Ok(false) } else { Err(Damage::Erased) };
     }
     let read = reader.take(LINE_BYTES).read_until(b'\n', line)?;
+    if let Some(zeros) = line.iter().position(|byte| *byte == 0) {
+        // The line that was being written; or a hole.
+        let only_zeros = line.iter().skip(zeros).all(|byte| *byte == 0);
+        skip_zeros(reader)?;
+        return Err(if only_zeros && is_over(reader)? { Damage::Torn } else { Damage::Erased });
+    }
     match line.pop() {
         None => Ok(false),
         Some(b'\n') => Ok(true),
         Some(_) if (read as u64) == LINE_BYTES => Err(Damage::Changed),
         Some(_) => Err(Damage::Torn),
     }
+}
+
+/// Goes on to the next byte that is not zero; how many were.
+fn skip_zeros(reader: &mut impl BufRead) -> io::Result<usize> {
+    let mut skipped = 0;
+    loop {
+        let part = reader.fill_buf()?;
+        let zeros = part.iter().take_while(|byte| **byte == 0).count();
+        if zeros == 0 {
+            return Ok(skipped);
+        }
+        reader.consume(zeros);
+        skipped += zeros;
+    }
+}
+
+fn is_over(reader: &mut impl BufRead) -> io::Result<bool> {
+    Ok(reader.fill_buf()?.is_empty())
 }
 
 /// A line taken apart by its fixed ends.
@@ -408,6 +425,11 @@ mod tests {
         erased[second..third].fill(0);
         let finding = check(&erased, None).unwrap_err();
         assert!(matches!(finding, Finding { line: 2, what: Damage::Erased, .. }), "{finding}");
+        let mut torn = VECTOR.as_bytes()[..third - 5].to_vec();
+        torn.resize(third + (1 << 20), 0);
+        assert!(matches!(check(&torn, None).unwrap_err(), Finding { line: 2, what: Damage::Torn, .. }));
+        torn.push(b'{');
+        assert!(matches!(check(&torn, None).unwrap_err(), Finding { line: 2, what: Damage::Erased, .. }));
         // All behind it erased looks like an older log, as if it had been cut: what was noted elsewhere tells.
         log[second..].fill(0);
         assert_eq!(check(&log, None).unwrap().records, 1);

@@ -84,8 +84,8 @@ impl Broker {
     ) -> Result<(Self, RecoveredLog), RecoverError> {
         let directory = Directory::open(&config.directory)?;
         let opened = recover::recover(&directory)?;
-        let log =
-            Box::new(SegmentFile::open(directory, opened.segment, config.durability == Durability::Fsync)?);
+        let ahead = config.durability == Durability::Fsync && directory.overwrites_in_place();
+        let log = Box::new(SegmentFile::open(directory, opened.segment, ahead)?);
         let broker = Self::start(config, clock, sinks, log, &opened)?;
         Ok((broker, opened))
     }

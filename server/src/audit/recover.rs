@@ -386,13 +386,12 @@ impl Scan {
 fn skip_zeros(reader: &mut impl BufRead) -> io::Result<u64> {
     let mut skipped = 0;
     loop {
-        let part = reader.fill_buf()?;
-        let (zeros, part) = (part.iter().take_while(|byte| **byte == 0).count(), part.len());
-        reader.consume(zeros);
-        skipped += zeros as u64;
-        if zeros < part || part == 0 {
+        let zeros = reader.fill_buf()?.iter().take_while(|byte| **byte == 0).count();
+        if zeros == 0 {
             return Ok(skipped);
         }
+        reader.consume(zeros);
+        skipped += zeros as u64;
     }
 }
 
