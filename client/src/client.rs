@@ -8,8 +8,9 @@ use strongroom_proto::SecretBytes;
 use crate::{
     error::Error,
     session::{
+        Session,
         credentials::{self, Credentials, KUBERNETES_TOKEN_FILE},
-        keeper::Keeper,
+        keeper::{Keeper, Known},
         renewal::Renewal,
     },
     transport::{
@@ -26,6 +27,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A peer that is gone is noticed after half a minute, however quiet the connection is.
 const PINGS: Pings = Pings { every: Duration::from_secs(20), patience: Duration::from_secs(10) };
 
+/// Where our manifests put the server, and where those of our example put its CA.
+const ADDRESS_IN_CLUSTER: &str = "https://strongroom.strongroom.svc:7420";
+const CA_IN_CLUSTER: &str = "/etc/strongroom/ca/ca.crt";
+
 /// Connections to a server and the session on them. Clones share both.
 #[derive(Clone)]
 pub struct Client {
@@ -38,6 +43,8 @@ struct Inner {
     keeper: Arc<Keeper>,
     /// The renewal task, which ends with the last clone.
     _renewal: Option<Renewal>,
+    /// Whether sessions are renewed in the background.
+    renews: bool,
     /// The end of a pod's session, beyond which it is not renewed.
     ends_at: Option<Timestamp>,
 }
@@ -74,6 +81,23 @@ impl Client {
         }
     }
 
+    /// Begins to build a client from the environment, which is read nowhere else. Empty variables are none.
+    ///
+    /// | variable | meaning |
+    /// |---|---|
+    /// | `STRONGROOM_ADDR` | the server's address; in a pod of a cluster `https://strongroom.strongroom.svc:7420` unless set |
+    /// | `STRONGROOM_CACERT` | a file with the CA of the server; in a pod `/etc/strongroom/ca/ca.crt` unless set |
+    /// | `STRONGROOM_SERVER_NAME` | the name in its certificate |
+    /// | `STRONGROOM_TOKEN`, `STRONGROOM_TOKEN_FILE` | a session token, or the file that has one; in a pod, without either, the pod [logs in](Builder::kubernetes) |
+    /// | `STRONGROOM_CLUSTER` | the server's name for the pod's cluster; `main` unless set |
+    /// | `HTTPS_PROXY`, `NO_PROXY` | a [proxy](Builder::proxy), and the hosts that are reached without it: names with all below them, addresses, or `*` |
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) without an address, or for a token file that cannot be read.
+    pub fn from_env() -> Result<Builder, Error> {
+        Builder::of(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+
     /// Returns the same client, whose calls may take so long, their repetitions included.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Client {
@@ -93,18 +117,17 @@ impl Client {
 
     /// Logs in as the pod whose service-account token this is, and returns a client with that session over the same
     /// connection. `cluster` is the server's name for the pod's cluster; empty means `main`. The session is renewed in the
-    /// background until its last clone is dropped. The pod's token is not kept, so nobody logs in again when the session
-    /// has ended.
+    /// background until its last clone is dropped, unless this client was [built](Builder::renew_in_background) not to. The
+    /// pod's token is not kept, so nobody logs in again when the session has ended.
     ///
     /// # Errors
     /// [`ErrorKind::Unauthenticated`](crate::ErrorKind::Unauthenticated) for a token that the cluster does not vouch for;
     /// the token must be projected for the server's audience, and its pod must still exist.
     pub async fn log_in_as_pod(&self, cluster: &str, token: SecretBytes) -> Result<Client, Error> {
-        let keeper = Arc::new(Keeper::new(self.inner.keeper.transport().clone(), None, None));
+        let keeper = Keeper::new(self.inner.keeper.transport().clone(), None, None);
         let login = credentials::kubernetes(cluster, &token);
         let ends_at = Some(keeper.log_in_as(login, self.terms).await?.session.max_expires_at);
-        let renewal = Renewal::start(Arc::clone(&keeper));
-        Ok(Self { inner: Arc::new(Inner { keeper, _renewal: Some(renewal), ends_at }), terms: self.terms })
+        Ok(Self { terms: self.terms, ..Self::keeping(keeper, self.inner.renews, ends_at) })
     }
 
     /// Returns when a session of [`log_in_as_pod`](Self::log_in_as_pod) ends for good, even if it is renewed. After that,
@@ -113,11 +136,20 @@ impl Client {
         self.inner.ends_at
     }
 
-    fn keeping(keeper: Keeper, renew: bool) -> Self {
+    /// Returns what the server said of the session in use, without asking it again; `None` without a session, and for a token
+    /// from elsewhere that nobody has asked about yet.
+    pub fn known_session(&self) -> Option<Session> {
+        match &*self.inner.keeper.known().borrow() {
+            Known::Session(session) => Some((**session).clone()),
+            Known::Token | Known::Nothing => None,
+        }
+    }
+
+    fn keeping(keeper: Keeper, renews: bool, ends_at: Option<Timestamp>) -> Self {
         let terms = keeper.transport().terms();
         let keeper = Arc::new(keeper);
-        let renewal = renew.then(|| Renewal::start(Arc::clone(&keeper)));
-        Self { inner: Arc::new(Inner { keeper, _renewal: renewal, ends_at: None }), terms }
+        let renewal = renews.then(|| Renewal::start(Arc::clone(&keeper)));
+        Self { inner: Arc::new(Inner { keeper, _renewal: renewal, renews, ends_at }), terms }
     }
 
     /// Calls with the session's token.
@@ -144,16 +176,16 @@ impl Client {
 impl Client {
     /// Builds a client without a background task.
     pub(crate) fn over(keeper: Keeper) -> Self {
-        Self::keeping(keeper, false)
+        Self::keeping(keeper, false, None)
     }
 
     /// The same session, renewed in the background from now on.
     pub(crate) fn renewed_from(self, session: crate::session::Session) -> (Self, tokio::task::AbortHandle) {
         let keeper = Arc::clone(&self.inner.keeper);
-        keeper.knows(crate::session::keeper::Known::Session(Box::new(session)));
+        keeper.knows(Known::Session(Box::new(session)));
         let renewal = Renewal::start(Arc::clone(&keeper));
         let task = renewal.task();
-        let inner = Arc::new(Inner { keeper, _renewal: Some(renewal), ends_at: None });
+        let inner = Arc::new(Inner { keeper, _renewal: Some(renewal), renews: true, ends_at: None });
         (Self { inner, terms: self.terms }, task)
     }
 
@@ -165,6 +197,36 @@ impl Client {
 }
 
 impl Builder {
+    fn of(variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let in_pod = variable("KUBERNETES_SERVICE_HOST").is_some();
+        let unless_set =
+            |name: &str, in_cluster: &str| variable(name).or_else(|| in_pod.then(|| in_cluster.to_owned()));
+        let address = unless_set("STRONGROOM_ADDR", ADDRESS_IN_CLUSTER).ok_or_else(|| {
+            Error::config("STRONGROOM_ADDR is not set: it is the server's https://host:port")
+        })?;
+        let proxy = variable("HTTPS_PROXY").or_else(|| variable("https_proxy"));
+        let without = variable("NO_PROXY").or_else(|| variable("no_proxy")).unwrap_or_default();
+        let proxy = proxy.filter(|_| !is_without_proxy(&address, &without));
+        let mut builder = Client::builder(address);
+        builder.server.proxy = proxy;
+        builder.server.name = variable("STRONGROOM_SERVER_NAME");
+        if let Some(file) = unless_set("STRONGROOM_CACERT", CA_IN_CLUSTER) {
+            builder = builder.ca_file(file);
+        }
+        match (variable("STRONGROOM_TOKEN"), variable("STRONGROOM_TOKEN_FILE")) {
+            (Some(token), _) => Ok(builder.token(SecretBytes::from(token))),
+            (None, Some(file)) => {
+                let text = std::fs::read_to_string(&file);
+                let text = text.map_err(|error| Error::config(format!("cannot read {file}: {error}")))?;
+                Ok(builder.token(SecretBytes::from(text.trim())))
+            }
+            (None, None) if in_pod => {
+                Ok(builder.kubernetes(variable("STRONGROOM_CLUSTER").unwrap_or_else(|| "main".to_owned())))
+            }
+            (None, None) => Ok(builder),
+        }
+    }
+
     /// Sets the CA certificates, in PEM, to verify the server with.
     pub fn ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.server.ca = Ca::Pem(pem.into());
@@ -302,7 +364,7 @@ impl Builder {
         if !has_token {
             keeper.log_in_with_credentials().await?;
         }
-        Ok(Client::keeping(keeper, self.renew))
+        Ok(Client::keeping(keeper, self.renew, None))
     }
 
     /// Builds the client without a word to the server: the first call connects, and logs in if there are credentials. A
@@ -314,7 +376,7 @@ impl Builder {
         let (token, credentials) = self.proof()?;
         let line = self.server.line().await?;
         let transport = Transport::new(line.connect_lazily(), move || line.connect_lazily(), self.timeout);
-        Ok(Client::keeping(Keeper::new(transport, token, credentials), self.renew))
+        Ok(Client::keeping(Keeper::new(transport, token, credentials), self.renew, None))
     }
 
     fn proof(&mut self) -> Result<(Option<Token>, Option<Credentials>), Error> {
@@ -327,10 +389,65 @@ impl Builder {
     }
 }
 
+/// Whether `NO_PROXY` names the host of this address: itself, a domain that it is in, or all.
+fn is_without_proxy(address: &str, without: &str) -> bool {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let place = rest.split('/').next().unwrap_or_default();
+    let host = match place.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => place.rsplit_once(':').map_or(place, |(host, _)| host),
+    };
+    without.split(',').map(str::trim).filter(|entry| !entry.is_empty()).any(|entry| {
+        let entry = entry.trim_start_matches('.');
+        let below = || host.strip_suffix(entry).is_some_and(|rest| rest.ends_with('.'));
+        entry == "*" || host == entry || below()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ErrorKind;
+
+    fn of(variables: &[(&str, &str)]) -> Result<Builder, Error> {
+        let get =
+            |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        Builder::of(&get)
+    }
+
+    #[test]
+    fn the_environment_says_where_and_as_whom() {
+        assert_eq!(of(&[]).err().unwrap().kind(), &ErrorKind::Config);
+        let pod = of(&[("KUBERNETES_SERVICE_HOST", "10.0.0.1")]).unwrap();
+        assert_eq!(pod.server.addresses, [ADDRESS_IN_CLUSTER]);
+        assert!(
+            matches!(&pod.credentials, Some(Credentials::Kubernetes { cluster, .. }) if cluster == "main")
+        );
+        let person = [("STRONGROOM_ADDR", "https://store.example:7420"), ("STRONGROOM_TOKEN", "sr1_x")];
+        let person = of(&person).unwrap();
+        assert!(person.token.is_some() && person.credentials.is_none() && person.server.proxy.is_none());
+        let missing = [("STRONGROOM_ADDR", "https://a:1"), ("STRONGROOM_TOKEN_FILE", "/nowhere/token")];
+        assert!(of(&missing).err().unwrap().to_string().contains("/nowhere/token"));
+    }
+
+    #[test]
+    fn a_proxy_counts_unless_the_host_is_excepted() {
+        let proxy = |without: &str| {
+            let variables = [
+                ("STRONGROOM_ADDR", "https://store.example.org:7420"),
+                ("https_proxy", "http://p:3128"),
+                ("NO_PROXY", without),
+            ];
+            of(&variables).unwrap().server.proxy
+        };
+        for without in ["", "example.com", "xample.org", "10.0.0.0", "elsewhere, ,e.example.org"] {
+            assert_eq!(proxy(without).as_deref(), Some("http://p:3128"), "{without}");
+        }
+        for without in ["*", "example.org", ".example.org", "a,store.example.org", "org"] {
+            assert_eq!(proxy(without), None, "{without}");
+        }
+        assert!(is_without_proxy("https://[fd00::1]:7420", "fd00::1"));
+    }
 
     #[tokio::test]
     async fn a_ca_is_needed() {

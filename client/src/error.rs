@@ -17,6 +17,8 @@ pub struct Error(Box<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    /// What happened on this side of the connection.
+    cause: Option<Box<dyn StdError + Send + Sync>>,
     kind: ErrorKind,
     reason: Option<Reason>,
     message: String,
@@ -116,7 +118,7 @@ pub enum ErrorKind {
     /// The server is at fault.
     Internal,
     /// The server sent a reason or a code that this library does not know.
-    Other(Code),
+    Other(i32),
 }
 
 impl Error {
@@ -169,8 +171,10 @@ impl Error {
         Self::plain(ErrorKind::Config, message.into())
     }
 
-    pub(crate) fn connection(cause: &(dyn StdError + 'static)) -> Self {
-        Self::plain(ErrorKind::Connection, root_cause(cause))
+    pub(crate) fn connection(cause: impl StdError + Send + Sync + 'static) -> Self {
+        let Self(mut inner) = Self::plain(ErrorKind::Connection, root_cause(&cause));
+        inner.cause = Some(Box::new(cause));
+        Self(inner)
     }
 
     pub(crate) fn deadline() -> Self {
@@ -184,11 +188,18 @@ impl Error {
 
     /// For an answer that lacks what the contract promises.
     pub(crate) fn incomplete(what: &str) -> Self {
-        Self::plain(ErrorKind::Other(Code::Internal), format!("the server's answer has no {what}"))
+        Self::plain(ErrorKind::Other(Code::Internal as i32), format!("the server's answer has no {what}"))
     }
 
     fn plain(kind: ErrorKind, message: String) -> Self {
-        Self(Box::new(Inner { kind, reason: None, message, request_id: None, retry_after: None }))
+        Self(Box::new(Inner {
+            cause: None,
+            kind,
+            reason: None,
+            message,
+            request_id: None,
+            retry_after: None,
+        }))
     }
 }
 
@@ -203,7 +214,11 @@ impl From<Status> for Error {
             None => without_reason(&status),
         };
         let retry_after = details.number("retry_after_ms").map(Duration::from_millis);
-        Self(Box::new(Inner { kind, reason, message, request_id, retry_after }))
+        let cause: Option<Box<dyn StdError + Send + Sync>> = match status.source() {
+            Some(_) => Some(Box::new(status)),
+            None => None,
+        };
+        Self(Box::new(Inner { cause, kind, reason, message, request_id, retry_after }))
     }
 }
 
@@ -274,7 +289,7 @@ fn kind(reason: Reason, details: &Details, message: &str) -> ErrorKind {
         Reason::DeadlineExceeded => ErrorKind::DeadlineExceeded,
         Reason::Unrecorded => ErrorKind::Unrecorded,
         Reason::Internal => ErrorKind::Internal,
-        other => ErrorKind::Other(other.code()),
+        other => ErrorKind::Other(other.code() as i32),
     }
 }
 
@@ -287,7 +302,7 @@ fn without_reason(status: &Status) -> (ErrorKind, String) {
         Code::Unavailable => ErrorKind::Connection,
         // A status with a cause was made on this side, from a broken connection.
         _ if status.source().is_some() => ErrorKind::Connection,
-        code => ErrorKind::Other(code),
+        code => ErrorKind::Other(code as i32),
     };
     let message = match status.source() {
         Some(cause) => root_cause(cause),
@@ -373,7 +388,12 @@ impl fmt::Display for Error {
     }
 }
 
-impl StdError for Error {}
+impl StdError for Error {
+    /// What broke, where that was on this side of the connection: the whole chain, of which the message has the last.
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.cause.as_deref().map(|cause| cause as &(dyn StdError + 'static))
+    }
+}
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -437,7 +457,7 @@ pub(crate) mod tests {
     fn a_foreign_domain_is_not_believed() {
         let info = ErrorDetails::with_error_info("SEALED", "example.com", HashMap::<String, String>::new());
         let error = Error::from(Status::with_error_details(Code::FailedPrecondition, "no", info));
-        assert_eq!(error.kind(), &ErrorKind::Other(Code::FailedPrecondition));
+        assert_eq!(error.kind(), &ErrorKind::Other(Code::FailedPrecondition as i32));
         assert_eq!(error.reason(), None);
     }
 

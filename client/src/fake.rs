@@ -164,7 +164,12 @@ impl Fake {
             state.version += 1;
             state.version
         };
-        let message = v1::WatchResponse { kind: Kind::Written.into(), path: "secret/a".into(), version };
+        let message = v1::WatchResponse {
+            kind: Kind::Written.into(),
+            path: "secret/a".into(),
+            version,
+            ..Default::default()
+        };
         let _ = self.shared.changes.send(Some(message));
     }
 

@@ -66,7 +66,7 @@ pub use calls::{
     random::Random,
     secrets::{ListPage, Metadata, Patch, Put, Secret, UpdateMetadata, VersionInfo},
     sys::{Initialized, SealKind, Sys},
-    watch::{Change, ChangeKind},
+    watch::{Change, ChangeKind, Current},
 };
 pub use client::{Builder, Client};
 pub use error::{Error, ErrorKind};

@@ -39,7 +39,8 @@ impl<'a> Call<'a> {
         outcome.map_err(|failure| {
             let (doing, reason) = (self.doing.as_str(), failure.reason());
             self.metrics.failed(self.doing, reason);
-            tracing::warn!(volume = self.whose, reason, %failure, "{doing} refused");
+            let decision = failure.decision();
+            tracing::warn!(volume = self.whose, reason, decision, %failure, "{doing} refused");
             failure.into()
         })
     }

@@ -59,7 +59,7 @@ pub enum Failure {
         error: Error,
     },
     #[error(
-        "{principal} may not read {path} (decision {decision}): ask for a role with read on it; `strongroom can-i read \
+        "{principal} may not read {path}: ask for a role with read on it; `strongroom can-i read \
          {path} --as {principal}` explains why"
     )]
     Denied {
@@ -160,6 +160,14 @@ impl Failure {
     /// Whether the session that was used is of no use any more.
     pub fn is_session_over(&self) -> bool {
         matches!(self, Failure::Server { error, .. } if matches!(error.kind(), ErrorKind::Unauthenticated(_)))
+    }
+
+    /// Where a refusal stands in the audit log: for our log, and not for those who read the same words again and again.
+    pub fn decision(&self) -> Option<&str> {
+        match self {
+            Failure::Denied { decision, .. } => Some(decision),
+            _ => None,
+        }
     }
 
     /// A name for metrics.

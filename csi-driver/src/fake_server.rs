@@ -4,13 +4,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
-use strongroom_client::{Change, ChangeKind, Error, Reason, ResultStream, Secret, SecretBytes};
-use tokio::sync::broadcast;
+use strongroom_client::{Change, ChangeKind, Current, Error, Reason, ResultStream, Secret, SecretBytes};
+use tokio::{sync::broadcast, time::Instant};
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -23,7 +24,11 @@ struct State {
     down: bool,
     silent: bool,
     sessions_over: bool,
+    tokens_over: bool,
     ends_soon: bool,
+    /// How long sessions last.
+    span: Option<Duration>,
+    watches: u32,
     logins: u32,
     goodbyes: u32,
     reads: u32,
@@ -34,11 +39,13 @@ struct State {
 pub(crate) struct FakeServer {
     state: Arc<Mutex<State>>,
     changes: broadcast::Sender<Result<Change, Reason>>,
+    /// Of a session: when it ends.
+    ends_at: Option<Instant>,
 }
 
 impl Default for FakeServer {
     fn default() -> Self {
-        Self { state: Arc::default(), changes: broadcast::channel(64).0 }
+        Self { state: Arc::default(), changes: broadcast::channel(64).0, ends_at: None }
     }
 }
 
@@ -78,7 +85,7 @@ impl FakeServer {
     }
 
     pub(crate) fn tell(&self, kind: ChangeKind, path: &str, version: u64) {
-        let _ = self.changes.send(Ok(Change { kind, path: path.to_owned(), version }));
+        let _ = self.changes.send(Ok(Change::new(kind, path, version)));
     }
 
     /// Every watch ends with this.
@@ -108,8 +115,21 @@ impl FakeServer {
         self.state().sessions_over = over;
     }
 
+    /// The tokens of all sessions end; their watches go on. Those of later sessions are good.
+    pub(crate) fn end_tokens(&self) {
+        self.state().tokens_over = true;
+    }
+
     pub(crate) fn sessions_end_soon(&self) {
         self.state().ends_soon = true;
+    }
+
+    pub(crate) fn sessions_last(&self, span: Duration) {
+        self.state().span = Some(span);
+    }
+
+    pub(crate) fn watches(&self) -> u32 {
+        self.state().watches
     }
 
     pub(crate) fn logins(&self) -> u32 {
@@ -142,7 +162,9 @@ impl Server for FakeServer {
             return Err(refusal(Reason::LoginRejected, &[]));
         }
         state.logins += 1;
-        Ok(Box::new(self.clone()))
+        state.tokens_over = false;
+        let ends_at = state.span.map(|span| Instant::now() + span);
+        Ok(Box::new(Self { ends_at, ..self.clone() }))
     }
 }
 
@@ -151,7 +173,7 @@ impl Session for FakeServer {
     async fn read(&self, path: &str, _version: Option<u64>) -> Result<Secret, Error> {
         let mut state = self.reachable()?;
         state.reads += 1;
-        if state.sessions_over {
+        if state.sessions_over || state.tokens_over {
             return Err(refusal(Reason::TokenExpired, &[]));
         }
         if state.denied.contains(path) {
@@ -161,19 +183,25 @@ impl Session for FakeServer {
             ));
         }
         let (version, value) = state.secrets.get(path).ok_or_else(|| refusal(Reason::NotFound, &[]))?;
-        Ok(Secret {
-            path: path.to_owned(),
-            version: *version,
-            values: BTreeMap::from([("value".to_owned(), SecretBytes::from(value.as_bytes()))]),
-            created_at: Timestamp::UNIX_EPOCH,
-            created_by: String::new(),
-            expires_at: None,
-            custom: BTreeMap::new(),
-        })
+        let values = BTreeMap::from([("value".to_owned(), SecretBytes::from(value.as_str()))]);
+        Ok(Secret::new(path, *version, values))
     }
 
     fn watch(&self, paths: Vec<String>) -> ResultStream<Change> {
-        let started = Change { kind: ChangeKind::Started, path: String::new(), version: 0 };
+        let mut started = Change::new(ChangeKind::Started, "", 0);
+        {
+            let mut state = self.state();
+            state.watches += 1;
+            if let Some(path) = paths.iter().find(|path| state.denied.contains(*path)) {
+                let details = [("decision_id", "01k"), ("verb", "read"), ("path", path.as_str())];
+                return stream::iter([Err(refusal(Reason::PermissionDenied, &details))]).boxed();
+            }
+            let current = paths.iter().filter_map(|path| {
+                let (version, _) = state.secrets.get(path)?;
+                Some(Current::new(path, *version, Timestamp::UNIX_EPOCH))
+            });
+            started.current = current.collect();
+        }
         let changes = stream::unfold((self.changes.subscribe(), paths), |(mut changes, paths)| async {
             loop {
                 match changes.recv().await.ok()? {
@@ -188,8 +216,13 @@ impl Session for FakeServer {
         stream::iter([Ok(started)]).chain(changes).boxed()
     }
 
-    fn ends_at(&self) -> Option<Timestamp> {
-        self.state().ends_soon.then_some(Timestamp::UNIX_EPOCH)
+    fn ends_at(&self) -> Option<Instant> {
+        let state = self.state();
+        state.ends_soon.then(Instant::now).or(self.ends_at)
+    }
+
+    fn is_usable(&self) -> bool {
+        !self.state().tokens_over
     }
 
     async fn log_out(&self) {

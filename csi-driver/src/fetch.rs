@@ -4,9 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use jiff::Timestamp;
 use strongroom_client::{
-    Change, ChangeKind, Error, ResultStream, Secret, SecretBytes,
+    Change, ChangeKind, Current, Error, ErrorKind, ResultStream, Secret, SecretBytes,
     volume::{Fetched, Source, Volume},
 };
 use tokio::{
@@ -37,7 +36,10 @@ pub trait Session: Send + Sync {
     fn watch(&self, paths: Vec<String>) -> ResultStream<Change>;
 
     /// When it ends for good, if that is known.
-    fn ends_at(&self) -> Option<Timestamp>;
+    fn ends_at(&self) -> Option<Instant>;
+
+    /// Whether it can still be asked. Its watch goes on when it cannot: nobody renews it only to have a token at hand.
+    fn is_usable(&self) -> bool;
 
     async fn log_out(&self);
 }
@@ -46,15 +48,15 @@ pub trait Session: Send + Sync {
 pub struct Touch {
     pub session: Box<dyn Session>,
     pub changes: ResultStream<Change>,
-    /// Whether news are complete from before the first read.
-    pub is_watching: bool,
+    /// With a watch whose news are complete from before the first read: which versions there were.
+    pub current: Option<Vec<Current>>,
 }
 
 #[derive(Default)]
 pub struct Answer {
     pub fetched: Fetched,
-    /// Which versions these are, by path.
-    pub versions: Vec<(String, u64)>,
+    /// Which versions these are.
+    pub versions: Vec<Current>,
 }
 
 /// Who reads for the pods of this node.
@@ -125,6 +127,11 @@ impl Question<'_> {
         reading.await.unwrap_or_else(|_| Err(no_answer(limits::ATTEMPT)))
     }
 
+    /// What the server said of the volume as a whole.
+    pub fn refused(&self, error: Error) -> Failure {
+        Failure::reading(&self.principal, self.volume.paths().first().copied().unwrap_or_default(), error)
+    }
+
     async fn begin(&self, token: &SecretBytes) -> Result<Touch, Failure> {
         let session = self.reader.server.log_in(token).await.map_err(|error| Failure::Login {
             principal: self.principal.clone(),
@@ -132,15 +139,21 @@ impl Question<'_> {
             error,
         })?;
         if !self.follows {
-            return Ok(Touch { session, changes: stream::empty().boxed(), is_watching: false });
+            return Ok(Touch { session, changes: stream::empty().boxed(), current: None });
         }
         let (mut changes, streams) = watch(&*session, self.volume);
-        let is_watching = match timeout(limits::WATCH_START, changes.next()).await {
-            Ok(Some(Ok(change))) => streams == 1 && change.kind == ChangeKind::Started,
+        let current = match timeout(limits::WATCH_START, changes.next()).await {
+            Ok(Some(Ok(change))) if streams == 1 && change.kind == ChangeKind::Started => {
+                Some(change.current)
+            }
+            // Who may not watch may not read either.
+            Ok(Some(Err(error))) if matches!(error.kind(), ErrorKind::Denied { .. }) => {
+                return Err(self.refused(error));
+            }
             // Whatever is wrong, the reads will tell it better; or it is slow, and the news come later.
-            Ok(Some(Err(_)) | None) | Err(_) => false,
+            _ => None,
         };
-        Ok(Touch { session, changes, is_watching })
+        Ok(Touch { session, changes, current })
     }
 
     async fn read_all(&self, session: &dyn Session) -> Result<Answer, Failure> {
@@ -151,7 +164,7 @@ impl Question<'_> {
         let mut answer = Answer::default();
         while let Some(read) = reads.try_next().await? {
             if let Some((source, secret)) = read {
-                answer.versions.push((secret.path, secret.version));
+                answer.versions.push(Current::new(secret.path, secret.version, secret.created_at));
                 answer.fetched.insert(source, secret.values);
             }
         }

@@ -22,6 +22,7 @@ pub mod limits;
 pub mod mount;
 pub mod node;
 pub mod ops;
+pub mod probe;
 pub mod provider;
 pub mod publish;
 pub mod recover;
@@ -151,8 +152,14 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
     let services = Server::builder().add_service(RegistrationServer::new(registration));
     tasks.spawn(serve(services, registration_socket, stop.clone()));
     let ops = listeners.ops.local_addr().map(|address| address.to_string()).ok();
+    let (told, answering) = watch::channel(None);
+    let asking = tokio::spawn({
+        let socket = config.endpoint.clone();
+        async move { probe::keep_asking(&socket, told).await }
+    });
     let answers = ops::Ops {
         driver: Arc::clone(&driver),
+        answering,
         standing: kubelet.clone(),
         registration_socket: config.registration_socket(),
         seats: vec![csi_file.seat(), registration_file.seat()],
@@ -178,6 +185,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
         outcome = tasks.ended() => outcome,
     };
     late.abort();
+    asking.abort();
     // The kubelet takes the driver off its list before the driver stops answering.
     drop(registration_file);
     stop.cancel();

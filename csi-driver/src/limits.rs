@@ -9,6 +9,8 @@ pub const VOLUME_ID_BYTES: usize = 256;
 pub const TARGET_BYTES: usize = 3840;
 /// Volumes of one node; kubelets stop at some hundred pods.
 pub const VOLUMES: usize = 4096;
+/// Namespaces that are told apart in a metric: a node's pods come from fewer, and a scrape stays small.
+pub const NAMESPACES: usize = 50;
 /// What the secrets of a node take at most unless the operator says otherwise. They count for the driver, which the manifest
 /// gives 256 MiB: with [`ROTATION_BYTES`] on top of it there are 100 MiB left for the driver itself.
 pub const NODE_MIB: u64 = 128;
@@ -41,6 +43,11 @@ pub const PROVIDER_RESPONSE_BYTES: usize = 4 << 20;
 pub const TOKEN_BYTES: usize = 8 << 10;
 /// Largest state file.
 pub const STATE_BYTES: u64 = 64 << 10;
+/// How often the driver asks itself over its socket, and how long the answer may take: a node that is busy is not ill, and the
+/// manifest forgives five bad answers.
+pub const PROBE_EVERY: Duration = Duration::from_secs(10);
+/// See [`PROBE_EVERY`].
+pub const PROBE: Duration = Duration::from_secs(5);
 /// A kubelet finds a new socket within a second and registers it at once; after this long something is wrong.
 pub const REGISTRATION: Duration = Duration::from_secs(30);
 /// How long a first publish waits for a server that cannot be reached. The kubelet gives a call 120 s, and after a
@@ -76,5 +83,10 @@ pub const LOGOUT: Duration = Duration::from_secs(5);
 pub const DRAIN: Duration = Duration::from_secs(10);
 /// A volume that has had no contact with the server for so long logs in again with the next token.
 pub const NEW_LOGIN_AFTER: Duration = Duration::from_secs(45);
+/// A refusal of a mounted volume is asked about again after a pause that doubles from the first to the longest: rights that
+/// are back count within it, and until then each attempt is two records of the audit log.
+pub const FIRST_REFUSAL_PAUSE: Duration = Duration::from_secs(60);
+/// See [`FIRST_REFUSAL_PAUSE`].
+pub const LONGEST_REFUSAL_PAUSE: Duration = Duration::from_secs(600);
 /// A session that ends for good within this time is replaced when a token is at hand: longer than two republishes.
 pub const SESSION_REMAINDER: Duration = Duration::from_secs(240);

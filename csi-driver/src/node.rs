@@ -11,6 +11,7 @@ use crate::{
     publish::Driver,
     telemetry::Doing,
     volume::{self, Target, VolumeId},
+    volumes::Condition,
     wire::csi::{
         NodeGetCapabilitiesRequest, NodeGetCapabilitiesResponse, NodeGetInfoRequest, NodeGetInfoResponse,
         NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse, NodePublishVolumeRequest,
@@ -72,12 +73,9 @@ impl Node for NodeService {
         if message.volume_path.is_empty() {
             return Err(Status::invalid_argument("volume_path is missing"));
         }
-        let (usage, health) = self.driver.stats(id, message.volume_path).await?;
+        let (usage, Condition { abnormal, message }) = self.driver.stats(id, message.volume_path).await?;
         let Usage { bytes, inodes } = usage;
-        let condition = VolumeCondition {
-            abnormal: health.trouble.is_some(),
-            message: health.trouble.unwrap_or_else(|| "the content is current".to_owned()),
-        };
+        let condition = VolumeCondition { abnormal, message };
         Ok(Response::new(NodeGetVolumeStatsResponse {
             usage: vec![in_unit(Unit::Bytes, bytes), in_unit(Unit::Inodes, inodes)],
             volume_condition: Some(condition),

@@ -14,6 +14,8 @@ pub struct Ops {
     pub driver: Arc<Driver>,
     /// What the kubelet says.
     pub standing: watch::Receiver<Standing>,
+    /// Why the kubelet would get no answer.
+    pub answering: watch::Receiver<Option<String>>,
     /// Where it has to look.
     pub registration_socket: PathBuf,
     /// Where the kubelet finds the driver.
@@ -26,7 +28,9 @@ impl ops::Report for Ops {
     }
 
     fn illness(&self) -> Option<String> {
-        let lost = self.seats.iter().find(|seat| !seat.is_taken())?;
+        let Some(lost) = self.seats.iter().find(|seat| !seat.is_taken()) else {
+            return self.answering.borrow().clone();
+        };
         Some(format!(
             "the socket {} is gone or another process's: the kubelet does not reach this one",
             lost.path().display()

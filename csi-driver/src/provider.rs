@@ -63,7 +63,7 @@ impl ProviderService {
             object_version: answer
                 .versions
                 .into_iter()
-                .map(|(id, version)| ObjectVersion { id, version: version.to_string() })
+                .map(|read| ObjectVersion { id: read.path, version: read.version.to_string() })
                 .collect(),
             error: None,
             files: files

@@ -22,7 +22,7 @@ use crate::{
     state::{StateFolder, VolumeState},
     telemetry::Metrics,
     volume::{Invalid, Pod, Request, Target, VolumeId, Wishes},
-    volumes::{Claim, Health, MountedVolume, Volumes},
+    volumes::{Claim, Condition, MountedVolume, Volumes},
     writer::Owner,
 };
 
@@ -107,7 +107,7 @@ impl Driver {
         self.metrics.logged_in();
         let (asked, own) = (began.elapsed(), Instant::now());
         let files = volume.render(&answer.fetched)?;
-        drop(answer);
+        let Answer { versions, .. } = answer;
         let Request { id, target, pod, capability, .. } = request;
         let state = VolumeState::new(id, target.path.clone(), pod, capability, Timestamp::now());
         let (disk, refresh, metrics) =
@@ -116,15 +116,16 @@ impl Driver {
         spawn_blocking(move || {
             disk.mount(&state, &target, &files, Owner::of(&volume))?;
             let (volume_id, pod) = (state.volume.to_string(), state.pod.to_string());
-            let mounted = Arc::new(MountedVolume::new(state, target));
+            let mounted = Arc::new(MountedVolume::new(state, target, versions));
             let follower = refresh.follow(&mounted, volume, Some(touch));
             *mounted.follower() = Some(follower);
-            claim.mounted(mounted);
+            claim.mounted(Arc::clone(&mounted));
             let own = own.elapsed();
             metrics.published(asked + own, own);
             tracing::info!(
                 volume = volume_id,
                 pod,
+                versions = mounted.versions(),
                 files = files.len(),
                 milliseconds = (asked + own).as_millis(),
                 "published"
@@ -140,7 +141,7 @@ impl Driver {
         tracing::warn!(volume = %id, "a mounted volume had lost its state file; it is kept up to date again");
         let state = VolumeState::new(id, target.path.clone(), pod, capability, Timestamp::now());
         self.disk.remember(&state)?;
-        let mounted = Arc::new(MountedVolume::new(state, target));
+        let mounted = Arc::new(MountedVolume::new(state, target, Vec::new()));
         claim.mounted(Arc::clone(&mounted));
         self.look_after(&mounted, wishes);
         Ok(())
@@ -152,7 +153,7 @@ impl Driver {
             Ok(wishes) => wishes,
             Err(invalid) => {
                 tracing::warn!(volume = %mounted.state.volume, %invalid, "the volume cannot be kept up to date because its attributes are invalid");
-                mounted.mark_troubled(invalid.to_string());
+                mounted.mark_troubled(invalid.to_string(), "invalid");
                 return;
             }
         };
@@ -223,16 +224,16 @@ impl Driver {
     ///
     /// # Errors
     /// It is not mounted there.
-    pub async fn stats(&self, id: VolumeId, path: String) -> Result<(Usage, Health), Failure> {
+    pub async fn stats(&self, id: VolumeId, path: String) -> Result<(Usage, Condition), Failure> {
         let unknown = || Failure::Unknown { id: id.to_string(), path: path.clone() };
         let mounted = self.volumes.get(&id).ok_or_else(unknown)?;
         if mounted.target.path != Path::new(&path) {
             return Err(unknown());
         }
-        let health = mounted.health();
+        let condition = mounted.condition();
         let disk = Arc::clone(&self.disk);
         let usage = spawn_blocking(move || disk.usage(&mounted)).await??;
-        usage.map(|usage| (usage, health)).ok_or_else(unknown)
+        usage.map(|usage| (usage, condition)).ok_or_else(unknown)
     }
 
     /// What a volume reads, once: for another driver, which writes it.
@@ -274,8 +275,7 @@ impl Driver {
 
     /// The volumes as numbers, for whoever asks for the metrics.
     pub fn measure(&self) {
-        let (mounted, troubled, stale) = self.volumes.summary();
-        self.metrics.set_volumes(mounted, troubled, stale);
+        self.metrics.set_volumes(&self.volumes.summary());
     }
 }
 

@@ -64,3 +64,38 @@ async fn a_pod_that_wants_too_much_memory_is_told_and_takes_nothing() {
     let request = node.request(|m| wide("v4".into(), m));
     node.driver.publish(request).await.unwrap();
 }
+
+/// A pod that keeps old files open keeps their memory. The rotation that finds no room is told, and done once they are closed.
+#[tokio::test]
+async fn a_rotation_without_room_is_told_and_tried_again() {
+    if !may_mount() {
+        return;
+    }
+    let node = Node::with(true);
+    let large = |letter: char| letter.to_string().repeat(900 << 10);
+    node.server.put(DB, &large('a'));
+    let many: String = (0..4).map(|n| format!("- path: {DB}\n  dir: d{n}\n")).collect();
+    node.driver
+        .publish(node.request(|m| drop(m.volume_context.insert("secrets".into(), many))))
+        .await
+        .unwrap();
+    let file = |n: u32| node.target("u-1").join(format!("d{n}/value"));
+    let is_of = |letter: char| fs::read_to_string(file(0)).is_ok_and(|text| text.starts_with(letter));
+    let mut open = Vec::new();
+    let mut last = 'a';
+    for letter in 'b'..='h' {
+        open.extend((0..4).map(|n| fs::File::open(file(n)).unwrap()));
+        node.server.put(DB, &large(letter));
+        node.until("the new content or why not", || is_of(letter) || node.trouble().is_some()).await;
+        last = letter;
+        if node.trouble().is_some() {
+            break;
+        }
+    }
+    let told = node.trouble().unwrap();
+    assert!(told.contains("on this node") || told.contains("memory"), "{told}");
+    assert!(!is_of(last), "sixteen MiB are not enough for all that is open");
+    drop(open);
+    node.until("the content that had no room", || is_of(last) && node.trouble().is_none()).await;
+    node.unpublish().await.unwrap();
+}

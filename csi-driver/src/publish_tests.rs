@@ -194,13 +194,14 @@ async fn a_change_is_on_the_disk_at_once() {
 async fn a_refusal_says_what_to_do_and_leaves_nothing() {
     let node = Node::with(false);
     node.server.deny(DB, true);
-    let text = node.publish().await.unwrap_err().to_string();
+    let refusal = node.publish().await.unwrap_err();
+    let text = refusal.to_string();
     assert!(
-        text.starts_with(
-            "kubernetes/main/payments/web may not read secret/app/db (decision 01j): ask for a role"
-        ),
+        text.starts_with("kubernetes/main/payments/web may not read secret/app/db: ask for a role"),
         "{text}"
     );
+    // Where it stands in the audit log is for the driver's own log: events are the same word for word.
+    assert_eq!(refusal.decision(), Some("01k"));
     node.is_clean();
     node.server.delete(DB);
     node.server.deny(DB, false);
@@ -562,9 +563,10 @@ async fn stats_tell_fill_and_condition() {
         node.publish().await.unwrap();
         let id = node.request(|_| {}).id;
         let path = node.target("u-1").display().to_string();
-        let (usage, health) = node.driver.stats(id.clone(), path.clone()).await.unwrap();
+        let (usage, condition) = node.driver.stats(id.clone(), path.clone()).await.unwrap();
         assert!(usage.bytes.0 > usage.bytes.1 && usage.inodes.0 > usage.inodes.1, "{usage:?}");
-        assert_eq!(health, Health::default());
+        assert!(!condition.abnormal);
+        assert_eq!(condition.message, format!("the content is current ({DB}@1)"));
         assert!(matches!(
             node.driver.stats(id.clone(), "/elsewhere".into()).await,
             Err(Failure::Unknown { .. })
@@ -589,6 +591,7 @@ async fn old_files_are_swept_away_after_a_while() {
     assert!(node.server.reads() >= 2);
 }
 
-#[cfg(test)]
 #[path = "publish_crowd_tests.rs"]
 mod crowd;
+#[path = "publish_idle_tests.rs"]
+mod idle;

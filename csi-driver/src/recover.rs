@@ -29,8 +29,7 @@ pub fn recover(disk: &Disk, volumes: &Arc<Volumes>) -> Result<(), Failure> {
             tracing::warn!(path = %path.display(), "a mounted volume has lost its state file; waiting for the kubelet's next call");
         }
     }
-    let (mounted, ..) = volumes.summary();
-    tracing::info!(mounted, "recovered the mounted volumes");
+    tracing::info!(mounted = volumes.summary().mounted, "recovered the mounted volumes");
     Ok(())
 }
 
@@ -39,9 +38,12 @@ fn recover_one(disk: &Disk, volumes: &Arc<Volumes>, state: VolumeState) -> Resul
     let found = disk.look(&target)?;
     if found == Found::Ours {
         let claim = volumes.claim(&state.volume, &state.target)?;
-        let mounted = MountedVolume::new(state, target);
+        let mounted = MountedVolume::new(state, target, Vec::new());
         disk.sweep(&mounted)?;
-        mounted.mark_troubled("the driver was restarted; the kubelet's next call brings the pod's token");
+        mounted.mark_troubled(
+            "the driver was restarted; the kubelet's next call brings the pod's token",
+            "restarted",
+        );
         claim.mounted(Arc::new(mounted));
         return Ok(());
     }

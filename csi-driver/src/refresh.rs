@@ -4,8 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
-use jiff::Timestamp;
-use strongroom_client::{Change, ChangeKind, SecretBytes, volume::Volume};
+use strongroom_client::{Change, ChangeKind, Current, SecretBytes, volume::Volume};
 use tokio::{
     task::spawn_blocking,
     time::{Instant, sleep, sleep_until, timeout},
@@ -45,6 +44,9 @@ impl Refresh {
             volume,
             sweep_at: touch.as_ref().map(|_| Instant::now() + limits::SWEEP_AFTER),
             lost_since: None,
+            token: None,
+            refusals: 0,
+            ask_at: None,
         };
         Follower::start(|inbox, stop| self.tasks.spawn(following.run(touch, inbox, stop)))
     }
@@ -66,6 +68,21 @@ struct Following {
     sweep_at: Option<Instant>,
     /// Since when the watch is down.
     lost_since: Option<Instant>,
+    /// The pod's newest token. It is needed when something has changed after the session's own has ended.
+    token: Option<SecretBytes>,
+    /// How often in a row the server refused, and until when it is not asked again.
+    refusals: u32,
+    ask_at: Option<Instant>,
+}
+
+/// What is known after the server was asked.
+enum Asked {
+    /// The content is current.
+    Current,
+    /// The session is of no use any more.
+    SessionOver,
+    /// It said no, or the task is to stop.
+    Refused,
 }
 
 /// What woke the task.
@@ -80,8 +97,8 @@ enum Woken {
 
 impl Following {
     async fn run(mut self, mut touch: Option<Touch>, inbox: Arc<Inbox>, stop: CancellationToken) {
-        if let Some(Touch { is_watching: false, session, .. }) = &touch
-            && !self.reconcile(&**session, None, &stop).await
+        if let Some(Touch { current: None, session, .. }) = &touch
+            && let Asked::SessionOver = self.reconcile(&**session, None, &stop).await
         {
             touch = None;
         }
@@ -90,24 +107,29 @@ impl Following {
                 Woken::Stop => break,
                 Woken::Sweep => self.sweep().await,
                 Woken::Token(token) => {
+                    self.token = Some(token);
                     if self.wants_login(touch.as_ref())
-                        && let Some(new) = self.log_in(&token, &stop).await
+                        && let Some(new) = self.log_in(None, &stop).await
                     {
                         touch = Some(new);
                     }
                 }
                 Woken::Change(change) => {
-                    if let Some(held) = &mut touch
-                        && !self.on(change, held, &stop).await
-                    {
-                        touch = None;
+                    if let Some(held) = &mut touch {
+                        let heard = Instant::now();
+                        if let Asked::SessionOver = self.on(change, heard, held, &stop).await {
+                            touch = self.log_in(Some(heard), &stop).await;
+                        }
                     }
                 }
                 Woken::Ended(error) => {
-                    let why =
-                        error.map_or_else(|| "the server ended it".to_owned(), |error| error.to_string());
-                    self.trouble(&format!("the watch of its secrets ended: {why}"), "watch");
-                    touch = None;
+                    let was_usable = touch.take().is_some_and(|touch| touch.session.is_usable());
+                    if was_usable || self.token.is_none() {
+                        self.ended(error);
+                    } else {
+                        // It broke, and could not be opened again with the token that it began with.
+                        touch = self.log_in(None, &stop).await;
+                    }
                 }
             }
         }
@@ -117,6 +139,19 @@ impl Following {
             drop(changes);
             // The session ends by itself if the server does not answer.
             let _: Result<(), _> = timeout(limits::LOGOUT, session.log_out()).await;
+        }
+    }
+
+    /// The watch is over. Why it was refused is said already, and stays.
+    fn ended(&mut self, error: Option<strongroom_client::Error>) {
+        let failure = error.map(|error| self.question().refused(error));
+        match failure {
+            Some(failure @ Failure::Denied { .. }) => self.failed(&failure),
+            _ if self.refusals > 0 => {}
+            failure => {
+                let why = failure.map_or_else(|| "the server ended it".to_owned(), |failure| failure.cause());
+                self.trouble(&format!("the watch of its secrets ended: {why}"), "watch", None);
+            }
         }
     }
 
@@ -146,13 +181,11 @@ impl Following {
         }
     }
 
-    /// No login while the session is good: the kubelet brings a token every minute or so.
+    /// No login while the watch goes on: the kubelet brings a token every minute or so. Nor soon after a refusal.
     fn wants_login(&self, touch: Option<&Touch>) -> bool {
-        let Some(touch) = touch else { return true };
-        let ends_soon = touch.session.ends_at().is_some_and(|end| {
-            let left = end.as_second().saturating_sub(Timestamp::now().as_second());
-            left < i64::try_from(limits::SESSION_REMAINDER.as_secs()).unwrap_or(i64::MAX)
-        });
+        let Some(touch) = touch else { return self.ask_at.is_none_or(|at| at <= Instant::now()) };
+        let ends_soon =
+            touch.session.ends_at().is_some_and(|end| end < Instant::now() + limits::SESSION_REMAINDER);
         ends_soon || self.lost_since.is_some_and(|since| since.elapsed() > limits::NEW_LOGIN_AFTER)
     }
 
@@ -160,45 +193,85 @@ impl Following {
         self.shared.reader.question(&self.mounted.state.pod, &self.volume)
     }
 
-    /// A new session, and whatever changed while there was none.
-    async fn log_in(&mut self, token: &SecretBytes, stop: &CancellationToken) -> Option<Touch> {
-        let touch = match self.question().log_in(token).await {
+    /// A new session with the newest token, if there is one, and whatever changed while there was none.
+    async fn log_in(&mut self, heard: Option<Instant>, stop: &CancellationToken) -> Option<Touch> {
+        let token = self.token.take()?;
+        let logged_in = self.question().log_in(&token).await;
+        self.token = Some(token);
+        let touch = match logged_in {
             Ok(touch) => touch,
             Err(failure) => {
-                self.trouble(&failure.to_string(), failure.reason());
+                self.failed(&failure);
                 return None;
             }
         };
         self.shared.metrics.logged_in();
         self.lost_since = None;
-        self.reconcile(&*touch.session, None, stop).await.then_some(touch)
+        if touch.current.as_ref().is_some_and(|current| self.is_current(current)) {
+            return Some(touch);
+        }
+        match self.reconcile(&*touch.session, heard, stop).await {
+            Asked::SessionOver => None,
+            Asked::Current | Asked::Refused => Some(touch),
+        }
     }
 
-    /// `false` if the session is over.
-    async fn on(&mut self, change: Change, touch: &mut Touch, stop: &CancellationToken) -> bool {
+    /// Whether nothing has changed: then there is nothing to read. A version that was asked for by its number is read again,
+    /// because the server tells of the latest ones.
+    fn is_current(&mut self, current: &[Current]) -> bool {
+        let same = self.volume.sources().into_iter().all(|source| source.version().is_none())
+            && self.mounted.has_all(current, self.volume.paths().into_iter());
+        if same {
+            self.mark_current();
+        }
+        same
+    }
+
+    fn mark_current(&mut self) {
+        (self.refusals, self.ask_at) = (0, None);
+        if self.lost_since.is_none() {
+            self.mounted.mark_current();
+        }
+    }
+
+    async fn on(
+        &mut self,
+        change: Change,
+        heard: Instant,
+        touch: &mut Touch,
+        stop: &CancellationToken,
+    ) -> Asked {
         match change.kind {
-            ChangeKind::Metadata | ChangeKind::Other => true,
+            ChangeKind::Metadata | ChangeKind::Other => return Asked::Current,
             ChangeKind::Interrupted => {
                 self.lost_since.get_or_insert_with(Instant::now);
-                self.trouble("the connection to the server is lost; the content may be outdated", "watch");
-                true
+                let why = "the connection to the server is lost; the content may be outdated";
+                self.trouble(why, "watch", None);
+                return Asked::Current;
             }
-            // Everybody on this node, and on all others, may have had the same gap.
             ChangeKind::Started | ChangeKind::Resync => {
                 self.lost_since = None;
+                if self.is_current(&change.current) {
+                    return Asked::Current;
+                }
+                // Everybody on this node, and on all others, may have had the same gap.
                 let spread = limits::RESYNC_SPREAD.mul_f64(chance());
                 tokio::select! {
-                    () = stop.cancelled() => return true,
+                    () = stop.cancelled() => return Asked::Refused,
                     () = sleep(spread) => {}
                 }
-                self.reconcile(&*touch.session, None, stop).await
+                if !touch.session.is_usable() {
+                    return Asked::SessionOver;
+                }
+                return self.reconcile(&*touch.session, None, stop).await;
             }
-            _ => {
-                let heard = Instant::now();
-                self.skip_ready(touch);
-                self.reconcile(&*touch.session, Some(heard), stop).await
-            }
+            _ => {}
         }
+        if !touch.session.is_usable() {
+            return Asked::SessionOver;
+        }
+        self.skip_ready(touch);
+        self.reconcile(&*touch.session, Some(heard), stop).await
     }
 
     /// One read covers all changes reported so far. What ends or interrupts the watch is reported again later.
@@ -217,22 +290,22 @@ impl Following {
         }
     }
 
-    /// Reads everything and writes what is new; tries again while the server is away. `false` if the session is over.
+    /// Reads everything and writes what is new; tries again while the server is away.
     async fn reconcile(
         &mut self,
         session: &dyn Session,
         heard: Option<Instant>,
         stop: &CancellationToken,
-    ) -> bool {
+    ) -> Asked {
         let mut failures = 0;
         loop {
             let failure = match self.refresh(session, heard).await {
-                Ok(()) => return true,
+                Ok(()) => return Asked::Current,
                 Err(failure) => failure,
             };
-            self.trouble(&failure.to_string(), failure.reason());
+            self.failed(&failure);
             if failure.is_session_over() {
-                return false;
+                return Asked::SessionOver;
             }
             failures += 1;
             let pause = if failure.is_transient() {
@@ -241,10 +314,10 @@ impl Following {
                 // Old files that a pod has open take the room; it comes back when they are closed.
                 write_pause(failures)
             } else {
-                return true;
+                return Asked::Refused;
             };
             tokio::select! {
-                () = stop.cancelled() => return true,
+                () = stop.cancelled() => return Asked::Refused,
                 () = sleep(pause) => {}
             }
             if self.sweep_at.is_some_and(|at| at <= Instant::now()) {
@@ -258,9 +331,8 @@ impl Following {
         let outcome = self.shared.disk.rewrite(&self.mounted, &self.volume, &answer.fetched).await?;
         let changed = outcome == WriteResult::Written;
         self.shared.metrics.refreshed(changed);
-        if self.lost_since.is_none() {
-            self.mounted.mark_current();
-        }
+        self.mounted.holds(answer.versions);
+        self.mark_current();
         if changed {
             self.sweep_at = Some(Instant::now() + limits::SWEEP_AFTER);
             let took = heard.map(|heard| heard.elapsed());
@@ -270,6 +342,7 @@ impl Following {
             tracing::info!(
                 volume = %self.mounted.state.volume,
                 pod = %self.mounted.state.pod,
+                versions = self.mounted.versions(),
                 milliseconds = took.map(|took| took.as_millis()),
                 "refreshed"
             );
@@ -287,19 +360,35 @@ impl Following {
         }
     }
 
+    /// Notes why the content is not known to be current, and if it was refused, that it is not asked for at once.
+    fn failed(&mut self, failure: &Failure) {
+        self.trouble(&failure.to_string(), failure.reason(), failure.decision());
+        if !failure.is_transient() && !failure.is_session_over() && !failure.is_of_this_node() {
+            self.refusals = self.refusals.saturating_add(1);
+            self.ask_at = Some(Instant::now() + refusal_pause(self.refusals));
+        }
+    }
+
     /// Keeps the content and notes the trouble. The log says it once, because an outage is many attempts of many volumes.
-    fn trouble(&self, why: &str, reason: &'static str) {
+    fn trouble(&self, why: &str, reason: &'static str, decision: Option<&str>) {
         self.shared.metrics.failed(Doing::Refresh, reason);
-        if self.mounted.mark_troubled(why) {
+        if self.mounted.mark_troubled(why, reason) {
             tracing::warn!(
                 volume = %self.mounted.state.volume,
                 pod = %self.mounted.state.pod,
                 reason,
                 why,
+                decision,
                 "the volume keeps its last content"
             );
         }
     }
+}
+
+/// None after the first refusal, which may have come from a moment between two changes of the policy.
+fn refusal_pause(refusals: u32) -> Duration {
+    let Some(doublings) = refusals.checked_sub(2) else { return Duration::ZERO };
+    limits::FIRST_REFUSAL_PAUSE.saturating_mul(1 << doublings.min(16)).min(limits::LONGEST_REFUSAL_PAUSE)
 }
 
 /// Doubles from a second; what does not fit now rarely fits a moment later.

@@ -1,10 +1,12 @@
 //! The real server, through the client library: one client, whose connections the sessions of all pods share. Nothing here
 //! waits for the server but the call that needs it.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use strongroom_client::{Change, Client, Error, ResultStream, Secret, SecretBytes};
-use tokio::sync::OnceCell;
+use tokio::{sync::OnceCell, time::Instant};
 
 use crate::{
     config::Config,
@@ -33,7 +35,7 @@ impl Strongroom {
             .ca_file(&self.config.server_ca)
             .connect_timeout(limits::CONNECT)
             .timeout(limits::REQUEST)
-            // Without a session of its own there is nothing to renew.
+            // It has no session of its own, and those of the pods are not renewed: see `Session::is_usable`.
             .renew_in_background(false);
         if let Some(name) = &self.config.server_name {
             builder = builder.server_name(name);
@@ -47,12 +49,23 @@ impl Server for Strongroom {
     async fn log_in(&self, token: &SecretBytes) -> Result<Box<dyn Session>, Error> {
         let token = SecretBytes::from(token.expose());
         let client = self.client().await?.log_in_as_pod(&self.config.cluster, token).await?;
-        Ok(Box::new(PodSession { client }))
+        let now = Instant::now();
+        let session = client.known_session();
+        // By the server's clock alone: how far this node's is off does not matter.
+        let from_now = |end: fn(&strongroom_client::Session) -> Timestamp| {
+            let session = session.as_ref()?;
+            Some(now + Duration::try_from(end(session).duration_since(session.issued_at)).ok()?)
+        };
+        let (ends_at, usable_until) =
+            (from_now(|session| session.max_expires_at), from_now(|session| session.expires_at));
+        Ok(Box::new(PodSession { client, ends_at, usable_until }))
     }
 }
 
 struct PodSession {
     client: Client,
+    ends_at: Option<Instant>,
+    usable_until: Option<Instant>,
 }
 
 #[async_trait]
@@ -68,11 +81,18 @@ impl Session for PodSession {
         self.client.watch(paths)
     }
 
-    fn ends_at(&self) -> Option<Timestamp> {
-        self.client.session_ends_at()
+    fn ends_at(&self) -> Option<Instant> {
+        self.ends_at
+    }
+
+    fn is_usable(&self) -> bool {
+        self.usable_until.is_some_and(|end| Instant::now() + limits::REQUEST < end)
     }
 
     async fn log_out(&self) {
+        if !self.is_usable() {
+            return;
+        }
         if let Err(error) = self.client.auth().logout().await {
             tracing::debug!(%error, "a session could not be ended; it expires by itself");
         }

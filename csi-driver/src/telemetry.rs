@@ -1,8 +1,10 @@
-//! The metrics. No path, principal or secret is ever a label.
+//! The metrics. No path, principal or secret is ever a label; of volumes in trouble, the namespace is.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use strongroom_daemon::metrics::{Histogram, IntCounter, IntCounterVec, IntGauge, MetricsError, Registry};
+use strongroom_daemon::metrics::{
+    Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, MetricsError, Registry,
+};
 
 /// Half a millisecond (writing a few files) to 100 seconds (the patience of a first publish).
 const BOUNDS: &[f64] =
@@ -31,6 +33,18 @@ impl Doing {
     }
 }
 
+/// The volumes as numbers.
+#[derive(Default)]
+pub struct Summary {
+    pub mounted: usize,
+    /// Those in trouble.
+    pub abnormal: usize,
+    /// For how long the content of the worst has not been known to be current.
+    pub stale: Duration,
+    /// Those in trouble by namespace and reason.
+    pub troubled: BTreeMap<(String, &'static str), usize>,
+}
+
 /// What the driver measures of itself.
 pub struct Metrics {
     registry: Registry,
@@ -44,6 +58,7 @@ pub struct Metrics {
     volumes: IntGauge,
     abnormal: IntGauge,
     stale: IntGauge,
+    troubled: IntGaugeVec,
     registered: IntGauge,
     publish_seconds: Histogram,
     write_seconds: Histogram,
@@ -90,6 +105,11 @@ impl Metrics {
             stale: gauge(
                 "strongroom_csi_oldest_content_seconds",
                 "For how long the most outdated mounted volume has not been known to be current; 0 while all are",
+            )?,
+            troubled: registry.gauges(
+                "strongroom_csi_volumes_troubled",
+                "The abnormal volumes, by the namespace of their pods and by what is wrong",
+                &["pod_namespace", "reason"],
             )?,
             registered: gauge("strongroom_csi_registered", "1 once the kubelet has registered the driver")?,
             publish_seconds: seconds(
@@ -156,7 +176,15 @@ impl Metrics {
     }
 
     /// The volumes, as they are when somebody asks.
-    pub fn set_volumes(&self, mounted: usize, abnormal: usize, stale: Duration) {
+    pub fn set_volumes(&self, summary: &Summary) {
+        let Summary { mounted, abnormal, stale, troubled } = summary;
+        let (mounted, abnormal) = (*mounted, *abnormal);
+        // What is well again is no zero for ever.
+        self.troubled.reset();
+        for ((namespace, reason), count) in troubled {
+            let gauge = self.troubled.with_label_values(&[namespace.as_str(), reason]);
+            gauge.set((*count).try_into().unwrap_or(i64::MAX));
+        }
         self.volumes.set(mounted.try_into().unwrap_or(i64::MAX));
         self.abnormal.set(abnormal.try_into().unwrap_or(i64::MAX));
         self.stale.set(stale.as_secs().try_into().unwrap_or(i64::MAX));
@@ -178,13 +206,16 @@ mod tests {
         metrics.published(Duration::from_millis(12), Duration::from_millis(2));
         metrics.failed(Doing::Refresh, "denied");
         metrics.refreshed(true);
-        metrics.set_volumes(3, 1, Duration::from_secs(70));
+        let troubled = [(("payments".to_owned(), "denied"), 1)].into();
+        let stale = Duration::from_secs(70);
+        metrics.set_volumes(&Summary { mounted: 3, abnormal: 1, stale, troubled });
         let text = metrics.render();
         for line in [
             "strongroom_csi_publishes_total 1",
             "strongroom_csi_failures_total{doing=\"refresh\",reason=\"denied\"} 1",
             "strongroom_csi_refreshes_total{content=\"new\"} 1",
             "strongroom_csi_volumes 3",
+            "strongroom_csi_volumes_troubled{pod_namespace=\"payments\",reason=\"denied\"} 1",
             "strongroom_csi_oldest_content_seconds 70",
             "strongroom_csi_publish_seconds_bucket{le=\"0.025\"} 1",
         ] {

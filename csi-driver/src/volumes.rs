@@ -1,12 +1,12 @@
 //! The volumes of this node: which are mounted and in what health. Two calls for one volume never run at the same time.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
+use strongroom_client::Current;
 use tokio::time::Instant;
 
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     follower::Follower,
     limits,
     state::VolumeState,
+    telemetry::Summary,
     volume::{Request, Target, VolumeId},
 };
 
@@ -25,6 +26,8 @@ pub struct MountedVolume {
     /// Held while its files are touched; `true` once they are to be left alone, because it is being unpublished.
     pub gone: Mutex<bool>,
     health: Mutex<Health>,
+    /// Which versions are on the disk; nothing after a restart.
+    versions: Mutex<Vec<Current>>,
     follower: Mutex<Option<Follower>>,
 }
 
@@ -33,14 +36,43 @@ pub struct MountedVolume {
 pub struct Health {
     /// What is wrong with it, for people.
     pub trouble: Option<String>,
+    /// A name for what is wrong, for metrics.
+    pub reason: Option<&'static str>,
     /// Since when its content is not known to be current.
     pub stale_since: Option<Instant>,
 }
 
 impl MountedVolume {
     /// A volume that was just mounted and is current.
-    pub fn new(state: VolumeState, target: Target) -> Self {
-        Self { state, target, gone: Mutex::new(false), health: Mutex::default(), follower: Mutex::new(None) }
+    pub fn new(state: VolumeState, target: Target, versions: Vec<Current>) -> Self {
+        Self {
+            state,
+            target,
+            gone: Mutex::new(false),
+            health: Mutex::default(),
+            versions: Mutex::new(versions),
+            follower: Mutex::new(None),
+        }
+    }
+
+    /// Notes which versions are on the disk.
+    pub fn holds(&self, versions: Vec<Current>) {
+        *lock(&self.versions) = versions;
+    }
+
+    /// Whether the server has the same versions as the disk of all these secrets.
+    pub fn has_all<'a>(&self, current: &[Current], mut paths: impl Iterator<Item = &'a str>) -> bool {
+        let held = lock(&self.versions);
+        let of = |versions: &[Current], path: &str| versions.iter().find(|one| one.path == path).cloned();
+        !held.is_empty() && paths.all(|path| of(&held, path) == of(current, path))
+    }
+
+    /// The versions on the disk, for people: `secret/app/db@3`.
+    pub fn versions(&self) -> String {
+        let versions = lock(&self.versions);
+        let mut named: Vec<_> = versions.iter().map(|one| format!("{}@{}", one.path, one.version)).collect();
+        named.sort_unstable();
+        named.join(" ")
     }
 
     /// Checks that a repeated publish asks for the same volume.
@@ -62,18 +94,31 @@ impl MountedVolume {
         lock(&self.health).clone()
     }
 
+    /// How it is doing, for people: the versions on the disk at last.
+    pub fn condition(&self) -> Condition {
+        let Health { trouble, .. } = self.health();
+        let versions = match self.versions() {
+            none if none.is_empty() => none,
+            versions => format!(" ({versions})"),
+        };
+        match trouble {
+            Some(trouble) => Condition { abnormal: true, message: format!("{trouble}{versions}") },
+            None => Condition { abnormal: false, message: format!("the content is current{versions}") },
+        }
+    }
+
     /// Notes that its content is what the server has.
     pub fn mark_current(&self) {
         *lock(&self.health) = Health::default();
     }
 
     /// Notes that its content may be outdated, or cannot be renewed. Returns whether that is news.
-    pub fn mark_troubled(&self, why: impl Into<String>) -> bool {
+    pub fn mark_troubled(&self, why: impl Into<String>, reason: &'static str) -> bool {
         let mut health = lock(&self.health);
         health.stale_since.get_or_insert_with(Instant::now);
         let why = Some(why.into());
         let is_news = health.trouble != why;
-        health.trouble = why;
+        (health.trouble, health.reason) = (why, Some(reason));
         is_news
     }
 
@@ -82,6 +127,15 @@ impl MountedVolume {
         lock(&self.follower)
     }
 }
+
+/// How a volume is doing, as the kubelet is told.
+pub struct Condition {
+    pub abnormal: bool,
+    pub message: String,
+}
+
+/// No namespace is called like that.
+const OTHERS: &str = "_others";
 
 #[derive(Default)]
 pub struct Volumes(Mutex<Inner>);
@@ -138,13 +192,26 @@ impl Volumes {
         mounted.iter().for_each(|mounted| drop(mounted.follower().take()));
     }
 
-    /// How many are mounted, how many are in trouble, and how long the content of the worst is not known to be current.
-    pub fn summary(&self) -> (usize, usize, Duration) {
-        let healths: Vec<Health> = lock(&self.0).mounted.values().map(|mounted| mounted.health()).collect();
-        let troubled = healths.iter().filter(|health| health.trouble.is_some()).count();
-        let oldest =
-            healths.iter().filter_map(|health| health.stale_since).map(|since| since.elapsed()).max();
-        (healths.len(), troubled, oldest.unwrap_or_default())
+    /// How the volumes are doing. Of more namespaces than [`limits::NAMESPACES`], the last ones count as one.
+    pub fn summary(&self) -> Summary {
+        let mounted: Vec<_> = lock(&self.0).mounted.values().cloned().collect();
+        let mut summary = Summary { mounted: mounted.len(), ..Summary::default() };
+        let mut troubled = BTreeMap::<_, usize>::new();
+        for mounted in mounted {
+            let Health { trouble, reason, stale_since } = mounted.health();
+            summary.abnormal += usize::from(trouble.is_some());
+            summary.stale = summary.stale.max(stale_since.map(|since| since.elapsed()).unwrap_or_default());
+            if let Some(reason) = reason {
+                *troubled.entry((mounted.state.pod.namespace.clone(), reason)).or_default() += 1;
+            }
+        }
+        let namespaces: BTreeSet<_> = troubled.keys().map(|(namespace, _)| namespace.clone()).collect();
+        let told: BTreeSet<_> = namespaces.into_iter().take(limits::NAMESPACES).collect();
+        for ((namespace, reason), count) in troubled {
+            let namespace = if told.contains(&namespace) { namespace } else { OTHERS.to_owned() };
+            *summary.troubled.entry((namespace, reason)).or_default() += count;
+        }
+        summary
     }
 }
 

@@ -20,6 +20,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "identity.rs",
             "lib.rs",
             "node.rs",
+            "probe.rs",
             "provider.rs",
             "registration.rs",
         ],

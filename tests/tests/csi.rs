@@ -28,6 +28,7 @@ use strongroom_csi::wire::provider::{
     MountRequest, VersionRequest, csi_driver_provider_client::CsiDriverProviderClient,
 };
 use strongroom_tests::{
+    audit_log::segments,
     faults::driver,
     node::{Node, Volume, mount_request},
     one_node::{OneNode, SECRETS, may_mount},
@@ -95,12 +96,25 @@ async fn a_pod_gets_its_secrets_as_files_and_leaves_nothing() {
     assert_eq!(file("database.url").mode() & 0o7777, 0o400);
     assert_eq!((file("").mode() & 0o7777, file("").gid()), (0o750, 2000));
 
+    // What `csi-driver/src/publish_idle_tests.rs` counts with: one secret more is its path more.
+    let records = segments(&cluster.shop.world.server.directory.join("audit")).unwrap();
+    let records: String = records.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    for (operation, most) in [("Auth.Login", 700), ("Secrets.Watch", 800), ("Secrets.Get", 800)] {
+        let of_pods = records.lines().filter(|line| line.contains(operation) && line.contains("\"pod\""));
+        let longest = of_pods.map(str::len).max().unwrap();
+        println!("{operation}: {longest} bytes");
+        assert!(longest <= most, "{operation}: {longest} bytes");
+    }
+
     // The same call again, as every minute, and with the token elsewhere.
     kubelet.publish(volume.publish_with_secrets(&token)).await.unwrap();
     let stats = kubelet.stats(&volume).await.unwrap();
     assert_eq!(stats.usage.len(), 2);
     assert!(stats.usage.iter().all(|usage| usage.total >= usage.used && usage.used > 0), "{stats:?}");
-    assert_eq!(kubelet.condition(&volume).await.unwrap(), (false, "the content is current".into()));
+    assert_eq!(
+        kubelet.condition(&volume).await.unwrap(),
+        (false, "the content is current (secret/apps/shop/db@1)".into())
+    );
     let elsewhere = Volume { target: "/nowhere".into(), ..volume.clone() };
     assert_eq!(kubelet.stats(&elsewhere).await.unwrap_err().code(), Code::NotFound);
 

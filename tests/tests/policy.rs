@@ -150,8 +150,15 @@ async fn a_watch_tells_what_one_may_read_and_follows_the_policy() {
     let change = next(&mut changes).await.unwrap();
     assert_eq!((change.kind, &*change.path, change.version), (ChangeKind::Written, "secret/team-a/db", 1));
 
-    // Another policy that leaves the right: the watch heals by itself and says that something may have been missed.
-    world.apply("{kind: Role, name: other, rules: [{paths: [\"secret/x\"], verbs: [read]}]}").await.unwrap();
+    // Another policy that says the same of what is watched: the watch goes on, and tells nothing of it.
+    let elsewhere = "{kind: Role, name: other, rules: [{paths: [\"secret/x\"], verbs: [read]}]}\n---\n\
+        {kind: Binding, name: other, role: other, subjects: [{user: {method: userpass, name: anna}}]}\n";
+    world.apply(elsewhere).await.unwrap();
+    put(&root, "secret/team-a/db").await.unwrap();
+    let change = next(&mut changes).await.unwrap();
+    assert_eq!((change.kind, change.version), (ChangeKind::Written, 2));
+    // One that changes something below and leaves the right: it heals by itself and says that something may be missed.
+    world.apply(&elsewhere.replace("secret/x", "secret/team-a/x")).await.unwrap();
     assert_eq!(next(&mut changes).await.unwrap().kind, ChangeKind::Resync);
     // One that takes it away: the watch ends with a no.
     let gone = strongroom_client::v1::ObjectName { kind: "Binding".into(), name: "team-a".into() };

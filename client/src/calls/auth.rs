@@ -26,6 +26,7 @@ pub enum Sessions {
 
 /// A user of the userpass method.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct User {
     /// The name.
     pub name: String,

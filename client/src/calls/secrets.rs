@@ -19,6 +19,7 @@ use crate::{
 
 /// One version of a secret.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Secret {
     /// The path of the secret.
     pub path: String,
@@ -38,6 +39,7 @@ pub struct Secret {
 
 /// The metadata of a secret: everything but its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Metadata {
     /// The path of the secret.
     pub path: String,
@@ -84,6 +86,7 @@ pub struct VersionInfo {
 
 /// One page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ListPage {
     /// Names within the folder, sorted; `name/` for a folder.
     pub names: Vec<String>,
@@ -113,6 +116,19 @@ pub struct UpdateMetadata<'a> {
 }
 
 impl Secret {
+    /// Makes a version as a server would answer it, for tests of what uses one: written at the beginning of time, by nobody.
+    pub fn new(path: impl Into<String>, version: u64, values: BTreeMap<String, SecretBytes>) -> Self {
+        Self {
+            path: path.into(),
+            version,
+            values,
+            created_at: Timestamp::UNIX_EPOCH,
+            created_by: String::new(),
+            expires_at: None,
+            custom: BTreeMap::new(),
+        }
+    }
+
     /// Returns the value of a key.
     pub fn get(&self, key: &str) -> Option<&SecretBytes> {
         self.values.get(key)

@@ -2,12 +2,13 @@
 //! reader is told to read again.
 
 use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
 use strongroom_proto::{v1, v1::watch_response::Kind};
 use tokio::time::sleep;
 
 use super::secrets::{Secret, service};
 use crate::{
-    answer::ResultStream,
+    answer::{ResultStream, timestamp},
     client::Client,
     error::Error,
     transport::{answers::Answers, bearer::wants_login, retry},
@@ -15,6 +16,7 @@ use crate::{
 
 /// A change of a secret, or of the watch itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Change {
     /// What happened.
     pub kind: ChangeKind,
@@ -22,6 +24,36 @@ pub struct Change {
     pub path: String,
     /// The version; 0 where that has no meaning.
     pub version: u64,
+    /// With [`ChangeKind::Started`], and with the [`ChangeKind::Resync`] of a watch that was opened again: of each watched
+    /// path that is a secret whose latest version can be read, which one that is. So nobody has to read again what they
+    /// have. Empty if the server does not say it.
+    pub current: Vec<Current>,
+}
+
+/// The latest version of a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Current {
+    /// The path of the secret.
+    pub path: String,
+    /// The number of the version.
+    pub version: u64,
+    /// When it was written: it tells it from one of the same number that was made after the secret was destroyed.
+    pub created_at: Timestamp,
+}
+
+impl Change {
+    /// Makes a change as a server would tell it, for tests of what follows from one.
+    pub fn new(kind: ChangeKind, path: impl Into<String>, version: u64) -> Self {
+        Self { kind, path: path.into(), version, current: Vec::new() }
+    }
+}
+
+impl Current {
+    /// Makes one as a server would tell it, for tests of what follows from it.
+    pub fn new(path: impl Into<String>, version: u64, created_at: Timestamp) -> Self {
+        Self { path: path.into(), version, created_at }
+    }
 }
 
 /// What happened.
@@ -104,7 +136,7 @@ impl Watch {
                     self.pause(why).await?;
                     // Reported once for each gap, and not at all for a gap that ends at once.
                     if self.started && self.failures == 2 {
-                        return Ok(Change { kind: ChangeKind::Interrupted, path: String::new(), version: 0 });
+                        return Ok(Change::new(ChangeKind::Interrupted, "", 0));
                     }
                 }
             }
@@ -158,7 +190,10 @@ impl Watch {
             Kind::Resync => ChangeKind::Resync,
             Kind::Unspecified => ChangeKind::Other,
         };
-        Change { kind, path: message.path, version: message.version }
+        let current = message.current.into_iter();
+        let current = current
+            .map(|current| Current::new(current.path, current.version, timestamp(current.created_at_ms)));
+        Change { kind, path: message.path, version: message.version, current: current.collect() }
     }
 }
 
@@ -235,7 +270,7 @@ mod tests {
         assert_eq!(changes.next().await.unwrap().unwrap().kind, ChangeKind::Started);
         fake.write();
         let change = changes.next().await.unwrap().unwrap();
-        let written = Change { kind: ChangeKind::Written, path: "secret/a".into(), version: 2 };
+        let written = Change::new(ChangeKind::Written, "secret/a", 2);
         assert_eq!(change, written);
 
         // A gap that heals at once is told as such, a longer one when it begins, too.

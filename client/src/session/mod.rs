@@ -11,6 +11,7 @@ use crate::{answer::timestamp, error::Error};
 
 /// A session of a principal.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Session {
     /// The id of the session, for the audit log and for its revocation; it is not secret.
     pub id: String,
@@ -32,6 +33,7 @@ pub struct Session {
 
 /// The pod that a session is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Pod {
     /// Its name.
     pub name: String,
@@ -42,6 +44,7 @@ pub struct Pod {
 }
 
 /// A session and the token for it.
+#[non_exhaustive]
 pub struct Login {
     /// The token. Whoever has it can act as the principal.
     pub token: SecretBytes,
@@ -51,6 +54,7 @@ pub struct Login {
 
 /// The answer to "who am I".
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Whoami {
     /// The session that the token stands for.
     pub session: Session,

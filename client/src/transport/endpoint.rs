@@ -98,7 +98,7 @@ impl Line {
     pub(crate) async fn connect(&self) -> Result<Channel, Error> {
         let dialer = Arc::clone(&self.dialer);
         let connecting = self.endpoint.connect_with_connector(service_fn(move |_| dial(Arc::clone(&dialer))));
-        connecting.await.map_err(|error| Error::connection(&error))
+        connecting.await.map_err(Error::connection)
     }
 
     /// A connection that is opened by the first call.

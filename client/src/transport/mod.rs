@@ -282,6 +282,7 @@ mod tests {
         fake.stop().await;
         let error = client.get("secret/a").await.unwrap_err();
         assert_eq!(error.kind(), &ErrorKind::Connection, "{error}");
+        assert!(std::error::Error::source(&error).is_some(), "the cause is told");
     }
 
     #[tokio::test]

@@ -90,7 +90,11 @@ fn may_repeat(safety: Safety, error: &Error) -> bool {
 
 /// The pause before a watch is opened again.
 pub(crate) fn watch_pause(failures: u32, error: Option<&Error>) -> Duration {
-    let pause = jittered(failures, LONGEST_WATCH_PAUSE);
+    let pause = match error.and_then(Error::reason) {
+        // What ended it ended those of others, too: they do not all come back at once.
+        Some(Reason::WatchEnded) => LONGEST_WATCH_PAUSE.mul_f64(unit()),
+        _ => jittered(failures, LONGEST_WATCH_PAUSE),
+    };
     error.and_then(Error::retry_after).map_or(pause, |asked| asked.saturating_add(pause))
 }
 
@@ -179,6 +183,8 @@ mod tests {
         #[test]
         fn pauses_stay_within_bounds(failures in 0_u32..200) {
             prop_assert!(watch_pause(failures, None) <= LONGEST_WATCH_PAUSE);
+            let ended = Error::from(status(Reason::WatchEnded, "m", &[]));
+            prop_assert!(watch_pause(1, Some(&ended)) <= LONGEST_WATCH_PAUSE);
             prop_assert!((0.0..=1.0).contains(&unit()));
         }
     }

@@ -99,7 +99,7 @@ fn cluster(mut s: Section<'_>) -> Option<Cluster> {
         s.problem("watch", "is false; local mode expects true: it has no other way to know of deleted pods");
     }
     let minutes = s.number("session_minutes", 15, 1, 60);
-    let max_minutes = s.number("session_max_minutes", 60, 1, 1440);
+    let max_minutes = s.number("session_max_minutes", 120, 1, 1440);
     if let (Some(minutes), Some(max)) = (minutes, max_minutes)
         && max < minutes
     {
@@ -187,7 +187,7 @@ mod tests {
             token_file: OWN_TOKEN.into(),
             watch: true,
             session: Duration::from_secs(900),
-            session_max: Duration::from_secs(3600),
+            session_max: Duration::from_secs(7200),
         };
         assert_eq!(clusters, BTreeMap::from([("main".into(), expected)]));
     }

@@ -27,7 +27,7 @@ pub(super) struct RequestContext {
     pub(super) origin: Origin,
     pub(super) session: Arc<Session>,
     pub(super) at: Timestamp,
-    /// What it is judged by; long streams notice when there is another one.
+    /// What it is judged by.
     pub(super) policy: Arc<PolicySet>,
     /// What it is about; nothing while it could not be parsed.
     pub(super) place: ActedOn,

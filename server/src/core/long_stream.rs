@@ -15,8 +15,7 @@ use super::{
 use crate::{
     audit,
     engines::MountedEngine,
-    model::Verb,
-    policy::{Context, Decision, Question},
+    policy::{Outdated, Scope},
 };
 
 /// How often a long stream asks whether it may continue. A revoked session is cut off within this time.
@@ -27,65 +26,59 @@ pub(super) fn lines(lines: audit::Lines) -> Answers<Vec<String>> {
     Box::pin(ReceiverStream::new(lines).map(|next| next.map_err(Error::from)))
 }
 
-/// Ends `stream` when the session expires or is revoked, when the policy changes (what was judged may be judged
-/// differently now; a client watches again), and when the server is sealed or stops.
+/// Ends `stream` when the session ends for good or is revoked, when its pod is gone, when the policy says something else of
+/// what it was permitted, and when the server is sealed or stops. A client watches again.
+///
+/// The session is prolonged where it may be renewed, by what renews it for those who ask: nobody has to show a new token for
+/// a stream that they could have all the same, and it ends when they could get no other one.
 pub(super) fn while_valid<T: Send + 'static>(
     core: &Arc<Core>,
     unsealed: &Arc<Unsealed>,
     request: &RequestContext,
+    scope: Scope,
     needs: Needs,
     stream: impl Stream<Item = Result<T, Error>> + Send + 'static,
 ) -> Answers<T> {
-    let (core, unsealed, session) =
-        (Arc::clone(core), Arc::downgrade(unsealed), Arc::clone(&request.session));
-    let (judged_by, peer) = (Arc::clone(&request.policy), request.origin.peer);
+    let (core, unsealed) = (Arc::clone(core), Arc::downgrade(unsealed));
+    let mut session = Arc::clone(&request.session);
     let review = move || -> Result<(), Error> {
         let unsealed = unsealed.upgrade().ok_or(Error::WatchEnded("the server was sealed"))?;
         core.unsealed()?;
         if core.is_draining() {
             return Err(Error::Stopping);
         }
-        unsealed.tokens.check(&session, core.clock.now())?;
+        let now = core.clock.now();
+        unsealed.tokens.check(&session, now)?;
         unsealed.methods.check(&session.principal)?;
-        if !Arc::ptr_eq(&judged_by, &unsealed.policy.current()) {
-            return Err(Error::WatchEnded("the policy changed"));
+        let ends_soon = session.expires < session.max_expires && session.expires.since(now) < session.ttl / 2;
+        if ends_soon && unsealed.methods.may_renew(&session.principal) {
+            session = Arc::new(unsealed.tokens.prolong(&session, now)?);
         }
-        // The same policy may say something else by now: bindings have an end.
-        let context = Context { peer, now: core.clock.now() };
-        let allows = |path| {
-            let granted = |verb: &Verb| {
-                let question =
-                    Question { principal: &session.principal, verb: *verb, path, context: &context };
-                matches!(judged_by.decide(&question), Decision::Allow(_))
-            };
-            needs.verbs.iter().any(granted)
-        };
-        if needs.paths.iter().all(allows) {
-            Ok(())
-        } else {
-            Err(Error::WatchEnded("the caller may no longer read it"))
-        }
+        let outdated = scope.review(&unsealed.policy.current(), now, needs.verbs, &needs.paths);
+        outdated.map_err(|outdated| match outdated {
+            Outdated::Changed => Error::WatchEnded("the policy changed"),
+            Outdated::Denied => Error::WatchEnded("the caller may no longer read it"),
+        })
     };
     let mut reviews = tokio::time::interval(REVIEW);
     reviews.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let state = (Box::pin(stream.fuse()), reviews, Some(review));
-    Box::pin(futures_util::stream::unfold(state, |(mut stream, mut reviews, mut review)| async move {
-        let next = loop {
-            let check = review.as_ref()?;
+    let state = Some((Box::pin(stream.fuse()), reviews));
+    Box::pin(futures_util::stream::unfold((state, review), |(state, mut review)| async move {
+        let (mut stream, mut reviews) = state?;
+        loop {
             tokio::select! {
                 biased;
-                _ = reviews.tick() => if let Err(error) = check() { review = None; break Err(error) },
-                next = stream.next() => match next {
+                _ = reviews.tick() => if let Err(error) = review() { return Some((Err(error), (None, review))) },
+                next = stream.next() => {
+                    let next = next?;
                     // What was judged a while ago is judged again before it leaves.
-                    Some(item) => match check() {
-                        Ok(()) => break item,
-                        Err(error) => { review = None; break Err(error) }
-                    },
-                    None => return None,
-                },
+                    return Some(match review() {
+                        Ok(()) => (next, (Some((stream, reviews)), review)),
+                        Err(error) => (Err(error), (None, review)),
+                    });
+                }
             }
-        };
-        Some((next, (stream, reviews, review)))
+        }
     }))
 }
 

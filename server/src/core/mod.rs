@@ -7,6 +7,8 @@ mod error;
 mod handle;
 mod lifecycle;
 mod long_stream;
+#[cfg(test)]
+mod long_stream_tests;
 mod phase;
 mod record;
 mod remember;

@@ -44,7 +44,7 @@ pub(super) async fn run(
         (Action::User(action), Some(_)) => return user(core, unsealed, request, action).await,
         (Action::Policy(action), Some(_)) => policy(unsealed, request, action).await,
         (Action::Sys(action), Some(_)) => sys(core, unsealed, request, action).await,
-        (Action::Audit(action), Some((_, needs))) => audit(core, unsealed, request, action, needs),
+        (Action::Audit(action), Some(permitted)) => audit(core, unsealed, request, action, permitted),
         (_, None) => Err(Error::Internal("an action came without its permit".to_owned())),
     };
     answer.map(Done::from)
@@ -59,6 +59,7 @@ async fn engine(
     needs: Needs,
 ) -> Result<Answer, Error> {
     let place = permit.path().clone();
+    let scope = permit.scope().clone();
     let Some(entered) = unsealed.mounts.enter(place.mount()) else {
         return Err(Error::NoSuch(format!("the mount {}/", place.mount())));
     };
@@ -66,7 +67,7 @@ async fn engine(
         Ok(Output::One(reply)) => Ok(Answer::Reply(reply)),
         Ok(Output::Many(replies)) => {
             let replies = replies.map(move |next| next.map_err(|error| engine_error(error, place.as_str())));
-            let replies = long_stream::while_valid(core, unsealed, request, needs, replies);
+            let replies = long_stream::while_valid(core, unsealed, request, scope, needs, replies);
             Ok(Answer::Replies(long_stream::while_mounted(entered.mounted(), replies)))
         }
         Err(error) => Err(engine_error(error, place.as_str())),
@@ -228,8 +229,9 @@ fn audit(
     unsealed: &Arc<Unsealed>,
     request: &RequestContext,
     action: AuditAction,
-    needs: Needs,
+    (permit, needs): (Permit, Needs),
 ) -> Result<Answer, Error> {
+    let scope = permit.scope().clone();
     let lines = match action {
         AuditAction::Tail { last, follow } => core.audit.reader().tail(last, follow)?,
         AuditAction::Query { filter, limit } => core.audit.reader().query(filter, limit)?,
@@ -239,5 +241,5 @@ fn audit(
         }
     };
     let lines = long_stream::lines(lines);
-    Ok(Answer::Lines(long_stream::while_valid(core, unsealed, request, needs, lines)))
+    Ok(Answer::Lines(long_stream::while_valid(core, unsealed, request, scope, needs, lines)))
 }

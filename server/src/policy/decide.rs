@@ -9,6 +9,8 @@
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
+use arc_swap::ArcSwap;
+
 use super::{
     defaults::ROOT,
     document::{Binding, Conditions},
@@ -101,12 +103,27 @@ pub struct Refused {
     pub rule: Option<Rule>,
 }
 
-/// What else the principal may see, judged by the same set, at the same time, from the same place.
+/// What else the principal may see, from the same place. Clones are judged by the same set, at the same time: those of the
+/// request, until it is [reviewed](Scope::review).
 #[derive(Clone)]
 pub struct Scope {
-    set: Arc<PolicySet>,
+    judged: Arc<ArcSwap<Judged>>,
     principal: Arc<Principal>,
+}
+
+/// By what, and when.
+struct Judged {
+    set: Arc<PolicySet>,
     context: Context,
+}
+
+/// Why a scope is no longer good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outdated {
+    /// Another policy is in force, and not all that it says of these paths is the same.
+    Changed,
+    /// What was allowed is no more.
+    Denied,
 }
 
 impl PolicySet {
@@ -168,7 +185,9 @@ impl PolicySet {
         for grant in self.grants(principal).flat_map(Grants::all) {
             for rule in grant.role.rules().filter(|rule| rule.verbs.0 & SEEING != 0) {
                 let hit = match rule.effect {
-                    Effect::Allow => rule.paths().any(|pattern| pattern.reaches_below(folder, &values)),
+                    Effect::Allow => {
+                        rule.paths().any(|pattern| pattern.reaches_below(folder, &values, Unfilled::Nothing))
+                    }
                     Effect::Deny => rule.paths().any(|pattern| pattern.covers(folder, &values)),
                 };
                 if hit && grant.holds(principal, context, rule.effect) {
@@ -269,7 +288,7 @@ pub fn authorize(
     };
     match (rule, paths.first().cloned(), refused) {
         (Some(rule), Some(first), _) => {
-            let scope = Scope { set: Arc::clone(set), principal, context };
+            let scope = Scope::new(Arc::clone(set), principal, context);
             Ok(Allowed { request_id, decision_id, verbs: granted, paths, first, scope, rule })
         }
         (_, _, Some(refused)) => Err(refused),
@@ -342,10 +361,44 @@ impl Allowed {
 }
 
 impl Scope {
+    fn new(set: Arc<PolicySet>, principal: Arc<Principal>, context: Context) -> Self {
+        Self { judged: Arc::new(ArcSwap::from_pointee(Judged { set, context })), principal }
+    }
+
     /// Whether `verb` is allowed on `path`.
     pub fn may(&self, verb: Verb, path: &Path) -> bool {
-        let question = Question { principal: &self.principal, verb, path, context: &self.context };
-        self.set.judge(&question).is_allowed()
+        let judged = self.judged.load();
+        let question = Question { principal: &self.principal, verb, path, context: &judged.context };
+        judged.set.judge(&question).is_allowed()
+    }
+
+    /// Judges by the set `in_force` and the time `now` from here on, for whoever still acts on what was allowed long ago:
+    /// one of `verbs` on each of `paths`.
+    ///
+    /// # Errors
+    /// It is not allowed any more, or `in_force` says something else of what lies at or below the paths. Nothing of that
+    /// may be told then.
+    pub fn review(
+        &self,
+        in_force: &Arc<PolicySet>,
+        now: Timestamp,
+        verbs: &[Verb],
+        paths: &[Path],
+    ) -> Result<(), Outdated> {
+        let judged = self.judged.load_full();
+        let is_other = !Arc::ptr_eq(&judged.set, in_force);
+        if is_other && !paths.iter().all(|path| in_force.agrees(&judged.set, &self.principal, path)) {
+            return Err(Outdated::Changed);
+        }
+        if is_other || judged.context.now != now {
+            let context = Context { now, ..judged.context };
+            self.judged.store(Arc::new(Judged { set: Arc::clone(in_force), context }));
+        }
+        // The same rules may say something else by now: bindings have a beginning and an end.
+        match paths.iter().all(|path| verbs.iter().any(|verb| self.may(*verb, path))) {
+            true => Ok(()),
+            false => Err(Outdated::Denied),
+        }
     }
 
     /// Whether the name of what is at `path` may be shown: any verb but `create` is allowed on it.
@@ -355,7 +408,8 @@ impl Scope {
 
     /// Whether `folder` may be shown: something at or below it may be seen. A no is certain.
     pub fn sees_folder(&self, folder: &Path) -> bool {
-        self.set.sees_folder(&self.principal, &self.context, folder)
+        let judged = self.judged.load();
+        judged.set.sees_folder(&self.principal, &judged.context, folder)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who may do what: roles, bindings and the decision. What a policy means stands in [`decide`].
 
+mod agree;
 pub mod decide;
 mod defaults;
 mod diff;
@@ -20,7 +21,7 @@ mod stored;
 mod tests;
 mod verbs;
 
-pub use decide::{Allowed, Context, Decision, Question, Refused, Rule, Scope, Verdict, authorize};
+pub use decide::{Allowed, Context, Decision, Outdated, Question, Refused, Rule, Scope, Verdict, authorize};
 pub use diff::{Action, Change, Plan, plan};
 pub use document::{Documents, ObjectKind};
 pub use explain::WhoCan;

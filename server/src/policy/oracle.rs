@@ -6,12 +6,14 @@ use std::{fmt::Write, net::IpAddr, sync::Arc};
 use super::{Context, Decision, Documents, PolicySet, Question, plan};
 use crate::model::{Group, Invalid, Path, Pod, Principal, Timestamp, Verb};
 
+#[derive(Clone)]
 struct Rule {
     paths: Vec<String>,
     verbs: Vec<&'static str>,
     deny: bool,
 }
 
+#[derive(Clone)]
 struct Binding {
     role: usize,
     /// `user/userpass/ann`, `group/oidc/x`, `sa/main/ns/name`.
@@ -23,6 +25,7 @@ struct Binding {
     pod: bool,
 }
 
+#[derive(Clone)]
 struct Policy {
     roles: Vec<Vec<Rule>>,
     bindings: Vec<Binding>,
@@ -347,6 +350,56 @@ pub fn compare(seed: u64, cases: u64) -> Result<u64, String> {
         before = changed;
     }
     Ok(allowed)
+}
+
+/// Compares what [`PolicySet::agrees`] says of `cases` random changes with the answers before and after. Returns how often it
+/// agreed although something of the asker's had changed, and how often it did not.
+///
+/// # Errors
+/// The first question that is answered differently after a change that made no difference.
+pub fn compare_changes(seed: u64, cases: u64) -> Result<[u64; 2], String> {
+    const QUESTIONS: u64 = 48;
+    let mut dice = Dice(seed);
+    let mut counts = [0, 0];
+    for _ in 0..cases {
+        let before = dice.policy();
+        let mut after = before.clone();
+        if dice.chance(5) {
+            let (role, other) = (dice.below(after.roles.len()), dice.policy());
+            let rules = after.roles.get_mut(role).zip(other.roles.into_iter().next());
+            rules.into_iter().for_each(|(rules, other)| rules.extend(other));
+        } else {
+            let (at, other) = (dice.below(after.bindings.len()), dice.binding(after.roles.len()));
+            after.bindings.get_mut(at).into_iter().for_each(|binding| *binding = other.clone());
+        }
+        let wrong = |problems: Vec<Invalid>| format!("{problems:?}");
+        let old = PolicySet::compile(Documents::parse(&before.yaml()).map_err(wrong)?).map_err(wrong)?;
+        let documents = Arc::new(Documents::parse(&after.yaml()).map_err(wrong)?);
+        let new = changed_into(&old, &documents).map_err(wrong)?;
+        let principal = dice.principal();
+        let Some(place) = dice.path() else { continue };
+        let agrees = new.agrees(&old, &principal, &place);
+        let concerned = new.grants(&principal).count() + old.grants(&principal).count() > 0;
+        let [agreed, differed] = &mut counts;
+        match agrees {
+            true => *agreed += u64::from(concerned),
+            false => *differed += 1,
+        }
+        for _ in 0..QUESTIONS {
+            let below = dice.path().map_or(String::new(), |path| format!("/{path}"));
+            let Ok(path) = Path::parse(&format!("{place}{below}")) else { continue };
+            let path = if dice.chance(2) { place.clone() } else { path };
+            let peer = dice.one(&[None, Some([10, 0, 0, 1]), Some([192, 0, 0, 1])]).map(IpAddr::from);
+            let now = Timestamp::from_millis(999_000 + i64::try_from(dice.below(7)).unwrap_or(0) * 1000);
+            let verb = Verb::ALL.get(dice.below(8)).copied().unwrap_or(Verb::Read);
+            let context = Context { peer, now };
+            let question = Question { principal: &principal, verb, path: &path, context: &context };
+            if agrees && before.allows(&question) != after.allows(&question) {
+                return Err(format!("{question:?}\n{}\nbecame\n{}", before.yaml(), after.yaml()));
+            }
+        }
+    }
+    Ok(counts)
 }
 
 /// The set of these documents, made from another one as an apply makes it.

@@ -165,18 +165,18 @@ impl<'a> Pattern<'a> {
         given.next().is_none()
     }
 
-    /// Whether it could match something at or below `folder`.
-    pub(super) fn reaches_below(&self, folder: &Path, values: &Values<'_>) -> bool {
+    /// Whether it could match something at or below `folder`. A yes may be wrong, a no never is.
+    pub(super) fn reaches_below(&self, folder: &Path, values: &Values<'_>, unfilled: Unfilled) -> bool {
         let mut given = folder.segments();
         for (kind, wanted) in self.segments() {
             if kind == Kind::Rest {
                 return true;
             }
             match given.next() {
-                Some(text) if kind.matches(wanted, text, values, Unfilled::Nothing) => {}
+                Some(text) if kind.matches(wanted, text, values, unfilled) => {}
                 Some(_) => return false,
                 // Deeper than the folder: what is below may match, unless no path at all can.
-                None => return self.fillable(values),
+                None => return unfilled == Unfilled::Everything || self.fillable(values),
             }
         }
         given.next().is_none()

@@ -190,13 +190,21 @@ impl Tokens {
     /// # Errors
     /// The session is not good any more, or is at its maximum.
     pub fn renew(&self, session: &Session, now: Timestamp) -> Result<(SecretBytes, Session), TokenError> {
+        let session = self.prolong(session, now)?;
+        Ok((self.seal(&session)?, session))
+    }
+
+    /// The same without a token: for a stream, which shows none after its beginning.
+    ///
+    /// # Errors
+    /// Those of [`renew`](Self::renew).
+    pub fn prolong(&self, session: &Session, now: Timestamp) -> Result<Session, TokenError> {
         self.check(session, now)?;
         if session.expires >= session.max_expires {
             return Err(TokenError::NotRenewable { max_expires: session.max_expires });
         }
         let expires = now.plus(session.ttl).clamp(session.expires, session.max_expires);
-        let session = Session { expires, ..session.clone() };
-        Ok((self.seal(&session)?, session))
+        Ok(Session { expires, ..session.clone() })
     }
 
     fn seal(&self, session: &Session) -> Result<SecretBytes, TokenError> {

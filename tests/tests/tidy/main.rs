@@ -28,11 +28,7 @@ const TOO_LONG: &[(&str, &str)] = &[];
 const CIRCLES: &[(&str, &str)] = &[];
 
 /// Code that stands in two crates on purpose.
-const TWINS: &[(&str, &str, &str)] = &[(
-    "server/src/engines/kv/mod.rs",
-    "client/src/calls/watch.rs",
-    "the contract's changes: each end has a type of its own for them",
-)];
+const TWINS: &[(&str, &str, &str)] = &[];
 
 /// Dependencies that only one crate may have, because it is there to hold them.
 const HOMES: &[(&str, &str)] = &[
@@ -49,6 +45,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         &[
             "lib",
             "ops",
+            "probe",
             "identity",
             "node",
             "provider",

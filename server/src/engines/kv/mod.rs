@@ -266,6 +266,22 @@ pub struct Change {
     pub path: Option<Path>,
     /// Its current version then.
     pub version: u64,
+    /// With `Started`: what can be read of the watched paths.
+    pub current: Vec<Current>,
+}
+
+impl Change {
+    fn of(kind: ChangeKind) -> Self {
+        Self { kind, path: None, version: 0, current: Vec::new() }
+    }
+}
+
+/// The latest version of a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Current {
+    pub path: Path,
+    pub version: u64,
+    pub created_at: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -374,7 +390,7 @@ impl Engine for Kv {
                 return Ok(super::Output::many(shelf.walk(permit.path().clone(), Box::new(permit))));
             }
             Operation::Watch => {
-                return Ok(super::Output::many(shelf.hub.watch(permit.paths().to_vec(), Box::new(permit))));
+                return Ok(super::Output::many(shelf.watch(permit)));
             }
             write => shelf.write(Request::from(&permit), write).await?,
         };

@@ -188,6 +188,10 @@ impl Reply for Vec<Path> {
 }
 
 impl Reply for Change {
+    fn bytes(&self) -> usize {
+        self.current.iter().map(|current| current.path.as_str().len()).sum()
+    }
+
     fn write(self: Box<Self>, mut into: &mut dyn BufMut) -> Result<(), EncodeError> {
         use watch_response::Kind;
         let kind = match self.kind {
@@ -200,7 +204,13 @@ impl Reply for Change {
             ChangeKind::Resync => Kind::Resync,
         };
         let path = self.path.as_ref().map(ToString::to_string).unwrap_or_default();
-        v1::WatchResponse { kind: kind.into(), path, version: self.version }.encode(&mut into)
+        let current = self.current.iter().map(|current| watch_response::Current {
+            path: current.path.to_string(),
+            version: current.version,
+            created_at_ms: current.created_at.as_millis(),
+        });
+        v1::WatchResponse { kind: kind.into(), path, version: self.version, current: current.collect() }
+            .encode(&mut into)
     }
 }
 

@@ -1,15 +1,21 @@
 //! Watching: hints that something changed, told within this process after each commit. Never values.
 
-use futures_util::stream;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use super::{Change, ChangeKind, Sight, Stream};
-use crate::model::Path;
+use super::{
+    Change, ChangeKind, Current, SecretAddress, Shelf, Sight, Stream, VersionMetadata,
+    read::{Stored, readable},
+};
+use crate::{
+    model::{Path, Timestamp},
+    permit::Permit,
+};
 
 /// Changes a slow watcher may lag behind before it is told to read everything again.
 const CAPACITY: usize = 4096;
-
-const RESYNC: Change = Change { kind: ChangeKind::Resync, path: None, version: 0 };
 
 /// Where changes are told.
 pub(super) struct Hub(broadcast::Sender<Change>);
@@ -22,42 +28,66 @@ impl Hub {
     /// Tells everyone. Two changes of one path may arrive in either order, which is why they are only hints.
     pub(super) fn publish(&self, kind: ChangeKind, path: &Path, version: u64) {
         // It is fine if nobody listens.
-        let _ = self.0.send(Change { kind, path: Some(path.clone()), version });
+        let _ = self.0.send(Change { path: Some(path.clone()), version, ..Change::of(kind) });
     }
 
     /// Tells everyone to read again: something changed, and nobody here knows what.
     pub(super) fn resync(&self) {
-        let _ = self.0.send(RESYNC);
+        let _ = self.0.send(Change::of(ChangeKind::Resync));
     }
 
-    /// Changes from now on of `paths` and what lies below them, as far as `sight` may read it. A mere snapshot of what
-    /// may be seen: whoever asked ends the stream when that changes.
-    pub(super) fn watch(&self, paths: Vec<Path>, sight: Box<dyn Sight>) -> Stream<Change> {
-        let started = Change { kind: ChangeKind::Started, path: None, version: 0 };
-        // Listening begins here, before Started is told, so that nothing falls in between.
-        let state = Watcher { started: Some(started), receiver: self.0.subscribe(), paths, sight };
-        Box::pin(stream::unfold(state, |mut state| async move { Some((Ok(state.next().await?), state)) }))
+    /// Changes from now on of `paths` and what lies below them, as far as `sight` may read it.
+    pub(super) fn watch(&self, paths: Vec<Path>, sight: Box<dyn Sight>) -> Watcher {
+        Watcher { receiver: self.0.subscribe(), paths, sight }
     }
 }
 
-struct Watcher {
-    started: Option<Change>,
+impl Shelf {
+    /// What there is now, and changes from now on.
+    pub(super) fn watch(self: &Arc<Self>, permit: Permit) -> Stream<Change> {
+        let (shelf, paths, now) = (Arc::clone(self), permit.paths().to_vec(), permit.at());
+        // Listening begins here, before anything is read, so that nothing falls in between.
+        let watcher = self.hub.watch(paths.clone(), Box::new(permit));
+        let started = async move {
+            let current = shelf.current(&paths, now).await;
+            Ok(Change { current, ..Change::of(ChangeKind::Started) })
+        };
+        let changes =
+            stream::unfold(watcher, |mut watcher| async move { Some((Ok(watcher.next().await?), watcher)) });
+        Box::pin(stream::once(started).chain(changes))
+    }
+
+    /// The latest versions of those of `paths` that are secrets. What cannot be read is left out: whoever wants it reads it,
+    /// and is told why not.
+    async fn current(&self, paths: &[Path], now: Timestamp) -> Vec<Current> {
+        let mut current = Vec::new();
+        for path in paths {
+            let Ok(place) = SecretAddress::of(path) else { continue };
+            let Ok(Some(Stored { secret, .. })) = self.stored(path, &place).await else { continue };
+            if let Ok(row) = readable(&secret, secret.current, now) {
+                let VersionMetadata { version, created_at, .. } = row.metadata();
+                current.push(Current { path: path.clone(), version, created_at });
+            }
+        }
+        current
+    }
+}
+
+/// Who listens.
+pub(super) struct Watcher {
     receiver: broadcast::Receiver<Change>,
     paths: Vec<Path>,
     sight: Box<dyn Sight>,
 }
 
 impl Watcher {
-    async fn next(&mut self) -> Option<Change> {
-        if let Some(started) = self.started.take() {
-            return Some(started);
-        }
+    pub(super) async fn next(&mut self) -> Option<Change> {
         loop {
             match self.receiver.recv().await {
                 Ok(change) if self.concerns(&change) => return Some(change),
                 Ok(_) => {}
                 Err(RecvError::Lagged(_)) => {
-                    return Some(RESYNC);
+                    return Some(Change::of(ChangeKind::Resync));
                 }
                 Err(RecvError::Closed) => return None,
             }
@@ -73,8 +103,6 @@ impl Watcher {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::StreamExt;
-
     use super::*;
 
     struct OnlyA;
@@ -99,14 +127,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_watch_starts_then_tells_what_may_be_read() {
+    async fn a_watch_tells_what_may_be_read() {
         let hub = Hub::new();
         let mut watch = hub.watch(vec![path("s/x")], Box::new(OnlyA));
         hub.publish(ChangeKind::Written, &path("s/x/b"), 1);
         hub.publish(ChangeKind::Written, &path("s/y/a"), 1);
         hub.publish(ChangeKind::Deleted, &path("s/x/a"), 2);
-        assert_eq!(watch.next().await.unwrap().unwrap().kind, ChangeKind::Started);
-        let change = watch.next().await.unwrap().unwrap();
+        let change = watch.next().await.unwrap();
         assert_eq!((change.kind, change.path, change.version), (ChangeKind::Deleted, Some(path("s/x/a")), 2));
         drop(hub);
         assert!(watch.next().await.is_none());
@@ -119,8 +146,7 @@ mod tests {
         for version in 0..=CAPACITY as u64 {
             hub.publish(ChangeKind::Written, &path("s/a"), version);
         }
-        assert_eq!(watch.next().await.unwrap().unwrap().kind, ChangeKind::Started);
-        assert_eq!(watch.next().await.unwrap().unwrap().kind, ChangeKind::Resync);
-        assert_eq!(watch.next().await.unwrap().unwrap().kind, ChangeKind::Written);
+        assert_eq!(watch.next().await.unwrap().kind, ChangeKind::Resync);
+        assert_eq!(watch.next().await.unwrap().kind, ChangeKind::Written);
     }
 }

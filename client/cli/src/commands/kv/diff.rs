@@ -97,23 +97,11 @@ fn cell(value: Option<&JsonValue<'_>>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use jiff::Timestamp;
-
     use super::*;
 
     fn secret(values: &[(&str, &str)]) -> Secret {
         let value = |(key, value): &(&str, &str)| ((*key).to_owned(), SecretBytes::from(value.as_bytes()));
-        Secret {
-            path: "secret/a".into(),
-            version: 1,
-            values: values.iter().map(value).collect(),
-            created_at: Timestamp::UNIX_EPOCH,
-            created_by: String::new(),
-            expires_at: None,
-            custom: BTreeMap::new(),
-        }
+        Secret::new("secret/a", 1, values.iter().map(value).collect())
     }
 
     #[test]

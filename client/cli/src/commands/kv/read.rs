@@ -149,25 +149,16 @@ fn table(secret: &Secret, open: bool) -> Presentation {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
 
     fn secret() -> Secret {
         let value = |bytes: &[u8]| SecretBytes::from(bytes);
-        Secret {
-            path: "secret/a".into(),
-            version: 3,
-            values: BTreeMap::from([
-                ("short".into(), value(b"x")),
-                ("long".into(), value(b"hunter2hunter2")),
-                ("binary".into(), value(&[0xff, 0])),
-            ]),
-            created_at: Timestamp::UNIX_EPOCH,
-            created_by: "userpass/alice".into(),
-            expires_at: None,
-            custom: BTreeMap::new(),
-        }
+        let values = BTreeMap::from([
+            ("short".into(), value(b"x")),
+            ("long".into(), value(b"hunter2hunter2")),
+            ("binary".into(), value(&[0xff, 0])),
+        ]);
+        Secret::new("secret/a", 3, values)
     }
 
     #[test]
