@@ -118,7 +118,9 @@ impl House {
         let segments = std::fs::read_dir(self.home.path().join("audit")).unwrap();
         let segments = segments.map(|entry| entry.unwrap().path());
         let segments = segments.filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
-        let text: String = segments.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+        // Behind the last line stand zeros.
+        let lines_of = |path| std::fs::read_to_string(path).unwrap().trim_end_matches('\0').to_owned();
+        let text: String = segments.map(lines_of).collect();
         let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         let mut lines: Vec<_> = lines.filter(|line| line["operation"] == operation).collect();
         lines.sort_unstable_by_key(|line| line["seq"].as_u64());
