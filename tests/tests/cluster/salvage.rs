@@ -88,8 +88,8 @@ fn salvage(kubectl: &Kubectl) -> Result<(i64, String), Box<dyn std::error::Error
     let claim = json!({"name": "seal", "persistentVolumeClaim": {"claimName": "seal-strongroom-0"}});
     pod["spec"]["volumes"].as_array_mut().ok_or("no volumes")?.push(claim);
     let container = &mut pod["spec"]["containers"][0];
-    container["env"] =
-        json!([{"name": "STRONGROOM_SEAL_KEY_FILE", "value": "/var/lib/strongroom/seal/seal.key"}]);
+    let key = json!({"name": "STRONGROOM_SEAL_KEY_FILE", "value": "/var/lib/strongroom/seal/seal.key"});
+    container["env"].as_array_mut().ok_or("no variables")?.push(key);
     let mount = json!({"name": "seal", "mountPath": "/var/lib/strongroom/seal"});
     container["volumeMounts"].as_array_mut().ok_or("no mounts")?.push(mount);
     kubectl.apply(&[pod])?;
