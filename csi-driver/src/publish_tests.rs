@@ -591,7 +591,9 @@ async fn old_files_are_swept_away_after_a_while() {
     assert!(node.server.reads() >= 2);
 }
 
+#[cfg(test)]
 #[path = "publish_crowd_tests.rs"]
 mod crowd;
+#[cfg(test)]
 #[path = "publish_idle_tests.rs"]
 mod idle;

@@ -1,5 +1,6 @@
 //! Files of environment variables: `.env` files are read and written, lines for a shell and for `docker run --env-file` are
-//! only written. No variable is expanded: a `$` in a value is a `$`.
+//! only written. No variable is expanded: a `$` in a value is a `$`. The crates that read such files (dotenvy 0.15) put variables
+//! of this process into values and quote the line in their errors; here that would change a secret, and show it.
 
 use std::str::Chars;
 
