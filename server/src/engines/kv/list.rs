@@ -40,14 +40,14 @@ const COLLECTORS: usize = 2;
 /// How often a collection that was forgotten before it was done starts over.
 const ATTEMPTS: usize = 8;
 
-/// What stands behind a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What stands behind a name. Of several states since the same revision the greatest is right: see [`Slot::set`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum State {
+    /// Nothing: it was there once. Kept, because news of an older change may still arrive.
+    Gone,
     There,
     /// A folder that may be empty.
     Closing,
-    /// Nothing: it was there once. Kept, because news of an older change may still arrive.
-    Gone,
 }
 
 /// A change of one name: `name` or `name/` in a folder.
@@ -118,10 +118,10 @@ struct Slot {
 impl Slot {
     fn set(&mut self, label: Box<str>, mark: Mark) {
         let known = self.names.get(&label).copied();
-        // At the same revision `Closing` wins: it is shown only if a look says so, which is right for any state.
-        if known
-            .is_some_and(|known| known.at > mark.at || (known.at == mark.at && known.state == State::Closing))
-        {
+        // One commit can carry the batches of several callers, and their news come in any order. A name that goes and comes in one
+        // commit is there: it is made only where it is gone, and what was made in a commit is not removed in it. `Closing` is
+        // shown only if a look says so, which is right for any state.
+        if known.is_some_and(|known| (known.at, known.state) >= (mark.at, mark.state)) {
             return;
         }
         self.gone -= usize::from(known.is_some_and(|known| known.state == State::Gone));
@@ -461,6 +461,22 @@ mod tests {
         assert!(shown(&index).is_empty());
         index.apply(moved("a", State::There), Revision(6));
         assert_eq!(shown(&index), ["a"]);
+    }
+
+    /// The batches of two callers become one commit: the one removes the name, the other makes it anew. Whose news come first is
+    /// chance.
+    #[test]
+    fn a_name_that_goes_and_comes_in_one_commit_is_there() {
+        for states in [[State::Gone, State::There], [State::There, State::Gone]] {
+            let index = Index::default();
+            let id = index.begin("f");
+            index.apply(moved("a", State::There), Revision(4));
+            assert!(index.complete("f", id, Names::new()));
+            states.into_iter().for_each(|state| index.apply(moved("a", state), Revision(5)));
+            assert_eq!(shown(&index), ["a"], "{states:?}");
+            index.apply(moved("a", State::Gone), Revision(6));
+            assert!(shown(&index).is_empty());
+        }
     }
 
     #[test]
