@@ -352,7 +352,7 @@ pub fn compare(seed: u64, cases: u64) -> Result<u64, String> {
     Ok(allowed)
 }
 
-/// Compares what [`PolicySet::agrees`] says of `cases` random changes with the answers before and after. Returns how often it
+/// Compares what `PolicySet::agrees` says of `cases` random changes with the answers before and after. Returns how often it
 /// agreed although something of the asker's had changed, and how often it did not.
 ///
 /// # Errors
