@@ -7,18 +7,7 @@ use super::*;
 async fn forty_pods_before_a_silent_server_are_each_told_and_mount_when_it_speaks() {
     let node = Node::with(false);
     node.server.set_silent(true);
-    let requests = || {
-        (0..40).map(|n| {
-            let uid = format!("u-{n}");
-            let target = node.target(&uid);
-            fs::create_dir_all(target.parent().unwrap()).unwrap();
-            node.request(|m| {
-                m.volume_id = format!("csi-{n}");
-                m.target_path = target.display().to_string();
-                m.volume_context.insert("csi.storage.k8s.io/pod.uid".into(), uid);
-            })
-        })
-    };
+    let requests = || (0..40).map(|n| node.request_of(n));
     let began = Instant::now();
     let patience = Duration::from_millis(500);
     let calls = requests().map(|request| node.driver.publish_within(request, Some(patience)));

@@ -18,22 +18,13 @@ async fn an_idle_volume_costs_at_most_20_kb_of_audit_a_day() {
     const VOLUMES: u32 = 200;
     let node = Node::with(false);
     node.server.sessions_last(SESSION);
-    let request = |n: u32| {
-        let uid = format!("u-{n}");
-        let target = node.target(&uid);
-        fs::create_dir_all(target.parent().unwrap()).unwrap();
-        node.request(|m| {
-            m.volume_id = format!("csi-{n}");
-            m.target_path = target.display().to_string();
-            m.volume_context.insert("csi.storage.k8s.io/pod.uid".into(), uid);
-        })
-    };
     for n in 0..VOLUMES {
-        node.driver.publish(request(n)).await.unwrap();
+        node.driver.publish(node.request_of(n)).await.unwrap();
     }
     let asked = || [node.server.logins(), node.server.watches(), node.server.reads()];
     let before = asked();
-    let followers: Vec<_> = (0..VOLUMES).map(|n| node.driver.volumes.get(&request(n).id).unwrap()).collect();
+    let followers: Vec<_> =
+        (0..VOLUMES).map(|n| node.driver.volumes.get(&node.request_of(n).id).unwrap()).collect();
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(24 * 3600) {
         tokio::time::advance(REPUBLISH).await;

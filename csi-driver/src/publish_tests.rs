@@ -74,6 +74,18 @@ impl Node {
         self.home.path().join(format!("kubelet/pods/{uid}/volumes/csi/secrets/mount"))
     }
 
+    /// The volume of the pod of that number, whose folder is there.
+    fn request_of(&self, number: u32) -> Request {
+        let uid = format!("u-{number}");
+        let target = self.target(&uid);
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        self.request(|m| {
+            m.volume_id = format!("csi-{number}");
+            m.target_path = target.display().to_string();
+            m.volume_context.insert("csi.storage.k8s.io/pod.uid".into(), uid);
+        })
+    }
+
     fn request(&self, change: impl FnOnce(&mut NodePublishVolumeRequest)) -> Request {
         let context = [
             ("csi.storage.k8s.io/ephemeral", "true"),
