@@ -185,8 +185,9 @@ pub(super) fn recover(directory: &file::Directory) -> Result<RecoveredLog, Recov
 /// Cuts the last segment behind its last good line. What stands there is kept in a file of its own if a line of it ends: a
 /// crash leaves the beginning of a line, damage leaves what people may want to read.
 fn cut(last: &Segment, scan: Option<&Scan>) -> Result<u64, FileError> {
-    let Some(Scan { good_bytes, torn_bytes, torn_lines, zeros, .. }) = scan else { return Ok(0) };
-    if *torn_bytes > 0 || *zeros {
+    let Some(Scan { good_bytes, torn_bytes, torn_lines, .. }) = scan else { return Ok(0) };
+    let length = std::fs::metadata(&last.path).map_err(FileError::io("look at", &last.path))?.len();
+    if length > *good_bytes {
         if *torn_lines {
             let kept = last.path.with_extension(format!("jsonl.cut-at-{good_bytes}"));
             keep(&last.path, *good_bytes, *torn_bytes, &kept)
@@ -241,8 +242,6 @@ struct Scan {
     torn_bytes: u64,
     /// A line ends among them.
     torn_lines: bool,
-    /// Nothing but zeros stands behind the last good line.
-    zeros: bool,
     checkpoint: Option<LastCheckpoint>,
     open: HashMap<RequestId, OpenIntent>,
     /// Closed here, wherever opened.
@@ -261,7 +260,6 @@ impl Scan {
             good_bytes: 0,
             torn_bytes: 0,
             torn_lines: false,
-            zeros: false,
             checkpoint: None,
             open: HashMap::new(),
             closed: HashSet::new(),
@@ -363,10 +361,7 @@ impl Scan {
         loop {
             let hole = skip_zeros(reader).map_err(read)?;
             match read_piece(reader, &mut piece).map_err(read)? {
-                0 => {
-                    self.zeros = hole > 0;
-                    return Ok(());
-                }
+                0 => return Ok(()),
                 bytes => place += hole + bytes as u64,
             }
             self.torn_bytes = place;
