@@ -116,12 +116,12 @@ rules:
 kind: Binding
 name: shop
 role: shop
-subjects: [{userpass: {name: alice}}]
+subjects: [{user: {method: userpass, name: alice}}]
 ---
 kind: Binding
 name: office
 role: office
-subjects: [{userpass: {name: bob}}]
+subjects: [{user: {method: userpass, name: bob}}]
 ";
     let (world, root, _) = opened().await;
     world.apply(POLICY).await.unwrap();
