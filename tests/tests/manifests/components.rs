@@ -2,7 +2,7 @@
 
 use strongroom_tests::cluster::repository;
 
-use crate::render::Render;
+use crate::render::{Render, only_in};
 
 #[test]
 fn components_change_what_they_say() {
@@ -16,6 +16,8 @@ fn components_change_what_they_say() {
             "secrets-store-provider",
             &["path: /var/run/secrets-store-csi-providers", "STRONGROOM_PROVIDER_SOCKET"],
         ),
+        ("trust-manager", &["kind: Bundle", "strongroom.dev/trust: \"true\"\n  name: strongroom-csi"]),
+        ("cluster-trust-bundle", &["clusterTrustBundle:\n              name: strongroom\n"]),
     ] {
         let objects = render.kustomization(&format!(
             "resources: [DEPLOY/server, DEPLOY/csi-driver]\ncomponents: [DEPLOY/components/{component}]\n"
@@ -23,8 +25,42 @@ fn components_change_what_they_say() {
         for word in words {
             assert!(objects.contains(word), "{component}: {word} is missing in\n{objects}");
         }
+        // The driver has its authority from one place.
+        assert_eq!(
+            objects.contains("configMap:\n          name: strongroom-ca"),
+            component != "cluster-trust-bundle"
+        );
         let moved = matches!(component, "k0s" | "microk8s");
         assert_eq!(objects.contains(" /var/lib/kubelet/"), !moved, "{component}");
+    }
+}
+
+/// As an overlay would have it, and with everything that names a namespace.
+#[test]
+fn server_and_driver_go_into_namespaces_of_ones_own() {
+    let Some(render) = Render::new() else { return };
+    let own = "configMapGenerator:
+- name: strongroom-namespaces
+  literals: [server=store, driver=mounts]
+  options: {annotations: {config.kubernetes.io/local-config: \"true\"}}
+";
+    for others in ["", "openshift", "gke", "secrets-store-provider", "trust-manager"] {
+        let other = if others.is_empty() { String::new() } else { format!("DEPLOY/components/{others}, ") };
+        let manifest = render.kustomization(&format!(
+            "resources: [DEPLOY/overlays/production, DEPLOY/monitoring, certificate.yaml]\n\
+             components: [{other}DEPLOY/components/own-namespaces]\n{own}"
+        ));
+        let objects = render.objects(&manifest);
+        only_in(&objects, "store", "mounts");
+        let names = objects["Certificate store/strongroom-tls"]["spec"]["dnsNames"].to_string();
+        for name in ["strongroom.store.svc", "strongroom-0.strongroom-servers.store.svc"] {
+            assert!(names.contains(&format!("\"{name}\"")), "{name} is not in {names}");
+            assert!(
+                names.contains(&format!("\"{name}.cluster.local\"")),
+                "the full {name} is not in {names}"
+            );
+        }
+        assert!(!manifest.contains("strongroom-namespaces"), "what the component reads is applied nowhere");
     }
 }
 
