@@ -12,7 +12,7 @@
 {{- end }}
 
 {{- define "strongroom.pullSecrets" -}}
-{{- with .Values.imagePullSecrets }}
+{{- with .Values.imagePullSecrets -}}
 imagePullSecrets:
 {{- range . }}
 - name: {{ . }}

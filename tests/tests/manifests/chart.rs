@@ -120,6 +120,68 @@ fn the_chart_goes_into_namespaces_of_ones_own() {
     assert!(refused.contains("the driver is privileged and needs a namespace of its own"), "{refused}");
 }
 
+/// What a kustomization would say with a patch of its own.
+#[test]
+fn values_without_a_twin_in_the_bases_arrive() {
+    let Some(render) = Render::new() else { return };
+    let (server, driver) = ("StatefulSet strongroom/strongroom", "DaemonSet strongroom-csi/strongroom-csi");
+    for (value, object, place, wanted) in [
+        ("imagePullSecrets={ours}", server, "/spec/template/spec/imagePullSecrets/0/name", "ours"),
+        ("imagePullSecrets={ours}", driver, "/spec/template/spec/imagePullSecrets/0/name", "ours"),
+        ("server.imagePullPolicy=Never", server, "/spec/template/spec/containers/0/imagePullPolicy", "Never"),
+        ("driver.imagePullPolicy=Never", driver, "/spec/template/spec/containers/0/imagePullPolicy", "Never"),
+        ("server.config=# mine", "ConfigMap strongroom/strongroom-server", "/data/server.toml", "# mine\n"),
+        (
+            "server.env.STRONGROOM_AUDIT_DURABILITY=os",
+            server,
+            "/spec/template/spec/containers/0/env/0/value",
+            "os",
+        ),
+        (
+            "driver.env.STRONGROOM_CLUSTER=west",
+            driver,
+            "/spec/template/spec/containers/0/env/4/value",
+            "west",
+        ),
+        ("server.tlsSecret=mine", server, "/spec/template/spec/volumes/1/secret/secretName", "mine"),
+        ("driver.caConfigMap=mine", driver, "/spec/template/spec/volumes/3/configMap/name", "mine"),
+        (
+            "server.storage.data.class=fast",
+            server,
+            "/spec/volumeClaimTemplates/0/spec/storageClassName",
+            "fast",
+        ),
+        ("server.nodeSelector.disk=fast", server, "/spec/template/spec/nodeSelector/disk", "fast"),
+        ("server.tolerations[0].key=stores", server, "/spec/template/spec/tolerations/0/key", "stores"),
+        (
+            "driver.address=https://elsewhere:7420",
+            driver,
+            "/spec/template/spec/containers/0/env/0/value",
+            "https://elsewhere:7420",
+        ),
+        ("driver.priorityClassName=ours", driver, "/spec/template/spec/priorityClassName", "ours"),
+        (
+            "driver.resources.limits.memory=1Gi",
+            driver,
+            "/spec/template/spec/containers/0/resources/limits/memory",
+            "1Gi",
+        ),
+        (
+            "server.apiServerBlocks={10.0.0.1/32}",
+            "NetworkPolicy strongroom/server",
+            "/spec/egress/0/to/0/ipBlock/cidr",
+            "10.0.0.1/32",
+        ),
+    ] {
+        let rendered = render.chart("strongroom", "strongroom", &[IMAGES[0], IMAGES[1], value]).unwrap();
+        let objects = render.objects(&rendered);
+        assert_eq!(objects[object].pointer(place).and_then(Value::as_str), Some(wanted), "{value}");
+    }
+    let values = [IMAGES[0], IMAGES[1], "networkPolicies=false"];
+    let objects = render.objects(&render.chart("strongroom", "strongroom", &values).unwrap());
+    assert!(!objects.keys().any(|name| name.starts_with("NetworkPolicy")), "{:?}", objects.keys());
+}
+
 #[test]
 fn a_wrong_value_is_refused_with_its_name() {
     let Some(render) = Render::new() else { return };
