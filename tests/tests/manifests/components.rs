@@ -75,3 +75,19 @@ fn nothing_in_deploy_is_deprecated() {
         assert!(rendered.contains("kind: "), "{folder}");
     }
 }
+
+/// A name below .invalid can be nobody's: without an overlay that says where the images are, nothing is pulled.
+#[test]
+fn no_image_is_pulled_from_anybody() {
+    let Some(render) = Render::new() else { return };
+    for (lines, registry) in [
+        ("resources: [DEPLOY/server, DEPLOY/csi-driver]\n", "strongroom.invalid/"),
+        ("resources: [DEPLOY/overlays/production]\n", "registry.example.com/strongroom/"),
+    ] {
+        let rendered = render.kustomization(lines);
+        let images: Vec<&str> =
+            rendered.lines().filter_map(|line| line.trim().strip_prefix("image: ")).collect();
+        assert_eq!(images.len(), 2, "{images:?}");
+        assert!(images.iter().all(|image| image.starts_with(registry)), "{images:?}");
+    }
+}
