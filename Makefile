@@ -11,7 +11,7 @@ demo: ## A server with TLS, a tour of what it does, and commands to try in a sec
 	target/release/demo $(ARGS)
 
 test: ## Installs what the tests need and runs them all
-	@echo "The first run builds a real Kubernetes from source, beside this project: on two cores 20 minutes and 12 GB of disk, of which"
+	@echo "The first run builds a real Kubernetes from source, beside this project: on two cores 23 minutes and 13 GB of disk, of which"
 	@echo "5 GB stay (CONTRIBUTING.md, The cluster in the tests). Then come the build and the tests, with some 6 GB in target/."
 	./tests/install-needs
 	$(CARGO) build --workspace --all-targets --locked

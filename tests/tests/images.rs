@@ -54,6 +54,8 @@ fn an_image_is_one_program_that_says_what_it_is() {
         let json = |file: &str| serde_json::from_slice::<Value>(&member(&archive, file)).unwrap();
         let manifest = &json("manifest.json")[0];
         let image = json(manifest["Config"].as_str().unwrap());
+        let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+        assert_eq!(image["architecture"], architecture, "{name}");
         assert_eq!(image["config"]["User"], user, "{name}");
         assert_eq!(image["config"]["Entrypoint"], serde_json::json!([format!("/{program}")]), "{name}");
 
@@ -100,7 +102,8 @@ fn an_sbom_names_every_crate_that_is_linked() {
 fn linked(package: &str) -> BTreeSet<String> {
     let mut tree = Command::new(env!("CARGO"));
     tree.args(["tree", "--locked", "--offline", "--edges=normal,no-proc-macro", "--prefix=none"]);
-    tree.args(["--target=x86_64-unknown-linux-gnu", "--format={p}", "--package", package]);
+    let target = format!("--target={}-unknown-linux-gnu", std::env::consts::ARCH);
+    tree.args([&target, "--format={p}", "--package", package]);
     let tree = String::from_utf8(out(tree.current_dir(env!("CARGO_MANIFEST_DIR")))).unwrap();
     let crates = tree.lines().filter_map(|line| {
         let mut words = line.split(' ');

@@ -128,6 +128,27 @@ fn cache() -> io::Result<PathBuf> {
         .ok_or_else(|| io::Error::other("set STRONGROOM_CLUSTER_CACHE, XDG_CACHE_HOME or HOME"))
 }
 
+/// The folder of what `tests/cluster/build` makes, for those who need a program without a cluster; made if it is not there. A machine
+/// may lack what that takes, and standard error says so; with `CI=true` that is an error.
+///
+/// # Errors
+/// CI cannot have them, or they do not build.
+#[expect(clippy::print_stderr, reason = "a test that did not run has to say so")]
+pub fn programs() -> io::Result<Option<PathBuf>> {
+    let missing = missing();
+    if !missing.is_empty() {
+        let said =
+            format!("kubectl and Helm are not there, because this machine lacks {}", missing.join("; "));
+        if std::env::var_os("CI").is_some() {
+            return Err(io::Error::other(said));
+        }
+        eprintln!("NOT RUN: {said}");
+        return Ok(None);
+    }
+    run(&repository(), Path::new("tests/cluster/build"), &[])?;
+    Ok(Some(cache()?.join("programs")))
+}
+
 /// The folder of the workspace.
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()

@@ -3,7 +3,7 @@
 use std::{
     io,
     net::TcpStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -41,17 +41,13 @@ impl Store {
     /// Any step failed.
     pub async fn install(cluster: &Cluster) -> io::Result<Store> {
         let home = tempfile::tempdir()?;
-        certificate(cluster, &home.path().join("ca.pem"))?;
+        certificate(cluster, &home.path().join("ca.pem"), "strongroom", "strongroom-csi")?;
         let kubectl = &cluster.kubectl;
         let overlay = repository().join("deploy/overlays/development").display().to_string();
         kubectl.ok(&["apply", "-k", &overlay])?;
 
-        // Sealed it is not ready, so the service does not lead to it yet; and it takes an init only from its own pod.
-        found("the server answers", DEADLINE, || {
-            let pod = kubectl.get("strongroom", "pod/strongroom-0")?;
-            let started = pod.pointer("/status/containerStatuses/0/started") == Some(&Value::Bool(true));
-            Ok(started.then_some(()))
-        })?;
+        server_started(cluster, "strongroom")?;
+        // It takes an init only from its own pod.
         let forward = kubectl.forward("strongroom", "pod/strongroom-0", 7420)?;
         let service = kubectl.get("strongroom", "service/strongroom")?;
         let service = service.pointer("/spec/clusterIP").and_then(Value::as_str).unwrap_or_default();
@@ -150,10 +146,17 @@ impl Store {
 /// # Errors
 /// Not in time.
 pub fn driver_ready(cluster: &Cluster) -> io::Result<Value> {
+    driver_ready_in(cluster, "strongroom-csi")
+}
+
+/// The same in a namespace that is not the usual one.
+///
+/// # Errors
+/// Not in time.
+pub fn driver_ready_in(cluster: &Cluster, namespace: &str) -> io::Result<Value> {
     found("the driver is ready", DEADLINE, || {
         let selector = "app.kubernetes.io/component=csi-driver";
-        let text =
-            cluster.kubectl.ok(&["-n", "strongroom-csi", "get", "pods", "-l", selector, "-o", "json"])?;
+        let text = cluster.kubectl.ok(&["-n", namespace, "get", "pods", "-l", selector, "-o", "json"])?;
         let list: Value = serde_json::from_str(&text).map_err(io::Error::other)?;
         let mut pods = list.get("items").and_then(Value::as_array).into_iter().flatten();
         let alive = |pod: &&Value| is_ready(pod) && pod.pointer("/metadata/deletionTimestamp").is_none();
@@ -161,13 +164,29 @@ pub fn driver_ready(cluster: &Cluster) -> io::Result<Value> {
     })
 }
 
-/// The script that people use, with the cluster's own kubectl.
-fn certificate(cluster: &Cluster, ca: &std::path::Path) -> io::Result<()> {
+/// Waits until a server's container has started: sealed it is not ready, so its service does not lead to it yet.
+///
+/// # Errors
+/// Not in time.
+pub fn server_started(cluster: &Cluster, namespace: &str) -> io::Result<()> {
+    found("the server answers", DEADLINE, || {
+        let pod = cluster.kubectl.get(namespace, "pod/strongroom-0")?;
+        let started = pod.pointer("/status/containerStatuses/0/started") == Some(&Value::Bool(true));
+        Ok(started.then_some(()))
+    })
+}
+
+/// The script that people use, with the cluster's own kubectl: namespaces for server and driver, and what both trust.
+///
+/// # Errors
+/// It failed.
+pub fn certificate(cluster: &Cluster, ca: &Path, server: &str, driver: &str) -> io::Result<()> {
     let mut folders: Vec<PathBuf> = cluster.kubectl.folder().map(PathBuf::from).into_iter().collect();
     folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     let path = std::env::join_paths(folders).map_err(io::Error::other)?;
     let output = Command::new(repository().join("deploy/overlays/development/certificate"))
         .arg(ca)
+        .args([server, driver])
         .env("PATH", path)
         .env("KUBECONFIG", cluster.kubectl.kubeconfig())
         .env("HOME", cluster.kubectl.kubeconfig().with_file_name("home"))

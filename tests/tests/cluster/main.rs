@@ -12,6 +12,7 @@
     reason = "a test ends at the first surprise, and tells"
 )]
 
+mod chart;
 mod crowd;
 mod driver;
 mod examples;
@@ -78,7 +79,6 @@ type Scenario = fn(&Scene<'_>) -> Outcome;
 
 /// In the order of running: what the rest stands on comes first.
 const SCENARIOS: &[(&str, Scenario)] = &[
-    ("components_change_what_they_say", manifests::components_change_what_they_say),
     ("manifests_of_both_overlays_are_accepted", manifests::both_overlays_are_accepted),
     ("processes_have_only_the_rights_they_need", process::only_the_rights_they_need),
     ("pod_security_levels_are_enforced", levels::pod_security),
@@ -101,8 +101,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("pods_outlive_the_server", outage::pods_outlive_the_server),
     ("every_example_runs", examples::every_example_runs),
     ("a_hundred_pods_at_once", crowd::a_hundred_pods),
-    // Last: from then on the server works on another folder.
+    // From then on the server works on another folder.
     ("a_damaged_store_is_brought_back", salvage::a_damaged_store_is_brought_back),
+    // Last: a cluster has one driver, and here it is another for a while.
+    ("helm_installs_it_elsewhere", chart::helm_installs_it_elsewhere),
 ];
 
 fn main() -> ExitCode {
