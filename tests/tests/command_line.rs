@@ -105,6 +105,7 @@ fn every_command_speaks_json_and_ends_as_the_help_says() {
     // An editor that changes nothing.
     let editing = house.root.with_variable("EDITOR", "true");
     let (policy, pod) = (house.file("policy.yaml", POLICY), house.file("pod.yaml", POD));
+    let password = house.file("password", "correct horse battery staple");
     let key_file = house.home.path().join("seal.key").display().to_string();
     let (generated, audit) = (house.home.path().join("generated"), house.home.path().join("audit"));
     let segment = fs::read_dir(audit).unwrap().next().unwrap().unwrap().path().display().to_string();
@@ -121,6 +122,13 @@ fn every_command_speaks_json_and_ends_as_the_help_says() {
         (&house.alice, "completion", &["bash"], b"", 0),
         (&house.alice, "man", &[], b"", 0),
         (&house.alice, "token renew", &[], b"", 0),
+        (
+            &house.alice,
+            "user passwd",
+            &["--current-password-file", &password, "--new-password-file", "-"],
+            b"staple battery horse correct",
+            0,
+        ),
         (&house.alice, "token show", &[], b"", 0),
         (&house.alice, "can-i", &["read", SECRET], b"", 1),
         (&house.root, "mount add", &["random", "--kind", "random"], b"", 0),
@@ -356,6 +364,49 @@ fn differences_and_trees_show_no_values() {
     let pages = house.home.path().join("man");
     house.root.ok(&["man", "--out-dir", pages.to_str().unwrap()], b"").unwrap();
     assert!(pages.join("strongroom-put.1").exists());
+}
+
+/// Whoever knew the old password is out; who changed it goes on; and no record has either of the two.
+#[test]
+fn a_user_changes_their_own_password() {
+    let house = House::open();
+    let (old, new) =
+        (house.file("old", "correct horse battery staple"), house.file("new", "canary staple battery"));
+    let log_in =
+        |cli: &Cli, file: &str| cli.run(&["login", "-u", "alice", "--password-file", file], b"").unwrap();
+    let elsewhere = Cli::new(&house.home.path().join("elsewhere"), &house.server).unwrap();
+    for cli in [&house.alice, &elsewhere] {
+        assert!(log_in(cli, &old).status.success());
+    }
+    let passwd = |cli: &Cli, current: &str| {
+        let arguments = ["user", "passwd", "--current-password-file", current, "--new-password-file", &new];
+        let output = cli.run(&arguments, b"").unwrap();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = passwd(&house.root, &old);
+    assert!(code == 2 && said.contains("root, who has no password"), "{said}");
+    let (code, said) = passwd(&house.alice, &new);
+    assert!(code == 3 && said.contains("not your current password"), "{said}");
+    let (code, said) = passwd(&house.alice, &old);
+    assert!(code == 0, "{said}");
+
+    house.alice.ok(&["whoami"], b"").unwrap();
+    let output = elsewhere.run(&["whoami"], b"").unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(3) && said.contains("revoked"), "{said}");
+    assert_eq!(log_in(&elsewhere, &old).status.code(), Some(3));
+    assert!(log_in(&elsewhere, &new).status.success());
+
+    let session = json(&house.alice.run(&["whoami", "-o", "json"], b"").unwrap())[0]["session"].to_string();
+    let arguments = ["audit", "query", "--operation", "Auth.ChangePassword", "-o", "json"];
+    let records = json(&house.root.run(&arguments, b"").unwrap());
+    let texts: Vec<String> = records.iter().map(ToString::to_string).collect();
+    let all = texts.join("\n");
+    assert!(all.contains("userpass/alice") && all.contains("a new password"), "{all}");
+    assert!(all.contains(session.trim_matches('"')), "the session that began: {all}");
+    for password in ["correct horse battery staple", "canary staple battery"] {
+        assert!(!all.contains(password) && !house.server.log().contains(password));
+    }
 }
 
 /// Everything is given, so no file of the user is needed.

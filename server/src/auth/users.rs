@@ -4,10 +4,10 @@ use async_trait::async_trait;
 
 use tokio::sync::OwnedRwLockWriteGuard;
 
-use super::{LoginError, userpass};
+use super::{Login, LoginContext, LoginError, userpass};
 use crate::{
     barrier::{BarrierError, Changes, SealedChanges, View},
-    model::{Group, RequestId, SecretBytes, Timestamp},
+    model::{Group, Principal, RequestId, SecretBytes, Timestamp},
 };
 
 pub use userpass::{UserInfo, parse_groups, parse_name};
@@ -61,6 +61,19 @@ pub trait Users: Send + Sync {
         groups: Option<Vec<Group>>,
         now: Timestamp,
     ) -> Result<UserChange, LoginError>;
+
+    /// Sets the password of a user who shows the current one, and says who they are from then on. A wrong one counts, and has
+    /// to wait, as at a login.
+    ///
+    /// # Errors
+    /// `who` is no user, the current password is wrong, or the new one cannot be one.
+    async fn change_password(
+        &self,
+        who: &Principal,
+        current: SecretBytes,
+        new: SecretBytes,
+        context: &LoginContext,
+    ) -> Result<(Login, UserChange), LoginError>;
 
     /// Deletes a user. Without one there is still something to commit: the end of sessions that may be left of one.
     ///
