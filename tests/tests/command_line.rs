@@ -427,6 +427,35 @@ fn without_a_home_it_works_with_what_is_given() {
 }
 
 #[test]
+fn names_of_users_have_one_spelling() {
+    let house = House::open();
+    let name = "alice+ops@example.com";
+    house.root.ok(&["user", "put", name, "--password-file", "-"], PASSWORD).unwrap();
+    let policy = format!(
+        "{{kind: Role, name: home, rules: [{{paths: [\"secret/home/{{{{user}}}}/**\"], verbs: [\"*\"]}}]}}\n---\n\
+         {{kind: Binding, name: home, role: home, subjects: [{{user: {{method: userpass, name: \"{name}\"}}}}]}}\n"
+    );
+    house.root.ok(&["apply", "-f", &house.file("home.yaml", &policy), "--yes"], b"").unwrap();
+    house.alice.ok(&["login", "-u", name, "--password-file", "-"], PASSWORD).unwrap();
+    house.alice.ok(&["put", &format!("secret/home/{name}/note"), "k=-"], b"v").unwrap();
+
+    for arguments in [
+        &["user", "put", "Alice", "--password-file", "-"][..],
+        &["login", "-u", "Alice+Ops@example.com", "--password-file", "-"],
+        &["user", "delete", "Alice", "--yes"],
+        &["token", "revoke", "--principal", "userpass/Alice", "--yes"],
+    ] {
+        let output = house.root.run(arguments, PASSWORD).unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains("small letters"), "{arguments:?}: {said}");
+    }
+    house.alice.ok(&["whoami"], b"").unwrap();
+    house.root.ok(&["token", "revoke", "--principal", &format!("userpass/{name}"), "--yes"], b"").unwrap();
+    assert_eq!(house.alice.run(&["whoami"], b"").unwrap().status.code(), Some(3));
+}
+
+#[test]
 fn groups_stay_unless_somebody_changes_them() {
     let house = House::open();
     let groups = || {

@@ -1,8 +1,9 @@
 //! The auth method userpass: people with a name and a password, kept in the store. Knows nothing of tokens; whoever
 //! deletes a user or sets a password revokes the sessions of the principal *in the same batch* (see `tokens::revocations`).
 //!
-//! A name has one spelling only, `[a-z0-9._@-]{1,64}`: nothing is folded or normalised, so nobody can be somebody else
-//! by another spelling (CVE-2025-6004, CVE-2025-5999).
+//! A name has one spelling only, `[a-z0-9._@+-]{1,64}`, in which every e-mail address can be written: nothing is folded or
+//! normalised, so nobody can be somebody else by another spelling (CVE-2025-6004, CVE-2025-5999). Capitals are refused, not
+//! taken for small letters: what people type is then what they find in policies, paths and records.
 
 use std::sync::Arc;
 
@@ -364,9 +365,13 @@ fn write(user: &UserInfo, hash: &str) -> SecretBytes {
 /// # Errors
 /// Says what a name looks like.
 pub fn parse_name(text: &str) -> Result<Box<str>, Invalid> {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._@-".contains(&b);
-    if text.is_empty() || text.len() > NAME_BYTES || !text.bytes().all(plain) {
-        let problem = format!("is not a user name; expected 1 to {NAME_BYTES} of a-z 0-9 . _ @ -");
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._@+-".contains(&b);
+    let is_name = |text: &str| (1..=NAME_BYTES).contains(&text.len()) && text.bytes().all(plain);
+    if !is_name(text) {
+        let problem = match is_name(&text.to_ascii_lowercase()) {
+            true => "has capitals; names of users are written in small letters".to_owned(),
+            false => format!("is not a user name; expected 1 to {NAME_BYTES} of a-z 0-9 . _ @ + -"),
+        };
         return Err(Invalid::new("name", problem));
     }
     Ok(text.into())

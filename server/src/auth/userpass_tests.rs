@@ -245,7 +245,7 @@ async fn passwords_have_limits() {
 
 #[test]
 fn a_name_has_one_spelling() {
-    for name in ["a", "alice", "a.b_c@d-e", &"x".repeat(64)] {
+    for name in ["a", "alice", "a.b_c@d-e", "alice+ops@example.com", &"x".repeat(64)] {
         assert_eq!(&*parse_name(name).unwrap(), name);
     }
     for name in
@@ -253,6 +253,9 @@ fn a_name_has_one_spelling() {
     {
         assert!(parse_name(name).is_err(), "{name:?}");
     }
+    let problem = |name| parse_name(name).unwrap_err().problem;
+    assert!(problem("Alice@Example.com").contains("small letters"));
+    assert!(problem("Älice").contains("expected"), "nor would small letters help");
 }
 
 #[test]
