@@ -426,6 +426,24 @@ fn without_a_home_it_works_with_what_is_given() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// The grammar prints its help and its mistakes by itself, before any option is known.
+#[test]
+fn colours_can_be_refused() {
+    let house = House::open();
+    let alice = &house.alice;
+    let quiet = alice.with_variable("NO_COLOR", "1");
+    for arguments in [&["--help"][..], &["gte"], &["put", "--no-such"]] {
+        let coloured = alice.on_terminal(arguments).unwrap();
+        assert!(coloured.contains('\x1b'), "{arguments:?}: {coloured:?}");
+        for plain in [
+            alice.on_terminal(&[&["--no-color"], arguments].concat()).unwrap(),
+            quiet.on_terminal(arguments).unwrap(),
+        ] {
+            assert!(!plain.is_empty() && !plain.contains('\x1b'), "{arguments:?}: {plain:?}");
+        }
+    }
+}
+
 #[test]
 fn names_of_users_have_one_spelling() {
     let house = House::open();
