@@ -18,6 +18,7 @@ use serde_json::Value;
 use strongroom_tests::{
     cli::Cli,
     server::{Options, Server, binary},
+    wait,
 };
 
 const PASSWORD: &[u8] = b"correct horse battery staple\n";
@@ -142,6 +143,7 @@ fn every_command_speaks_json_and_ends_as_the_help_says() {
         (&house.root, "get", &[SECRET], b"", 0),
         (&house.root, "import", &["secret/apps/imported", "-", "--from", "env"], b"A=1\n", 0),
         (&house.root, "list", &["-r", "secret"], b"", 0),
+        (&house.root, "list", &["-l", "secret/apps"], b"", 0),
         (&house.root, "tree", &[], b"", 0),
         (&house.root, "diff", &[SECRET], b"", 0),
         // The shell gets what is added to the line as its own arguments.
@@ -424,6 +426,79 @@ fn without_a_home_it_works_with_what_is_given() {
     };
     let output = run(&["whoami"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Two imports at once of what is not there yet: neither writes over the other.
+#[test]
+fn an_import_that_expects_nothing_writes_over_nothing() {
+    let house = House::open();
+    let import = |value: &str| {
+        let arguments = ["import", "secret/once", "-", "--from", "env", "--expected-version", "0"];
+        let output = house.root.run(&arguments, format!("K={value}\n").as_bytes()).unwrap();
+        output.status.code().unwrap()
+    };
+    let codes = std::thread::scope(|scope| {
+        let imports = ["a", "b", "c", "d"].map(|value| scope.spawn(move || (import(value), value)));
+        imports.map(|import| import.join().unwrap())
+    });
+    let done: Vec<_> = codes.iter().filter(|(code, _)| *code == 0).map(|(_, value)| *value).collect();
+    assert_eq!(done.len(), 1, "{codes:?}");
+    assert!(codes.iter().all(|(code, _)| matches!(code, 0 | 1)), "{codes:?}");
+    assert_eq!(house.root.ok(&["get", "secret/once", "-k", "K"], b"").unwrap(), done[0]);
+
+    let secret =
+        |name: &str| format!("kind: Secret\nmetadata: {{name: {name}}}\nstringData: {{k: v}}\n---\n");
+    let (first, both) = (secret("one"), secret("zero") + &secret("one") + &secret("two"));
+    let import = |manifest: &str| {
+        let arguments = ["import", "secret/many", "-", "--from", "kubernetes", "--expected-version", "0"];
+        house.root.run(&arguments, manifest.as_bytes()).unwrap()
+    };
+    assert!(import(&first).status.success());
+    let stopped = import(&both);
+    let said = String::from_utf8_lossy(&stopped.stderr);
+    assert_eq!(stopped.status.code(), Some(1), "{said}");
+    assert!(said.contains("1 of 3 secrets are written; secret/many/one is the first that is not"), "{said}");
+}
+
+/// What is live, deleted and expired is seen; what one may not read is not.
+#[test]
+fn a_long_list_says_what_can_be_read() {
+    let house = House::open();
+    let root = &house.root;
+    for name in ["live", "deleted", "expired", "hidden"] {
+        root.ok(&["put", &format!("secret/x/{name}"), "k=-"], b"v").unwrap();
+    }
+    root.ok(&["put", "secret/x/below/it", "k=-"], b"v").unwrap();
+    root.ok(&["rm", "secret/x/deleted"], b"").unwrap();
+    root.ok(&["put", "secret/x/expired", "k=-", "--ttl", "1s"], b"v").unwrap();
+    let policy = "{kind: Role, name: r, rules: [{paths: [\"secret/**\"], verbs: [list]}, \
+                  {paths: [secret/x/live, secret/x/deleted, secret/x/expired], verbs: [read]}]}\n---\n\
+                  {kind: Binding, name: b, role: r, subjects: [{user: {method: userpass, name: alice}}]}\n";
+    root.ok(&["apply", "-f", &house.file("policy.yaml", policy), "--yes"], b"").unwrap();
+    house.alice.ok(&["login", "-u", "alice", "--password-file", "-"], PASSWORD).unwrap();
+    let state = |name: &str, of: &str| {
+        let arguments = ["list", "-l", of, "-o", "json"];
+        let all = json(&house.alice.run(&arguments, b"").unwrap())[0].clone();
+        let entry = all.as_array().unwrap().iter().find(|entry| entry["name"] == name).cloned();
+        let latest = entry.unwrap_or_else(|| panic!("no {name} in {all}"))["latest"].clone();
+        latest.get("state").and_then(Value::as_str).map(str::to_owned)
+    };
+    wait::until("the version expires", || state("expired", "secret/x").as_deref() == Some("expired"))
+        .unwrap();
+    assert_eq!(state("live", "secret/x").as_deref(), Some("readable"));
+    assert_eq!(state("deleted", "secret/x").as_deref(), Some("deleted"));
+    assert_eq!((state("hidden", "secret/x"), state("below/", "secret/x")), (None, None));
+
+    let table = house.alice.ok(&["list", "-l", "-r", "secret/x/"], b"").unwrap();
+    let line = |name: &str| {
+        let line = table.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(line("secret/x/hidden")[1..], ["-", "-", "-", "-"]);
+    assert_eq!(
+        (line("secret/x/live")[2].as_str(), line("secret/x/deleted")[2].as_str()),
+        ("readable", "deleted")
+    );
 }
 
 /// The grammar prints its help and its mistakes by itself, before any option is known.
