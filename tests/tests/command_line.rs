@@ -35,6 +35,14 @@ spec:
   - name: secrets
     csi: {driver: csi.strongroom.dev, readOnly: true, volumeAttributes: {secrets: \"- path: secret/apps/db\"}}
 ";
+const CLASS: &str = "
+kind: SecretProviderClass
+metadata: {name: db}
+spec:
+  provider: vault
+  parameters:
+    objects: \"- {objectName: password, secretPath: secret/data/apps/db, secretKey: k}\"
+";
 /// It has no end; the guides' tests run it.
 const ENDLESS: &str = "watch";
 
@@ -106,6 +114,7 @@ fn every_command_speaks_json_and_ends_as_the_help_says() {
     // An editor that changes nothing.
     let editing = house.root.with_variable("EDITOR", "true");
     let (policy, pod) = (house.file("policy.yaml", POLICY), house.file("pod.yaml", POD));
+    let class = house.file("class.yaml", CLASS);
     let password = house.file("password", "correct horse battery staple");
     let key_file = house.home.path().join("seal.key").display().to_string();
     let (generated, audit) = (house.home.path().join("generated"), house.home.path().join("audit"));
@@ -144,6 +153,7 @@ fn every_command_speaks_json_and_ends_as_the_help_says() {
         (&house.root, "import", &["secret/apps/imported", "-", "--from", "env"], b"A=1\n", 0),
         (&house.root, "list", &["-r", "secret"], b"", 0),
         (&house.root, "list", &["-l", "secret/apps"], b"", 0),
+        (&house.root, "kubernetes volume", &["-f", &class], b"", 0),
         (&house.root, "tree", &[], b"", 0),
         (&house.root, "diff", &[SECRET], b"", 0),
         // The shell gets what is added to the line as its own arguments.
