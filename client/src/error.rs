@@ -90,6 +90,14 @@ pub enum ErrorKind {
     },
     /// The secret requires an expected version with each write.
     CasRequired,
+    /// There is something at the path already.
+    AlreadyExists,
+    /// The key may not leave the server.
+    NotExportable,
+    /// The version of the key is below the oldest one that may be used.
+    VersionTooOld,
+    /// A ciphertext was changed, or was made with another key, context or associated data.
+    DoesNotOpen,
     /// The quota of the mount, or of a folder, has no room for it.
     QuotaExceeded,
     /// A field of the request is wrong.
@@ -273,6 +281,10 @@ fn kind(reason: Reason, details: &Details, message: &str) -> ErrorKind {
             ErrorKind::VersionMismatch { current: details.number("current_version").unwrap_or_default() }
         }
         Reason::CasRequired => ErrorKind::CasRequired,
+        Reason::AlreadyExists => ErrorKind::AlreadyExists,
+        Reason::NotExportable => ErrorKind::NotExportable,
+        Reason::VersionTooOld => ErrorKind::VersionTooOld,
+        Reason::DoesNotOpen => ErrorKind::DoesNotOpen,
         Reason::QuotaExceeded => ErrorKind::QuotaExceeded,
         Reason::InvalidArgument => {
             ErrorKind::InvalidArgument { field: details.text("field"), problem: message.to_owned() }
@@ -374,7 +386,11 @@ impl fmt::Display for Error {
                 let sentence = if message.is_empty() { "the server had an internal error" } else { message };
                 write!(f, "{sentence} (request {})", self.request_id().unwrap_or("unknown"))
             }
-            ErrorKind::QuotaExceeded
+            ErrorKind::AlreadyExists
+            | ErrorKind::NotExportable
+            | ErrorKind::VersionTooOld
+            | ErrorKind::DoesNotOpen
+            | ErrorKind::QuotaExceeded
             | ErrorKind::InitElsewhere
             | ErrorKind::Overloaded
             | ErrorKind::Conflict

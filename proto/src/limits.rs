@@ -40,3 +40,5 @@ pub const PASSWORD_BYTES: std::ops::RangeInclusive<usize> = 12..=1024;
 pub const POLICY_BYTES: usize = 900 << 10;
 /// Most lines an audit query returns.
 pub const AUDIT_LINES: u32 = 100_000;
+/// Most items of one call to the engine transit: the answer is longer than the request by at most 140 bytes each.
+pub const TRANSIT_ITEMS: usize = 1000;

@@ -81,6 +81,14 @@ reasons! {
     VersionMismatch = "VERSION_MISMATCH", FailedPrecondition, retry: false;
     /// The secret requires `expected_version`.
     CasRequired = "CAS_REQUIRED", FailedPrecondition, retry: false;
+    /// There is something at the path already.
+    AlreadyExists = "ALREADY_EXISTS", AlreadyExists, retry: false;
+    /// The key may not leave the server.
+    NotExportable = "NOT_EXPORTABLE", FailedPrecondition, retry: false;
+    /// The version of the key is below the oldest one that may be used (metadata `oldest_version`).
+    VersionTooOld = "VERSION_TOO_OLD", FailedPrecondition, retry: false;
+    /// A ciphertext was changed, or was made with another key, context or associated data.
+    DoesNotOpen = "DOES_NOT_OPEN", InvalidArgument, retry: false;
     /// The quota of the mount or of a folder is used up; metadata `folder`, `limit_bytes`.
     QuotaExceeded = "QUOTA_EXCEEDED", ResourceExhausted, retry: false;
     /// A field is wrong; metadata `field`.

@@ -1,8 +1,8 @@
-//! AES-256-GCM with a fresh key for every message. The key comes from a parent key, a label and a random salt by HKDF,
-//! so the nonce is a constant and there is nothing to count; a second derived value commits to the key, because GCM
-//! alone lets one ciphertext open under two keys.
+//! Encryption with a fresh key for every message. The key comes from a parent key, a label and a random salt by HKDF,
+//! so the nonce is a constant and there is nothing to count; a second derived value commits to the key, because neither
+//! AES-GCM nor ChaCha20-Poly1305 alone keeps one ciphertext from opening under two keys.
 
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use ring::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use strongroom_proto::SecretBytes;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -21,11 +21,42 @@ const OVERHEAD: usize = SALT + COMMIT + TAG;
 /// `salt 32 | commit 32 | ciphertext | tag 16`
 pub type SealedBox = Vec<u8>;
 
-/// Seals `plaintext` under `parent` for the purpose `label`, bound to `context`.
+/// With what a message is encrypted. A parent key is for one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cipher {
+    Aes256Gcm,
+    /// RFC 8439: as fast without hardware for AES.
+    ChaCha20Poly1305,
+}
+
+/// [`seal_with`] AES-256-GCM, which is what everything of our own is sealed with.
 ///
 /// # Errors
 /// No randomness.
 pub fn seal(
+    parent: &Key,
+    label: &str,
+    context: &[u8],
+    plaintext: &[u8],
+    entropy: &dyn Entropy,
+) -> Result<SealedBox, CryptoError> {
+    seal_with(Cipher::Aes256Gcm, parent, label, context, plaintext, entropy)
+}
+
+/// [`open_with`] AES-256-GCM.
+///
+/// # Errors
+/// Anything differs, or the box is cut or changed.
+pub fn open(parent: &Key, label: &str, context: &[u8], sealed: &[u8]) -> Result<SecretBytes, CryptoError> {
+    open_with(Cipher::Aes256Gcm, parent, label, context, sealed)
+}
+
+/// Seals `plaintext` under `parent` for the purpose `label`, bound to `context`.
+///
+/// # Errors
+/// No randomness.
+pub fn seal_with(
+    cipher: Cipher,
     parent: &Key,
     label: &str,
     context: &[u8],
@@ -42,18 +73,25 @@ pub fn seal(
 
     sealed.extend_from_slice(plaintext);
     let body = sealed.get_mut(SALT + COMMIT..).ok_or(CryptoError)?;
-    let tag = cipher(key)?
+    let tag = cipher
+        .key(key)?
         .seal_in_place_separate_tag(zero_nonce(), Aad::from(context), body)
         .map_err(|_| CryptoError)?;
     sealed.extend_from_slice(tag.as_ref());
     Ok(sealed)
 }
 
-/// Opens what [`seal`] made with the same parent, label and context.
+/// Opens what [`seal_with`] made with the same cipher, parent, label and context.
 ///
 /// # Errors
 /// Anything differs, or the box is cut or changed.
-pub fn open(parent: &Key, label: &str, context: &[u8], sealed: &[u8]) -> Result<SecretBytes, CryptoError> {
+pub fn open_with(
+    cipher: Cipher,
+    parent: &Key,
+    label: &str,
+    context: &[u8],
+    sealed: &[u8],
+) -> Result<SecretBytes, CryptoError> {
     if sealed.len() < OVERHEAD {
         return Err(CryptoError);
     }
@@ -65,8 +103,10 @@ pub fn open(parent: &Key, label: &str, context: &[u8], sealed: &[u8]) -> Result<
         return Err(CryptoError);
     }
     let mut buffer = Zeroizing::new(body.to_vec());
-    let plaintext =
-        cipher(key)?.open_in_place(zero_nonce(), Aad::from(context), &mut buffer).map_err(|_| CryptoError)?;
+    let plaintext = cipher
+        .key(key)?
+        .open_in_place(zero_nonce(), Aad::from(context), &mut buffer)
+        .map_err(|_| CryptoError)?;
     Ok(SecretBytes::from(&*plaintext))
 }
 
@@ -77,8 +117,14 @@ fn message_keys(parent: &Key, label: &str, salt: &[u8]) -> Result<Zeroizing<[u8;
     Ok(keys)
 }
 
-fn cipher(key: &[u8]) -> Result<LessSafeKey, CryptoError> {
-    UnboundKey::new(&AES_256_GCM, key).map(LessSafeKey::new).map_err(|_| CryptoError)
+impl Cipher {
+    fn key(self, key: &[u8]) -> Result<LessSafeKey, CryptoError> {
+        let algorithm = match self {
+            Self::Aes256Gcm => &AES_256_GCM,
+            Self::ChaCha20Poly1305 => &CHACHA20_POLY1305,
+        };
+        UnboundKey::new(algorithm, key).map(LessSafeKey::new).map_err(|_| CryptoError)
+    }
 }
 
 /// Constant, because no key is used for a second message.
@@ -97,9 +143,14 @@ mod tests {
         #[test]
         fn opens_what_was_sealed(plaintext: Vec<u8>, context: Vec<u8>) {
             let key = Key::random(&SystemEntropy).unwrap();
-            let sealed = seal(&key, "test", &context, &plaintext, &SystemEntropy).unwrap();
-            let opened = open(&key, "test", &context, &sealed).unwrap();
-            prop_assert_eq!(opened.expose(), &plaintext[..]);
+            for [cipher, other] in
+                [[Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305], [Cipher::ChaCha20Poly1305, Cipher::Aes256Gcm]]
+            {
+                let sealed = seal_with(cipher, &key, "test", &context, &plaintext, &SystemEntropy).unwrap();
+                let opened = open_with(cipher, &key, "test", &context, &sealed).unwrap();
+                prop_assert_eq!(opened.expose(), &plaintext[..]);
+                prop_assert!(open_with(other, &key, "test", &context, &sealed).is_err());
+            }
         }
 
         #[test]

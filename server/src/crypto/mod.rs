@@ -2,6 +2,7 @@
 //! Small on purpose, so that another provider can take its place. No caller ever passes a nonce (CVE-2023-4680).
 
 mod aead;
+mod ecdsa;
 mod kdf;
 mod mac;
 mod random;
@@ -9,7 +10,8 @@ mod sign;
 mod unique;
 mod verify;
 
-pub use aead::{SealedBox, open, seal};
+pub use aead::{Cipher, SealedBox, open, open_with, seal, seal_with};
+pub use ecdsa::{Curve, EcdsaKey, Encoding, verify_ecdsa};
 pub use kdf::Key;
 pub use mac::{Digest, MacKey, Sha256, sha256};
 pub use random::{Entropy, SystemEntropy};

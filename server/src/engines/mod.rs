@@ -23,13 +23,14 @@ pub mod kv;
 mod mounts;
 pub mod random;
 mod service;
+pub mod transit;
 
 pub use mounts::{Entered, MountError, MountInfo, MountRecord, MountState, MountedEngine, Mounts};
 pub(crate) use service::service;
 pub use service::{Answers, Asked, Reply, Rpc, Service, at, own, read};
 
 /// All kinds there are; a new engine is a folder, a `.proto` and one line here.
-pub const KINDS: &[EngineKind] = &[kv::KIND, random::KIND];
+pub const KINDS: &[EngineKind] = &[kv::KIND, random::KIND, transit::KIND];
 
 /// A kind of engine that can be mounted.
 pub struct EngineKind {

@@ -1,0 +1,120 @@
+//! The keys of a mount in its part of the store: one record each, read for each request and changed on condition that nobody
+//! else has changed it since.
+
+use std::collections::BTreeSet;
+
+use strongroom_proto::limits::PAGE_SIZE;
+
+use super::{Error, key::TransitKey};
+use crate::{
+    barrier::{Address, BarrierError, Changes, RecordKind, View},
+    model::{Invalid, Path, RequestId, SecretBytes},
+    storage::Condition,
+};
+
+/// A key with all its versions.
+const KEY: RecordKind = RecordKind::new(20, "TransitKey");
+/// How often a change that lost to another one is made again before its caller hears of it.
+const ATTEMPTS: usize = 16;
+/// Records read or erased at once.
+const BATCH: usize = 100;
+
+#[derive(Clone)]
+pub(super) struct Keys(View);
+
+impl Keys {
+    pub(super) fn new(view: View) -> Self {
+        Self(view)
+    }
+
+    pub(super) async fn get(&self, path: &Path) -> Result<TransitKey, Error> {
+        let found = self.0.get(&address(path)?).await?.ok_or(Error::NotFound)?;
+        Ok(decode(&found.content)?)
+    }
+
+    /// Makes of a key what `change` says, for the request `by`; none is a key that is not there. Returns what it made.
+    pub(super) async fn change(
+        &self,
+        path: &Path,
+        by: RequestId,
+        change: impl Fn(Option<TransitKey>) -> Result<Option<TransitKey>, Error>,
+    ) -> Result<Option<TransitKey>, Error> {
+        let address = address(path)?;
+        for _ in 0..ATTEMPTS {
+            let found = self.0.get(&address).await?;
+            let condition = found.as_ref().map_or(Condition::Absent, |found| Condition::At(found.revision));
+            let made = change(found.map(|found| decode(&found.content)).transpose()?)?;
+            let mut changes = Changes { by: Some(by), ..Changes::default() };
+            changes.conditions.push((address.clone(), condition));
+            match &made {
+                Some(key) => changes.puts.push((address.clone(), key.encode())),
+                None => {
+                    changes.deletes.push(address.clone());
+                    changes.urgent = true;
+                }
+            }
+            match self.0.commit(changes).await {
+                Err(BarrierError::Conflict) => tokio::task::yield_now().await,
+                other => return Ok(other.map(|_| made)?),
+            }
+        }
+        Err(BarrierError::Conflict.into())
+    }
+
+    /// One page of the paths below `folder` that the caller may see, sorted, and the last of them if there are more. Names in
+    /// the store are hashed, so every page looks at all keys of the mount.
+    pub(super) async fn page(
+        &self,
+        folder: &Path,
+        after: Option<&str>,
+        sees: impl Fn(&Path) -> bool,
+    ) -> Result<(Vec<Path>, Option<String>), Error> {
+        let within = format!("{folder}/");
+        let mut paths = BTreeSet::new();
+        let mut cursor = None;
+        loop {
+            let found = self.0.scan(KEY, "", cursor.as_ref(), BATCH).await?;
+            let Some(last) = found.last() else { break };
+            cursor = Some(last.cursor.clone());
+            let named =
+                found.iter().filter_map(|key| Path::parse(&format!("{}/{}", folder.mount(), key.name)).ok());
+            paths.extend(named.filter(|path| {
+                path.as_str().starts_with(&within)
+                    && after.is_none_or(|after| path.as_str() > after)
+                    && sees(path)
+            }));
+        }
+        let size = usize::try_from(PAGE_SIZE).unwrap_or(usize::MAX);
+        let more = paths.len() > size;
+        let page: Vec<Path> = paths.into_iter().take(size).collect();
+        let next = page.last().filter(|_| more).map(ToString::to_string);
+        Ok((page, next))
+    }
+
+    pub(super) async fn erase(&self) -> Result<(), BarrierError> {
+        loop {
+            let page = self.0.scan(KEY, "", None, BATCH).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            let deletes = page.into_iter().map(|found| at(found.name)).collect();
+            self.0.commit(Changes { deletes, urgent: true, ..Changes::default() }).await?;
+        }
+    }
+}
+
+fn decode(content: &SecretBytes) -> Result<TransitKey, BarrierError> {
+    let corrupt = || BarrierError::Corrupt { kind: KEY, namespace: "transit".to_owned() };
+    TransitKey::decode(content).ok_or_else(corrupt)
+}
+
+fn address(path: &Path) -> Result<Address, Invalid> {
+    let name = path.as_str().split_once('/').map(|(_, name)| name);
+    let name =
+        name.ok_or_else(|| Invalid::new("path", format!("{path} names no key; expected {path}/NAME")))?;
+    Ok(at(name.into()))
+}
+
+fn at(name: Box<str>) -> Address {
+    Address { kind: KEY, folder: Box::default(), name, part: 0 }
+}
