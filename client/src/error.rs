@@ -199,6 +199,16 @@ impl Error {
         Self::plain(ErrorKind::Other(Code::Internal as i32), format!("the server's answer has no {what}"))
     }
 
+    /// What is wrong with one of many; the others were answered.
+    pub(crate) fn of_item(reason: &str, message: String) -> Self {
+        let reason = Reason::parse(reason);
+        let kind = reason.map_or(ErrorKind::Other(Code::Unknown as i32), |reason| {
+            kind(reason, &Details(HashMap::new()), &message)
+        });
+        let Self(inner) = Self::plain(kind, message);
+        Self(Box::new(Inner { reason, ..*inner }))
+    }
+
     fn plain(kind: ErrorKind, message: String) -> Self {
         Self(Box::new(Inner {
             cause: None,

@@ -66,6 +66,10 @@ pub use calls::{
     random::Random,
     secrets::{ListPage, Metadata, Patch, Put, Secret, UpdateMetadata, VersionInfo},
     sys::{Initialized, SealKind, Sys},
+    transit::{
+        Ciphertext, CreateKey, DataKey, KeyVersion, Plaintext, SignatureEncoding, StreamError, Transit,
+        TransitKey, UpdateKey,
+    },
     watch::{Change, ChangeKind, Current},
 };
 pub use client::{Builder, Client};

@@ -116,10 +116,16 @@ fn every_command_speaks_json_and_ends_as_the_help_says() {
     let (policy, pod) = (house.file("policy.yaml", POLICY), house.file("pod.yaml", POD));
     let class = house.file("class.yaml", CLASS);
     let password = house.file("password", "correct horse battery staple");
+    let passwd = ["--current-password-file", password.as_str(), "--new-password-file", "-"];
     let key_file = house.home.path().join("seal.key").display().to_string();
     let (generated, audit) = (house.home.path().join("generated"), house.home.path().join("audit"));
     let segment = fs::read_dir(audit).unwrap().next().unwrap().unwrap().path().display().to_string();
     let public_key = house.public_key.as_str();
+    // What an earlier build encrypted with a key of 32 sevens.
+    let vectors: Value = serde_json::from_str(include_str!("../vectors/transit.json")).unwrap();
+    let ciphertext = vectors[0]["made"].as_str().unwrap().as_bytes();
+    let [exported, sealed] =
+        ["exported", "sealed"].map(|name| house.home.path().join(name).display().to_string());
 
     let mut tried = BTreeSet::from(["init".to_owned(), ENDLESS.to_owned()]);
     let rows: &[Row<'_>] = &[
@@ -132,16 +138,30 @@ fn every_command_speaks_json_and_ends_as_the_help_says() {
         (&house.alice, "completion", &["bash"], b"", 0),
         (&house.alice, "man", &[], b"", 0),
         (&house.alice, "token renew", &[], b"", 0),
-        (
-            &house.alice,
-            "user passwd",
-            &["--current-password-file", &password, "--new-password-file", "-"],
-            b"staple battery horse correct",
-            0,
-        ),
+        (&house.alice, "user passwd", &passwd, b"staple battery horse correct", 0),
         (&house.alice, "token show", &[], b"", 0),
         (&house.alice, "can-i", &["read", SECRET], b"", 1),
         (&house.root, "mount add", &["random", "--kind", "random"], b"", 0),
+        (&house.root, "mount add", &["transit", "--kind", "transit"], b"", 0),
+        (&house.root, "key create", &["transit/orders", "--exportable"], b"", 0),
+        (&house.root, "key create", &["transit/release", "--algorithm", "ed25519"], b"", 0),
+        (&house.root, "key create", &["transit/mac", "--algorithm", "hmac-sha256"], b"", 0),
+        (&house.root, "key rotate", &["transit/orders"], b"", 0),
+        (&house.root, "key update", &["transit/orders", "--min-decryption-version", "2"], b"", 0),
+        (&house.root, "key show", &["transit/release"], b"", 0),
+        (&house.root, "key list", &[], b"", 0),
+        (&house.root, "key export", &["transit/orders", "--out-file", &exported], b"", 0),
+        (&house.root, "key encrypt", &["transit/orders"], b"one", 0),
+        (&house.root, "key create", &["transit/known", "--from", "-"], &[7; 32], 0),
+        (&house.root, "key decrypt", &["transit/known", "--associated-data", "row 7"], ciphertext, 0),
+        (&house.root, "key rewrap", &["transit/orders"], b"", 0),
+        (&house.root, "key sign", &["transit/release"], b"one", 0),
+        (&house.root, "key verify", &["transit/release", "--signature", "strongroom:v1:AAAA"], b"one", 1),
+        (&house.root, "key mac", &["transit/mac"], b"one", 0),
+        (&house.root, "key verify-mac", &["transit/mac", "--mac", "strongroom:v1:AAAA"], b"one", 1),
+        (&house.root, "key destroy", &["transit/orders", "--before", "2", "--yes"], b"", 0),
+        (&house.root, "encrypt", &["-", "--key", "transit/orders", "--out-file", &sealed], b"one", 0),
+        (&house.root, "decrypt", &[&sealed, "--out-file", &exported], b"", 0),
         (&house.root, "mount add", &["team", "--kind", "kv"], b"", 0),
         (&house.root, "mount tune", &["team", "--set", "quota_mib=5"], b"", 0),
         (&house.root, "mount list", &[], b"", 0),

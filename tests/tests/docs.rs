@@ -122,5 +122,10 @@ fn script(file: &Path, text: &str) -> io::Result<()> {
 /// One machine for all: the user comes to what the operator has set up.
 #[test]
 fn the_guides_do_what_they_say() -> io::Result<()> {
-    Machine::new()?.follow(&["docs/operator.md", "docs/user.md", "docs/engines/random.md"])
+    Machine::new()?.follow(&[
+        "docs/operator.md",
+        "docs/user.md",
+        "docs/engines/random.md",
+        "docs/engines/transit.md",
+    ])
 }

@@ -7,7 +7,7 @@ use crate::{
     commands::{
         audit, documentation, explain,
         identity::{login, token, user},
-        kubernetes,
+        key, kubernetes,
         kv::{diff, edit, import, list, meta, read, remove, run, tree, watch, write},
         policy::{apply, ask},
         profile, random,
@@ -86,6 +86,12 @@ pub(crate) enum Command {
     Watch(watch::Watch),
     /// Generate a password or a key, which the server does not keep
     Random(random::Random),
+    /// Encrypt a file of any size, with a key that stays in the server
+    Encrypt(key::file::Encrypt),
+    /// Decrypt a file
+    Decrypt(key::file::Decrypt),
+    /// Manage keys that stay in the server, and encrypt, sign and authenticate with them
+    Key(key::Key),
     /// Create, change and remove roles and bindings, all or nothing
     Apply(apply::Apply),
     /// Show whether you, or somebody else, may do something, and which rule decides

@@ -26,7 +26,7 @@ use crate::{
     commands::{
         audit, documentation, explain,
         identity::{login, token, user},
-        kubernetes,
+        key, kubernetes,
         kv::{diff, edit, import, list, meta, read, remove, run as run_program, tree, watch, write},
         policy::{apply, ask},
         profile, random,
@@ -94,6 +94,9 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Meta(args) => meta::run(&context, args).await,
         Command::Watch(args) => watch::run(&context, args).await,
         Command::Random(args) => random::run(&context, args).await,
+        Command::Encrypt(args) => key::file::encrypt(&context, args).await,
+        Command::Decrypt(args) => key::file::decrypt(&context, args).await,
+        Command::Key(args) => key::run(&context, args).await,
         Command::Apply(args) => apply::run(&context, args).await,
         Command::CanI(args) => ask::can_i(&context, args).await,
         Command::WhoCan(args) => ask::who_can(&context, args).await,

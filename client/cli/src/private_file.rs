@@ -15,21 +15,57 @@ const LARGEST: u64 = 64 << 10;
 
 /// Replaces the file as a whole: a reader sees the old or the new one, never a part, and never with another mode.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    // The parent of a bare name is empty, not ".".
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!(".{name}.{}.tmp", std::process::id()));
-    let write = || -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        // Left over by a process of the same number that was killed.
-        let _ = fs::remove_file(&temporary);
-        fill(&temporary, bytes)?;
-        fs::rename(&temporary, path)?;
-        File::open(folder)?.sync_all()
-    };
-    write().map_err(|error| Failure::local(path.display(), error)).inspect_err(|_| {
-        let _ = fs::remove_file(&temporary);
-    })
+    let unfinished = Unfinished::create(path)?;
+    unfinished.file().write_all(bytes).map_err(|error| Failure::local(path.display(), error))?;
+    unfinished.finish()
+}
+
+/// A file that takes its place when all of it is written, and is gone if that never happens.
+pub(crate) struct Unfinished {
+    file: File,
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+impl Unfinished {
+    pub(crate) fn create(path: &Path) -> Result<Self, Failure> {
+        let folder = folder(path);
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let temporary = folder.join(format!(".{name}.{}.tmp", std::process::id()));
+        let create = || -> io::Result<File> {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            // Left over by a process of the same number that was killed.
+            let _ = fs::remove_file(&temporary);
+            new(&temporary)
+        };
+        let file = create().map_err(|error| Failure::local(path.display(), error))?;
+        Ok(Self { file, temporary, path: path.to_owned() })
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(crate) fn finish(self) -> Result<(), Failure> {
+        let finish = || -> io::Result<()> {
+            self.file.sync_all()?;
+            fs::rename(&self.temporary, &self.path)?;
+            File::open(folder(&self.path))?.sync_all()
+        };
+        finish().map_err(|error| Failure::local(self.path.display(), error))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Not there any more if it is finished.
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
+
+/// The parent of a bare name is empty, not ".".
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Creates a file that must not exist.
@@ -38,9 +74,13 @@ pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
 }
 
 fn fill(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = new(path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+fn new(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// The content; `None` if there is no such file. Refuses one that others may read or write, or that belongs to one of them.

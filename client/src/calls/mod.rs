@@ -6,4 +6,5 @@ pub(crate) mod policy;
 pub(crate) mod random;
 pub(crate) mod secrets;
 pub(crate) mod sys;
+pub(crate) mod transit;
 pub(crate) mod watch;

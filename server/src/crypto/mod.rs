@@ -9,6 +9,8 @@ mod random;
 mod sign;
 mod unique;
 mod verify;
+#[cfg(test)]
+mod wycheproof_tests;
 
 pub use aead::{Cipher, SealedBox, open, open_with, seal, seal_with};
 pub use ecdsa::{Curve, EcdsaKey, Encoding, verify_ecdsa};

@@ -7,6 +7,7 @@ use strongroom_proto::v1::{
     self,
     auth_server::{Auth, AuthServer},
     secrets_server::{Secrets, SecretsServer},
+    transit_server::{Transit, TransitServer},
 };
 use tokio_stream::{Stream, wrappers::TcpListenerStream};
 use tonic::{
@@ -83,6 +84,41 @@ echo_login! {
     list_users: ListUsersRequest => ListUsersResponse;
 }
 
+/// Answers every encryption with the same ciphertext.
+struct EchoTransit(v1::EncryptResponse);
+
+macro_rules! echo_transit {
+    ($($nothing:ident: $request:ident => $response:ident;)*) => {
+        #[tonic::async_trait]
+        impl Transit for EchoTransit {
+            async fn encrypt(&self, _: Request<v1::EncryptRequest>) -> Result<Response<v1::EncryptResponse>, Status> {
+                Ok(Response::new(self.0.clone()))
+            }
+
+            $(async fn $nothing(&self, _: Request<v1::$request>) -> Result<Response<v1::$response>, Status> {
+                Err(Status::unimplemented("echo"))
+            })*
+        }
+    };
+}
+
+echo_transit! {
+    create_key: CreateKeyRequest => LatestKeyVersion;
+    get_key: GetKeyRequest => TransitKey;
+    list_keys: ListKeysRequest => ListKeysResponse;
+    rotate_key: RotateKeyRequest => LatestKeyVersion;
+    update_key: UpdateKeyRequest => TransitKey;
+    destroy_key: DestroyKeyRequest => DestroyKeyResponse;
+    export_key: ExportKeyRequest => ExportKeyResponse;
+    decrypt: DecryptRequest => DecryptResponse;
+    rewrap: RewrapRequest => RewrapResponse;
+    generate_data_key: GenerateDataKeyRequest => GenerateDataKeyResponse;
+    sign: SignRequest => SignResponse;
+    verify: VerifyRequest => VerifyResponse;
+    mac: MacRequest => MacResponse;
+    verify_mac: VerifyMacRequest => VerifyResponse;
+}
+
 /// Serves until killed; prints its port first.
 ///
 /// # Errors
@@ -117,6 +153,8 @@ pub async fn serve(pki: &Path) -> io::Result<()> {
             ..Default::default()
         }),
     };
+    let encrypted =
+        v1::EncryptResponse { ciphertexts: vec!["x".repeat(super::transit::CIPHERTEXT_BYTES)], version: 1 };
     let incoming = TcpListenerStream::new(listener);
     Server::builder()
         .tls_config(ServerTlsConfig::new().identity(identity))
@@ -125,6 +163,7 @@ pub async fn serve(pki: &Path) -> io::Result<()> {
         .tcp_nodelay(true)
         .add_service(SecretsServer::new(Echo(answer)))
         .add_service(AuthServer::new(EchoLogin(login)))
+        .add_service(TransitServer::new(EchoTransit(encrypted)))
         .serve_with_incoming(incoming)
         .await
         .map_err(io::Error::other)

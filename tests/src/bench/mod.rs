@@ -9,4 +9,5 @@ pub mod mounts;
 pub mod pods;
 pub mod rooms;
 pub mod subject;
+pub mod transit;
 pub mod wire;

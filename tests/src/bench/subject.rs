@@ -33,7 +33,7 @@ const POLICY: &str = "
 kind: Role
 name: bench
 rules:
-- paths: [\"secret/**\"]
+- paths: [\"secret/**\", \"transit/**\"]
   verbs: [\"*\"]
 ---
 kind: Binding

@@ -27,27 +27,27 @@ const WRITE_BYTES: usize = 1200;
 const IN_FLIGHT: usize = 64;
 
 /// One of the two ends that are compared.
-struct End {
+pub(super) struct End {
     pid: u32,
-    channels: Vec<Channel>,
-    token: MetadataValue<Ascii>,
+    pub(super) channels: Vec<Channel>,
+    pub(super) token: MetadataValue<Ascii>,
     /// Secrets that are read and written.
     count: u64,
 }
 
 /// One run of one end.
-struct Sample {
-    rate: f64,
+pub(super) struct Sample {
+    pub(super) rate: f64,
     p50: f64,
-    p99: f64,
+    pub(super) p99: f64,
     /// Microseconds of processor time for a request: of the server, and of this process.
-    server: f64,
+    pub(super) server: f64,
     client: f64,
 }
 
 /// Runs of the server and of the baseline, in turn.
 #[derive(Default)]
-struct Turns(Vec<(Sample, Sample)>);
+pub(super) struct Turns(pub(super) Vec<(Sample, Sample)>);
 
 impl End {
     async fn reads(&self, connections: usize, shape: Shape) -> io::Result<Sample> {
@@ -65,7 +65,10 @@ impl End {
         self.sample(run(channels, shape, write)).await
     }
 
-    async fn sample(&self, load: impl Future<Output = io::Result<Measured>>) -> io::Result<Sample> {
+    pub(super) async fn sample(
+        &self,
+        load: impl Future<Output = io::Result<Measured>>,
+    ) -> io::Result<Sample> {
         let own = std::process::id();
         let before = (cpu::seconds(self.pid)?, cpu::seconds(own)?);
         let measured = load.await?;
@@ -85,13 +88,19 @@ impl Turns {
         self.0.iter().map(|(ours, echo)| (what(ours), what(echo))).collect()
     }
 
-    fn figure(&self, name: &str, what: impl Fn(&Sample) -> f64, unit: &'static str, bar: Bar) -> Figure {
+    pub(super) fn figure(
+        &self,
+        name: &str,
+        what: impl Fn(&Sample) -> f64,
+        unit: &'static str,
+        bar: Bar,
+    ) -> Figure {
         Figure::pairs(name, &self.of(what), unit, bar)
     }
 }
 
 /// A server with secrets, and the baseline beside it.
-async fn both(
+pub(super) async fn both(
     directory: &Path,
     durability: &'static str,
     count: u64,

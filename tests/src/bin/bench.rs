@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 
 use clap::{Parser, builder::PossibleValuesParser};
 use strongroom_tests::{
-    bench::{audit, echo, mounts, pods, rooms, wire},
+    bench::{audit, echo, mounts, pods, rooms, transit, wire},
     figures,
 };
 
@@ -13,7 +13,7 @@ use strongroom_tests::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What there is, in this order.
-const PARTS: [&str; 8] = ["read", "write", "login", "audit", "policy", "list", "mount", "scale"];
+const PARTS: [&str; 9] = ["read", "write", "login", "transit", "audit", "policy", "list", "mount", "scale"];
 
 #[derive(Parser)]
 struct Args {
@@ -50,6 +50,7 @@ async fn main() -> io::Result<()> {
             "read" => wire::read(work.path(), size).await?,
             "write" => wire::write(work.path(), size).await?,
             "login" => pods::login(work.path(), size).await?,
+            "transit" => transit::encrypt(work.path(), size).await?,
             "audit" => audit::run(work.path(), size).await?,
             "policy" => rooms::policy(size)?,
             "list" => rooms::list(work.path(), size).await?,

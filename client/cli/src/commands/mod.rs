@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod documentation;
 pub(crate) mod explain;
 pub(crate) mod identity;
+pub(crate) mod key;
 pub(crate) mod kubernetes;
 pub(crate) mod kv;
 pub(crate) mod policy;

@@ -7,7 +7,7 @@ mod plain;
 use std::{
     fs,
     io::{self, IsTerminal, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use comfy_table::{Table, presets};
@@ -158,34 +158,50 @@ impl Output {
         self.show(value, Presentation::Text(text.to_owned()))
     }
 
-    /// Puts a value where it is wanted: `-` is standard output; a device or a pipe is written to; a file, also one that a link
-    /// leads to, is replaced as a whole and is its owner's alone from then on.
+    /// Puts a value where it is wanted.
     pub(crate) fn deliver(&self, to: &Path, bytes: &[u8]) -> Result<(), Failure> {
-        if to == Path::new("-") {
-            return self.raw(bytes);
-        }
-        let told = |error: io::Error| Failure::local(to.display(), error);
-        // What stands in these folders are the devices and open files of a process, whatever they lead to.
-        let is_open_elsewhere = ["/dev", "/proc"].iter().any(|folder| to.starts_with(folder));
-        match fs::metadata(to) {
-            Ok(there) if there.is_file() && !is_open_elsewhere => {
-                private_file::write(&fs::canonicalize(to).map_err(told)?, bytes)
+        match destination(to)? {
+            Destination::Standard => self.raw(bytes),
+            Destination::Whole(path) => private_file::write(&path, bytes),
+            Destination::Open(mut open) => {
+                open.write_all(bytes).map_err(|error| Failure::local(to.display(), error))
             }
-            Ok(there) if there.is_dir() => Err(Failure::local(to.display(), "it is a folder")),
-            Ok(_) => {
-                let mut open = fs::OpenOptions::new().write(true).open(to).map_err(told)?;
-                open.write_all(bytes).map_err(told)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !to.is_symlink() => {
-                private_file::write(to, bytes)
-            }
-            Err(error) => Err(told(error)),
         }
     }
 
     /// A word beside the result, for people only.
     pub(crate) fn note(&self, text: &str) {
         complain(text);
+    }
+}
+
+/// Where a result goes.
+pub(crate) enum Destination {
+    Standard,
+    /// Replaced as a whole, and its owner's alone from then on.
+    Whole(PathBuf),
+    Open(fs::File),
+}
+
+/// What `to` means: `-` is standard output; a device or a pipe is written to; a file, also one that a link leads to, is
+/// replaced.
+pub(crate) fn destination(to: &Path) -> Result<Destination, Failure> {
+    if to == Path::new("-") {
+        return Ok(Destination::Standard);
+    }
+    let told = |error: io::Error| Failure::local(to.display(), error);
+    // What stands in these folders are the devices and open files of a process, whatever they lead to.
+    let is_open_elsewhere = ["/dev", "/proc"].iter().any(|folder| to.starts_with(folder));
+    match fs::metadata(to) {
+        Ok(there) if there.is_file() && !is_open_elsewhere => {
+            Ok(Destination::Whole(fs::canonicalize(to).map_err(told)?))
+        }
+        Ok(there) if there.is_dir() => Err(Failure::local(to.display(), "it is a folder")),
+        Ok(_) => Ok(Destination::Open(fs::OpenOptions::new().write(true).open(to).map_err(told)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !to.is_symlink() => {
+            Ok(Destination::Whole(to.to_owned()))
+        }
+        Err(error) => Err(told(error)),
     }
 }
 
