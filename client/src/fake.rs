@@ -395,6 +395,13 @@ impl auth_server::Auth for Service {
         Err(Status::unimplemented(""))
     }
 
+    async fn change_password(
+        &self,
+        request: Request<v1::ChangePasswordRequest>,
+    ) -> Result<Response<v1::TokenResponse>, Status> {
+        self.renew(request.map(|_| v1::RenewRequest {})).await
+    }
+
     async fn revoke_sessions(
         &self,
         _: Request<v1::RevokeSessionsRequest>,

@@ -100,7 +100,7 @@ impl Cli {
     pub fn on_terminal(&self, arguments: &[&str]) -> io::Result<String> {
         let line = format!("{} {}", binary("strongroom")?.display(), arguments.join(" "));
         let mut command = Command::new("script");
-        command.env_clear().env("PATH", "/usr/bin:/bin").envs(self.environment());
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("TERM", "xterm").envs(self.environment());
         let output = command.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output()?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }

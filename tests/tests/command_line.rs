@@ -18,6 +18,7 @@ use serde_json::Value;
 use strongroom_tests::{
     cli::Cli,
     server::{Options, Server, binary},
+    wait,
 };
 
 const PASSWORD: &[u8] = b"correct horse battery staple\n";
@@ -33,6 +34,14 @@ spec:
   volumes:
   - name: secrets
     csi: {driver: csi.strongroom.dev, readOnly: true, volumeAttributes: {secrets: \"- path: secret/apps/db\"}}
+";
+const CLASS: &str = "
+kind: SecretProviderClass
+metadata: {name: db}
+spec:
+  provider: vault
+  parameters:
+    objects: \"- {objectName: password, secretPath: secret/data/apps/db, secretKey: k}\"
 ";
 /// It has no end; the guides' tests run it.
 const ENDLESS: &str = "watch";
@@ -105,6 +114,9 @@ fn every_command_speaks_json_and_ends_as_the_help_says() {
     // An editor that changes nothing.
     let editing = house.root.with_variable("EDITOR", "true");
     let (policy, pod) = (house.file("policy.yaml", POLICY), house.file("pod.yaml", POD));
+    let class = house.file("class.yaml", CLASS);
+    let password = house.file("password", "correct horse battery staple");
+    let passwd = ["--current-password-file", password.as_str(), "--new-password-file", "-"];
     let key_file = house.home.path().join("seal.key").display().to_string();
     let (generated, audit) = (house.home.path().join("generated"), house.home.path().join("audit"));
     let segment = fs::read_dir(audit).unwrap().next().unwrap().unwrap().path().display().to_string();
@@ -126,6 +138,7 @@ fn every_command_speaks_json_and_ends_as_the_help_says() {
         (&house.alice, "completion", &["bash"], b"", 0),
         (&house.alice, "man", &[], b"", 0),
         (&house.alice, "token renew", &[], b"", 0),
+        (&house.alice, "user passwd", &passwd, b"staple battery horse correct", 0),
         (&house.alice, "token show", &[], b"", 0),
         (&house.alice, "can-i", &["read", SECRET], b"", 1),
         (&house.root, "mount add", &["random", "--kind", "random"], b"", 0),
@@ -159,6 +172,8 @@ fn every_command_speaks_json_and_ends_as_the_help_says() {
         (&house.root, "get", &[SECRET], b"", 0),
         (&house.root, "import", &["secret/apps/imported", "-", "--from", "env"], b"A=1\n", 0),
         (&house.root, "list", &["-r", "secret"], b"", 0),
+        (&house.root, "list", &["-l", "secret/apps"], b"", 0),
+        (&house.root, "kubernetes volume", &["-f", &class], b"", 0),
         (&house.root, "tree", &[], b"", 0),
         (&house.root, "diff", &[SECRET], b"", 0),
         // The shell gets what is added to the line as its own arguments.
@@ -383,6 +398,49 @@ fn differences_and_trees_show_no_values() {
     assert!(pages.join("strongroom-put.1").exists());
 }
 
+/// Whoever knew the old password is out; who changed it goes on; and no record has either of the two.
+#[test]
+fn a_user_changes_their_own_password() {
+    let house = House::open();
+    let (old, new) =
+        (house.file("old", "correct horse battery staple"), house.file("new", "canary staple battery"));
+    let log_in =
+        |cli: &Cli, file: &str| cli.run(&["login", "-u", "alice", "--password-file", file], b"").unwrap();
+    let elsewhere = Cli::new(&house.home.path().join("elsewhere"), &house.server).unwrap();
+    for cli in [&house.alice, &elsewhere] {
+        assert!(log_in(cli, &old).status.success());
+    }
+    let passwd = |cli: &Cli, current: &str| {
+        let arguments = ["user", "passwd", "--current-password-file", current, "--new-password-file", &new];
+        let output = cli.run(&arguments, b"").unwrap();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = passwd(&house.root, &old);
+    assert!(code == 2 && said.contains("root, who has no password"), "{said}");
+    let (code, said) = passwd(&house.alice, &new);
+    assert!(code == 3 && said.contains("not your current password"), "{said}");
+    let (code, said) = passwd(&house.alice, &old);
+    assert!(code == 0, "{said}");
+
+    house.alice.ok(&["whoami"], b"").unwrap();
+    let output = elsewhere.run(&["whoami"], b"").unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(3) && said.contains("revoked"), "{said}");
+    assert_eq!(log_in(&elsewhere, &old).status.code(), Some(3));
+    assert!(log_in(&elsewhere, &new).status.success());
+
+    let session = json(&house.alice.run(&["whoami", "-o", "json"], b"").unwrap())[0]["session"].to_string();
+    let arguments = ["audit", "query", "--operation", "Auth.ChangePassword", "-o", "json"];
+    let records = json(&house.root.run(&arguments, b"").unwrap());
+    let texts: Vec<String> = records.iter().map(ToString::to_string).collect();
+    let all = texts.join("\n");
+    assert!(all.contains("userpass/alice") && all.contains("a new password"), "{all}");
+    assert!(all.contains(session.trim_matches('"')), "the session that began: {all}");
+    for password in ["correct horse battery staple", "canary staple battery"] {
+        assert!(!all.contains(password) && !house.server.log().contains(password));
+    }
+}
+
 /// Everything is given, so no file of the user is needed.
 #[test]
 fn without_a_home_it_works_with_what_is_given() {
@@ -398,6 +456,126 @@ fn without_a_home_it_works_with_what_is_given() {
     };
     let output = run(&["whoami"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Two imports at once of what is not there yet: neither writes over the other.
+#[test]
+fn an_import_that_expects_nothing_writes_over_nothing() {
+    let house = House::open();
+    let import = |value: &str| {
+        let arguments = ["import", "secret/once", "-", "--from", "env", "--expected-version", "0"];
+        let output = house.root.run(&arguments, format!("K={value}\n").as_bytes()).unwrap();
+        output.status.code().unwrap()
+    };
+    let codes = std::thread::scope(|scope| {
+        let imports = ["a", "b", "c", "d"].map(|value| scope.spawn(move || (import(value), value)));
+        imports.map(|import| import.join().unwrap())
+    });
+    let done: Vec<_> = codes.iter().filter(|(code, _)| *code == 0).map(|(_, value)| *value).collect();
+    assert_eq!(done.len(), 1, "{codes:?}");
+    assert!(codes.iter().all(|(code, _)| matches!(code, 0 | 1)), "{codes:?}");
+    assert_eq!(house.root.ok(&["get", "secret/once", "-k", "K"], b"").unwrap(), done[0]);
+
+    let secret =
+        |name: &str| format!("kind: Secret\nmetadata: {{name: {name}}}\nstringData: {{k: v}}\n---\n");
+    let (first, both) = (secret("one"), secret("zero") + &secret("one") + &secret("two"));
+    let import = |manifest: &str| {
+        let arguments = ["import", "secret/many", "-", "--from", "kubernetes", "--expected-version", "0"];
+        house.root.run(&arguments, manifest.as_bytes()).unwrap()
+    };
+    assert!(import(&first).status.success());
+    let stopped = import(&both);
+    let said = String::from_utf8_lossy(&stopped.stderr);
+    assert_eq!(stopped.status.code(), Some(1), "{said}");
+    assert!(said.contains("1 of 3 secrets are written; secret/many/one is the first that is not"), "{said}");
+}
+
+/// What is live, deleted and expired is seen; what one may not read is not.
+#[test]
+fn a_long_list_says_what_can_be_read() {
+    let house = House::open();
+    let root = &house.root;
+    for name in ["live", "deleted", "expired", "hidden"] {
+        root.ok(&["put", &format!("secret/x/{name}"), "k=-"], b"v").unwrap();
+    }
+    root.ok(&["put", "secret/x/below/it", "k=-"], b"v").unwrap();
+    root.ok(&["rm", "secret/x/deleted"], b"").unwrap();
+    root.ok(&["put", "secret/x/expired", "k=-", "--ttl", "1s"], b"v").unwrap();
+    let policy = "{kind: Role, name: r, rules: [{paths: [\"secret/**\"], verbs: [list]}, \
+                  {paths: [secret/x/live, secret/x/deleted, secret/x/expired], verbs: [read]}]}\n---\n\
+                  {kind: Binding, name: b, role: r, subjects: [{user: {method: userpass, name: alice}}]}\n";
+    root.ok(&["apply", "-f", &house.file("policy.yaml", policy), "--yes"], b"").unwrap();
+    house.alice.ok(&["login", "-u", "alice", "--password-file", "-"], PASSWORD).unwrap();
+    let state = |name: &str, of: &str| {
+        let arguments = ["list", "-l", of, "-o", "json"];
+        let all = json(&house.alice.run(&arguments, b"").unwrap())[0].clone();
+        let entry = all.as_array().unwrap().iter().find(|entry| entry["name"] == name).cloned();
+        let latest = entry.unwrap_or_else(|| panic!("no {name} in {all}"))["latest"].clone();
+        latest.get("state").and_then(Value::as_str).map(str::to_owned)
+    };
+    wait::until("the version expires", || state("expired", "secret/x").as_deref() == Some("expired"))
+        .unwrap();
+    assert_eq!(state("live", "secret/x").as_deref(), Some("readable"));
+    assert_eq!(state("deleted", "secret/x").as_deref(), Some("deleted"));
+    assert_eq!((state("hidden", "secret/x"), state("below/", "secret/x")), (None, None));
+
+    let table = house.alice.ok(&["list", "-l", "-r", "secret/x/"], b"").unwrap();
+    let line = |name: &str| {
+        let line = table.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(line("secret/x/hidden")[1..], ["-", "-", "-", "-"]);
+    assert_eq!(
+        (line("secret/x/live")[2].as_str(), line("secret/x/deleted")[2].as_str()),
+        ("readable", "deleted")
+    );
+}
+
+/// The grammar prints its help and its mistakes by itself, before any option is known.
+#[test]
+fn colours_can_be_refused() {
+    let house = House::open();
+    let alice = &house.alice;
+    let quiet = alice.with_variable("NO_COLOR", "1");
+    for arguments in [&["--help"][..], &["gte"], &["put", "--no-such"]] {
+        let coloured = alice.on_terminal(arguments).unwrap();
+        assert!(coloured.contains('\x1b'), "{arguments:?}: {coloured:?}");
+        for plain in [
+            alice.on_terminal(&[&["--no-color"], arguments].concat()).unwrap(),
+            quiet.on_terminal(arguments).unwrap(),
+        ] {
+            assert!(!plain.is_empty() && !plain.contains('\x1b'), "{arguments:?}: {plain:?}");
+        }
+    }
+}
+
+#[test]
+fn names_of_users_have_one_spelling() {
+    let house = House::open();
+    let name = "alice+ops@example.com";
+    house.root.ok(&["user", "put", name, "--password-file", "-"], PASSWORD).unwrap();
+    let policy = format!(
+        "{{kind: Role, name: home, rules: [{{paths: [\"secret/home/{{{{user}}}}/**\"], verbs: [\"*\"]}}]}}\n---\n\
+         {{kind: Binding, name: home, role: home, subjects: [{{user: {{method: userpass, name: \"{name}\"}}}}]}}\n"
+    );
+    house.root.ok(&["apply", "-f", &house.file("home.yaml", &policy), "--yes"], b"").unwrap();
+    house.alice.ok(&["login", "-u", name, "--password-file", "-"], PASSWORD).unwrap();
+    house.alice.ok(&["put", &format!("secret/home/{name}/note"), "k=-"], b"v").unwrap();
+
+    for arguments in [
+        &["user", "put", "Alice", "--password-file", "-"][..],
+        &["login", "-u", "Alice+Ops@example.com", "--password-file", "-"],
+        &["user", "delete", "Alice", "--yes"],
+        &["token", "revoke", "--principal", "userpass/Alice", "--yes"],
+    ] {
+        let output = house.root.run(arguments, PASSWORD).unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains("small letters"), "{arguments:?}: {said}");
+    }
+    house.alice.ok(&["whoami"], b"").unwrap();
+    house.root.ok(&["token", "revoke", "--principal", &format!("userpass/{name}"), "--yes"], b"").unwrap();
+    assert_eq!(house.alice.run(&["whoami"], b"").unwrap().status.code(), Some(3));
 }
 
 #[test]

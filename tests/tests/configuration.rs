@@ -9,7 +9,7 @@
 use std::{
     fs,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use rustix::process::Signal;
@@ -204,4 +204,33 @@ async fn a_hangup_reads_certificate_and_level_again_and_other_signals_do_nothing
     until("it is told", || server.log().contains("the old one stays in use")).unwrap();
     assert!(server.log().contains("expired at 2002-01-01"), "{}", server.log());
     server.stop().unwrap();
+}
+
+/// A journal and a file are no terminals; a person who sees one may refuse colours.
+#[test]
+fn a_log_of_text_has_colours_only_on_a_terminal() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("server.toml");
+    // It starts its log and ends: where its data would be is a file.
+    let text = format!(
+        "{}[storage]\ndirectory = {file:?}\n[audit]\ndirectory = {:?}\n[log]\nformat = \"text\"\n",
+        tls(home.path()),
+        home.path().join("audit"),
+    );
+    fs::write(&file, text).unwrap();
+    let arguments = ["--config", file.to_str().unwrap()];
+    let piped = server(&arguments, &[]);
+    let said = String::from_utf8(piped.stderr).unwrap();
+    assert!(!piped.status.success() && said.contains("ERROR") && !said.contains('\x1b'), "{said:?}");
+    let on_terminal = |environment: &[(&str, &str)]| {
+        let line = format!("{} {}", binary("strongroom-server").unwrap().display(), arguments.join(" "));
+        let mut command = Command::new("script");
+        command.env_clear().env("PATH", "/usr/bin:/bin").envs(environment.iter().copied());
+        let output = command.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let said = on_terminal(&[]);
+    assert!(said.contains("ERROR") && said.contains('\x1b'), "{said:?}");
+    let said = on_terminal(&[("NO_COLOR", "1")]);
+    assert!(said.contains("ERROR") && !said.contains('\x1b'), "{said:?}");
 }

@@ -16,6 +16,8 @@ pub(crate) enum Failure {
     NotThere(String),
     /// Nobody is logged in.
     NotLoggedIn,
+    /// What was typed is not the password of who is logged in.
+    WrongPassword,
     /// The token was got from another server than the one that is asked now.
     OtherServer { from: String, to: String },
     /// The server has no keys; that is printed already.
@@ -47,7 +49,7 @@ impl Failure {
             Self::ReaderGone => 0,
             Self::Local(_) | Self::No => 1,
             Self::Usage(_) => 2,
-            Self::NotLoggedIn | Self::OtherServer { .. } => 3,
+            Self::NotLoggedIn | Self::WrongPassword | Self::OtherServer { .. } => 3,
             Self::NotMounted { .. } | Self::NotThere(_) => 4,
             Self::NotServing => 5,
             Self::Client(error) => match error.kind() {
@@ -124,6 +126,7 @@ impl fmt::Display for Failure {
             Self::NotServing => f.write_str("the server has no keys"),
             Self::Client(error) => error.fmt(f),
             Self::NotLoggedIn => f.write_str("not logged in"),
+            Self::WrongPassword => f.write_str("that is not your current password"),
             Self::NotMounted { name, kind } => write!(f, "the engine {kind} is not mounted at {name}/"),
             Self::No => f.write_str("no"),
             Self::ReaderGone => f.write_str("nobody reads the output"),

@@ -15,9 +15,9 @@ mod input;
 mod output;
 mod private_file;
 
-use std::process::ExitCode;
+use std::{ffi::OsStr, io::IsTerminal, process::ExitCode};
 
-use clap::{CommandFactory, Parser};
+use clap::{ColorChoice, CommandFactory, FromArgMatches};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
@@ -32,14 +32,14 @@ use crate::{
         profile, random,
         server::{init, mount, operator, status, unseal},
     },
-    context::Context,
+    context::{Context, options::Global},
     failure::Failure,
 };
 
 fn main() -> ExitCode {
     harden();
-    let arguments = Arguments::parse();
-    log_to_stderr(arguments.global.verbose);
+    let arguments = parse();
+    log_to_stderr(&arguments.global);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return report(&Failure::from(error)),
@@ -48,6 +48,15 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => report(&failure),
     }
+}
+
+/// The grammar's own help and errors have colours too, and it prints them before it knows the options.
+fn parse() -> Arguments {
+    let no_color =
+        std::env::args_os().take_while(|word| word != "--").any(|word| word == OsStr::new("--no-color"));
+    let colours = if no_color { ColorChoice::Never } else { ColorChoice::Auto };
+    let matches = Arguments::command().color(colours).get_matches();
+    Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -124,12 +133,13 @@ fn harden() {
 }
 
 /// Only this project's own messages: the layers below would log frames, and frames hold secrets.
-fn log_to_stderr(verbose: u8) {
-    let level = match verbose {
+fn log_to_stderr(global: &Global) {
+    let level = match global.verbose {
         0 => return,
         1 => "info",
         _ => "debug",
     };
     let filter = EnvFilter::new(format!("off,strongroom={level},strongroom_client={level}"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal() && output::wants_colours(global.no_color);
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
 }

@@ -63,6 +63,16 @@ impl Auth<'_> {
         self.0.keeper().renew(self.0.terms()).await
     }
 
+    /// Sets the password of the user that this client is logged in as. All sessions of the user end; this client and its
+    /// clones use the new one that begins with it. Credentials that were given to the builder are not changed: they are the
+    /// application's.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unauthenticated`](crate::ErrorKind::Unauthenticated) for a wrong current password.
+    pub async fn change_password(&self, current: &SecretBytes, new: &SecretBytes) -> Result<Login, Error> {
+        self.0.keeper().change_password(current, new, self.0.terms()).await
+    }
+
     /// Returns whom the token stands for.
     ///
     /// # Errors

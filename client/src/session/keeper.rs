@@ -131,6 +131,27 @@ impl Keeper {
         self.replace(answer.try_into()?)
     }
 
+    /// Changes the user's password, which ends the session, and uses the token of the new one from then on.
+    pub(crate) async fn change_password(
+        &self,
+        current: &SecretBytes,
+        new: &SecretBytes,
+        terms: Terms,
+    ) -> Result<Login, Error> {
+        let message = v1::ChangePasswordRequest {
+            current_password: Some(current.into()),
+            new_password: Some(new.into()),
+        };
+        let call = self.caller().on(terms);
+        let answer =
+            call.call(
+                Mode::WRITE,
+                message,
+                |ch, rq| async move { AuthClient::new(ch).change_password(rq).await },
+            );
+        self.replace(answer.await?.try_into()?)
+    }
+
     pub(crate) async fn whoami(&self, terms: Terms) -> Result<Whoami, Error> {
         let message = v1::WhoamiRequest {};
         let answer = self

@@ -1,6 +1,6 @@
 //! The log, on standard error.
 
-use std::fmt;
+use std::{env, fmt, io, io::IsTerminal};
 
 use clap::ValueEnum;
 use tracing_subscriber::{EnvFilter, reload};
@@ -52,7 +52,7 @@ pub fn is_level(level: &str) -> bool {
 /// A bad level, or a second start.
 pub fn start(format: LogFormat, level: &str) -> Result<Level, LogError> {
     let filter = EnvFilter::try_new(level).map_err(|e| LogError(e.to_string()))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let (level, started): (Box<Change>, _) = match format {
         LogFormat::Json => {
             let log = log.json().flatten_event(true).with_filter_reloading();
@@ -60,12 +60,18 @@ pub fn start(format: LogFormat, level: &str) -> Result<Level, LogError> {
             (Box::new(move |filter| handle.reload(filter)), log.try_init())
         }
         LogFormat::Text => {
-            let log = log.with_filter_reloading();
+            let log = log.with_ansi(colours()).with_filter_reloading();
             let handle = log.reload_handle();
             (Box::new(move |filter| handle.reload(filter)), log.try_init())
         }
     };
     started.map(|()| Level(level)).map_err(|e| LogError(e.to_string()))
+}
+
+/// Only where a person reads it: in a file or a journal colours are junk. A person may not want them either.
+fn colours() -> bool {
+    let refused = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stderr().is_terminal() && !refused
 }
 
 #[cfg(test)]

@@ -124,6 +124,7 @@ const OWN: &[Access] = table! {
         "Renew"          Token unsealed Unary  audited small;
         "Whoami"         Token unsealed Unary  audited small;
         "Logout"         Token unsealed Unary  audited small;
+        "ChangePassword" Token unsealed Unary  audited small;
         "RevokeSessions" Token unsealed Unary  audited small;
         "PutUser"        Token unsealed Unary  audited small;
         "DeleteUser"     Token unsealed Unary  audited small;

@@ -64,6 +64,25 @@ impl Auth for AuthService {
             .await
     }
 
+    async fn change_password(
+        &self,
+        request: Request<v1::ChangePasswordRequest>,
+    ) -> Result<Response<v1::TokenResponse>, Status> {
+        call(
+            request,
+            |message| {
+                let current = message.current_password.unwrap_or_default().into();
+                let new = message.new_password.unwrap_or_default().into();
+                Ok(Action::Session(SessionAction::ChangePassword { current, new }))
+            },
+            |answer, _| match answer {
+                Answer::Token(token, session) => Some(convert::token(token, &session)),
+                _ => None,
+            },
+        )
+        .await
+    }
+
     async fn revoke_sessions(
         &self,
         request: Request<v1::RevokeSessionsRequest>,

@@ -1,8 +1,9 @@
 //! The auth method userpass: people with a name and a password, kept in the store. Knows nothing of tokens; whoever
 //! deletes a user or sets a password revokes the sessions of the principal *in the same batch* (see `tokens::revocations`).
 //!
-//! A name has one spelling only, `[a-z0-9._@-]{1,64}`: nothing is folded or normalised, so nobody can be somebody else
-//! by another spelling (CVE-2025-6004, CVE-2025-5999).
+//! A name has one spelling only, `[a-z0-9._@+-]{1,64}`, in which every e-mail address can be written: nothing is folded or
+//! normalised, so nobody can be somebody else by another spelling (CVE-2025-6004, CVE-2025-5999). Capitals are refused, not
+//! taken for small letters: what people type is then what they find in policies, paths and records.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::{
     AuthMethod, Build, Credential, Login, LoginContext, LoginError, MethodKind, WireCredential,
     password::{HashError, Hasher},
-    throttle::Throttle,
+    throttle::{Throttle, Try},
     users::{UserChange, Users},
 };
 use crate::{
@@ -134,39 +135,13 @@ impl AuthMethod for Userpass {
 
     async fn login(&self, credential: Credential, context: &LoginContext) -> Result<Login, LoginError> {
         let NameAndPassword { name, password } = credential.own()?;
-        let name = parse_name(&name)?;
-        if password.len() > *PASSWORD_BYTES.end() {
-            return Err(too_long().into());
+        let (stored, attempt) = self.judge(&parse_name(&name)?, password, context).await?;
+        let _no_changes = self.changing.read().await;
+        self.check_unchanged(&stored).await?;
+        if let Some(attempt) = attempt {
+            attempt.succeeded();
         }
-        // For names that do not exist as well: a pause tells nobody which do. Before the slow hash, so that many at once are
-        // not judged one after the other.
-        let admit = |peer| self.throttle.admit(peer, &name, context.now);
-        let attempt = context.peer.map(admit).transpose();
-        let attempt = attempt.map_err(|retry_after| LoginError::Unavailable { retry_after })?;
-        // One way for everybody: a user who does not exist costs the same hash and gets the same answer.
-        let stored = self.read(&name).await?;
-        let hash = stored.as_ref().map_or(&self.nobody, |stored| &stored.hash);
-        let fits = self.hasher.fits(password, hash.clone()).await?;
-        match stored {
-            Some(stored) if fits => {
-                // Who was changed during the hash has to be judged again: the end of the old sessions may lie behind us.
-                let _no_changes = self.changing.read().await;
-                let unchanged = self.read(&name).await?.is_some_and(|now| now.revision == stored.revision);
-                if !unchanged {
-                    return Err(BarrierError::Conflict.into());
-                }
-                if let Some(attempt) = attempt {
-                    attempt.succeeded();
-                }
-                Ok(Login::person(stored.user.principal()))
-            }
-            _ => {
-                if let Some(attempt) = attempt {
-                    attempt.failed();
-                }
-                Err(LoginError::Rejected)
-            }
-        }
+        Ok(Login::person(stored.user.principal()))
     }
 }
 
@@ -201,13 +176,37 @@ impl Users for Userpass {
             }
             (None, None) => return Err(Invalid::new("password", "is missing; a new user needs one").into()),
         };
-        let address = address(&user.name);
-        let changes = Changes {
-            conditions: vec![(address.clone(), condition)],
-            puts: vec![(address, write(&user, &hash))],
-            ..Changes::default()
-        };
+        let changes = set(condition, &user, &hash);
         Ok(UserChange { view: self.view.clone(), changes, existed, _no_logins: no_logins })
+    }
+
+    async fn change_password(
+        &self,
+        who: &Principal,
+        current: SecretBytes,
+        new: SecretBytes,
+        context: &LoginContext,
+    ) -> Result<(Login, UserChange), LoginError> {
+        let Principal::User { method, name, uid, .. } = who else { return Err(no_user().into()) };
+        if **method != *NAME {
+            return Err(no_user().into());
+        }
+        // What cannot become a password is no try at the current one.
+        check_new(&new)?;
+        let (stored, attempt) = self.judge(name, current, context).await?;
+        if stored.user.uid != *uid {
+            return Err(LoginError::Rejected);
+        }
+        let hash = self.hash(new).await?;
+        let no_logins = Arc::clone(&self.changing).write_owned().await;
+        // An administrator's new password is not replaced by somebody who only knew the one before.
+        self.check_unchanged(&stored).await?;
+        if let Some(attempt) = attempt {
+            attempt.succeeded();
+        }
+        let changes = set(Condition::At(stored.revision), &stored.user, &hash);
+        let change = UserChange { view: self.view.clone(), changes, existed: true, _no_logins: no_logins };
+        Ok((Login::person(stored.user.principal()), change))
     }
 
     async fn delete_user(&self, name: &str) -> Result<UserChange, BarrierError> {
@@ -259,6 +258,46 @@ impl Userpass {
         Ok(self.read(name).await?.map(|stored| stored.user))
     }
 
+    /// The user whose password that is. The try is open until something is made of it.
+    async fn judge(
+        &self,
+        name: &str,
+        password: SecretBytes,
+        context: &LoginContext,
+    ) -> Result<(StoredUser, Option<Try<'_>>), LoginError> {
+        if password.len() > *PASSWORD_BYTES.end() {
+            return Err(too_long().into());
+        }
+        // For names that do not exist as well: a pause tells nobody which do. Before the slow hash, so that many at once are
+        // not judged one after the other.
+        let admit = |peer| self.throttle.admit(peer, name, context.now);
+        let attempt = context.peer.map(admit).transpose();
+        let attempt = attempt.map_err(|retry_after| LoginError::Unavailable { retry_after })?;
+        // One way for everybody: a user who does not exist costs the same hash and gets the same answer.
+        let stored = self.read(name).await?;
+        let hash = stored.as_ref().map_or(&self.nobody, |stored| &stored.hash);
+        let fits = self.hasher.fits(password, hash.clone()).await?;
+        match stored {
+            Some(stored) if fits => Ok((stored, attempt)),
+            _ => {
+                if let Some(attempt) = attempt {
+                    attempt.failed();
+                }
+                Err(LoginError::Rejected)
+            }
+        }
+    }
+
+    /// Who was changed during the hash has to be judged again: the end of the old sessions may lie behind us. Asked under
+    /// the lock, so that the answer stays true.
+    async fn check_unchanged(&self, stored: &StoredUser) -> Result<(), BarrierError> {
+        let now = self.read(&stored.user.name).await?;
+        match now.is_some_and(|now| now.revision == stored.revision) {
+            true => Ok(()),
+            false => Err(BarrierError::Conflict),
+        }
+    }
+
     async fn check_room(&self) -> Result<(), LoginError> {
         if self.list_users().await?.len() >= MAX_USERS {
             return Err(Invalid::new("name", format!("would exceed the limit of {MAX_USERS} users")).into());
@@ -267,13 +306,7 @@ impl Userpass {
     }
 
     async fn hash(&self, password: SecretBytes) -> Result<Zeroizing<String>, LoginError> {
-        if password.len() > *PASSWORD_BYTES.end() {
-            return Err(too_long().into());
-        }
-        if password.len() < *PASSWORD_BYTES.start() {
-            let problem = format!("is too short; at least {} bytes are needed", PASSWORD_BYTES.start());
-            return Err(Invalid::new("password", problem).into());
-        }
+        check_new(&password)?;
         Ok(self.hasher.hash(password, &*self.entropy).await?)
     }
 
@@ -291,6 +324,16 @@ impl Userpass {
 
 fn address(name: &str) -> Address {
     Address { kind: USER, folder: "".into(), name: name.into(), part: 0 }
+}
+
+/// What makes the user so, unless somebody else was faster.
+fn set(condition: Condition, user: &UserInfo, hash: &str) -> Changes {
+    let address = address(&user.name);
+    Changes {
+        conditions: vec![(address.clone(), condition)],
+        puts: vec![(address, write(user, hash))],
+        ..Changes::default()
+    }
 }
 
 fn read(name: &str, entry: OpenedRecord) -> Result<StoredUser, BarrierError> {
@@ -322,9 +365,13 @@ fn write(user: &UserInfo, hash: &str) -> SecretBytes {
 /// # Errors
 /// Says what a name looks like.
 pub fn parse_name(text: &str) -> Result<Box<str>, Invalid> {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._@-".contains(&b);
-    if text.is_empty() || text.len() > NAME_BYTES || !text.bytes().all(plain) {
-        let problem = format!("is not a user name; expected 1 to {NAME_BYTES} of a-z 0-9 . _ @ -");
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._@+-".contains(&b);
+    let is_name = |text: &str| (1..=NAME_BYTES).contains(&text.len()) && text.bytes().all(plain);
+    if !is_name(text) {
+        let problem = match is_name(&text.to_ascii_lowercase()) {
+            true => "has capitals; names of users are written in small letters".to_owned(),
+            false => format!("is not a user name; expected 1 to {NAME_BYTES} of a-z 0-9 . _ @ + -"),
+        };
         return Err(Invalid::new("name", problem));
     }
     Ok(text.into())
@@ -368,6 +415,22 @@ fn is_group(name: &str) -> bool {
     starts_well && name.len() <= GROUP_BYTES && name.bytes().all(plain)
 }
 
+/// Whether it may become somebody's password.
+fn check_new(password: &SecretBytes) -> Result<(), Invalid> {
+    if password.len() > *PASSWORD_BYTES.end() {
+        return Err(too_long());
+    }
+    if password.len() < *PASSWORD_BYTES.start() {
+        let problem = format!("is too short; at least {} bytes are needed", PASSWORD_BYTES.start());
+        return Err(Invalid::new("password", problem));
+    }
+    Ok(())
+}
+
+fn no_user() -> Invalid {
+    Invalid::new("session", "is not that of a user, so it has no password to change")
+}
+
 fn too_long() -> Invalid {
     Invalid::new("password", format!("is too long; at most {} bytes are allowed", PASSWORD_BYTES.end()))
 }
@@ -382,209 +445,5 @@ impl From<HashError> for LoginError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{
-        super::{conformance, password::Cost},
-        *,
-    };
-    use crate::{barrier::SealedChanges, crypto::SystemEntropy};
-
-    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
-    const PASSWORD: &str = "correct horse battery";
-
-    async fn userpass() -> Userpass {
-        let view = conformance::view("sys/auth/userpass").await;
-        let hasher = Hasher::with_cost(Cost { memory: 64, passes: 1 }).unwrap();
-        Userpass::with_hasher(view, Arc::new(SystemEntropy), hasher).unwrap()
-    }
-
-    fn secret(text: &str) -> Option<SecretBytes> {
-        Some(SecretBytes::from(text.as_bytes()))
-    }
-
-    fn credential(name: &str, password: &str) -> Credential {
-        let password = SecretBytes::from(password.as_bytes());
-        Credential::new(NAME, NameAndPassword { name: name.to_owned(), password })
-    }
-
-    async fn put(
-        userpass: &Userpass,
-        name: &str,
-        password: Option<SecretBytes>,
-        groups: Vec<Group>,
-        now: Timestamp,
-    ) -> Result<(), LoginError> {
-        let change = userpass.put_user(name, password, Some(groups), now).await?;
-        Ok(change.commit(SealedChanges::default(), None).await?)
-    }
-
-    async fn delete(userpass: &Userpass, name: &str) -> bool {
-        let change = userpass.delete_user(name).await.unwrap();
-        let existed = change.existed();
-        change.commit(SealedChanges::default(), None).await.unwrap();
-        existed
-    }
-
-    async fn login(userpass: &Userpass, name: &str, password: &str) -> Result<Login, LoginError> {
-        userpass.login(credential(name, password), &LoginContext { peer: None, now: NOW }).await
-    }
-
-    #[tokio::test]
-    async fn conforms() {
-        let userpass = userpass().await;
-        put(&userpass, "alice", secret(PASSWORD), vec![group("platform")], NOW).await.unwrap();
-        conformance::run(conformance::Fixture {
-            method: &userpass,
-            good: &|| credential("alice", PASSWORD),
-            wrong: &|| credential("alice", "correct horse batterz"),
-            unknown: &|| credential("bob", PASSWORD),
-            oversize: vec![credential("alice", &"x".repeat(1025)), credential(&"x".repeat(65), PASSWORD)],
-        })
-        .await;
-    }
-
-    #[tokio::test]
-    async fn who_guesses_waits_and_nobody_else() {
-        let userpass = userpass().await;
-        put(&userpass, "alice", secret(PASSWORD), Vec::new(), NOW).await.unwrap();
-        let from = |host: u8| LoginContext { peer: Some([192, 0, 2, host].into()), now: NOW };
-        for name in ["alice", "nobody"] {
-            let mut judged = 0;
-            while let Err(LoginError::Rejected) =
-                userpass.login(credential(name, "not the password"), &from(1)).await
-            {
-                judged += 1;
-            }
-            assert_eq!(judged, 5, "{name}");
-        }
-        let right = userpass.login(credential("alice", PASSWORD), &from(1)).await;
-        assert!(matches!(right, Err(LoginError::Unavailable { .. })), "not judged at all");
-        userpass.login(credential("alice", PASSWORD), &from(2)).await.unwrap();
-    }
-
-    /// All of them come before the first hash is done.
-    #[tokio::test]
-    async fn of_a_burst_only_as_many_are_judged_as_may_fail() {
-        let userpass = userpass().await;
-        put(&userpass, "alice", secret(PASSWORD), Vec::new(), NOW).await.unwrap();
-        let mut now = NOW;
-        for expected in [5, 1, 1] {
-            let from = LoginContext { peer: Some([192, 0, 2, 1].into()), now };
-            let burst = (0..30).map(|_| userpass.login(credential("alice", "not the password"), &from));
-            let answers = futures_util::future::join_all(burst).await;
-            let judged = answers.iter().filter(|answer| matches!(answer, Err(LoginError::Rejected))).count();
-            assert_eq!(judged, expected);
-            now = now.plus(LATER * 2);
-        }
-    }
-
-    /// Known or not, right or wrong: one hash of the same cost each.
-    #[tokio::test]
-    async fn everybody_costs_the_same() {
-        let userpass = userpass().await;
-        put(&userpass, "alice", secret(PASSWORD), Vec::new(), NOW).await.unwrap();
-        let before = userpass.hasher.runs();
-        login(&userpass, "alice", PASSWORD).await.unwrap();
-        assert_eq!(userpass.hasher.runs(), before + 1);
-        for (n, (name, password)) in
-            [("alice", "wrong"), ("alice", ""), ("bob", PASSWORD), ("bob", ""), ("nobody", "x")]
-                .into_iter()
-                .enumerate()
-        {
-            let error = login(&userpass, name, password).await.unwrap_err();
-            assert!(matches!(error, LoginError::Rejected), "{name} {password}");
-            assert_eq!(userpass.hasher.runs(), before + 2 + n, "{name} {password}");
-        }
-        let known = userpass.read("alice").await.unwrap().unwrap().hash;
-        let cost = |phc: &str| phc.split('$').take(4).map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(cost(&known), cost(&userpass.nobody));
-    }
-
-    #[tokio::test]
-    async fn a_new_password_replaces_the_old_and_none_keeps_it() {
-        let userpass = userpass().await;
-        put(&userpass, "alice", secret(PASSWORD), Vec::new(), NOW).await.unwrap();
-        let first = userpass.find_user("alice").await.unwrap().unwrap();
-        put(&userpass, "alice", None, vec![group("ops")], NOW.plus(LATER)).await.unwrap();
-        let principal = login(&userpass, "alice", PASSWORD).await.unwrap().principal;
-        assert_eq!(principal.groups(), [group("ops")]);
-        put(&userpass, "alice", secret("another long password"), Vec::new(), NOW).await.unwrap();
-        assert!(matches!(login(&userpass, "alice", PASSWORD).await, Err(LoginError::Rejected)));
-        login(&userpass, "alice", "another long password").await.unwrap();
-        let last = userpass.find_user("alice").await.unwrap().unwrap();
-        assert_eq!((first.uid, first.created), (last.uid, last.created), "still the same person");
-    }
-
-    const LATER: std::time::Duration = std::time::Duration::from_secs(1);
-
-    #[tokio::test]
-    async fn one_created_again_is_someone_else() {
-        let userpass = userpass().await;
-        put(&userpass, "alice", secret(PASSWORD), Vec::new(), NOW).await.unwrap();
-        let first = login(&userpass, "alice", PASSWORD).await.unwrap().principal;
-        assert!(delete(&userpass, "alice").await);
-        assert!(!delete(&userpass, "alice").await);
-        assert!(matches!(login(&userpass, "alice", PASSWORD).await, Err(LoginError::Rejected)));
-        put(&userpass, "alice", secret(PASSWORD), Vec::new(), NOW).await.unwrap();
-        let second = login(&userpass, "alice", PASSWORD).await.unwrap().principal;
-        assert_ne!(first, second);
-        assert_eq!(first.to_string(), second.to_string());
-    }
-
-    #[tokio::test]
-    async fn users_are_listed_by_name() {
-        let userpass = userpass().await;
-        let names: Vec<String> = (0..250).map(|n| format!("user{n:03}")).collect();
-        for name in names.iter().rev() {
-            put(&userpass, name, secret(PASSWORD), Vec::new(), NOW).await.unwrap();
-        }
-        let listed: Vec<_> = userpass.list_users().await.unwrap().into_iter().map(|user| user.name).collect();
-        assert_eq!(listed, names.iter().map(|name| Box::from(name.as_str())).collect::<Vec<Box<str>>>());
-    }
-
-    #[tokio::test]
-    async fn passwords_have_limits() {
-        let userpass = userpass().await;
-        for (length, fine) in [(0, false), (11, false), (12, true), (1024, true), (1025, false)] {
-            let result = put(&userpass, "alice", secret(&"x".repeat(length)), Vec::new(), NOW).await;
-            assert_eq!(result.is_ok(), fine, "{length}");
-        }
-        let missing = put(&userpass, "bob", None, Vec::new(), NOW).await;
-        assert!(matches!(missing, Err(LoginError::Invalid(invalid)) if invalid.field == "password"));
-    }
-
-    #[test]
-    fn a_name_has_one_spelling() {
-        for name in ["a", "alice", "a.b_c@d-e", &"x".repeat(64)] {
-            assert_eq!(&*parse_name(name).unwrap(), name);
-        }
-        for name in [
-            "",
-            "Alice",
-            " alice",
-            "alice ",
-            "alice\0",
-            "a/b",
-            "a%41",
-            "älice",
-            "alice\u{200b}",
-            &"x".repeat(65),
-        ] {
-            assert!(parse_name(name).is_err(), "{name:?}");
-        }
-    }
-
-    #[test]
-    fn groups_are_names() {
-        let parse =
-            |names: &[&str]| parse_groups(&names.iter().map(|name| name.to_string()).collect::<Vec<_>>());
-        assert_eq!(parse(&["b", "a.b-c_d", "0"]).unwrap(), [group("b"), group("a.b-c_d"), group("0")]);
-        for bad in ["", ".a", "-a", "_a", "A", "a/b", "a b", "*", &"x".repeat(64)] {
-            assert_eq!(parse(&["fine", bad]).unwrap_err().field, "groups[1]", "{bad:?}");
-        }
-        assert!(parse(&["a", "a"]).is_err());
-        let many: Vec<String> = (0..33).map(|n| n.to_string()).collect();
-        assert!(parse_groups(&many[..32]).is_ok());
-        assert!(parse_groups(&many).is_err());
-    }
-}
+#[path = "userpass_tests.rs"]
+mod tests;

@@ -4,10 +4,10 @@ use async_trait::async_trait;
 
 use tokio::sync::OwnedRwLockWriteGuard;
 
-use super::{LoginError, userpass};
+use super::{Login, LoginContext, LoginError, userpass};
 use crate::{
     barrier::{BarrierError, Changes, SealedChanges, View},
-    model::{Group, RequestId, SecretBytes, Timestamp},
+    model::{Group, Invalid, Principal, RequestId, SecretBytes, Timestamp},
 };
 
 pub use userpass::{UserInfo, parse_groups, parse_name};
@@ -18,6 +18,17 @@ pub const PATH: &str = "sys/auth/userpass";
 /// The text of the principal that a user is.
 pub fn principal(name: &str) -> String {
     format!("{}/{name}", userpass::KIND.name)
+}
+
+/// Reads the text of a principal: if it is a user, its name has to be one, or a typing error would mean nobody and say nothing.
+///
+/// # Errors
+/// Says what a name looks like.
+pub fn check_principal(text: &str) -> Result<(), Invalid> {
+    match text.split_once('/') {
+        Some((method, name)) if method == userpass::KIND.name => parse_name(name).map(drop),
+        _ => Ok(()),
+    }
 }
 
 /// A change of a user, ready to be committed. While there is one no login is accepted: so its sessions end up to a moment
@@ -61,6 +72,19 @@ pub trait Users: Send + Sync {
         groups: Option<Vec<Group>>,
         now: Timestamp,
     ) -> Result<UserChange, LoginError>;
+
+    /// Sets the password of a user who shows the current one, and says who they are from then on. A wrong one counts, and has
+    /// to wait, as at a login.
+    ///
+    /// # Errors
+    /// `who` is no user, the current password is wrong, or the new one cannot be one.
+    async fn change_password(
+        &self,
+        who: &Principal,
+        current: SecretBytes,
+        new: SecretBytes,
+        context: &LoginContext,
+    ) -> Result<(Login, UserChange), LoginError>;
 
     /// Deletes a user. Without one there is still something to commit: the end of sessions that may be left of one.
     ///

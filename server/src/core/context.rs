@@ -11,6 +11,9 @@ use crate::{
     tokens::Session,
 };
 
+/// All that the log has of one.
+const NEW_PASSWORD: &str = "a new password";
+
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin {
@@ -123,6 +126,7 @@ impl ActedOn {
 fn about_session(action: &SessionAction) -> Option<String> {
     match action {
         SessionAction::CanI(question) => Some(question.describe()),
+        SessionAction::ChangePassword { .. } => Some(NEW_PASSWORD.to_owned()),
         SessionAction::Renew | SessionAction::Whoami | SessionAction::Logout => None,
     }
 }
@@ -131,7 +135,7 @@ fn about_user(action: &UserAction) -> Option<String> {
     let UserAction::Put { password, groups, .. } = action else { return None };
     let names = |groups: &Vec<Group>| groups.iter().map(|group| &*group.name).collect::<Vec<_>>().join(" ");
     let groups = groups.as_ref().map(|groups| format!("groups [{}]", names(groups)));
-    let password = password.as_ref().map(|_| "a new password".to_owned());
+    let password = password.as_ref().map(|_| NEW_PASSWORD.to_owned());
     let changed: Vec<String> = groups.into_iter().chain(password).collect();
     (!changed.is_empty()).then(|| changed.join(", "))
 }

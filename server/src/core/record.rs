@@ -57,6 +57,10 @@ impl Ended {
         match result {
             Ok(Answer::Reply(reply)) => Self { version: reply.version(), ..ended },
             Ok(Answer::Applied(changes)) => Self { objects: changes.iter().map(changed).collect(), ..ended },
+            // A write that has a session as its answer began it.
+            Ok(Answer::Token(_, session)) => {
+                Self { objects: vec![format!("session {}", session.id)], ..ended }
+            }
             Ok(Answer::Term(term)) => Self { objects: vec![format!("key term {term}")], ..ended },
             _ => ended,
         }

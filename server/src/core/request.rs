@@ -77,6 +77,11 @@ pub enum SessionAction {
     Renew,
     Whoami,
     Logout,
+    /// Of the user whose session it is.
+    ChangePassword {
+        current: SecretBytes,
+        new: SecretBytes,
+    },
     CanI(CanI),
 }
 
@@ -301,7 +306,7 @@ impl Action {
         match self {
             Action::Engine { operation, .. } => operation.is_write(),
             Action::Session(action) => match action {
-                SessionAction::Logout => true,
+                SessionAction::Logout | SessionAction::ChangePassword { .. } => true,
                 SessionAction::Renew | SessionAction::Whoami | SessionAction::CanI(_) => false,
             },
             Action::User(action) => match action {

@@ -13,9 +13,12 @@ use super::{
     state::{Core, Unsealed},
 };
 use crate::{
-    auth::users::{self, UserChange},
+    auth::{
+        LoginContext,
+        users::{self, UserChange, Users},
+    },
     engines::{EngineError, Operation, Output},
-    model::Invalid,
+    model::{Invalid, SecretBytes},
     permit::Permit,
     policy::{Context, Documents, Question, plan},
     tokens::{TokenError, Which},
@@ -36,7 +39,7 @@ pub(super) async fn run(
         (Action::Engine { operation, .. }, Some((permit, needs))) => {
             engine(core, unsealed, request, permit, operation, needs).await
         }
-        (Action::Session(action), _) => session(unsealed, request, action).await,
+        (Action::Session(action), _) => return session(core, unsealed, request, action).await,
         (Action::Revoke(which), Some(_)) => {
             unsealed.tokens.revoke(which, core.clock.now(), Some(request.id())).await?;
             Ok(Answer::Done)
@@ -83,30 +86,35 @@ fn engine_error(error: EngineError, place: &str) -> Error {
 }
 
 async fn session(
+    core: &Core,
     unsealed: &Unsealed,
     request: &RequestContext,
     action: SessionAction,
-) -> Result<Answer, Error> {
+) -> Result<Done, Error> {
     let session = &request.session;
-    match action {
+    let answer = match action {
         SessionAction::Renew => {
             if !unsealed.methods.may_renew(&session.principal) {
                 return Err(TokenError::NotRenewable { max_expires: session.expires }.into());
             }
             let (token, session) = unsealed.tokens.renew(session, request.at)?;
-            Ok(Answer::Token(token, session))
+            Answer::Token(token, session)
         }
         SessionAction::Whoami => {
             let context = Context { peer: request.origin.peer, now: request.at };
             let roles = unsealed.policy.current().roles_of(&session.principal, &context);
-            Ok(Answer::Whoami((**session).clone(), roles))
+            Answer::Whoami((**session).clone(), roles)
         }
         SessionAction::Logout => {
             unsealed.tokens.end(session, request.at, Some(request.id())).await?;
-            Ok(Answer::Done)
+            Answer::Done
         }
-        SessionAction::CanI(question) => Ok(can_i(unsealed, request, &question)),
-    }
+        SessionAction::CanI(question) => can_i(unsealed, request, &question),
+        SessionAction::ChangePassword { current, new } => {
+            return change_password(core, unsealed, request, current, new).await;
+        }
+    };
+    Ok(answer.into())
 }
 
 fn can_i(unsealed: &Unsealed, request: &RequestContext, question: &CanI) -> Answer {
@@ -124,8 +132,7 @@ async fn user(
     request: &RequestContext,
     action: UserAction,
 ) -> Result<Done, Error> {
-    let users = unsealed.methods.users();
-    let users = users.ok_or_else(|| Error::Internal("no method keeps users".to_owned()))?;
+    let users = users(unsealed)?;
     match action {
         UserAction::Put { name, password, groups } => {
             // Whoever has the old password, or was in the old groups, has to log in again.
@@ -145,6 +152,29 @@ async fn user(
         }
         UserAction::List => Ok(Answer::Users(users.list_users().await?).into()),
     }
+}
+
+fn users(unsealed: &Unsealed) -> Result<&dyn Users, Error> {
+    unsealed.methods.users().ok_or_else(|| Error::Internal("no method keeps users".to_owned()))
+}
+
+/// Whoever knew the old password may have logged in with it, so all sessions of the user end, the caller's too. The caller has
+/// proved who they are and gets another, which begins when the others have ended.
+async fn change_password(
+    core: &Core,
+    unsealed: &Unsealed,
+    request: &RequestContext,
+    current: SecretBytes,
+    new: SecretBytes,
+) -> Result<Done, Error> {
+    let context = LoginContext { peer: request.origin.peer, now: request.at };
+    let who = &request.session.principal;
+    let (login, change) = users(unsealed)?.change_password(who, current, new, &context).await?;
+    let sessions = Which::Principal(who.to_string().into());
+    let (with, ending) = unsealed.tokens.ending(sessions, core.clock.now()).await?;
+    let (token, session) = unsealed.tokens.mint(&login, ending.after())?;
+    change.commit(with, Some(request.id())).await?;
+    Ok(Done::and(Ok(Answer::Token(token, session)), Memo::SessionsEnd(ending)))
 }
 
 /// In one batch with the end of the user's sessions: a crash leaves nobody who is gone with a session.

@@ -88,6 +88,13 @@ struct RevocationRecord {
     until_ms: i64,
 }
 
+impl Ending {
+    /// The first moment of sessions that go on.
+    pub fn after(&self) -> Timestamp {
+        self.entry.up_to.plus(Duration::from_millis(1))
+    }
+}
+
 impl Revocations {
     /// Everything in `view`, which no other subsystem uses.
     ///

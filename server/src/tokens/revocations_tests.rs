@@ -219,7 +219,7 @@ fn typing_errors_are_refused() {
     for good in ["root", "userpass/alice"] {
         assert!(Which::principal(good).is_ok(), "{good}");
     }
-    for bad in ["", "alice", "userpas/alice", "userpass/", "userpass/a\n", "root/x"] {
+    for bad in ["", "alice", "userpas/alice", "userpass/", "userpass/Alice", "userpass/a\n", "root/x"] {
         assert!(Which::principal(bad).is_err(), "{bad:?}");
     }
     assert!(Which::method("userpass").is_ok() && Which::method("userpas").is_err());

@@ -1,7 +1,7 @@
 //! What can be revoked, by its name; and where such a revocation is kept.
 
 use crate::{
-    auth::KINDS,
+    auth::{KINDS, users},
     barrier::{Address, RecordKind},
     model::{Invalid, SessionId},
 };
@@ -50,6 +50,8 @@ impl Which {
         if !known || text.len() > PRINCIPAL_BYTES || text.chars().any(char::is_control) {
             return Err(Invalid::new("principal", problem));
         }
+        users::check_principal(text)
+            .map_err(|invalid| Invalid::new("principal", format!("has a name that {}", invalid.problem)))?;
         Ok(Self::Principal(text.into()))
     }
 

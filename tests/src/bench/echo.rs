@@ -77,6 +77,7 @@ echo_login! {
     renew: RenewRequest => TokenResponse;
     whoami: WhoamiRequest => WhoamiResponse;
     logout: LogoutRequest => LogoutResponse;
+    change_password: ChangePasswordRequest => TokenResponse;
     revoke_sessions: RevokeSessionsRequest => RevokeSessionsResponse;
     put_user: PutUserRequest => PutUserResponse;
     delete_user: DeleteUserRequest => DeleteUserResponse;

@@ -32,7 +32,8 @@ use crate::{
 };
 
 /// About oneself: any session may, so a session without roles is not refused.
-const ANY_SESSION: &[&str] = &["Auth.Renew", "Auth.Whoami", "Auth.Logout", "Policy.CanI"];
+const ANY_SESSION: &[&str] =
+    &["Auth.Renew", "Auth.Whoami", "Auth.Logout", "Auth.ChangePassword", "Policy.CanI"];
 /// Secrets that must not come out. Each goes in through another door.
 const CANARIES: usize = 20;
 /// The reader in the server's log must see everything there is to see.
@@ -353,6 +354,7 @@ fn names(rpc: &str) -> &'static [&'static str] {
         // One's own session, or what somebody tried to prove; a server has one store.
         "Auth.Renew" | "Auth.Whoami" | "Auth.Logout" => &["\"session\":\""],
         "Auth.Login" | "Sys.Init" | "Sys.Unseal" | "Sys.GenerateRoot" => &["\"operation\":\""],
+        "Auth.ChangePassword" => &["\"session\":\"", "userpass/bench", "a new password"],
         "Auth.PutUser" => &["\"paths\":[\"sys/auth/userpass/carol\",\"sys/policy\"]", "a new password"],
         "Auth.DeleteUser" => &["sys/auth/userpass/carol"],
         "Auth.RevokeSessions" => &["userpass/carol"],
@@ -439,6 +441,11 @@ fn sample(name: &str) -> io::Result<Vec<u8>> {
             v1::LoginRequest { credential: Some(v1::login_request::Credential::Userpass(userpass(5))) }
                 .encode_to_vec()
         }
+        "Auth.ChangePassword" => v1::ChangePasswordRequest {
+            current_password: Some(sensitive(17)),
+            new_password: Some(sensitive(18)),
+        }
+        .encode_to_vec(),
         "Auth.PutUser" => {
             v1::PutUserRequest { name: "carol".into(), password: Some(sensitive(6)), ..Default::default() }
                 .encode_to_vec()

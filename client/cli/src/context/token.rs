@@ -58,7 +58,7 @@ impl Source {
     pub(crate) fn check_replaceable(&self) -> Result<(), Failure> {
         match self {
             Self::Variable => Err(Failure::usage(format!(
-                "the token is in {VARIABLE}, where a renewed one cannot be put; use {FILE_VARIABLE}, or log in"
+                "the token is in {VARIABLE}, where a new one cannot be put; use {FILE_VARIABLE}, or log in"
             ))),
             Self::File(_) | Self::Profile(_) => Ok(()),
         }

@@ -22,12 +22,29 @@ pub(crate) struct Manifest {
     pub(crate) others: Vec<String>,
 }
 
+/// An object of any kind.
+pub(super) struct Object {
+    pub(super) kind: String,
+    pub(super) name: Option<String>,
+    pub(super) line: u64,
+    fields: Vec<(String, Node)>,
+}
+
+impl Object {
+    pub(super) fn take(&mut self, name: &str) -> Option<Node> {
+        take(&mut self.fields, name)
+    }
+
+    /// `ConfigMap shop (line 3)`
+    pub(super) fn describe(&self) -> String {
+        format!("{} {} (line {})", self.kind, self.name.as_deref().unwrap_or_default(), self.line)
+    }
+}
+
 pub(crate) fn read(document: &Document<'_>) -> Result<Manifest, Failure> {
-    let documents = strongroom_yaml::read_all(document.text()?, LIMITS)
-        .map_err(|error| Failure::usage(format!("{} {error}", document.name)))?;
     let mut manifest = Manifest { secrets: Vec::new(), others: Vec::new() };
-    for node in documents.into_iter().filter(|node| node.value != Value::Null) {
-        object(document, node, &mut manifest)?;
+    for object in objects(document)? {
+        manifest.add(document, object)?;
     }
     if manifest.secrets.is_empty() {
         return Err(Failure::usage(format!("{} has no Secret of Kubernetes", document.name)));
@@ -35,7 +52,18 @@ pub(crate) fn read(document: &Document<'_>) -> Result<Manifest, Failure> {
     Ok(manifest)
 }
 
-fn object(document: &Document<'_>, node: Node, manifest: &mut Manifest) -> Result<(), Failure> {
+/// All objects of all documents, and those of Lists.
+pub(super) fn objects(document: &Document<'_>) -> Result<Vec<Object>, Failure> {
+    let documents = strongroom_yaml::read_all(document.text()?, LIMITS)
+        .map_err(|error| Failure::usage(format!("{} {error}", document.name)))?;
+    let mut objects = Vec::new();
+    for node in documents.into_iter().filter(|node| node.value != Value::Null) {
+        object(document, node, &mut objects)?;
+    }
+    Ok(objects)
+}
+
+fn object(document: &Document<'_>, node: Node, objects: &mut Vec<Object>) -> Result<(), Failure> {
     let line = node.line;
     let Value::Map(mut fields) = node.value else {
         return Err(document.wrong(line, "this is no object of Kubernetes"));
@@ -44,29 +72,37 @@ fn object(document: &Document<'_>, node: Node, manifest: &mut Manifest) -> Resul
     if let (true, Some(Node { value: Value::List(items), .. })) =
         (kind.ends_with("List"), take(&mut fields, "items"))
     {
-        return items.into_iter().try_for_each(|item| object(document, item, manifest));
+        return items.into_iter().try_for_each(|item| object(document, item, objects));
     }
     let name = take(&mut fields, "metadata").and_then(|metadata| match metadata.value {
         Value::Map(mut fields) => text_of(take(&mut fields, "name")),
         _ => None,
     });
-    if kind != "Secret" {
-        manifest.others.push(format!("{kind} {} (line {line})", name.unwrap_or_default()));
-        return Ok(());
-    }
-    let name = name.ok_or_else(|| document.wrong(line, "the Secret has no name"))?;
-    if manifest.secrets.iter().any(|known| known.name == name) {
-        return Err(document.wrong(
-            line,
-            format_args!("there is a second Secret {name:?}; import each namespace by itself"),
-        ));
-    }
-    let values = values(document, &name, take(&mut fields, "data"), take(&mut fields, "stringData"))?;
-    if values.is_empty() {
-        return Err(document.wrong(line, format_args!("the Secret {name:?} has no data")));
-    }
-    manifest.secrets.push(KubernetesSecret { name, values });
+    objects.push(Object { kind, name, line, fields });
     Ok(())
+}
+
+impl Manifest {
+    fn add(&mut self, document: &Document<'_>, mut object: Object) -> Result<(), Failure> {
+        if object.kind != "Secret" {
+            self.others.push(object.describe());
+            return Ok(());
+        }
+        let line = object.line;
+        let name = object.name.clone().ok_or_else(|| document.wrong(line, "the Secret has no name"))?;
+        if self.secrets.iter().any(|known| known.name == name) {
+            return Err(document.wrong(
+                line,
+                format_args!("there is a second Secret {name:?}; import each namespace by itself"),
+            ));
+        }
+        let values = values(document, &name, object.take("data"), object.take("stringData"))?;
+        if values.is_empty() {
+            return Err(document.wrong(line, format_args!("the Secret {name:?} has no data")));
+        }
+        self.secrets.push(KubernetesSecret { name, values });
+        Ok(())
+    }
 }
 
 /// As the API server does it: what `stringData` has goes before `data`.

@@ -4,6 +4,8 @@
 pub(crate) mod environment;
 pub(crate) mod json;
 pub(crate) mod kubernetes;
+pub(crate) mod provider_class;
+pub(crate) mod vault_objects;
 pub(crate) mod yaml;
 
 use std::collections::BTreeMap;
@@ -31,7 +33,7 @@ impl<'a> Document<'a> {
         Ok(text)
     }
 
-    fn wrong(&self, line: u64, problem: impl std::fmt::Display) -> Failure {
+    pub(crate) fn wrong(&self, line: u64, problem: impl std::fmt::Display) -> Failure {
         Failure::usage(format!("{}, line {line}: {problem}", self.name))
     }
 

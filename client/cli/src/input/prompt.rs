@@ -22,6 +22,13 @@ pub(crate) fn new_password() -> Result<SecretBytes, Failure> {
     Ok(first)
 }
 
+/// Where there is no terminal to ask for a password on.
+pub(crate) fn nobody_to_ask(option: &str) -> Failure {
+    Failure::usage(format!(
+        "there is no terminal to ask for the password on; use {option} FILE, or - for standard input"
+    ))
+}
+
 /// y or n; anything else is n.
 pub(crate) fn confirm(question: &str) -> Result<bool, Failure> {
     write!(io::stderr(), "{question} [y/N] ")?;

@@ -38,11 +38,16 @@ pub(crate) enum Presentation {
     Text(String),
 }
 
+/// Whether a person who sees it may be shown colours.
+pub(crate) fn wants_colours(no_color: bool) -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !no_color && !refused
+}
+
 impl Output {
     pub(crate) fn new(format: Option<Format>, no_color: bool) -> Self {
         let terminal = io::stdout().is_terminal();
-        let refused = no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { format, terminal, colours: terminal && !refused }
+        Self { format, terminal, colours: terminal && wants_colours(no_color) }
     }
 
     /// Whether a person sees standard output.

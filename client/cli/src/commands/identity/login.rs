@@ -77,11 +77,7 @@ async fn as_user(
     let password = match password_file {
         Some(file) => content::word(file)?,
         None if io::stdin().is_terminal() => prompt::hidden(&format!("Password of {user}"))?,
-        None => {
-            return Err(Failure::usage(
-                "there is no terminal to ask for the password on; use --password-file FILE, or - for standard input",
-            ));
-        }
+        None => return Err(prompt::nobody_to_ask("--password-file")),
     };
     let login = client.auth().login(user, &password).await?;
     Ok((login.token, login.session))

@@ -1,6 +1,7 @@
 //! Who asks: one's own session, the sessions of others, and users.
 
 pub(crate) mod login;
+mod passwd;
 mod session;
 pub(crate) mod token;
 pub(crate) mod user;

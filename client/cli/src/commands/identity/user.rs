@@ -1,4 +1,4 @@
-//! `user`: the users of the userpass method.
+//! `user`: the users of the userpass method; `passwd.rs` is for what they do themselves.
 
 use std::{
     io::{self, IsTerminal},
@@ -8,6 +8,7 @@ use std::{
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::passwd;
 use crate::{
     context::Context,
     failure::Failure,
@@ -33,6 +34,8 @@ enum Command {
         #[arg(short, long)]
         yes: bool,
     },
+    /// Change your own password; your other sessions end
+    Passwd(passwd::Passwd),
     /// List all users
     List,
 }
@@ -66,11 +69,7 @@ pub(crate) async fn run(context: &Context, args: User) -> Result<(), Failure> {
                 _ if put.keep_password => None,
                 Some(file) => Some(content::word(file)?),
                 None if io::stdin().is_terminal() => Some(prompt::new_password()?),
-                None => {
-                    return Err(Failure::usage(
-                        "there is no terminal to ask for the password on; use --password-file FILE, or - for standard input",
-                    ));
-                }
+                None => return Err(prompt::nobody_to_ask("--password-file")),
             };
             let groups = (put.no_groups || !put.groups.is_empty()).then_some(put.groups);
             client.auth().put_user(&put.name, password.as_ref(), groups).await?;
@@ -81,6 +80,7 @@ pub(crate) async fn run(context: &Context, args: User) -> Result<(), Failure> {
             client.auth().delete_user(&name).await?;
             context.output.done(&json!({ "name": name, "deleted": true }), &format!("user {name} is deleted"))
         }
+        Command::Passwd(args) => passwd::run(context, &client, args).await,
         Command::List => {
             let users = client.auth().list_users().await?;
             let value: Vec<_> = users

@@ -19,6 +19,7 @@ use crate::{
 #[derive(Args)]
 #[command(after_help = "Examples:
   strongroom import secret/apps/shop/env .env --from env
+  strongroom import secret/apps/shop/env .env --from env --expected-version 0
   kubectl get secrets -n shop -o yaml | strongroom import secret/shop - --from kubernetes")]
 pub(crate) struct Import {
     /// The path of the secret; for Kubernetes the folder, in which each Secret becomes the secret of its name
@@ -51,7 +52,8 @@ pub(crate) async fn run(context: &Context, args: Import) -> Result<(), Failure> 
     // All of it is read before anything is written.
     let secrets = read(context, &args)?;
     let client = context.client().await?;
-    for (path, values) in secrets {
+    let all = secrets.len();
+    for (done, (path, values)) in secrets.into_iter().enumerate() {
         let mut put = client.put(&path).values(values);
         if let Some(version) = args.conditions.expected_version {
             put = put.expected_version(version);
@@ -59,7 +61,13 @@ pub(crate) async fn run(context: &Context, args: Import) -> Result<(), Failure> 
         if let Some(ttl) = args.conditions.ttl {
             put = put.ttl(ttl);
         }
-        let metadata = put.send().await?;
+        let written = put.send().await;
+        if written.is_err() && all > 1 {
+            context
+                .output
+                .note(&format!("note: {done} of {all} secrets are written; {path} is the first that is not"));
+        }
+        let metadata = written?;
         let line = format!("{path} is at version {}", metadata.current_version);
         context.output.item(&meta::structured(&metadata), &line)?;
     }

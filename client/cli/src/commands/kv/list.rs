@@ -1,17 +1,27 @@
-//! `list`: what is in a folder.
+//! `list`: what is in a folder, and with `--long` whether it can be read.
 
 use clap::Args;
-use strongroom_client::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use strongroom_client::{
+    Client, Error, ErrorKind, Metadata, ResultStream, StreamExt, TryStreamExt, VersionInfo,
+};
 
+use super::meta;
 use crate::{
     context::Context,
     failure::Failure,
     output::{Format, Presentation},
 };
 
+/// Secrets that are asked about at once: enough that nobody waits for one after the other, and few beside what one caller may
+/// have in progress.
+const AT_ONCE: usize = 8;
+
 #[derive(Args)]
 #[command(after_help = "Examples:
   strongroom list secret/apps
+  strongroom list --long secret/apps
   strongroom list --recursive secret")]
 pub(crate) struct List {
     /// The folder, such as secret/app
@@ -20,6 +30,16 @@ pub(crate) struct List {
     /// List all secrets below the folder, with their full paths
     #[arg(short, long)]
     recursive: bool,
+    /// Show the latest version of each secret and whether it can be read, is deleted or has expired. This asks about each secret
+    /// by itself, and shows - for those that you may not read
+    #[arg(short, long)]
+    long: bool,
+}
+
+/// A name, and the latest version if it may be known.
+struct Entry {
+    name: String,
+    latest: Option<VersionInfo>,
 }
 
 pub(crate) async fn run(context: &Context, args: List) -> Result<(), Failure> {
@@ -27,6 +47,10 @@ pub(crate) async fn run(context: &Context, args: List) -> Result<(), Failure> {
     // People often write the slash that `list` itself prints.
     let folder = args.folder.strip_suffix('/').unwrap_or(&args.folder);
     let mut names = if args.recursive { client.list_recursive(folder).await? } else { client.list(folder) };
+    if args.long {
+        let within = if args.recursive { String::new() } else { format!("{folder}/") };
+        return show_long(context, &look(&client, &within, names).await?);
+    }
     if context.output.format() != Format::Table {
         let names: Vec<String> = names.try_collect().await?;
         return context.output.show(&names, Presentation::Text(String::new()));
@@ -36,4 +60,56 @@ pub(crate) async fn run(context: &Context, args: List) -> Result<(), Failure> {
         context.output.line(&name?)?;
     }
     Ok(())
+}
+
+/// Asks about each name that is a secret.
+async fn look(client: &Client, within: &str, names: ResultStream<String>) -> Result<Vec<Entry>, Failure> {
+    let looks = names.map(|name| async move {
+        let name = name?;
+        let latest = match name.ends_with('/') {
+            true => None,
+            false => latest(client.metadata(&format!("{within}{name}")).await)?,
+        };
+        Ok(Entry { name, latest })
+    });
+    looks.buffered(AT_ONCE).try_collect().await
+}
+
+/// Whoever may list a secret may not always read it; and one that was there may be gone.
+fn latest(answer: Result<Metadata, Error>) -> Result<Option<VersionInfo>, Failure> {
+    match answer {
+        Ok(metadata) => {
+            Ok(metadata.versions.into_iter().find(|version| version.version == metadata.current_version))
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::Denied { .. }) || error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn show_long(context: &Context, entries: &[Entry]) -> Result<(), Failure> {
+    let now = Timestamp::now();
+    let value: Vec<_> = entries.iter().map(|entry| structured(entry, now)).collect();
+    let rows = entries.iter().map(|entry| row(entry, now)).collect();
+    let header = vec!["NAME", "VERSION", "STATE", "WRITTEN", "BY"];
+    context.output.show(&value, Presentation::Table(header, rows))
+}
+
+fn row(entry: &Entry, now: Timestamp) -> Vec<String> {
+    let known = entry.latest.as_ref().map(|latest| {
+        let written = format!("{:.0}", latest.created_at);
+        [latest.version.to_string(), meta::state(latest, now), written, latest.created_by.clone()]
+    });
+    let columns = known.unwrap_or_else(|| [(); 4].map(|()| "-".to_owned()));
+    std::iter::once(entry.name.clone()).chain(columns).collect()
+}
+
+fn structured(entry: &Entry, now: Timestamp) -> Value {
+    let latest = entry.latest.as_ref().map(|latest| {
+        let mut value = meta::version(latest);
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("state".into(), json!(meta::word(latest, now)));
+        }
+        value
+    });
+    json!({ "name": entry.name, "latest": latest })
 }

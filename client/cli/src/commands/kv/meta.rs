@@ -102,33 +102,41 @@ fn show(context: &Context, metadata: &Metadata) -> Result<(), Failure> {
     context.output.show(&structured(metadata), Presentation::Pairs(pairs))
 }
 
-fn state(version: &VersionInfo, now: Timestamp) -> String {
-    match version {
-        VersionInfo { destroyed: true, .. } => "destroyed".into(),
-        VersionInfo { deleted_at: Some(time), .. } => format!("deleted {time:.0}"),
-        VersionInfo { expires_at: Some(time), .. } if *time <= now => format!("expired {time:.0}"),
-        VersionInfo { expires_at: Some(time), .. } => format!("until {time:.0}"),
-        _ => "readable".into(),
+/// What can be done with it, and since or until when.
+pub(super) fn state(version: &VersionInfo, now: Timestamp) -> String {
+    match (word(version, now), version.deleted_at, version.expires_at) {
+        (word @ "deleted", Some(time), _) | (word @ "expired", _, Some(time)) => format!("{word} {time:.0}"),
+        ("readable", _, Some(time)) => format!("until {time:.0}"),
+        (word, ..) => word.to_owned(),
     }
 }
 
-pub(crate) fn structured(metadata: &Metadata) -> Value {
+/// What can be done with it.
+pub(super) fn word(version: &VersionInfo, now: Timestamp) -> &'static str {
+    match version {
+        VersionInfo { destroyed: true, .. } => "destroyed",
+        VersionInfo { deleted_at: Some(_), .. } => "deleted",
+        VersionInfo { expires_at: Some(time), .. } if *time <= now => "expired",
+        _ => "readable",
+    }
+}
+
+/// A version, as programs see it.
+pub(super) fn version(version: &VersionInfo) -> Value {
     let text = |time: Option<Timestamp>| time.map(|time| time.to_string());
-    let versions: Vec<_> = metadata
-        .versions
-        .iter()
-        .map(|version| {
-            json!({
-                "version": version.version,
-                "created_at": version.created_at.to_string(),
-                "created_by": version.created_by,
-                "deleted_at": text(version.deleted_at),
-                "destroyed": version.destroyed,
-                "expires_at": text(version.expires_at),
-                "size": version.size,
-            })
-        })
-        .collect();
+    json!({
+        "version": version.version,
+        "created_at": version.created_at.to_string(),
+        "created_by": version.created_by,
+        "deleted_at": text(version.deleted_at),
+        "destroyed": version.destroyed,
+        "expires_at": text(version.expires_at),
+        "size": version.size,
+    })
+}
+
+pub(crate) fn structured(metadata: &Metadata) -> Value {
+    let versions: Vec<_> = metadata.versions.iter().map(version).collect();
     json!({
         "path": metadata.path,
         "version": metadata.current_version,

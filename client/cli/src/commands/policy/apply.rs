@@ -14,7 +14,7 @@ use strongroom_client::{
         apply_response::{Change, change::Action},
     },
 };
-use strongroom_yaml::{Limits, field};
+use strongroom_yaml::{Limits, Node, field};
 
 use crate::{
     context::Context,
@@ -48,7 +48,7 @@ pub(crate) struct Apply {
 
 pub(crate) async fn run(context: &Context, args: Apply) -> Result<(), Failure> {
     let yaml = read_all(&args.file)?;
-    for note in plus_signs(&yaml) {
+    for note in notes(&yaml) {
         context.output.note(&note);
     }
     let remove = args.remove.iter().map(|text| object(text)).collect::<Result<Vec<_>, _>>()?;
@@ -146,10 +146,32 @@ fn read_all(files: &[PathBuf]) -> Result<String, Failure> {
     Ok(yaml)
 }
 
-/// What comes from elsewhere may mean any one name by `+`; here it is a character like others. The server judges the rest.
-fn plus_signs(yaml: &str) -> Vec<String> {
+/// What is right and yet may not be meant. The server judges the rest.
+fn notes(yaml: &str) -> Vec<String> {
     let limits = Limits { documents: yaml.len().max(1), depth: 16 };
     let documents = strongroom_yaml::read_all(yaml, limits).unwrap_or_default();
+    let mut notes = plus_signs(&documents);
+    notes.extend(capitals(&documents));
+    notes
+}
+
+/// A user has no capitals in the name, so one that is bound with them is nobody.
+fn capitals(documents: &[Node]) -> Vec<String> {
+    let subjects = documents.iter().filter_map(|document| field(document.fields().ok()?, "subjects"));
+    let subjects = subjects.filter_map(|subjects| subjects.items(usize::MAX).ok()).flatten();
+    let users = subjects.filter_map(|subject| field(subject.fields().ok()?, "user")?.fields().ok());
+    let names = users.filter_map(|user| match field(user, "method")?.text() {
+        Ok("userpass") => field(user, "name")?.text().ok(),
+        _ => None,
+    });
+    names
+        .filter(|name| name.chars().any(char::is_uppercase))
+        .map(|name| format!("note: no user is called {name:?}: their names are written in small letters"))
+        .collect()
+}
+
+/// What comes from elsewhere may mean any one name by `+`; here it is a character like others.
+fn plus_signs(documents: &[Node]) -> Vec<String> {
     let rules = documents.iter().filter_map(|document| field(document.fields().ok()?, "rules"));
     let rules = rules.filter_map(|rules| rules.items(usize::MAX).ok()).flatten();
     let paths =
@@ -199,12 +221,28 @@ mod tests {
     #[test]
     fn a_plus_sign_is_no_wildcard() {
         let yaml = "kind: Role\nname: r\nrules:\n- {paths: [secret/+/x, secret/a+b], verbs: [read]}\n---\nkind: Binding\n";
-        let notes = plus_signs(yaml);
+        let notes = notes(yaml);
         assert!(
             notes.len() == 1 && notes[0].contains("\"secret/+/x\"") && notes[0].contains('*'),
             "{notes:?}"
         );
-        assert!(plus_signs("a: [").is_empty());
+        assert!(super::notes("a: [").is_empty());
+    }
+
+    #[test]
+    fn a_bound_user_with_capitals_is_nobody() {
+        let binding = |method, name| {
+            format!(
+                "kind: Binding\nname: b\nrole: r\nsubjects:\n- user: {{method: {method}, name: {name}}}\n"
+            )
+        };
+        let said = notes(&binding("userpass", "Alice"));
+        assert!(
+            said.len() == 1 && said[0].contains("\"Alice\"") && said[0].contains("small letters"),
+            "{said:?}"
+        );
+        assert!(notes(&binding("userpass", "alice+ops@example.com")).is_empty());
+        assert!(notes(&binding("oidc", "Alice")).is_empty());
     }
 
     #[test]

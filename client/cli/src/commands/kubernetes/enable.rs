@@ -5,7 +5,7 @@ use std::{
     process::{self, Stdio},
 };
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::{
@@ -15,22 +15,10 @@ use crate::{
 };
 
 #[derive(Args)]
-pub(crate) struct Kubernetes {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Print, or apply, what a cluster needs so that its pods can log in
-    Enable(Enable),
-}
-
-#[derive(Args)]
 #[command(after_help = "Examples:
   strongroom kubernetes enable | kubectl apply -f -
   strongroom kubernetes enable --cluster west --mode local")]
-struct Enable {
+pub(super) struct Enable {
     /// The name of the cluster at the server
     #[arg(long, default_value = "main", value_parser = name)]
     cluster: String,
@@ -56,9 +44,8 @@ enum Mode {
     Local,
 }
 
-pub(crate) fn run(context: &Context, args: Kubernetes) -> Result<(), Failure> {
-    let Command::Enable(args) = args.command;
-    let yaml = manifest(&args);
+pub(super) fn run(context: &Context, args: &Enable) -> Result<(), Failure> {
+    let yaml = manifest(args);
     if args.apply {
         return apply(&yaml);
     }
