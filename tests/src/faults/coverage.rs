@@ -409,6 +409,7 @@ fn sample(name: &str) -> io::Result<Vec<u8>> {
         |n| v1::patch_request::Change { change: Some(v1::patch_request::change::Change::Set(sensitive(n))) };
     let file = || Some(v1::SealConfig { kind: Some(v1::seal_config::Kind::File(v1::seal_config::File {})) });
     let userpass = |n| v1::login_request::Userpass { name: "bench".to_owned(), password: Some(sensitive(n)) };
+    let sealed = || vec![v1::CipherItem { ciphertext: canary(19), ..Default::default() }];
     Ok(match name {
         "Secrets.Put" => v1::PutRequest {
             path: path(),
@@ -489,6 +490,16 @@ fn sample(name: &str) -> io::Result<Vec<u8>> {
         // Messages without fields.
         "Auth.Renew" | "Auth.Whoami" | "Auth.Logout" | "Auth.ListUsers" | "Policy.Export" | "Sys.Status"
         | "Sys.Seal" | "Sys.Rotate" | "Sys.Scrub" | "Sys.ListMounts" => Vec::new(),
+        // A mount that nobody has; what is asked of it is judged all the same.
+        "Transit.Encrypt" => {
+            let item = v1::PlainItem { plaintext: Some(sensitive(19)), ..Default::default() };
+            v1::EncryptRequest { path: path(), items: vec![item], version: None }.encode_to_vec()
+        }
+        "Transit.Decrypt" => v1::DecryptRequest { path: path(), items: sealed() }.encode_to_vec(),
+        "Transit.Rewrap" => v1::RewrapRequest { path: path(), items: sealed() }.encode_to_vec(),
+        "Transit.DestroyKey" => {
+            v1::DestroyKeyRequest { path: path(), all: true, ..Default::default() }.encode_to_vec()
+        }
         // Whatever an engine is asked, it begins with where.
         other if KINDS.iter().flat_map(|kind| kind.service.rpcs).any(|rpc| rpc.name == other) => {
             v1::GetRequest { path: path(), version: None }.encode_to_vec()
