@@ -193,7 +193,7 @@ impl Fake {
 
     /// One that is to be renewed soon.
     pub(crate) fn session(&self) -> Session {
-        short_session().into()
+        Session::told(short_session())
     }
 
     pub(crate) fn logins(&self) -> u32 {

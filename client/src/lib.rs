@@ -62,14 +62,14 @@ pub use answer::ResultStream;
 pub use calls::{
     audit::{Audit, AuditQuery},
     auth::{Auth, Sessions, User},
-    policy::Policy,
+    policy::{Allowed, Decision, ObjectName, Policy, PolicyAction, PolicyChange},
     random::Random,
     secrets::{ListPage, Metadata, Patch, Put, Secret, UpdateMetadata, VersionInfo},
-    sys::{Initialized, SealKind, Sys},
+    sys::{Initialized, Mount, MountState, Scrub, SealKind, ServerStatus, Sys},
     watch::{Change, ChangeKind, Current},
 };
 pub use client::{Builder, Client};
 pub use error::{Error, ErrorKind};
 pub use futures_util::{StreamExt, TryStreamExt};
 pub use session::{Login, Pod, Session, Whoami, credentials::KUBERNETES_TOKEN_FILE};
-pub use strongroom_proto::{Reason, SecretBytes, limits, v1};
+pub use strongroom_proto::{Reason, SecretBytes, limits};

@@ -110,7 +110,7 @@ impl Keeper {
             .on(terms)
             .call(Mode::READ, message, |ch, rq| async move { AuthClient::new(ch).login(rq).await })
             .await?;
-        self.replace(answer.try_into()?)
+        self.replace(Login::told(answer)?)
     }
 
     /// Logs in with the credentials; `None` without any.
@@ -128,7 +128,7 @@ impl Keeper {
             .on(terms)
             .call(Mode::READ, message, |ch, rq| async move { AuthClient::new(ch).renew(rq).await })
             .await?;
-        self.replace(answer.try_into()?)
+        self.replace(Login::told(answer)?)
     }
 
     pub(crate) async fn whoami(&self, terms: Terms) -> Result<Whoami, Error> {
@@ -139,7 +139,7 @@ impl Keeper {
             .call(Mode::READ, message, |ch, rq| async move { AuthClient::new(ch).whoami(rq).await })
             .await?;
         let session = answer.session.ok_or_else(|| Error::incomplete("session"))?;
-        Ok(Whoami { session: session.into(), roles: answer.roles })
+        Ok(Whoami { session: Session::told(session), roles: answer.roles })
     }
 
     fn replace(&self, login: Login) -> Result<Login, Error> {
