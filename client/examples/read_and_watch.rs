@@ -1,5 +1,5 @@
-//! Reads a secret, then prints the number of each new version as it is written. The password file holds the password and
-//! no line break.
+//! Reads a secret, then prints the number of each new version as it is written, and when there is none any more. The
+//! password file holds the password and no line break.
 //!
 //! `STRONGROOM_ADDR=https://localhost:7420 STRONGROOM_CACERT=ca.pem STRONGROOM_USER=alice PASSWORD_FILE=password \
 //!  cargo run -p strongroom-client --example read_and_watch -- secret/app/db`
@@ -7,7 +7,7 @@
 
 use std::{env, error::Error, fs};
 
-use strongroom_client::{Client, SecretBytes, StreamExt};
+use strongroom_client::{Client, SecretBytes, SecretState, StreamExt};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -24,10 +24,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("{key}: {} bytes", value.len());
     }
 
-    // The current version again, then each new one; survives restarts of the server.
-    let mut versions = client.watch_secret(&path);
-    while let Some(secret) = versions.next().await {
-        println!("version {}", secret?.version);
+    // The current version again, then each change; survives restarts of the server.
+    let mut states = client.watch_secret(&path);
+    while let Some(state) = states.next().await {
+        match state? {
+            SecretState::Value(secret) => println!("version {}", secret.version),
+            SecretState::Gone(why) => println!("{why}"),
+        }
     }
     Ok(())
 }

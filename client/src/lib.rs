@@ -1,7 +1,7 @@
 //! The Strongroom client library: log in, read, write and watch secrets from Rust applications.
 //!
 //! ```no_run
-//! use strongroom_client::{Client, ErrorKind, SecretBytes, StreamExt};
+//! use strongroom_client::{Client, ErrorKind, SecretBytes, SecretState, StreamExt};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = Client::builder("https://strongroom.example:7420")
@@ -28,10 +28,13 @@
 //!     Err(error) => return Err(error.into()),
 //! }
 //!
-//! // The value now, then each new one; the stream reconnects by itself.
-//! let mut versions = client.watch_secret("secret/app/db");
-//! while let Some(secret) = versions.next().await {
-//!     println!("now at version {}", secret?.version);
+//! // The value now, then each change of it; the stream reconnects by itself.
+//! let mut states = client.watch_secret("secret/app/db");
+//! while let Some(state) = states.next().await {
+//!     match state? {
+//!         SecretState::Value(secret) => println!("now at version {}", secret.version),
+//!         SecretState::Gone(why) => println!("{why}"),
+//!     }
 //! }
 //! # Ok(()) }
 //! ```
@@ -62,6 +65,7 @@ pub use answer::ResultStream;
 pub use calls::{
     audit::{Audit, AuditQuery},
     auth::{Auth, Sessions, User},
+    follow::{Gone, SecretState},
     policy::{Allowed, Decision, ObjectName, Policy, PolicyAction, PolicyChange},
     random::Random,
     secrets::{ListPage, Metadata, Patch, Put, Secret, UpdateMetadata, VersionInfo},
