@@ -42,6 +42,15 @@ pub(crate) fn components_change_what_they_say(scene: &Scene<'_>) -> Outcome {
             "secrets-store-provider",
             &["path: /var/run/secrets-store-csi-providers", "STRONGROOM_PROVIDER_SOCKET"],
         ),
+        (
+            "pod-events",
+            &[
+                "STRONGROOM_POD_EVENTS",
+                "kind: ClusterRoleBinding",
+                "name: csi-driver-to-api-server",
+                "- patch",
+            ],
+        ),
     ] {
         let text = format!(
             "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n\
