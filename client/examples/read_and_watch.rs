@@ -13,11 +13,7 @@ use strongroom_client::{Client, SecretBytes, SecretState, StreamExt};
 async fn main() -> Result<(), Box<dyn Error>> {
     let path = env::args().nth(1).ok_or("which secret? give its path")?;
     let password = SecretBytes::new(fs::read(env::var("PASSWORD_FILE")?)?);
-    let client = Client::builder(env::var("STRONGROOM_ADDR")?)
-        .ca_file(env::var("STRONGROOM_CACERT")?)
-        .userpass(env::var("STRONGROOM_USER")?, password)
-        .connect()
-        .await?;
+    let client = Client::from_env()?.userpass(env::var("STRONGROOM_USER")?, password).connect().await?;
 
     let secret = client.get(&path).await?;
     for (key, value) in &secret.values {

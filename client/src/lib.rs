@@ -42,6 +42,10 @@
 //! A [`Client`] is cheap to clone and shares one connection and one session. The session is renewed in the background
 //! until the last clone is dropped. Reads and puts are repeated when that is safe, within the timeout of the call.
 //!
+//! The feature `blocking` adds the module `blocking`, for programs that are not asynchronous. The library needs Rust 1.91 or
+//! later (`rust-version` in its `Cargo.toml`); a later version of Rust is asked for only with a new minor version of the library.
+//! Its interface is listed in `tests/api.txt`: what an application sees changes only together with that list and the changelog.
+//!
 //! Secret values are [`SecretBytes`], which are wiped when dropped and cannot be printed by accident. The library
 //! cannot wipe the buffers of the TLS and HTTP/2 layers below it.
 
@@ -50,6 +54,8 @@
 
 mod answer;
 pub mod audit_verify;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod calls;
 mod client;
 mod error;
