@@ -13,7 +13,7 @@ use std::{
     process::ExitCode,
 };
 
-use strongroom_client::{Client, KUBERNETES_TOKEN_FILE, Secret, StreamExt};
+use strongroom_client::{Client, KUBERNETES_TOKEN_FILE, Secret, SecretState, StreamExt};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main(flavor = "current_thread")]
@@ -39,12 +39,14 @@ async fn run() -> Result<(), Box<dyn Error>> {
         .connect()
         .await?;
 
-    // The value now, then each new one. Renewals of the session and restarts of the server stay behind the stream.
-    let mut versions = client.watch_secret(&path);
+    // The value now, then each change. Renewals of the session and restarts of the server stay behind the stream.
+    let mut states = client.watch_secret(&path);
     loop {
         tokio::select! {
-            secret = versions.next() => match secret {
-                Some(secret) => say(&secret?)?,
+            state = states.next() => match state.transpose()? {
+                Some(SecretState::Value(secret)) => say(&secret)?,
+                // Here an application decides whether it goes on with the value that it has.
+                Some(SecretState::Gone(why)) => eprintln!("{path}: {why}"),
                 None => return Err("the watch has ended".into()),
             },
             _ = stop.recv() => break,

@@ -86,7 +86,7 @@ impl Client {
     /// | variable | meaning |
     /// |---|---|
     /// | `STRONGROOM_ADDR` | the server's address; in a pod of a cluster `https://strongroom.strongroom.svc:7420` unless set |
-    /// | `STRONGROOM_CACERT` | a file with the CA of the server; in a pod `/etc/strongroom/ca/ca.crt` unless set |
+    /// | `STRONGROOM_CACERT` | a file with the CA of the server, or `system` for [those that the system trusts](Builder::system_roots); in a pod `/etc/strongroom/ca/ca.crt` unless set |
     /// | `STRONGROOM_SERVER_NAME` | the name in its certificate |
     /// | `STRONGROOM_TOKEN`, `STRONGROOM_TOKEN_FILE` | a session token, or the file that has one; in a pod, without either, the pod [logs in](Builder::kubernetes) |
     /// | `STRONGROOM_CLUSTER` | the server's name for the pod's cluster; `main` unless set |
@@ -210,8 +210,10 @@ impl Builder {
         let mut builder = Client::builder(address);
         builder.server.proxy = proxy;
         builder.server.name = variable("STRONGROOM_SERVER_NAME");
-        if let Some(file) = unless_set("STRONGROOM_CACERT", CA_IN_CLUSTER) {
-            builder = builder.ca_file(file);
+        match unless_set("STRONGROOM_CACERT", CA_IN_CLUSTER) {
+            Some(whose) if whose == "system" => builder = builder.system_roots(),
+            Some(file) => builder = builder.ca_file(file),
+            None => {}
         }
         match (variable("STRONGROOM_TOKEN"), variable("STRONGROOM_TOKEN_FILE")) {
             (Some(token), _) => Ok(builder.token(SecretBytes::from(token))),

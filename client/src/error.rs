@@ -175,6 +175,41 @@ impl Error {
             )
     }
 
+    /// Makes an error as a server would answer it, for tests of what follows from one. The details are those that [`Reason`]
+    /// names beside each, such as `verb` and `path`.
+    pub fn answered(reason: Reason, message: impl Into<String>, details: &[(&str, &str)]) -> Self {
+        let details = details.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Self::told(reason, message.into(), Details(details))
+    }
+
+    /// Makes an error as of a server that cannot be reached, for tests of what follows from one.
+    pub fn unreachable(message: impl Into<String>) -> Self {
+        Self::plain(ErrorKind::Connection, message.into())
+    }
+
+    /// What a call came back with instead of an answer.
+    pub(crate) fn of(status: Status) -> Self {
+        let request_id = status.metadata().get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let info = status.get_details_error_info().filter(|info| info.domain == DOMAIN);
+        let told = info.and_then(|info| Some((Reason::parse(&info.reason)?, Details(info.metadata))));
+        let Self(mut inner) = match told {
+            Some((reason, details)) => Self::told(reason, status.message().to_owned(), details),
+            None => without_reason(&status),
+        };
+        inner.request_id = request_id;
+        if status.source().is_some() {
+            inner.cause = Some(Box::new(status));
+        }
+        Self(inner)
+    }
+
+    fn told(reason: Reason, message: String, details: Details) -> Self {
+        let Self(mut inner) = Self::plain(kind(reason, &details, &message), message);
+        inner.reason = Some(reason);
+        inner.retry_after = details.number("retry_after_ms").map(Duration::from_millis);
+        Self(inner)
+    }
+
     pub(crate) fn config(message: impl Into<String>) -> Self {
         Self::plain(ErrorKind::Config, message.into())
     }
@@ -218,25 +253,6 @@ impl Error {
             request_id: None,
             retry_after: None,
         }))
-    }
-}
-
-impl From<Status> for Error {
-    fn from(status: Status) -> Self {
-        let request_id = status.metadata().get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
-        let info = status.get_details_error_info().filter(|info| info.domain == DOMAIN);
-        let reason = info.as_ref().and_then(|info| Reason::parse(&info.reason));
-        let details = Details(info.map(|info| info.metadata).unwrap_or_default());
-        let (kind, message) = match reason {
-            Some(reason) => (kind(reason, &details, status.message()), status.message().to_owned()),
-            None => without_reason(&status),
-        };
-        let retry_after = details.number("retry_after_ms").map(Duration::from_millis);
-        let cause: Option<Box<dyn StdError + Send + Sync>> = match status.source() {
-            Some(_) => Some(Box::new(status)),
-            None => None,
-        };
-        Self(Box::new(Inner { cause, kind, reason, message, request_id, retry_after }))
     }
 }
 
@@ -311,12 +327,12 @@ fn kind(reason: Reason, details: &Details, message: &str) -> ErrorKind {
         Reason::DeadlineExceeded => ErrorKind::DeadlineExceeded,
         Reason::Unrecorded => ErrorKind::Unrecorded,
         Reason::Internal => ErrorKind::Internal,
-        other => ErrorKind::Other(other.code() as i32),
+        other => ErrorKind::Other(other.code()),
     }
 }
 
 /// A status that is not the server's own: from the connection, a proxy, or a later server.
-fn without_reason(status: &Status) -> (ErrorKind, String) {
+fn without_reason(status: &Status) -> Error {
     let kind = match status.code() {
         Code::DeadlineExceeded => ErrorKind::DeadlineExceeded,
         // This is how tonic says that the time given with the request is over.
@@ -330,7 +346,7 @@ fn without_reason(status: &Status) -> (ErrorKind, String) {
         Some(cause) => root_cause(cause),
         None => status.message().to_owned(),
     };
-    (kind, message)
+    Error::plain(kind, message)
 }
 
 /// The innermost cause: "connection refused" rather than "transport error".
@@ -432,7 +448,7 @@ pub(crate) mod tests {
         let metadata =
             metadata.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<HashMap<_, _>>();
         let mut status = Status::with_error_details(
-            reason.code(),
+            Code::from_i32(reason.code()),
             message,
             ErrorDetails::with_error_info(reason.as_str(), DOMAIN, metadata),
         );
@@ -441,7 +457,7 @@ pub(crate) mod tests {
     }
 
     fn sentence(reason: Reason, message: &str, metadata: &[(&str, &str)]) -> String {
-        Error::from(status(reason, message, metadata)).to_string()
+        Error::of(status(reason, message, metadata)).to_string()
     }
 
     #[test]
@@ -465,14 +481,14 @@ pub(crate) mod tests {
             "version 2 was deleted at 1970-01-01T00:00:00Z"
         );
         assert_eq!(sentence(Reason::Internal, "x", &[]), "x (request req-7)");
-        let done = Error::from(status(Reason::Unrecorded, "it was done", &[]));
+        let done = Error::of(status(Reason::Unrecorded, "it was done", &[]));
         assert_eq!((done.to_string().as_str(), done.is_transient()), ("it was done (request req-7)", false));
     }
 
     #[test]
     fn every_reason_has_a_kind() {
         for reason in Reason::ALL {
-            let error = Error::from(status(*reason, "m", &[]));
+            let error = Error::of(status(*reason, "m", &[]));
             assert!(!matches!(error.kind(), ErrorKind::Other(_)), "{reason}");
             assert_eq!(error.reason(), Some(*reason));
             assert_eq!(error.request_id(), Some("req-7"));
@@ -482,14 +498,14 @@ pub(crate) mod tests {
     #[test]
     fn a_foreign_domain_is_not_believed() {
         let info = ErrorDetails::with_error_info("SEALED", "example.com", HashMap::<String, String>::new());
-        let error = Error::from(Status::with_error_details(Code::FailedPrecondition, "no", info));
+        let error = Error::of(Status::with_error_details(Code::FailedPrecondition, "no", info));
         assert_eq!(error.kind(), &ErrorKind::Other(Code::FailedPrecondition as i32));
         assert_eq!(error.reason(), None);
     }
 
     #[test]
     fn retry_after_is_read() {
-        let error = Error::from(status(Reason::Overloaded, "busy", &[("retry_after_ms", "250")]));
+        let error = Error::of(status(Reason::Overloaded, "busy", &[("retry_after_ms", "250")]));
         assert_eq!(error.retry_after(), Some(Duration::from_millis(250)));
         assert!(error.is_transient());
     }

@@ -68,6 +68,8 @@ struct State {
     /// Who logged in, and with which token if it was a pod.
     credentials: Vec<String>,
     refused_login: Option<Status>,
+    /// Why the secret cannot be read.
+    gone: Option<Reason>,
 }
 
 /// A refusal as the real server makes it.
@@ -90,6 +92,7 @@ impl Fake {
             watches: 0,
             credentials: Vec::new(),
             refused_login: None,
+            gone: None,
         };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
@@ -159,17 +162,26 @@ impl Fake {
 
     /// Writes a new version of `secret/a` and tells the watches.
     pub(crate) fn write(&self) {
-        let version = {
-            let mut state = self.shared.state();
-            state.version += 1;
-            state.version
-        };
-        let message = v1::WatchResponse {
-            kind: Kind::Written.into(),
-            path: "secret/a".into(),
-            version,
-            ..Default::default()
-        };
+        self.shared.state().version += 1;
+        self.tell(Kind::Written);
+    }
+
+    /// Makes the version unreadable and tells the watches.
+    pub(crate) fn takes_away(&self, why: Reason, kind: Kind) {
+        self.shared.state().gone = Some(why);
+        self.tell(kind);
+    }
+
+    /// Makes it readable again and tells the watches.
+    pub(crate) fn gives_back(&self, kind: Kind) {
+        self.shared.state().gone = None;
+        self.tell(kind);
+    }
+
+    fn tell(&self, kind: Kind) {
+        let version = self.shared.state().version;
+        let path = "secret/a".into();
+        let message = v1::WatchResponse { kind: kind.into(), path, version, ..Default::default() };
         let _ = self.shared.changes.send(Some(message));
     }
 
@@ -193,7 +205,7 @@ impl Fake {
 
     /// One that is to be renewed soon.
     pub(crate) fn session(&self) -> Session {
-        short_session().into()
+        Session::told(short_session())
     }
 
     pub(crate) fn logins(&self) -> u32 {
@@ -281,7 +293,13 @@ impl secrets_server::Secrets for Service {
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
         self.enter(&request).await?;
-        let version = self.0.state().version;
+        let (version, gone) = {
+            let state = self.0.state();
+            (state.version, state.gone)
+        };
+        if let Some(reason) = gone {
+            return Err(status(reason, "gone", &[("version", &version.to_string())]));
+        }
         let value = v1::Sensitive { value: format!("v{version}").into_bytes() };
         let data = [("k".to_owned(), value)].into();
         Ok(Response::new(v1::GetResponse { data, version, ..Default::default() }))

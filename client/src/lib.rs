@@ -1,7 +1,7 @@
 //! The Strongroom client library: log in, read, write and watch secrets from Rust applications.
 //!
 //! ```no_run
-//! use strongroom_client::{Client, ErrorKind, SecretBytes, StreamExt};
+//! use strongroom_client::{Client, ErrorKind, SecretBytes, SecretState, StreamExt};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = Client::builder("https://strongroom.example:7420")
@@ -28,16 +28,23 @@
 //!     Err(error) => return Err(error.into()),
 //! }
 //!
-//! // The value now, then each new one; the stream reconnects by itself.
-//! let mut versions = client.watch_secret("secret/app/db");
-//! while let Some(secret) = versions.next().await {
-//!     println!("now at version {}", secret?.version);
+//! // The value now, then each change of it; the stream reconnects by itself.
+//! let mut states = client.watch_secret("secret/app/db");
+//! while let Some(state) = states.next().await {
+//!     match state? {
+//!         SecretState::Value(secret) => println!("now at version {}", secret.version),
+//!         SecretState::Gone(why) => println!("{why}"),
+//!     }
 //! }
 //! # Ok(()) }
 //! ```
 //!
 //! A [`Client`] is cheap to clone and shares one connection and one session. The session is renewed in the background
 //! until the last clone is dropped. Reads and puts are repeated when that is safe, within the timeout of the call.
+//!
+//! The feature `blocking` adds the module `blocking`, for programs that are not asynchronous. The library needs Rust 1.91 or
+//! later (`rust-version` in its `Cargo.toml`); a later version of Rust is asked for only with a new minor version of the library.
+//! Its interface is listed in `tests/api.txt`: what an application sees changes only together with that list and the changelog.
 //!
 //! Secret values are [`SecretBytes`], which are wiped when dropped and cannot be printed by accident. The library
 //! cannot wipe the buffers of the TLS and HTTP/2 layers below it.
@@ -47,6 +54,8 @@
 
 mod answer;
 pub mod audit_verify;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod calls;
 mod client;
 mod error;
@@ -62,10 +71,11 @@ pub use answer::ResultStream;
 pub use calls::{
     audit::{Audit, AuditQuery},
     auth::{Auth, Sessions, User},
-    policy::Policy,
+    follow::{Gone, SecretState},
+    policy::{Allowed, Decision, ObjectName, Policy, PolicyAction, PolicyChange},
     random::Random,
     secrets::{ListPage, Metadata, Patch, Put, Secret, UpdateMetadata, VersionInfo},
-    sys::{Initialized, SealKind, Sys},
+    sys::{Initialized, Mount, MountState, Scrub, SealKind, ServerStatus, Sys},
     transit::{
         Ciphertext, CreateKey, DataKey, KeyVersion, Plaintext, SignatureEncoding, StreamError, Transit,
         TransitKey, UpdateKey,
@@ -76,4 +86,4 @@ pub use client::{Builder, Client};
 pub use error::{Error, ErrorKind};
 pub use futures_util::{StreamExt, TryStreamExt};
 pub use session::{Login, Pod, Session, Whoami, credentials::KUBERNETES_TOKEN_FILE};
-pub use strongroom_proto::{Reason, SecretBytes, limits, v1};
+pub use strongroom_proto::{Reason, SecretBytes, limits};

@@ -64,6 +64,10 @@ pub struct Config {
     #[arg(long, env = "STRONGROOM_NODE_BUDGET_MIB", default_value_t = limits::NODE_MIB,
           value_parser = clap::value_parser!(u64).range(8..=16_384))]
     pub node_budget_mib: u64,
+    /// Also write an event on a pod whose content is outdated, gone or denied; the driver needs the right to create and patch
+    /// events then
+    #[arg(long, env = "STRONGROOM_POD_EVENTS")]
+    pub pod_events: bool,
     /// The log level: info, or debug for everything that this driver does
     #[arg(long, env = "STRONGROOM_LOG", default_value = "info")]
     pub log_level: String,

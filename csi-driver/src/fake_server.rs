@@ -2,7 +2,7 @@
 //! token is good if it begins with `good`.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -12,8 +12,6 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use strongroom_client::{Change, ChangeKind, Current, Error, Reason, ResultStream, Secret, SecretBytes};
 use tokio::{sync::broadcast, time::Instant};
-use tonic::Status;
-use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::fetch::{Server, Session};
 
@@ -51,9 +49,7 @@ impl Default for FakeServer {
 
 /// An error as the real server makes it.
 pub(crate) fn refusal(reason: Reason, details: &[(&str, &str)]) -> Error {
-    let details: HashMap<_, _> = details.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    let info = ErrorDetails::with_error_info(reason.as_str(), "strongroom.dev", details);
-    Error::from(Status::with_error_details(reason.code(), "refused", info))
+    Error::answered(reason, "refused", details)
 }
 
 impl FakeServer {
@@ -146,7 +142,7 @@ impl FakeServer {
 
     fn reachable(&self) -> Result<MutexGuard<'_, State>, Error> {
         let state = self.state();
-        if state.down { Err(Error::from(Status::unavailable("connection refused"))) } else { Ok(state) }
+        if state.down { Err(Error::unreachable("connection refused")) } else { Ok(state) }
     }
 }
 

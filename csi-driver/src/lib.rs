@@ -3,11 +3,12 @@
 //!
 //! [`run`] is the whole driver; the binary only parses arguments and opens sockets. Modules, from the kubelet to the disk:
 //! `node` (thin), `volume` (the request, parsed), `publish` (what is done), `refresh` (what happens to a mounted volume),
-//! `fetch` (from the server), `disk` (to the node: `state` beyond a restart, `writer` to the files, `mount` to the tree).
+//! `fetch` (from the server), `pod_events` and `cluster` (to the pod's owner), `disk` (to the node: `state` beyond a restart, `writer` to the files, `mount` to the tree).
 
 pub mod authority;
 pub mod budget;
 pub mod call;
+pub mod cluster;
 pub mod config;
 pub mod connection;
 pub mod disk;
@@ -22,6 +23,7 @@ pub mod limits;
 pub mod mount;
 pub mod node;
 pub mod ops;
+pub mod pod_events;
 pub mod probe;
 pub mod provider;
 pub mod publish;
@@ -56,10 +58,12 @@ use tonic::transport::{Server, server::Router};
 pub use config::Config;
 
 use crate::{
+    cluster::{ApiServer, Cluster, ClusterError},
     connection::Connection,
     identity::IdentityService,
     mount::Linux,
     node::NodeService,
+    pod_events::PodEvents,
     provider::ProviderService,
     publish::Driver,
     registration::{RegistrationService, Standing},
@@ -88,6 +92,8 @@ pub enum RunError {
     State { path: PathBuf, cause: io::Error },
     #[error("cannot recover the volumes of an earlier run: {0}")]
     Recover(String),
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// A fault of ours.
     #[error("cannot set up the metrics: {0}")]
     Metrics(#[from] MetricsError),
@@ -198,6 +204,12 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
 fn build(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Driver>, RunError> {
     let path = config.state_dir();
     let states = StateFolder::open(&path).map_err(|cause| RunError::State { path, cause })?;
+    let events = if config.pod_events {
+        let cluster = Cluster::connect(&ApiServer::of_this_pod()?, &config.node_name)?;
+        PodEvents::start(Arc::new(cluster), Arc::clone(&metrics))
+    } else {
+        PodEvents::off()
+    };
     Ok(Driver::new(publish::Parts {
         kubelet_root: config.kubelet_root.clone(),
         cluster: config.cluster.clone(),
@@ -207,6 +219,7 @@ fn build(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Driver>, RunError
         server: Arc::new(Strongroom::new(config.clone())),
         mounter: Arc::new(Linux::probe().map_err(RunError::Mount)?),
         states,
+        events,
         metrics,
     }))
 }

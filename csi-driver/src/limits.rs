@@ -11,6 +11,9 @@ pub const TARGET_BYTES: usize = 3840;
 pub const VOLUMES: usize = 4096;
 /// Namespaces that are told apart in a metric: a node's pods come from fewer, and a scrape stays small.
 pub const NAMESPACES: usize = 50;
+/// Pods that are told apart in a metric: kubelets have 110 unless told otherwise, and every scrape has a line for each, as those
+/// of the kubelet itself have many.
+pub const PODS: usize = 256;
 /// What the secrets of a node take at most unless the operator says otherwise. They count for the driver, which the manifest
 /// gives 256 MiB: with [`ROTATION_BYTES`] on top of it there are 100 MiB left for the driver itself.
 pub const NODE_MIB: u64 = 128;
@@ -90,3 +93,24 @@ pub const FIRST_REFUSAL_PAUSE: Duration = Duration::from_secs(60);
 pub const LONGEST_REFUSAL_PAUSE: Duration = Duration::from_secs(600);
 /// A session that ends for good within this time is replaced when a token is at hand: longer than two republishes.
 pub const SESSION_REMAINDER: Duration = Duration::from_secs(240);
+/// For how long a pod's content may be outdated before an event says so: a server that is started again is no news.
+pub const STALE_BEFORE_EVENT: Duration = Duration::from_secs(60);
+/// What is said in the same words is an event again after this time; the cluster forgets events after an hour.
+pub const EVENT_AGAIN: Duration = Duration::from_secs(600);
+/// After this time an event that is not repeated is forgotten here, too.
+pub const EVENT_FORGOTTEN: Duration = Duration::from_secs(3600);
+/// How many events the driver remembers: several for each of the pods of a node.
+pub const EVENTS_KNOWN: usize = 1024;
+/// Events of one node at once, and the time between two beyond these: an outage concerns all pods of all nodes, and the API
+/// server is not to feel it.
+pub const EVENTS_AT_ONCE: u32 = 25;
+/// See [`EVENTS_AT_ONCE`].
+pub const EVENT_EVERY: Duration = Duration::from_secs(10);
+/// Events that wait to be written while the API server is slow.
+pub const EVENTS_WAITING: usize = 256;
+/// How long the API server may take for one.
+pub const EVENT: Duration = Duration::from_secs(5);
+/// The longest message of an event; the API server takes 1 KiB.
+pub const EVENT_BYTES: usize = 1000;
+/// What of a pod's name is in the name of an event, which the API server lets have 253 bytes.
+pub const EVENT_NAME_BYTES: usize = 200;

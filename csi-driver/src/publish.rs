@@ -17,6 +17,7 @@ use crate::{
     failure::Failure,
     fetch::{Answer, Reader, Server},
     mount::{Found, Mounter},
+    pod_events::PodEvents,
     recover::recover,
     refresh::Refresh,
     state::{StateFolder, VolumeState},
@@ -42,6 +43,8 @@ pub struct Parts {
     pub server: Arc<dyn Server>,
     pub mounter: Arc<dyn Mounter>,
     pub states: StateFolder,
+    /// Where the owner of a pod learns what is wrong with its content.
+    pub events: PodEvents,
     pub metrics: Arc<Metrics>,
 }
 
@@ -57,11 +60,21 @@ pub struct Driver {
 impl Driver {
     /// A driver with nothing mounted yet; [`recover`](Self::recover) finds what an earlier run left.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { kubelet_root, cluster, audience, patience, budget, server, mounter, states, metrics } =
-            parts;
+        let Parts {
+            kubelet_root,
+            cluster,
+            audience,
+            patience,
+            budget,
+            server,
+            mounter,
+            states,
+            events,
+            metrics,
+        } = parts;
         let reader = Arc::new(Reader::new(server, cluster, audience));
         let disk = Arc::new(Disk::new(kubelet_root, mounter, states, Budget::new(budget)));
-        let refresh = Refresh::new(Arc::clone(&reader), Arc::clone(&disk), Arc::clone(&metrics));
+        let refresh = Refresh::new(Arc::clone(&reader), Arc::clone(&disk), events, Arc::clone(&metrics));
         Arc::new(Self { patience, reader, disk, volumes: Arc::default(), refresh, metrics })
     }
 

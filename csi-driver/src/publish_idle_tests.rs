@@ -79,6 +79,13 @@ async fn a_refusal_keeps_its_words_and_is_not_repeated_at_each_republish() {
         tokio::time::sleep(REPUBLISH).await;
         assert_eq!(node.trouble(), told);
     }
+    // The pod's owner has one event of that, which counts.
+    let [(reason, said, count)] = &node.events.told()[..] else { panic!("{:?}", node.events.told()) };
+    assert!(
+        *reason == "SecretsDenied" && said.contains("may not read") && !said.contains("decision"),
+        "{said}"
+    );
+    assert!((4..=7).contains(count), "{count} times in an hour");
     let logins = node.server.logins() - before;
     assert!((4..=10).contains(&logins), "{logins} attempts in an hour");
     node.server.deny(DB, false);
@@ -87,6 +94,7 @@ async fn a_refusal_keeps_its_words_and_is_not_repeated_at_each_republish() {
         tokio::time::sleep(REPUBLISH).await;
     }
     assert_eq!(node.trouble(), None);
+    assert_eq!(node.events.told().last().unwrap().0, "SecretsCurrent");
 }
 
 #[tokio::test]
@@ -97,4 +105,10 @@ async fn what_is_mounted_is_told_by_its_version() {
     node.until("the new content", || node.content() == "two").await;
     let mounted = node.driver.volumes.get(&node.request(|_| {}).id).unwrap();
     node.until("the version", || mounted.versions() == format!("{DB}@2")).await;
+    // For Prometheus by the time at which it was written: no path is a label.
+    node.driver.measure();
+    let text = node.driver.metrics().render();
+    let line =
+        "strongroom_csi_newest_version_timestamp_seconds{pod_name=\"web-1\",pod_namespace=\"payments\"}";
+    assert!(text.contains(line) && !text.contains(DB), "{text}");
 }

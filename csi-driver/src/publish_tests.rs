@@ -12,6 +12,7 @@ use crate::{
     fake_server::FakeServer,
     folder::Folder,
     mount::{Linux, MountPoint, fake::Fake, tests::may_mount},
+    pod_events::{EventSink, tests::Kept},
     volume::Request,
     wire::csi::{
         NodePublishVolumeRequest, VolumeCapability,
@@ -28,6 +29,7 @@ struct Node {
     driver: Arc<Driver>,
     server: FakeServer,
     mounter: Arc<dyn Mounter>,
+    events: Arc<Kept>,
     fake: Option<Arc<Fake>>,
 }
 
@@ -42,8 +44,9 @@ impl Node {
         };
         let server = FakeServer::default();
         server.put(DB, "one");
-        let driver = start(home.path(), &server, &mounter);
-        let node = Self { home, driver, server, mounter, fake };
+        let events = Arc::default();
+        let driver = start(home.path(), &server, &mounter, &events);
+        let node = Self { home, driver, server, mounter, events, fake };
         fs::create_dir_all(node.target("u-1").parent().unwrap()).unwrap();
         node
     }
@@ -66,7 +69,7 @@ impl Node {
     /// The process dies and is started again.
     async fn restart(&mut self) {
         self.driver.stop().await;
-        self.driver = start(self.home.path(), &self.server, &self.mounter);
+        self.driver = start(self.home.path(), &self.server, &self.mounter, &self.events);
         self.driver.recover().unwrap();
     }
 
@@ -160,7 +163,8 @@ impl Drop for Node {
     }
 }
 
-fn start(home: &Path, server: &FakeServer, mounter: &Arc<dyn Mounter>) -> Arc<Driver> {
+fn start(home: &Path, server: &FakeServer, mounter: &Arc<dyn Mounter>, events: &Arc<Kept>) -> Arc<Driver> {
+    let metrics = Arc::new(Metrics::new().unwrap());
     fs::create_dir_all(home.join("kubelet")).unwrap();
     Driver::new(Parts {
         kubelet_root: home.join("kubelet"),
@@ -171,7 +175,8 @@ fn start(home: &Path, server: &FakeServer, mounter: &Arc<dyn Mounter>) -> Arc<Dr
         server: Arc::new(server.clone()),
         mounter: Arc::clone(mounter),
         states: StateFolder::open(&home.join("state")).unwrap(),
-        metrics: Arc::new(Metrics::new().unwrap()),
+        events: PodEvents::start(Arc::clone(events) as Arc<dyn EventSink>, Arc::clone(&metrics)),
+        metrics,
     })
 }
 

@@ -17,6 +17,7 @@ use crate::{
     fetch::{Question, Reader, Session, Touch, chance, pause},
     follower::{Follower, Inbox},
     limits,
+    pod_events::{Notice, PodEvents},
     telemetry::{Doing, Metrics},
     volumes::MountedVolume,
     writer::WriteResult,
@@ -27,13 +28,14 @@ use crate::{
 pub struct Refresh {
     reader: Arc<Reader>,
     disk: Arc<Disk>,
+    events: PodEvents,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
 }
 
 impl Refresh {
-    pub fn new(reader: Arc<Reader>, disk: Arc<Disk>, metrics: Arc<Metrics>) -> Self {
-        Self { reader, disk, metrics, tasks: TaskTracker::new() }
+    pub fn new(reader: Arc<Reader>, disk: Arc<Disk>, events: PodEvents, metrics: Arc<Metrics>) -> Self {
+        Self { reader, disk, events, metrics, tasks: TaskTracker::new() }
     }
 
     /// Starts to look after `mounted`; without a touch, as after a restart, it waits for a token first.
@@ -47,6 +49,7 @@ impl Refresh {
             token: None,
             refusals: 0,
             ask_at: None,
+            told: false,
         };
         Follower::start(|inbox, stop| self.tasks.spawn(following.run(touch, inbox, stop)))
     }
@@ -73,6 +76,8 @@ struct Following {
     /// How often in a row the server refused, and until when it is not asked again.
     refusals: u32,
     ask_at: Option<Instant>,
+    /// Whether the pod's owner has heard of trouble, and is to hear of its end.
+    told: bool,
 }
 
 /// What is known after the server was asked.
@@ -231,6 +236,9 @@ impl Following {
         (self.refusals, self.ask_at) = (0, None);
         if self.lost_since.is_none() {
             self.mounted.mark_current();
+            if std::mem::take(&mut self.told) {
+                self.shared.events.tell(&self.mounted.state.pod, Notice::current());
+            }
         }
     }
 
@@ -363,6 +371,11 @@ impl Following {
     /// Notes why the content is not known to be current, and if it was refused, that it is not asked for at once.
     fn failed(&mut self, failure: &Failure) {
         self.trouble(&failure.to_string(), failure.reason(), failure.decision());
+        let stale = self.mounted.health().stale_since.map(|since| since.elapsed()).unwrap_or_default();
+        if let Some(notice) = Notice::of(failure, stale) {
+            self.told = true;
+            self.shared.events.tell(&self.mounted.state.pod, notice);
+        }
         if !failure.is_transient() && !failure.is_session_over() && !failure.is_of_this_node() {
             self.refusals = self.refusals.saturating_add(1);
             self.ask_at = Some(Instant::now() + refusal_pause(self.refusals));

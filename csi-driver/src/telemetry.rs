@@ -1,7 +1,8 @@
-//! The metrics. No path, principal or secret is ever a label; of volumes in trouble, the namespace is.
+//! The metrics. No path, principal or secret is ever a label; the namespaces and the names of pods are.
 
 use std::{collections::BTreeMap, time::Duration};
 
+use jiff::Timestamp;
 use strongroom_daemon::metrics::{
     Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, MetricsError, Registry,
 };
@@ -43,6 +44,8 @@ pub struct Summary {
     pub stale: Duration,
     /// Those in trouble by namespace and reason.
     pub troubled: BTreeMap<(String, &'static str), usize>,
+    /// By namespace and name of a pod: when the newest of its mounted versions was written.
+    pub newest: BTreeMap<(String, String), Timestamp>,
 }
 
 /// What the driver measures of itself.
@@ -55,10 +58,12 @@ pub struct Metrics {
     provided: IntCounter,
     failures: IntCounterVec,
     logins: IntCounter,
+    pod_events: IntCounterVec,
     volumes: IntGauge,
     abnormal: IntGauge,
     stale: IntGauge,
     troubled: IntGaugeVec,
+    newest: IntGaugeVec,
     registered: IntGauge,
     publish_seconds: Histogram,
     write_seconds: Histogram,
@@ -97,6 +102,11 @@ impl Metrics {
                 &["doing", "reason"],
             )?,
             logins: counter("strongroom_csi_logins_total", "Sessions opened for pods")?,
+            pod_events: registry.counters(
+                "strongroom_csi_pod_events_total",
+                "Events on pods, by whether they were written, failed or were too many",
+                &["outcome"],
+            )?,
             volumes: gauge("strongroom_csi_volumes", "Volumes mounted now")?,
             abnormal: gauge(
                 "strongroom_csi_volumes_abnormal",
@@ -110,6 +120,11 @@ impl Metrics {
                 "strongroom_csi_volumes_troubled",
                 "The abnormal volumes, by the namespace of their pods and by what is wrong",
                 &["pod_namespace", "reason"],
+            )?,
+            newest: registry.gauges(
+                "strongroom_csi_newest_version_timestamp_seconds",
+                "When the newest version of a secret that a pod has mounted was written",
+                &["pod_namespace", "pod_name"],
             )?,
             registered: gauge("strongroom_csi_registered", "1 once the kubelet has registered the driver")?,
             publish_seconds: seconds(
@@ -170,6 +185,11 @@ impl Metrics {
         self.logins.inc();
     }
 
+    /// An event on a pod: `written`, `failed` or `dropped`.
+    pub fn pod_event(&self, outcome: &'static str) {
+        self.pod_events.with_label_values(&[outcome]).inc();
+    }
+
     /// The kubelet has said how registration went.
     pub fn set_registered(&self, registered: bool) {
         self.registered.set(registered.into());
@@ -177,13 +197,17 @@ impl Metrics {
 
     /// The volumes, as they are when somebody asks.
     pub fn set_volumes(&self, summary: &Summary) {
-        let Summary { mounted, abnormal, stale, troubled } = summary;
+        let Summary { mounted, abnormal, stale, troubled, newest } = summary;
         let (mounted, abnormal) = (*mounted, *abnormal);
         // What is well again is no zero for ever.
         self.troubled.reset();
         for ((namespace, reason), count) in troubled {
             let gauge = self.troubled.with_label_values(&[namespace.as_str(), reason]);
             gauge.set((*count).try_into().unwrap_or(i64::MAX));
+        }
+        self.newest.reset();
+        for ((namespace, pod), written) in newest {
+            self.newest.with_label_values(&[namespace, pod]).set(written.as_second());
         }
         self.volumes.set(mounted.try_into().unwrap_or(i64::MAX));
         self.abnormal.set(abnormal.try_into().unwrap_or(i64::MAX));
@@ -208,7 +232,9 @@ mod tests {
         metrics.refreshed(true);
         let troubled = [(("payments".to_owned(), "denied"), 1)].into();
         let stale = Duration::from_secs(70);
-        metrics.set_volumes(&Summary { mounted: 3, abnormal: 1, stale, troubled });
+        let newest =
+            [(("payments".to_owned(), "web-1".to_owned()), Timestamp::from_second(90).unwrap())].into();
+        metrics.set_volumes(&Summary { mounted: 3, abnormal: 1, stale, troubled, newest });
         let text = metrics.render();
         for line in [
             "strongroom_csi_publishes_total 1",
@@ -217,6 +243,7 @@ mod tests {
             "strongroom_csi_volumes 3",
             "strongroom_csi_volumes_troubled{pod_namespace=\"payments\",reason=\"denied\"} 1",
             "strongroom_csi_oldest_content_seconds 70",
+            "strongroom_csi_newest_version_timestamp_seconds{pod_name=\"web-1\",pod_namespace=\"payments\"} 90",
             "strongroom_csi_publish_seconds_bucket{le=\"0.025\"} 1",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");

@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use jiff::Timestamp;
 use strongroom_client::Current;
 use tokio::time::Instant;
 
@@ -73,6 +74,11 @@ impl MountedVolume {
         let mut named: Vec<_> = versions.iter().map(|one| format!("{}@{}", one.path, one.version)).collect();
         named.sort_unstable();
         named.join(" ")
+    }
+
+    /// When the newest of them was written.
+    fn newest(&self) -> Option<Timestamp> {
+        lock(&self.versions).iter().map(|one| one.created_at).max()
     }
 
     /// Checks that a repeated publish asks for the same volume.
@@ -192,19 +198,26 @@ impl Volumes {
         mounted.iter().for_each(|mounted| drop(mounted.follower().take()));
     }
 
-    /// How the volumes are doing. Of more namespaces than [`limits::NAMESPACES`], the last ones count as one.
+    /// How the volumes are doing. Of more namespaces than [`limits::NAMESPACES`], the last ones count as one; of more pods than
+    /// [`limits::PODS`], the last ones are not told apart and are left out.
     pub fn summary(&self) -> Summary {
         let mounted: Vec<_> = lock(&self.0).mounted.values().cloned().collect();
         let mut summary = Summary { mounted: mounted.len(), ..Summary::default() };
-        let mut troubled = BTreeMap::<_, usize>::new();
+        let (mut troubled, mut newest) = (BTreeMap::<_, usize>::new(), BTreeMap::new());
         for mounted in mounted {
             let Health { trouble, reason, stale_since } = mounted.health();
             summary.abnormal += usize::from(trouble.is_some());
             summary.stale = summary.stale.max(stale_since.map(|since| since.elapsed()).unwrap_or_default());
+            if let Some(written) = mounted.newest() {
+                let pod = &mounted.state.pod;
+                let of_pod = newest.entry((pod.namespace.clone(), pod.name.clone())).or_insert(written);
+                *of_pod = written.max(*of_pod);
+            }
             if let Some(reason) = reason {
                 *troubled.entry((mounted.state.pod.namespace.clone(), reason)).or_default() += 1;
             }
         }
+        summary.newest = newest.into_iter().take(limits::PODS).collect();
         let namespaces: BTreeSet<_> = troubled.keys().map(|(namespace, _)| namespace.clone()).collect();
         let told: BTreeSet<_> = namespaces.into_iter().take(limits::NAMESPACES).collect();
         for ((namespace, reason), count) in troubled {

@@ -10,6 +10,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ring::digest", &["volume.rs"]),
     ("clap::", &["config.rs", "main.rs"]),
     ("rustix::mount", &["mount.rs"]),
+    ("kube::", &["cluster.rs"]),
     ("loona_hpack", &["authority.rs"]),
     (
         "use tonic::",

@@ -1,8 +1,6 @@
 //! Machine-readable reasons of errors, carried as `google.rpc.ErrorInfo.reason` in the domain `strongroom.dev`.
 //! Clients decide by the reason alone; the sentence beside it is for people and may change.
 
-use tonic::Code;
-
 /// The domain of each of our `ErrorInfo`s.
 pub const DOMAIN: &str = "strongroom.dev";
 
@@ -22,9 +20,9 @@ macro_rules! reasons {
                 match self { $(Reason::$name => $text,)* }
             }
 
-            /// The gRPC code of this reason; it is always the same.
-            pub const fn code(self) -> Code {
-                match self { $(Reason::$name => Code::$code,)* }
+            /// The number of the gRPC code of this reason; it is always the same.
+            pub const fn code(self) -> i32 {
+                match self { $(Reason::$name => tonic::Code::$code as i32,)* }
             }
 
             /// Whether the same request may succeed later without anybody's help, and is safe to send again.

@@ -2,6 +2,7 @@
 
 pub mod audit_log;
 pub mod bench;
+pub mod between;
 pub mod cli;
 pub mod cluster;
 pub mod fake_kubernetes;

@@ -1,6 +1,7 @@
 //! Calls any RPC with any bytes: for tests that walk all of them, and for malformed messages.
 
 use bytes::{Buf, BufMut};
+use strongroom_proto::Reason;
 use tonic::{
     Request, Status,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
@@ -8,6 +9,7 @@ use tonic::{
     metadata::{Ascii, MetadataValue},
     transport::Channel,
 };
+use tonic_types::StatusExt;
 
 /// Messages as they are.
 #[derive(Clone, Copy, Default)]
@@ -46,6 +48,13 @@ impl Decoder for Bytes {
         let message = buffer.copy_to_bytes(buffer.remaining());
         Ok(Some(message.to_vec()))
     }
+}
+
+/// The machine-readable reason of a refusal, and after how many milliseconds the server asks to be asked again.
+pub fn reason(refused: &Status) -> (Option<Reason>, Option<u64>) {
+    let Some(info) = refused.get_details_error_info() else { return (None, None) };
+    let after = info.metadata.get("retry_after_ms").and_then(|ms| ms.parse().ok());
+    (Reason::parse(&info.reason), after)
 }
 
 /// The first message of the answer, of a unary RPC or of a stream.

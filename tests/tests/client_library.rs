@@ -13,7 +13,7 @@ use std::{
 };
 
 use strongroom_client::{
-    Client, ErrorKind, Reason, ResultStream, SealKind, Secret, SecretBytes, Sessions, StreamExt,
+    Client, ErrorKind, Gone, Reason, ResultStream, SealKind, SecretBytes, SecretState, Sessions, StreamExt,
 };
 use strongroom_tests::{
     server::{Options, Server, binary},
@@ -45,9 +45,15 @@ fn crash(world: World) -> World {
     World { server: Server::start(home.path(), &options).unwrap(), keys, home }
 }
 
-async fn next(versions: &mut ResultStream<Secret>) -> (u64, String) {
-    let secret = tokio::time::timeout(DEADLINE, versions.next()).await.unwrap().unwrap().unwrap();
-    (secret.version, secret.text("k").unwrap().to_owned())
+async fn state(states: &mut ResultStream<SecretState>) -> Result<(u64, String), Gone> {
+    match tokio::time::timeout(DEADLINE, states.next()).await.unwrap().unwrap().unwrap() {
+        SecretState::Value(secret) => Ok((secret.version, secret.text("k").unwrap().to_owned())),
+        SecretState::Gone(why) => Err(why),
+    }
+}
+
+async fn next(states: &mut ResultStream<SecretState>) -> (u64, String) {
+    state(states).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,6 +117,36 @@ async fn a_rotation_by_another_is_seen_even_after_a_crash() {
     let other = world.root().await.unwrap();
     other.put(PATH).value("k", value("third")).send().await.unwrap();
     assert_eq!(next(&mut versions).await, (3, "third".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_a_secret_learns_that_it_is_gone_and_that_it_is_back() {
+    let (world, alice) = open().await;
+    let (reader, first) = (alice.clone(), Ok((1, "first".to_owned())));
+    let mut states = reader.watch_secret(PATH);
+    assert_eq!(state(&mut states).await, Err(Gone::NothingThere));
+    alice.put(PATH).value("k", value("first")).send().await.unwrap();
+    assert_eq!(state(&mut states).await, first);
+    alice.delete(PATH, Vec::new()).await.unwrap();
+    assert_eq!(state(&mut states).await, Err(Gone::Deleted { version: 1 }));
+    alice.undelete(PATH, vec![1]).await.unwrap();
+    assert_eq!(state(&mut states).await, first);
+    alice.destroy(PATH, vec![1]).await.unwrap();
+    assert_eq!(state(&mut states).await, Err(Gone::Destroyed { version: 1 }));
+    alice.put(PATH).value("k", value("second")).send().await.unwrap();
+    assert_eq!(state(&mut states).await, Ok((2, "second".to_owned())));
+    // An older version that goes is nothing to those who follow the latest.
+    alice.destroy(PATH, vec![1]).await.unwrap();
+    alice.destroy_all(PATH).await.unwrap();
+    assert_eq!(state(&mut states).await, Err(Gone::NothingThere));
+    // What was destroyed begins again with version 1.
+    alice.put(PATH).value("k", value("first")).send().await.unwrap();
+    assert_eq!(state(&mut states).await, first);
+
+    // What happens while the connection is away is told afterwards.
+    let world = tokio::task::block_in_place(|| crash(world));
+    world.root().await.unwrap().delete(PATH, Vec::new()).await.unwrap();
+    assert_eq!(state(&mut states).await, Err(Gone::Deleted { version: 1 }));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,13 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use strongroom_client::{Client, SecretBytes};
+use strongroom_client::{Client, Reason, SecretBytes};
 use strongroom_proto::v1::{self, auth_client::AuthClient};
 use strongroom_tests::{
     audit_log::{self, segments},
     bench::subject::channel,
     fake_kubernetes::{FakeKubernetes, Mood, Pod, SigningKey},
     pki::Pki,
+    raw::reason,
     server::{Options, Server},
     shop::{DB, HOUR, trusting},
     wait::{DEADLINE, found_async, until_async},
@@ -240,7 +241,7 @@ async fn an_api_server_that_is_down_or_slow_gives_unavailable_and_no_pile_up() {
     let refused = refusal(&world, "main", &token(&pods[1])).await;
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
     assert!(refused.message().contains("its API server does not answer"), "{refused:?}");
-    assert_eq!(reason(&refused), ("CLUSTER_UNAVAILABLE".to_owned(), "1000".to_owned()));
+    assert_eq!(reason(&refused), (Some(Reason::ClusterUnavailable), Some(1000)));
 
     kubernetes.set_mood(Mood { slow: Duration::from_secs(60), ..Mood::default() });
     until_async("it is asked again", async || {
@@ -441,10 +442,4 @@ fn lines(world: &World, reason: &str) -> Vec<serde_json::Value> {
     let text: String = segments.iter().map(|path| audit_log::text(path).unwrap()).collect();
     let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     lines.filter(|line| line["reason"] == reason).collect()
-}
-
-fn reason(status: &Status) -> (String, String) {
-    use tonic_types::StatusExt;
-    let info = status.get_error_details().error_info().unwrap().clone();
-    (info.reason, info.metadata.get("retry_after_ms").cloned().unwrap_or_default())
 }

@@ -9,7 +9,7 @@
 use std::{fs, sync::Arc};
 
 use futures_util::TryStreamExt;
-use strongroom_client::{Client, Error, ErrorKind, Reason, SealKind, SecretBytes};
+use strongroom_client::{Client, ErrorKind, Reason, SealKind, SecretBytes};
 use strongroom_server::{
     admission::access::{Credential, TABLE},
     api,
@@ -91,13 +91,12 @@ fn futures<T>(future: impl Future<Output = T>) -> T {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sealed_server_does_nothing_else() {
     let world = World::open(TWO_OF_THREE).await.unwrap();
-    let token = bearer(&strongroom_client::v1::Sensitive::from(&world.keys.root_token)).unwrap();
+    let token = bearer(&strongroom_proto::v1::Sensitive::from(&world.keys.root_token)).unwrap();
     world.root().await.unwrap().sys().seal().await.unwrap();
     let channel = channel(&world.server.url, &world.server.ca()).await.unwrap();
     for access in TABLE.iter() {
-        let refused =
-            raw::call(&channel, &api::path(access.name), Some(&token), Vec::new()).await.map_err(Error::from);
-        let sealed = matches!(&refused, Err(error) if error.reason() == Some(Reason::Sealed));
+        let refused = raw::call(&channel, &api::path(access.name), Some(&token), Vec::new()).await;
+        let sealed = matches!(&refused, Err(status) if raw::reason(status).0 == Some(Reason::Sealed));
         assert_eq!(sealed, !access.while_sealed, "{}: {refused:?}", access.name);
         let proves = ["Auth.Login", "Sys.GenerateRoot"].contains(&access.name);
         assert!(access.while_sealed || proves || access.credential == Credential::Token);

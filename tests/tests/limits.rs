@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use strongroom_client::{Client, Error, Reason, SealKind, SecretBytes};
+use strongroom_client::{Client, Reason, SealKind, SecretBytes};
 use strongroom_proto::{
     limits as wire_limits,
     v1::{self, secrets_client::SecretsClient},
@@ -249,16 +249,16 @@ async fn more_than_there_are_places_for_is_shed_with_a_time_to_come_back() {
         writes.spawn(async move {
             let path = format!("secret/shed/{number}");
             let written = client.put(with(&token, put(&path))).await;
-            (path, written.map_err(Error::from))
+            (path, written.map_err(|refused| raw::reason(&refused)))
         });
     }
     let (mut written, mut shed) = (Vec::new(), 0);
     while let Some(ended) = writes.join_next().await {
         match ended.unwrap() {
             (path, Ok(_)) => written.push(path),
-            (_, Err(error)) => {
-                assert_eq!(error.reason(), Some(Reason::Overloaded), "{error}");
-                assert_eq!(error.retry_after(), Some(limits::QUEUE_WAIT));
+            (_, Err((why, retry_after))) => {
+                assert_eq!(why, Some(Reason::Overloaded));
+                assert_eq!(retry_after.map(Duration::from_millis), Some(limits::QUEUE_WAIT));
                 shed += 1;
             }
         }

@@ -10,8 +10,7 @@
 use std::collections::BTreeMap;
 
 use strongroom_client::{
-    AuditQuery, ChangeKind, Client, Error, ErrorKind, SealKind, SecretBytes, StreamExt,
-    v1::list_mounts_response::mount::State,
+    AuditQuery, ChangeKind, Client, Error, ErrorKind, MountState as State, SealKind, SecretBytes, StreamExt,
 };
 use strongroom_tests::{cli::Cli, wait::DEADLINE, world::World};
 
@@ -29,7 +28,7 @@ async fn mount(client: &Client, name: &str, kind: &str) -> Result<(), Error> {
 
 async fn states(client: &Client) -> Vec<(String, State)> {
     let mounts = client.sys().mounts().await.unwrap();
-    mounts.into_iter().map(|mount| (mount.name.clone(), mount.state())).collect()
+    mounts.into_iter().map(|mount| (mount.name.clone(), mount.state)).collect()
 }
 
 fn is_denied(error: &Error) -> bool {

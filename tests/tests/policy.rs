@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use strongroom_client::{
-    AuditQuery, ChangeKind, Client, Error, ErrorKind, SealKind, SecretBytes, StreamExt, v1::ObjectName,
+    AuditQuery, ChangeKind, Client, Error, ErrorKind, ObjectName, SealKind, SecretBytes, StreamExt,
 };
 use strongroom_tests::{wait::DEADLINE, world::World};
 
@@ -161,7 +161,7 @@ async fn a_watch_tells_what_one_may_read_and_follows_the_policy() {
     world.apply(&elsewhere.replace("secret/x", "secret/team-a/x")).await.unwrap();
     assert_eq!(next(&mut changes).await.unwrap().kind, ChangeKind::Resync);
     // One that takes it away: the watch ends with a no.
-    let gone = strongroom_client::v1::ObjectName { kind: "Binding".into(), name: "team-a".into() };
+    let gone = ObjectName::binding("team-a");
     root.policy().apply("", vec![gone], false).await.unwrap();
     let end = next(&mut changes).await.unwrap_err();
     assert!(denied(&end), "{end}");
@@ -283,7 +283,7 @@ async fn the_last_administrator_is_not_removed_by_mistake() {
     };
     let deny = "kind: Role\nname: no\nrules:\n- {paths: [sys/policy], verbs: [manage], effect: deny}\n---\nkind: Binding\nname: no\nrole: no\nsubjects:\n- user: {method: userpass, name: alice}\n";
     root.policy().apply(&bind("admin"), Vec::new(), false).await.unwrap();
-    let admins = || vec![ObjectName { kind: "Binding".into(), name: "admins".into() }];
+    let admins = || vec![ObjectName::binding("admins")];
     for (yaml, remove) in [("", admins()), (&*bind("auditor"), Vec::new()), (deny, Vec::new())] {
         for dry_run in [true, false] {
             let refused = root.policy().apply(yaml, remove.clone(), dry_run).await.err().unwrap();
@@ -294,7 +294,7 @@ async fn the_last_administrator_is_not_removed_by_mistake() {
     let other = bind("admin").replace("admins", "others").replace("alice", "bob");
     root.policy().apply(&other, Vec::new(), false).await.unwrap();
     root.policy().apply("", admins(), false).await.unwrap();
-    let others = vec![ObjectName { kind: "Binding".into(), name: "others".into() }];
+    let others = vec![ObjectName::binding("others")];
     root.policy().apply("", others.clone(), false).await.err().unwrap();
     root.policy().forced().apply("", others, false).await.unwrap();
     // Where nobody was, nobody is missed.

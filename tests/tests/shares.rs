@@ -8,11 +8,12 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use strongroom_client::{Client, Error, Reason, SealKind, SecretBytes};
+use strongroom_client::{Client, Reason, SealKind, SecretBytes};
 use strongroom_proto::v1::{self, auth_client::AuthClient, sys_client::SysClient};
 use strongroom_server::limits;
 use strongroom_tests::{
     bench::subject::{bearer, channel, with},
+    raw::reason,
     server::{Memory, Options, Server},
     wait::until,
     wire::{END_HEADERS, End, Target, Wire, call_as, frame, kind, request},
@@ -188,12 +189,12 @@ async fn who_never_stops_asking_has_a_quota_and_others_have_theirs() {
     for _ in 0..2 * burst {
         match bare.whoami(with(&token, v1::WhoamiRequest {})).await {
             Ok(_) => answered += 1,
-            Err(status) => last = Some(Error::from(status)),
+            Err(status) => last = Some(status),
         }
     }
-    let error = last.unwrap();
-    assert_eq!(error.reason(), Some(Reason::Overloaded), "{error}");
-    assert!(error.retry_after().unwrap() >= limits::QUEUE_WAIT, "{error:?}");
+    let (why, retry_after) = reason(&last.unwrap());
+    assert_eq!(why, Some(Reason::Overloaded));
+    assert!(Duration::from_millis(retry_after.unwrap()) >= limits::QUEUE_WAIT, "{retry_after:?}");
     assert!(answered >= burst && answered < 2 * burst, "{answered}");
     assert!(world.server.metric("strongroom_requests_shed_total{why=\"reads\"}").unwrap() > 0);
     assert!(world.server.metric("strongroom_disk_free_bytes{of=\"audit\"}").unwrap() > 0);
@@ -214,8 +215,8 @@ async fn shares_of_no_seal_take_no_place_from_those_who_unseal() {
         stranger.spawn(async move {
             for _ in 0..50 {
                 let refused = sys.unseal(v1::UnsealRequest { share: share.clone() }).await.unwrap_err();
-                let reason = Error::from(refused).reason();
-                assert!(matches!(reason, Some(Reason::ShareRejected | Reason::NotSealed)), "{reason:?}");
+                let (why, _) = reason(&refused);
+                assert!(matches!(why, Some(Reason::ShareRejected | Reason::NotSealed)), "{why:?}");
             }
         });
     }

@@ -13,6 +13,7 @@ use crate::{
 
 /// Which sessions to revoke.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Sessions {
     /// The session with this id.
     Id(String),

@@ -67,6 +67,7 @@ pub struct Metadata {
 
 /// The metadata of a version: everything but its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct VersionInfo {
     /// Its number.
     pub version: u64,
@@ -137,6 +138,21 @@ impl Secret {
     /// Returns the value of a key if it exists and is UTF-8 text.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.get(key)?.expose_str().ok()
+    }
+}
+
+impl VersionInfo {
+    /// Makes one as a server would answer it, for tests of what uses it: written by nobody, and there.
+    pub fn new(version: u64, created_at: Timestamp) -> Self {
+        Self {
+            version,
+            created_at,
+            created_by: String::new(),
+            deleted_at: None,
+            destroyed: false,
+            expires_at: None,
+            size: 0,
+        }
     }
 }
 
@@ -249,7 +265,7 @@ impl Client {
         let message = v1::DeleteRequest { path: path.to_owned(), versions };
         let answer =
             self.session().call(mode, message, |ch, rq| async move { service(ch).delete(rq).await }).await?;
-        Ok(answer.into())
+        Ok(metadata(answer))
     }
 
     /// Brings deleted versions back.
@@ -262,7 +278,7 @@ impl Client {
             .session()
             .call(Mode::WRITE, message, |ch, rq| async move { service(ch).undelete(rq).await })
             .await?;
-        Ok(answer.into())
+        Ok(metadata(answer))
     }
 
     /// Erases the bytes of versions for good.
@@ -298,7 +314,7 @@ impl Client {
             .session()
             .call(Mode::READ, message, |ch, rq| async move { service(ch).get_metadata(rq).await })
             .await?;
-        Ok(answer.into())
+        Ok(metadata(answer))
     }
 
     /// Begins a change of custom metadata and settings.
@@ -410,7 +426,7 @@ impl UpdateMetadata<'_> {
             .session()
             .call(Mode::WRITE, self.message, |ch, rq| async move { service(ch).update_metadata(rq).await })
             .await?;
-        Ok(answer.into())
+        Ok(metadata(answer))
     }
 }
 
@@ -428,39 +444,35 @@ fn secret(path: &str, answer: v1::GetResponse) -> Secret {
 }
 
 fn written(answer: v1::PutResponse) -> Result<Metadata, Error> {
-    let metadata = answer.metadata.ok_or_else(|| Error::incomplete("metadata"))?;
+    let about = answer.metadata.ok_or_else(|| Error::incomplete("metadata"))?;
     // The version of this write: with a repeated operation id, others may have written since.
-    Ok(Metadata { current_version: answer.version, ..metadata.into() })
+    Ok(Metadata { current_version: answer.version, ..metadata(about) })
 }
 
-impl From<v1::SecretMetadata> for Metadata {
-    fn from(metadata: v1::SecretMetadata) -> Self {
-        Self {
-            path: metadata.path,
-            current_version: metadata.current_version,
-            oldest_version: metadata.oldest_version,
-            versions: metadata.versions.into_iter().map(VersionInfo::from).collect(),
-            custom: metadata.custom,
-            max_versions: metadata.max_versions,
-            cas_required: metadata.cas_required,
-            created_at: timestamp(metadata.created_at_ms),
-            created_by: metadata.created_by,
-            updated_at: timestamp(metadata.updated_at_ms),
-            updated_by: metadata.updated_by,
-        }
+fn metadata(answer: v1::SecretMetadata) -> Metadata {
+    Metadata {
+        path: answer.path,
+        current_version: answer.current_version,
+        oldest_version: answer.oldest_version,
+        versions: answer.versions.into_iter().map(version).collect(),
+        custom: answer.custom,
+        max_versions: answer.max_versions,
+        cas_required: answer.cas_required,
+        created_at: timestamp(answer.created_at_ms),
+        created_by: answer.created_by,
+        updated_at: timestamp(answer.updated_at_ms),
+        updated_by: answer.updated_by,
     }
 }
 
-impl From<v1::VersionMetadata> for VersionInfo {
-    fn from(version: v1::VersionMetadata) -> Self {
-        Self {
-            version: version.version,
-            created_at: timestamp(version.created_at_ms),
-            created_by: version.created_by,
-            deleted_at: optional_timestamp(version.deleted_at_ms),
-            destroyed: version.destroyed,
-            expires_at: optional_timestamp(version.expires_at_ms),
-            size: version.size,
-        }
+fn version(answer: v1::VersionMetadata) -> VersionInfo {
+    VersionInfo {
+        version: answer.version,
+        created_at: timestamp(answer.created_at_ms),
+        created_by: answer.created_by,
+        deleted_at: optional_timestamp(answer.deleted_at_ms),
+        destroyed: answer.destroyed,
+        expires_at: optional_timestamp(answer.expires_at_ms),
+        size: answer.size,
     }
 }

@@ -2,12 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use strongroom_proto::{SecretBytes, v1, v1::sys_client::SysClient};
+use jiff::Timestamp;
+use strongroom_proto::{
+    SecretBytes, v1,
+    v1::{list_mounts_response::mount::State, sys_client::SysClient},
+};
 
-use crate::{client::Client, error::Error, transport::Mode};
+use crate::{answer::optional_timestamp, client::Client, error::Error, transport::Mode};
 
 /// How the root key is kept while the server is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SealKind {
     /// By shares that people hold.
     Shamir {
@@ -21,6 +26,7 @@ pub enum SealKind {
 }
 
 /// The result of [`Sys::init`], which the server gives only once.
+#[non_exhaustive]
 pub struct Initialized {
     /// The shares of the unseal key; none with a file seal.
     pub shares: Vec<SecretBytes>,
@@ -30,6 +36,81 @@ pub struct Initialized {
     pub audit_public_key: String,
     /// The id of the store.
     pub store_id: String,
+}
+
+impl Initialized {
+    /// Makes one as a server would answer it, for tests of what uses it: of no store, and without a key for the audit log.
+    pub fn new(shares: Vec<SecretBytes>, root_token: SecretBytes) -> Self {
+        Self { shares, root_token, audit_public_key: String::new(), store_id: String::new() }
+    }
+}
+
+/// The state of the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerStatus {
+    /// Whether there is a store.
+    pub initialized: bool,
+    /// Whether the server is without its keys.
+    pub sealed: bool,
+    /// The kind of the seal: `shamir` or `file`.
+    pub seal: String,
+    /// How many shares there are; 0 if the seal has none.
+    pub shares: u32,
+    /// How many of them unseal the store.
+    pub threshold: u32,
+    /// How many were given so far.
+    pub progress: u32,
+    /// The version of the server.
+    pub version: String,
+    /// The term of the key for new writes; 0 while the server is sealed.
+    pub key_term: u32,
+    /// The id of the store, as 32 hex digits; it never changes.
+    pub store_id: String,
+}
+
+/// What [`Sys::scrub`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Scrub {
+    /// How many records were read.
+    pub records: u64,
+    /// The number of the last batch of writes that it saw.
+    pub batch_seq: u64,
+    /// The first 100 problems, in words; none if all is well.
+    pub problems: Vec<String>,
+}
+
+/// A mount: an engine under a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Mount {
+    /// The first segment of all its paths.
+    pub name: String,
+    /// The kind of its engine, such as `kv`.
+    pub kind: String,
+    /// What people say of it.
+    pub description: String,
+    /// The settings of the engine that are not at their defaults.
+    pub settings: BTreeMap<String, String>,
+    /// Whether it serves.
+    pub state: MountState,
+    /// When it was mounted first; `None` for the one that a new store begins with.
+    pub created_at: Option<Timestamp>,
+}
+
+/// Whether a mount serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MountState {
+    /// It does.
+    Mounted,
+    /// It was unmounted; its data is still there.
+    Away,
+    /// Its data is being destroyed. [`Sys::destroy_mount`] continues what was interrupted.
+    Destroying,
+    /// Something that only a later version of this library knows.
+    Other,
 }
 
 /// Calls about the server itself; see [`Client::sys`].
@@ -47,12 +128,13 @@ impl Sys<'_> {
     ///
     /// # Errors
     /// Only errors of the connection.
-    pub async fn status(&self) -> Result<v1::StatusResponse, Error> {
+    pub async fn status(&self) -> Result<ServerStatus, Error> {
         let message = v1::StatusRequest {};
         self.0
             .anonymous()
             .call(Mode::READ, message, |ch, rq| async move { SysClient::new(ch).status(rq).await })
             .await
+            .map(status)
     }
 
     /// Initialises the store, which is possible only once.
@@ -60,7 +142,7 @@ impl Sys<'_> {
     /// # Errors
     /// [`ErrorKind::AlreadyInitialized`](crate::ErrorKind::AlreadyInitialized) the second time.
     pub async fn init(&self, seal: SealKind) -> Result<Initialized, Error> {
-        let message = v1::InitRequest { seal: Some(seal.into()) };
+        let message = v1::InitRequest { seal: Some(config(seal)) };
         let answer = self
             .0
             .anonymous()
@@ -78,12 +160,13 @@ impl Sys<'_> {
     ///
     /// # Errors
     /// [`ErrorKind::ShareRejected`](crate::ErrorKind::ShareRejected) says what is wrong with it.
-    pub async fn unseal(&self, share: &SecretBytes) -> Result<v1::StatusResponse, Error> {
+    pub async fn unseal(&self, share: &SecretBytes) -> Result<ServerStatus, Error> {
         let message = v1::UnsealRequest { share: Some(share.into()) };
         self.0
             .anonymous()
             .call(Mode::WRITE, message, |ch, rq| async move { SysClient::new(ch).unseal(rq).await })
             .await
+            .map(status)
     }
 
     /// Returns a new root token, valid for an hour, for whoever holds what opens the seal: enough shares, or the content
@@ -136,7 +219,7 @@ impl Sys<'_> {
     /// [`ErrorKind::ShareRejected`](crate::ErrorKind::ShareRejected) says what is wrong with a share.
     pub async fn rekey(&self, seal: SealKind, current: &[SecretBytes]) -> Result<Vec<SecretBytes>, Error> {
         let current_shares = current.iter().map(v1::Sensitive::from).collect();
-        let message = v1::RekeyRequest { seal: Some(seal.into()), current_shares };
+        let message = v1::RekeyRequest { seal: Some(config(seal)), current_shares };
         let answer = self
             .0
             .session()
@@ -162,12 +245,14 @@ impl Sys<'_> {
     ///
     /// # Errors
     /// The errors that every call can return; problems found are in the answer.
-    pub async fn scrub(&self) -> Result<v1::ScrubResponse, Error> {
+    pub async fn scrub(&self) -> Result<Scrub, Error> {
         let message = v1::ScrubRequest {};
-        self.0
+        let v1::ScrubResponse { records, batch_seq, problems } = self
+            .0
             .session()
             .call(Mode::READ, message, |ch, rq| async move { SysClient::new(ch).scrub(rq).await })
-            .await
+            .await?;
+        Ok(Scrub { records, batch_seq, problems })
     }
 
     /// Mounts an engine of a kind under a name, or mounts again what was unmounted there.
@@ -238,24 +323,53 @@ impl Sys<'_> {
     ///
     /// # Errors
     /// The errors that every call can return.
-    pub async fn mounts(&self) -> Result<Vec<v1::list_mounts_response::Mount>, Error> {
+    pub async fn mounts(&self) -> Result<Vec<Mount>, Error> {
         let message = v1::ListMountsRequest {};
         let answer = self
             .0
             .session()
             .call(Mode::READ, message, |ch, rq| async move { SysClient::new(ch).list_mounts(rq).await })
             .await?;
-        Ok(answer.mounts)
+        Ok(answer.mounts.into_iter().map(mount).collect())
     }
 }
 
-impl From<SealKind> for v1::SealConfig {
-    fn from(seal: SealKind) -> Self {
-        use v1::seal_config::{File, Kind, Shamir};
-        let kind = match seal {
-            SealKind::Shamir { shares, threshold } => Kind::Shamir(Shamir { shares, threshold }),
-            SealKind::File => Kind::File(File {}),
-        };
-        Self { kind: Some(kind) }
+fn config(seal: SealKind) -> v1::SealConfig {
+    use v1::seal_config::{File, Kind, Shamir};
+    let kind = match seal {
+        SealKind::Shamir { shares, threshold } => Kind::Shamir(Shamir { shares, threshold }),
+        SealKind::File => Kind::File(File {}),
+    };
+    v1::SealConfig { kind: Some(kind) }
+}
+
+fn status(answer: v1::StatusResponse) -> ServerStatus {
+    ServerStatus {
+        initialized: answer.initialized,
+        sealed: answer.sealed,
+        seal: answer.seal,
+        shares: answer.shares,
+        threshold: answer.threshold,
+        progress: answer.progress,
+        version: answer.version,
+        key_term: answer.key_term,
+        store_id: answer.store_id,
+    }
+}
+
+fn mount(answer: v1::list_mounts_response::Mount) -> Mount {
+    let state = match State::try_from(answer.state) {
+        Ok(State::Mounted) => MountState::Mounted,
+        Ok(State::Away) => MountState::Away,
+        Ok(State::Destroying) => MountState::Destroying,
+        Err(_) => MountState::Other,
+    };
+    Mount {
+        name: answer.name,
+        kind: answer.kind,
+        description: answer.description,
+        settings: answer.settings.into_iter().collect(),
+        state,
+        created_at: optional_timestamp(answer.created_at_ms),
     }
 }

@@ -1,12 +1,12 @@
 //! Watches that reconnect by themselves. The server says only that something changed, never the value; after a gap the
-//! reader is told to read again.
+//! reader is told to read again. `follow.rs` does so.
 
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use strongroom_proto::{v1, v1::watch_response::Kind};
 use tokio::time::sleep;
 
-use super::secrets::{Secret, service};
+use super::secrets::service;
 use crate::{
     answer::{ResultStream, timestamp},
     client::Client,
@@ -110,20 +110,6 @@ impl Client {
         })
         .boxed()
     }
-
-    /// Yields the value of a secret now, then each new one. A secret that does not exist yields nothing until it does.
-    pub fn watch_secret(&self, path: impl Into<String>) -> ResultStream<Secret> {
-        let path = path.into();
-        let follow = Follow { client: self.clone(), changes: self.watch([path.clone()]), path, seen: None };
-        stream::unfold(Some(follow), |follow| async {
-            let mut follow = follow?;
-            match follow.next().await? {
-                Ok(secret) => Some((Ok(secret), Some(follow))),
-                Err(error) => Some((Err(error), None)),
-            }
-        })
-        .boxed()
-    }
 }
 
 impl Watch {
@@ -197,62 +183,6 @@ impl Watch {
     }
 }
 
-/// A secret that is followed through its changes.
-struct Follow {
-    client: Client,
-    changes: ResultStream<Change>,
-    path: String,
-    seen: Option<u64>,
-}
-
-impl Follow {
-    async fn next(&mut self) -> Option<Result<Secret, Error>> {
-        loop {
-            match self.changes.next().await? {
-                Ok(change) if self.concerns(&change) => {}
-                Ok(_) => continue,
-                Err(error) => return Some(Err(error)),
-            }
-            match self.read().await {
-                Ok(Some(secret)) => return Some(Ok(secret)),
-                Ok(None) => {}
-                Err(error) => return Some(Err(error)),
-            }
-        }
-    }
-
-    fn concerns(&self, change: &Change) -> bool {
-        match change.kind {
-            ChangeKind::Started | ChangeKind::Resync => true,
-            ChangeKind::Metadata | ChangeKind::Interrupted | ChangeKind::Other => false,
-            _ => change.path == self.path,
-        }
-    }
-
-    /// The secret, unless this version was already yielded or there is none. Waits for a server that cannot be reached.
-    async fn read(&mut self) -> Result<Option<Secret>, Error> {
-        let mut failures = 0_u32;
-        loop {
-            match self.client.get(&self.path).await {
-                Ok(secret) if self.seen == Some(secret.version) => return Ok(None),
-                Ok(secret) => {
-                    self.seen = Some(secret.version);
-                    return Ok(Some(secret));
-                }
-                Err(error) if error.is_not_found() => {
-                    self.seen = None;
-                    return Ok(None);
-                }
-                Err(error) if retry::watch_goes_on(&error) => {
-                    failures = failures.saturating_add(1);
-                    sleep(retry::watch_pause(failures, Some(&error))).await;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use strongroom_proto::Reason;
@@ -303,23 +233,5 @@ mod tests {
         fake.break_watches();
         assert_eq!(changes.next().await.unwrap().unwrap().kind, ChangeKind::Resync);
         assert_eq!(fake.logins(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_followed_secret_yields_each_version_once() {
-        let fake = Fake::start().await;
-        let mut versions = fake.client().watch_secret("secret/a");
-        let mut next = async || versions.next().await.unwrap().unwrap().version;
-        assert_eq!(next().await, 1);
-        fake.write();
-        assert_eq!(next().await, 2);
-        // Nothing was missed, so nothing is yielded for the new watch itself.
-        let later = async {
-            fake.break_watches();
-            fake.reopened().await;
-            fake.write();
-        };
-        let (version, ()) = tokio::join!(next(), later);
-        assert_eq!(version, 3);
     }
 }

@@ -110,7 +110,7 @@ impl Keeper {
             .on(terms)
             .call(Mode::READ, message, |ch, rq| async move { AuthClient::new(ch).login(rq).await })
             .await?;
-        self.replace(answer.try_into()?)
+        self.replace(Login::told(answer)?)
     }
 
     /// Logs in with the credentials; `None` without any.
@@ -128,7 +128,7 @@ impl Keeper {
             .on(terms)
             .call(Mode::READ, message, |ch, rq| async move { AuthClient::new(ch).renew(rq).await })
             .await?;
-        self.replace(answer.try_into()?)
+        self.replace(Login::told(answer)?)
     }
 
     /// Changes the user's password, which ends the session, and uses the token of the new one from then on.
@@ -149,7 +149,7 @@ impl Keeper {
                 message,
                 |ch, rq| async move { AuthClient::new(ch).change_password(rq).await },
             );
-        self.replace(answer.await?.try_into()?)
+        self.replace(Login::told(answer.await?)?)
     }
 
     pub(crate) async fn whoami(&self, terms: Terms) -> Result<Whoami, Error> {
@@ -160,7 +160,7 @@ impl Keeper {
             .call(Mode::READ, message, |ch, rq| async move { AuthClient::new(ch).whoami(rq).await })
             .await?;
         let session = answer.session.ok_or_else(|| Error::incomplete("session"))?;
-        Ok(Whoami { session: session.into(), roles: answer.roles })
+        Ok(Whoami { session: Session::told(session), roles: answer.roles })
     }
 
     fn replace(&self, login: Login) -> Result<Login, Error> {

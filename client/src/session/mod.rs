@@ -67,10 +67,8 @@ impl Session {
     pub fn is_renewable(&self) -> bool {
         self.expires_at < self.max_expires_at
     }
-}
 
-impl From<v1::Session> for Session {
-    fn from(session: v1::Session) -> Self {
+    pub(crate) fn told(session: v1::Session) -> Self {
         Self {
             id: session.id,
             principal: session.principal,
@@ -88,12 +86,10 @@ impl From<v1::Session> for Session {
     }
 }
 
-impl TryFrom<v1::TokenResponse> for Login {
-    type Error = Error;
-
-    fn try_from(response: v1::TokenResponse) -> Result<Self, Error> {
+impl Login {
+    pub(crate) fn told(response: v1::TokenResponse) -> Result<Self, Error> {
         let token = response.token.ok_or_else(|| Error::incomplete("token"))?;
         let session = response.session.ok_or_else(|| Error::incomplete("session"))?;
-        Ok(Self { token: SecretBytes::from(token), session: session.into() })
+        Ok(Self { token: SecretBytes::from(token), session: Session::told(session) })
     }
 }

@@ -130,13 +130,12 @@ mod tests {
     };
 
     fn session(issued: i64, expires: i64) -> Session {
-        v1::Session {
+        Session::told(v1::Session {
             issued_at_ms: issued * 1000,
             expires_at_ms: expires * 1000,
             max_expires_at_ms: 1_000_000,
             ..Default::default()
-        }
-        .into()
+        })
     }
 
     fn pause(session: &Session, now: i64) -> u64 {

@@ -44,6 +44,6 @@ impl<T> Stream for Answers<T> {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.messages
             .poll_next_unpin(context)
-            .map(|message| message.map(|message| message.map_err(Error::from)))
+            .map(|message| message.map(|message| message.map_err(Error::of)))
     }
 }

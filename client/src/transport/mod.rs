@@ -159,7 +159,7 @@ impl Caller<'_> {
                     line.answered();
                     return Ok(answer.into_inner());
                 }
-                Ok(Err(status)) => Error::from(status),
+                Ok(Err(status)) => Error::of(status),
                 Err(_) => Error::deadline(),
             };
             match error.reason() {

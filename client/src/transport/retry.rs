@@ -138,13 +138,13 @@ mod tests {
     #[test]
     fn only_what_is_safe_is_repeated() {
         for reason in Reason::ALL {
-            let error = Error::from(status(*reason, "m", &[]));
+            let error = Error::of(status(*reason, "m", &[]));
             for safety in [Safety::Repeatable, Safety::Once] {
                 let goes_on = Attempts::new(safety, true).after(&error, &Budget::default()).is_some();
                 assert_eq!(goes_on, reason.is_retryable(), "{reason}");
             }
         }
-        let broken = || Error::from(Status::unavailable("gone"));
+        let broken = || Error::of(Status::unavailable("gone"));
         assert!(Attempts::new(Safety::Repeatable, true).after(&broken(), &Budget::default()).is_some());
         assert!(Attempts::new(Safety::Once, true).after(&broken(), &Budget::default()).is_none());
     }
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn attempts_end() {
         let (mut attempts, budget) = (Attempts::new(Safety::Repeatable, true), Budget::default());
-        let error = Error::from(status(Reason::Overloaded, "m", &[("retry_after_ms", "700")]));
+        let error = Error::of(status(Reason::Overloaded, "m", &[("retry_after_ms", "700")]));
         for _ in 1..ATTEMPTS {
             assert!(attempts.after(&error, &budget).unwrap() >= Duration::from_millis(700));
         }
@@ -183,7 +183,7 @@ mod tests {
         #[test]
         fn pauses_stay_within_bounds(failures in 0_u32..200) {
             prop_assert!(watch_pause(failures, None) <= LONGEST_WATCH_PAUSE);
-            let ended = Error::from(status(Reason::WatchEnded, "m", &[]));
+            let ended = Error::of(status(Reason::WatchEnded, "m", &[]));
             prop_assert!(watch_pause(1, Some(&ended)) <= LONGEST_WATCH_PAUSE);
             prop_assert!((0.0..=1.0).contains(&unit()));
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use strongroom_proto::{DOMAIN, Reason};
-use tonic::Status;
+use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{audit::QueryError, core::Error, model::RequestId};
@@ -56,5 +56,5 @@ fn with_reason(
     metadata.insert("request_id".to_owned(), id.to_string());
     let mut details = ErrorDetails::new();
     details.set_error_info(reason.as_str(), DOMAIN, metadata);
-    Status::with_error_details(reason.code(), sentence, details)
+    Status::with_error_details(Code::from_i32(reason.code()), sentence, details)
 }

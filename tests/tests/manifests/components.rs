@@ -16,6 +16,15 @@ fn components_change_what_they_say() {
             "secrets-store-provider",
             &["path: /var/run/secrets-store-csi-providers", "STRONGROOM_PROVIDER_SOCKET"],
         ),
+        (
+            "pod-events",
+            &[
+                "STRONGROOM_POD_EVENTS",
+                "kind: ClusterRoleBinding",
+                "name: csi-driver-to-api-server",
+                "- patch",
+            ],
+        ),
         ("trust-manager", &["kind: Bundle", "strongroom.dev/trust: \"true\"\n  name: strongroom-csi"]),
         ("cluster-trust-bundle", &["clusterTrustBundle:\n              name: strongroom\n"]),
     ] {

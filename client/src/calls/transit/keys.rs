@@ -76,7 +76,7 @@ impl<'a> Transit<'a> {
         let call = self.0.session();
         let answer =
             call.call(Mode::READ, message, |ch, rq| async move { service(ch).get_key(rq).await }).await?;
-        Ok(answer.into())
+        Ok(described(answer))
     }
 
     /// The paths of all keys below a folder, or a mount, sorted. Pages are fetched as the stream is read.
@@ -218,26 +218,24 @@ impl UpdateKey<'_> {
         let answer = call
             .call(Mode::READ, self.message, |ch, rq| async move { service(ch).update_key(rq).await })
             .await?;
-        Ok(answer.into())
+        Ok(described(answer))
     }
 }
 
-impl From<v1::TransitKey> for TransitKey {
-    fn from(key: v1::TransitKey) -> Self {
-        let version = |version: v1::TransitKeyVersion| KeyVersion {
-            version: version.version,
-            created_at: timestamp(version.created_at_ms),
-            public_key: Some(version.public_key).filter(|key| !key.is_empty()),
-        };
-        Self {
-            path: key.path,
-            algorithm: key.algorithm,
-            derived: key.derived,
-            exportable: key.exportable,
-            latest_version: key.latest_version,
-            min_decryption_version: key.min_decryption_version,
-            min_encryption_version: key.min_encryption_version,
-            versions: key.versions.into_iter().map(version).collect(),
-        }
+fn described(key: v1::TransitKey) -> TransitKey {
+    let version = |version: v1::TransitKeyVersion| KeyVersion {
+        version: version.version,
+        created_at: timestamp(version.created_at_ms),
+        public_key: Some(version.public_key).filter(|key| !key.is_empty()),
+    };
+    TransitKey {
+        path: key.path,
+        algorithm: key.algorithm,
+        derived: key.derived,
+        exportable: key.exportable,
+        latest_version: key.latest_version,
+        min_decryption_version: key.min_decryption_version,
+        min_encryption_version: key.min_encryption_version,
+        versions: key.versions.into_iter().map(version).collect(),
     }
 }

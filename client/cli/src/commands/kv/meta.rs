@@ -159,21 +159,14 @@ mod tests {
     #[test]
     fn a_version_has_one_state() {
         let at = |seconds| Timestamp::from_second(seconds).unwrap();
-        let plain = VersionInfo {
-            version: 1,
-            created_at: at(0),
-            created_by: String::new(),
-            deleted_at: None,
-            destroyed: false,
-            expires_at: None,
-            size: 0,
-        };
-        assert_eq!(state(&plain, at(9)), "readable");
-        let expiring = VersionInfo { expires_at: Some(at(5)), ..plain.clone() };
-        assert!(state(&expiring, at(5)).starts_with("expired"));
-        assert!(state(&expiring, at(4)).starts_with("until"));
-        let deleted = VersionInfo { deleted_at: Some(at(3)), ..expiring };
-        assert!(state(&deleted, at(9)).starts_with("deleted"));
-        assert_eq!(state(&VersionInfo { destroyed: true, ..deleted }, at(9)), "destroyed");
+        let mut version = VersionInfo::new(1, at(0));
+        assert_eq!(state(&version, at(9)), "readable");
+        version.expires_at = Some(at(5));
+        assert!(state(&version, at(5)).starts_with("expired"));
+        assert!(state(&version, at(4)).starts_with("until"));
+        version.deleted_at = Some(at(3));
+        assert!(state(&version, at(9)).starts_with("deleted"));
+        version.destroyed = true;
+        assert_eq!(state(&version, at(9)), "destroyed");
     }
 }

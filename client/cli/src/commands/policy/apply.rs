@@ -7,13 +7,7 @@ use std::{
 
 use clap::Args;
 use serde_json::json;
-use strongroom_client::{
-    limits,
-    v1::{
-        ObjectName,
-        apply_response::{Change, change::Action},
-    },
-};
+use strongroom_client::{ObjectName, PolicyAction, PolicyChange, limits};
 use strongroom_yaml::{Limits, Node, field};
 
 use crate::{
@@ -56,7 +50,7 @@ pub(crate) async fn run(context: &Context, args: Apply) -> Result<(), Failure> {
 
     let policy = if args.force { client.policy().forced() } else { client.policy() };
     let planned = policy.apply(&yaml, remove.clone(), true).await?;
-    let changing = planned.iter().filter(|change| change.action() != Action::Unchanged).count();
+    let changing = planned.iter().filter(|change| change.action != PolicyAction::Unchanged).count();
     if args.dry_run || changing == 0 {
         return show(&context.output, &planned, changing, true);
     }
@@ -80,16 +74,16 @@ pub(crate) async fn run(context: &Context, args: Apply) -> Result<(), Failure> {
     }
 }
 
-fn show(output: &Output, changes: &[Change], changing: usize, planned: bool) -> Result<(), Failure> {
+fn show(output: &Output, changes: &[PolicyChange], changing: usize, planned: bool) -> Result<(), Failure> {
     let value: Vec<_> = changes
         .iter()
-        .map(|change| json!({ "object": name(change), "action": word(change.action()), "diff": change.diff }))
+        .map(|change| json!({ "object": change.object.to_string(), "action": word(change.action), "diff": change.diff }))
         .collect();
     if output.format() != Format::Table {
         return output.show(&value, Presentation::Text(String::new()));
     }
-    for change in changes.iter().filter(|change| change.action() != Action::Unchanged) {
-        output.line(&format!("{} {}", name(change), word(change.action())))?;
+    for change in changes.iter().filter(|change| change.action != PolicyAction::Unchanged) {
+        output.line(&format!("{} {}", change.object, word(change.action)))?;
         for line in change.diff.lines() {
             output.diff_line(line)?;
         }
@@ -101,25 +95,20 @@ fn show(output: &Output, changes: &[Change], changing: usize, planned: bool) -> 
     }
 }
 
-fn name(change: &Change) -> String {
-    change.object.as_ref().map(|object| format!("{}/{}", object.kind, object.name)).unwrap_or_default()
-}
-
-fn word(action: Action) -> &'static str {
+fn word(action: PolicyAction) -> &'static str {
     match action {
-        Action::Created => "created",
-        Action::Changed => "changed",
-        Action::Unchanged => "unchanged",
-        Action::Removed => "removed",
-        Action::Unspecified => "unknown",
+        PolicyAction::Created => "created",
+        PolicyAction::Changed => "changed",
+        PolicyAction::Unchanged => "unchanged",
+        PolicyAction::Removed => "removed",
+        _ => "unknown",
     }
 }
 
 fn object(text: &str) -> Result<ObjectName, Failure> {
     match text.split_once('/') {
-        Some((kind @ ("Role" | "Binding"), name)) if !name.is_empty() => {
-            Ok(ObjectName { kind: kind.into(), name: name.into() })
-        }
+        Some(("Role", name)) if !name.is_empty() => Ok(ObjectName::role(name)),
+        Some(("Binding", name)) if !name.is_empty() => Ok(ObjectName::binding(name)),
         _ => Err(Failure::usage(format!("--remove {text:?}: expected Role/NAME or Binding/NAME"))),
     }
 }
@@ -253,7 +242,8 @@ mod tests {
 
     #[test]
     fn objects_are_named_by_kind() {
-        assert_eq!(object("Role/a").unwrap(), ObjectName { kind: "Role".into(), name: "a".into() });
+        assert_eq!(object("Role/a").unwrap(), ObjectName::role("a"));
+        assert_eq!(object("Binding/a").unwrap(), ObjectName::binding("a"));
         for text in ["a", "role/a", "Role/", "Secret/a"] {
             assert!(object(text).is_err(), "{text}");
         }

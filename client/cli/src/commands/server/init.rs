@@ -107,12 +107,7 @@ mod tests {
         let folder = root.path().join("keys");
         prepare(&folder).unwrap();
         let secret = |text: &str| SecretBytes::from(text.as_bytes());
-        let keys = Initialized {
-            shares: vec![secret("srs1-a"), secret("srs1-b")],
-            root_token: secret("sr1_r"),
-            audit_public_key: "ab".into(),
-            store_id: "cd".into(),
-        };
+        let keys = Initialized::new(vec![secret("srs1-a"), secret("srs1-b")], secret("sr1_r"));
         write_files(&folder, &keys).unwrap();
         assert_eq!(std::fs::read(folder.join("share-2")).unwrap(), b"srs1-b");
         for entry in std::fs::read_dir(&folder).unwrap() {

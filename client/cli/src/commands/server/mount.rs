@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use strongroom_client::v1::list_mounts_response::mount::State;
+use strongroom_client::MountState;
 
 use crate::{context::Context, failure::Failure, output::Presentation};
 
@@ -100,13 +100,13 @@ pub(crate) async fn run(context: &Context, args: Mount) -> Result<(), Failure> {
                 .iter()
                 .map(|mount| {
                     json!({
-                        "name": mount.name, "kind": mount.kind, "state": state(mount.state()),
+                        "name": mount.name, "kind": mount.kind, "state": state(mount.state),
                         "description": mount.description, "settings": mount.settings,
                     })
                 })
                 .collect();
             let rows = mounts.into_iter().map(|mount| {
-                let state = state(mount.state()).to_owned();
+                let state = state(mount.state).to_owned();
                 let settings = mount.settings.iter().map(|(key, value)| format!("{key}={value}"));
                 let settings = settings.collect::<Vec<_>>().join(" ");
                 vec![format!("{}/", mount.name), mount.kind, state, settings, mount.description]
@@ -117,10 +117,11 @@ pub(crate) async fn run(context: &Context, args: Mount) -> Result<(), Failure> {
     }
 }
 
-fn state(state: State) -> &'static str {
+fn state(state: MountState) -> &'static str {
     match state {
-        State::Mounted => "mounted",
-        State::Away => "away",
-        State::Destroying => "being destroyed",
+        MountState::Mounted => "mounted",
+        MountState::Away => "away",
+        MountState::Destroying => "being destroyed",
+        _ => "unknown",
     }
 }

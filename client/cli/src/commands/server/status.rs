@@ -1,7 +1,7 @@
 //! `status`: the state of the server, which it tells to anybody.
 
 use serde_json::json;
-use strongroom_client::v1::StatusResponse;
+use strongroom_client::ServerStatus;
 
 use crate::{
     context::Context,
@@ -16,7 +16,7 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
     if status.initialized && !status.sealed { Ok(()) } else { Err(Failure::NotServing) }
 }
 
-pub(crate) fn show(output: &Output, status: &StatusResponse) -> Result<(), Failure> {
+pub(crate) fn show(output: &Output, status: &ServerStatus) -> Result<(), Failure> {
     let value = json!({
         "initialized": status.initialized,
         "sealed": status.sealed,
@@ -42,7 +42,7 @@ pub(crate) fn show(output: &Output, status: &StatusResponse) -> Result<(), Failu
     output.show(&value, Presentation::Pairs(pairs))
 }
 
-pub(crate) fn state(status: &StatusResponse) -> String {
+pub(crate) fn state(status: &ServerStatus) -> String {
     match (status.initialized, status.sealed, status.threshold) {
         (false, ..) => "not initialised".into(),
         (true, false, _) => "unsealed".into(),
@@ -57,9 +57,9 @@ mod tests {
 
     #[test]
     fn the_state_is_a_sentence() {
-        let mut status = StatusResponse::default();
+        let mut status = ServerStatus::default();
         assert_eq!(state(&status), "not initialised");
-        status = StatusResponse { initialized: true, sealed: true, threshold: 3, progress: 1, ..status };
+        (status.initialized, status.sealed, status.threshold, status.progress) = (true, true, 3, 1);
         assert_eq!(state(&status), "sealed: 1 of 3 shares given");
         status.sealed = false;
         assert_eq!(state(&status), "unsealed");
