@@ -195,7 +195,7 @@ mod tests {
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         let home = tempfile::tempdir().unwrap();
         let (token_file, ca_file) = (home.path().join("token"), home.path().join("ca.crt"));
-        std::fs::write(&token_file, "of-the-driver\n").unwrap();
+        std::fs::write(&token_file, "of-the-driver").unwrap();
         let server = ApiServer { address, token_file, ca_file };
         let missing = Cluster::connect(&server, "node-1").err().unwrap().to_string();
         assert!(missing.contains("ca.crt cannot be read"), "{missing}");
