@@ -147,9 +147,9 @@ mod tests {
         for help in all.iter().filter_map(clap::Command::get_after_help) {
             let help = help.to_string();
             for line in help.lines().filter(|line| line.contains("strongroom ")) {
-                // What stands before it sets variables or is a pipe, what stands behind it is one.
+                // What stands before it sets variables or is a pipe; behind it come pipes and files.
                 let words = line.get(line.find("strongroom ").unwrap()..).unwrap().split_whitespace();
-                let words: Vec<_> = words.take_while(|word| !matches!(*word, "|" | ">")).collect();
+                let words: Vec<_> = words.take_while(|word| !matches!(*word, "|" | ">" | "<")).collect();
                 let parsed = Arguments::try_parse_from(&words);
                 assert!(parsed.is_ok(), "{line}: {}", parsed.err().unwrap());
                 tried += 1;

@@ -135,6 +135,13 @@ impl Hasher {
         done.await.map_err(|_| CryptoError.into())
     }
 
+    /// No hash begins for as long as it is held.
+    #[cfg(test)]
+    pub(super) async fn hold(&self) -> tokio::sync::OwnedSemaphorePermit {
+        let all = u32::try_from(self.running.available_permits()).unwrap();
+        Arc::clone(&self.running).acquire_many_owned(all).await.unwrap()
+    }
+
     /// How many hashes were made.
     #[cfg(test)]
     pub(super) fn runs(&self) -> usize {

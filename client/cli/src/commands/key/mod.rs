@@ -108,7 +108,7 @@ enum Command {
     },
     /// Encrypt standard input, at most 1 MiB, to a line of text
     #[command(after_help = "Examples:
-  printf '%s' \"$CARD\" | strongroom key encrypt transit/orders --associated-data 'order 7'")]
+  strongroom key encrypt transit/orders --associated-data order/7 < card")]
     Encrypt(work::Sealing),
     /// Decrypt a line of standard input
     Decrypt(work::Opening),
@@ -116,7 +116,7 @@ enum Command {
     Rewrap(work::Rewrap),
     /// Sign standard input, at most 1 MiB
     #[command(after_help = "Examples:
-  strongroom key sign transit/releases < release.tar.sha256")]
+  strongroom key sign transit/releases < release.tar")]
     Sign(work::Sign),
     /// Check a signature of standard input; exit code 1 if it is wrong
     Verify(work::Verify),

@@ -34,7 +34,7 @@ pub(crate) struct Sealing {
 
 #[derive(Args)]
 #[command(after_help = "Examples:
-  strongroom key decrypt transit/orders --associated-data 'order 7' < card.txt")]
+  strongroom key decrypt transit/orders --associated-data order/7 < card.txt")]
 pub(crate) struct Opening {
     /// The path of the key
     path: String,
