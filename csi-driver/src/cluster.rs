@@ -155,9 +155,12 @@ mod tests {
     use super::*;
     use crate::pod_events::{What, tests::pod};
 
+    /// Method and place, the token, and what was sent.
+    type Call = (String, String, Value);
+
     /// What an API server was asked, and what it answers.
     #[derive(Clone, Default)]
-    struct Asked(Arc<Mutex<(Vec<(String, String, Value)>, Option<StatusCode>)>>);
+    struct Asked(Arc<Mutex<(Vec<Call>, Option<StatusCode>)>>);
 
     async fn answer(
         State(asked): State<Asked>,

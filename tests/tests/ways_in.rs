@@ -66,7 +66,7 @@ async fn a_proxy_is_asked_for_the_way() {
     let address = format!("http://me:hidden@{}", proxy.address);
     let client = builder(&world.server).proxy(&address).token(root(&world)).connect().await.unwrap();
     assert_eq!(client.get(PATH).await.unwrap().text("k"), Some("value"));
-    assert_eq!(proxy.asked(), [server.clone()], "one connection, to the server");
+    assert_eq!(proxy.asked(), [server.as_str()], "one connection, to the server");
 
     let stranger = format!("http://{}", proxy.address);
     let refused = builder(&world.server).proxy(stranger).connect().await.err().unwrap();
