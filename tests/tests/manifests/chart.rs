@@ -29,6 +29,10 @@ const CHOICES: &[(&str, &[&str])] = &[
         "resources: [DEPLOY/server, DEPLOY/csi-driver]\ncomponents: [DEPLOY/components/secrets-store-provider]",
         &["driver.secretsStoreProvider=true"],
     ),
+    (
+        "resources: [DEPLOY/server, DEPLOY/csi-driver]\ncomponents: [DEPLOY/components/pod-events]",
+        &["driver.podEvents=true"],
+    ),
     ("resources: [DEPLOY/server]", &["driver.enabled=false"]),
     ("resources: [DEPLOY/csi-driver]", &["server.enabled=false"]),
     (
