@@ -53,7 +53,7 @@ fn server_and_driver_go_into_namespaces_of_ones_own() {
   literals: [server=store, driver=mounts]
   options: {annotations: {config.kubernetes.io/local-config: \"true\"}}
 ";
-    for others in ["", "openshift", "gke", "secrets-store-provider", "trust-manager"] {
+    for others in ["", "openshift", "gke", "secrets-store-provider", "trust-manager", "pod-events"] {
         let other = if others.is_empty() { String::new() } else { format!("DEPLOY/components/{others}, ") };
         let manifest = render.kustomization(&format!(
             "resources: [DEPLOY/overlays/production, DEPLOY/monitoring, certificate.yaml]\n\
