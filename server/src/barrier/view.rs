@@ -119,6 +119,23 @@ impl View {
         page.into_iter().map(|(key, record)| self.found(kind, key, record)).collect()
     }
 
+    /// Erases all records of `kind` in `folder`, some at a time: after an error or a crash it is done again.
+    ///
+    /// # Errors
+    /// One of them does not open, or the store failed.
+    pub async fn erase(&self, kind: RecordKind, folder: &str) -> Result<(), BarrierError> {
+        loop {
+            let page = self.scan(kind, folder, None, MAX_CHANGES).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            let address =
+                |found: Found| Address { kind, folder: folder.into(), name: found.name, part: found.part };
+            let deletes = page.into_iter().map(address).collect();
+            self.commit(Changes { deletes, urgent: true, ..Changes::default() }).await?;
+        }
+    }
+
     /// Whether `key` is that of a record of `kind` in `folder`.
     pub fn is_in(&self, kind: RecordKind, folder: &str, key: &[u8]) -> bool {
         key.first() == Some(&kind.byte()) && key.starts_with(&self.prefix(kind, folder))

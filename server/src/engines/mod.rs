@@ -48,6 +48,14 @@ pub struct EngineKind {
 /// What an operator sets for one mount. No secrets: they are listed.
 pub type Settings = BTreeMap<String, String>;
 
+/// [`EngineKind::check`] of an engine that has no settings.
+fn no_settings(kind: &str, settings: &Settings) -> Result<(), Invalid> {
+    match settings.is_empty() {
+        true => Ok(()),
+        false => Err(Invalid::new("settings", format!("are given, but {kind} has none"))),
+    }
+}
+
 /// What an engine is made of.
 pub struct Parts {
     /// The part of the store that is its own.

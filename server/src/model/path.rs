@@ -79,6 +79,11 @@ impl Path {
         self.0.split('/').next().unwrap_or_default()
     }
 
+    /// The path without its mount; empty for the mount itself.
+    pub fn within_mount(&self) -> &str {
+        self.0.split_once('/').map_or("", |(_, inner)| inner)
+    }
+
     /// All segments, the mount included.
     pub fn segments(&self) -> impl Iterator<Item = &str> {
         self.0.split('/')

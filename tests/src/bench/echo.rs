@@ -58,11 +58,12 @@ echo! {
 /// Answers every login with the same token.
 struct EchoLogin(v1::TokenResponse);
 
-macro_rules! echo_login {
-    ($($nothing:ident: $request:ident => $response:ident;)*) => {
+/// A whole service, of which one method answers with what the server was given.
+macro_rules! answers_one {
+    ($service:ident for $server:ident, $method:ident: $asked:ident => $answer:ident; $($nothing:ident: $request:ident => $response:ident;)*) => {
         #[tonic::async_trait]
-        impl Auth for EchoLogin {
-            async fn login(&self, _: Request<v1::LoginRequest>) -> Result<Response<v1::TokenResponse>, Status> {
+        impl $service for $server {
+            async fn $method(&self, _: Request<v1::$asked>) -> Result<Response<v1::$answer>, Status> {
                 Ok(Response::new(self.0.clone()))
             }
 
@@ -73,7 +74,8 @@ macro_rules! echo_login {
     };
 }
 
-echo_login! {
+answers_one! { Auth for EchoLogin,
+    login: LoginRequest => TokenResponse;
     renew: RenewRequest => TokenResponse;
     whoami: WhoamiRequest => WhoamiResponse;
     logout: LogoutRequest => LogoutResponse;
@@ -87,22 +89,8 @@ echo_login! {
 /// Answers every encryption with the same ciphertext.
 struct EchoTransit(v1::EncryptResponse);
 
-macro_rules! echo_transit {
-    ($($nothing:ident: $request:ident => $response:ident;)*) => {
-        #[tonic::async_trait]
-        impl Transit for EchoTransit {
-            async fn encrypt(&self, _: Request<v1::EncryptRequest>) -> Result<Response<v1::EncryptResponse>, Status> {
-                Ok(Response::new(self.0.clone()))
-            }
-
-            $(async fn $nothing(&self, _: Request<v1::$request>) -> Result<Response<v1::$response>, Status> {
-                Err(Status::unimplemented("echo"))
-            })*
-        }
-    };
-}
-
-echo_transit! {
+answers_one! { Transit for EchoTransit,
+    encrypt: EncryptRequest => EncryptResponse;
     create_key: CreateKeyRequest => LatestKeyVersion;
     get_key: GetKeyRequest => TransitKey;
     list_keys: ListKeysRequest => ListKeysResponse;

@@ -74,11 +74,7 @@ pub(crate) async fn run(context: &Context, args: Random) -> Result<(), Failure> 
     match (&args.out_file, context.output.format()) {
         (Some(file), Format::Table) => context.output.deliver(file, value.expose()),
         (Some(file), format) => context.output.deliver(file, &structured(&made, format)?),
-        (None, Format::Table) => {
-            context.output.raw(value.expose())?;
-            // For people; a program gets the bytes alone.
-            if context.output.is_terminal() { context.output.raw(b"\n") } else { Ok(()) }
-        }
+        (None, Format::Table) => context.output.value(value.expose()),
         (None, _) => context.output.show(&made, Presentation::Text(String::new())),
     }
 }

@@ -153,6 +153,12 @@ impl Output {
         Ok(())
     }
 
+    /// One value as it is. A person gets it on a line; a program gets the bytes alone.
+    pub(crate) fn value(&self, bytes: &[u8]) -> Result<(), Failure> {
+        self.raw(bytes)?;
+        if self.terminal { self.raw(b"\n") } else { Ok(()) }
+    }
+
     /// Says that something is done.
     pub(crate) fn done(&self, value: &impl Serialize, text: &str) -> Result<(), Failure> {
         self.show(value, Presentation::Text(text.to_owned()))

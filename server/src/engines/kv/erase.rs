@@ -5,10 +5,7 @@ use super::{
     folders::address,
     record::{FOLDER, SECRET, VERSION},
 };
-use crate::barrier::{Address, BarrierError, Changes, RecordKind};
-
-/// Records of one batch.
-const BATCH: usize = 100;
+use crate::barrier::{BarrierError, Changes};
 
 impl Shelf {
     /// Depth first: what is in a folder goes before the record by which it is found, so that after a crash all that is
@@ -18,7 +15,7 @@ impl Shelf {
         while let Some(folder) = folders.last().cloned() {
             // Bytes before the record that names them.
             for kind in [VERSION, SECRET] {
-                self.erase_records(kind, &folder).await?;
+                self.view.erase(kind, &folder).await?;
             }
             match self.view.scan(FOLDER, &folder, None, 1).await?.first() {
                 Some(inner) if folder.is_empty() => folders.push(inner.name.to_string()),
@@ -33,17 +30,5 @@ impl Shelf {
             }
         }
         Ok(())
-    }
-
-    async fn erase_records(&self, kind: RecordKind, folder: &str) -> Result<(), BarrierError> {
-        loop {
-            let page = self.view.scan(kind, folder, None, BATCH).await?;
-            if page.is_empty() {
-                return Ok(());
-            }
-            let address = |name, part| Address { kind, folder: folder.into(), name, part };
-            let deletes = page.into_iter().map(|found| address(found.name, found.part)).collect();
-            self.view.commit(Changes { deletes, urgent: true, ..Changes::default() }).await?;
-        }
     }
 }

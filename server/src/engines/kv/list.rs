@@ -16,7 +16,6 @@ use super::{
     Error, Output, RecordKind, Shelf, Sight, Stream,
     folders::is_closing,
     record::{FOLDER, SECRET},
-    within_mount,
 };
 use crate::{
     barrier::{BarrierError, Changes},
@@ -257,7 +256,7 @@ impl Shelf {
         let mut after = page_token.map(open_token).transpose()?;
         let mut names: Vec<Box<str>> = Vec::new();
         loop {
-            let block = self.block(within_mount(path), after.as_deref()).await?;
+            let block = self.block(path.within_mount(), after.as_deref()).await?;
             let last = block.len() < BLOCK;
             for (label, state) in block {
                 if self.visible(path, &label, state, sight).await?.is_some() {
@@ -300,7 +299,7 @@ impl Shelf {
         let seen = if name.is_some() { sight.sees_folder(&path) } else { sight.sees_leaf(&path) };
         let there = match state {
             State::There => seen,
-            State::Closing => seen && self.is_inhabited(within_mount(&path)).await?,
+            State::Closing => seen && self.is_inhabited(path.within_mount()).await?,
             State::Gone => false,
         };
         Ok(there.then_some(path))
@@ -369,7 +368,7 @@ impl Level {
 
     async fn next(&mut self, shelf: &Shelf) -> Result<Option<(Box<str>, State)>, Error> {
         if self.block.is_empty() && !self.last {
-            self.block = shelf.block(within_mount(&self.path), self.after.as_deref()).await?.into();
+            self.block = shelf.block(self.path.within_mount(), self.after.as_deref()).await?.into();
             self.last = self.block.len() < BLOCK;
             self.after = self.block.back().map(|(label, _)| label.clone());
         }

@@ -460,7 +460,7 @@ struct SecretAddress {
 
 impl SecretAddress {
     fn of(path: &Path) -> Result<Self, Invalid> {
-        let inner = within_mount(path);
+        let inner = path.within_mount();
         if inner.is_empty() {
             return Err(Invalid::new("path", format!("{path} is a mount; a secret is mount/name or deeper")));
         }
@@ -479,11 +479,6 @@ impl SecretAddress {
     fn address(&self, kind: RecordKind, part: u64) -> Address {
         Address { kind, folder: self.folder.clone(), name: self.name.clone(), part }
     }
-}
-
-/// The path without its mount; empty for the mount itself.
-fn within_mount(path: &Path) -> &str {
-    path.as_str().split_once('/').map_or("", |(_, inner)| inner)
 }
 
 fn corrupt(kind: RecordKind, path: &Path) -> Error {

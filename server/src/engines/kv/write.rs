@@ -11,7 +11,6 @@ use super::{
     quota::Claim,
     read::{Stored, readable},
     record::{self, CHUNK_BYTES, Data, INLINE_BYTES, Row, Secret, Stamp},
-    within_mount,
 };
 use crate::{
     barrier::{BarrierError, Changes},
@@ -282,7 +281,7 @@ impl Shelf {
 
 impl Shelf {
     async fn claim(&self, request: &Request, before: u64, after: u64) -> Result<Claim, Error> {
-        self.quotas.load_full().claim(&self.view, within_mount(&request.path), before, after).await
+        self.quotas.load_full().claim(&self.view, request.path.within_mount(), before, after).await
     }
 }
 

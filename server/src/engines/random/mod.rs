@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Engine, EngineError, EngineKind, Output, Parts, Settings, own};
+use super::{Engine, EngineError, EngineKind, Output, Parts, Settings, no_settings, own};
 use crate::{
     barrier::BarrierError,
     crypto::Entropy,
@@ -39,10 +39,7 @@ pub struct Generated(pub SecretBytes);
 struct Random(Arc<dyn Entropy>);
 
 fn check(settings: &Settings) -> Result<(), Invalid> {
-    match settings.is_empty() {
-        true => Ok(()),
-        false => Err(Invalid::new("settings", "are given, but random has none")),
-    }
+    no_settings(KIND.name, settings)
 }
 
 fn build(parts: Parts) -> Result<Box<dyn Engine>, Invalid> {

@@ -41,8 +41,8 @@ impl Shape {
 
     /// The one a path names: `MOUNT/password`. So a policy says who may make what.
     pub(super) fn at(path: &Path) -> Result<Self, Invalid> {
-        let name = path.as_str().split_once('/').map(|(_, name)| name);
-        let found = Self::ALL.into_iter().find(|(known, _)| name == Some(*known));
+        let name = path.within_mount();
+        let found = Self::ALL.into_iter().find(|(known, _)| name == *known);
         found.map(|(_, shape)| shape).ok_or_else(|| {
             let names = Self::ALL.map(|(name, _)| name).join(", ");
             Invalid::new("path", format!("{path} does not name a shape; expected MOUNT/ and one of {names}"))

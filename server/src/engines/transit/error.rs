@@ -26,6 +26,18 @@ pub(super) enum Error {
     Barrier(#[from] BarrierError),
 }
 
+impl Error {
+    /// That of one of many: its fields are those of the item.
+    pub(super) fn of_item(self, number: usize) -> Self {
+        match self {
+            Self::Invalid(Invalid { field, problem }) => {
+                Self::Invalid(Invalid { field: format!("items[{number}].{field}"), problem })
+            }
+            other => other,
+        }
+    }
+}
+
 /// Of our own keys: only a lack of randomness is left.
 impl From<CryptoError> for Error {
     fn from(error: CryptoError) -> Self {

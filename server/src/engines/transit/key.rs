@@ -17,7 +17,7 @@ pub(super) struct TransitKey {
     pub(super) derived: bool,
     pub(super) exportable: bool,
     pub(super) min_decryption: u32,
-    /// 0 = the latest.
+    /// 0 = as `min_decryption`.
     pub(super) min_encryption: u32,
     /// Oldest first, without a gap; never empty.
     versions: Vec<Version>,

@@ -16,7 +16,7 @@ use crate::{
 const KEY: RecordKind = RecordKind::new(20, "TransitKey");
 /// How often a change that lost to another one is made again before its caller hears of it.
 const ATTEMPTS: usize = 16;
-/// Records read or erased at once.
+/// Records read at once.
 const BATCH: usize = 100;
 
 #[derive(Clone)]
@@ -92,14 +92,7 @@ impl Keys {
     }
 
     pub(super) async fn erase(&self) -> Result<(), BarrierError> {
-        loop {
-            let page = self.0.scan(KEY, "", None, BATCH).await?;
-            if page.is_empty() {
-                return Ok(());
-            }
-            let deletes = page.into_iter().map(|found| at(found.name)).collect();
-            self.0.commit(Changes { deletes, urgent: true, ..Changes::default() }).await?;
-        }
+        self.0.erase(KEY, "").await
     }
 }
 
@@ -109,12 +102,9 @@ fn decode(content: &SecretBytes) -> Result<TransitKey, BarrierError> {
 }
 
 fn address(path: &Path) -> Result<Address, Invalid> {
-    let name = path.as_str().split_once('/').map(|(_, name)| name);
-    let name =
-        name.ok_or_else(|| Invalid::new("path", format!("{path} names no key; expected {path}/NAME")))?;
-    Ok(at(name.into()))
-}
-
-fn at(name: Box<str>) -> Address {
-    Address { kind: KEY, folder: Box::default(), name, part: 0 }
+    let name = path.within_mount();
+    if name.is_empty() {
+        return Err(Invalid::new("path", format!("{path} names no key; expected {path}/NAME")));
+    }
+    Ok(Address { kind: KEY, folder: Box::default(), name: name.into(), part: 0 })
 }

@@ -24,7 +24,7 @@ use self::{
     text::Versioned,
     work::{Encrypting, Plain, Sealed, Terms},
 };
-use super::{Engine, EngineError, EngineKind, Parts, Settings, own};
+use super::{Engine, EngineError, EngineKind, Parts, Settings, no_settings, own};
 use crate::{
     barrier::BarrierError,
     crypto::{Encoding, Entropy},
@@ -208,10 +208,7 @@ struct Transit {
 }
 
 fn check(settings: &Settings) -> Result<(), Invalid> {
-    match settings.is_empty() {
-        true => Ok(()),
-        false => Err(Invalid::new("settings", "are given, but transit has none")),
-    }
+    no_settings(KIND.name, settings)
 }
 
 fn build(parts: Parts) -> Result<Box<dyn Engine>, Invalid> {
@@ -280,28 +277,26 @@ impl Transit {
             }
             Operation::Encrypt { items, version } => {
                 let (encrypting, with) = (Encrypting::of(path, &key, &*self.entropy)?, key.to_make(version)?);
-                let items = items.iter().enumerate();
                 let encrypt =
-                    |(n, item): (usize, &Plain)| encrypting.encrypt(with, item, &format!("items[{n}]."));
+                    |(n, item)| encrypting.encrypt(with, item).map_err(|error: Error| error.of_item(n));
+                let ciphertexts = items.iter().enumerate().map(encrypt);
                 Output::Encrypted {
-                    ciphertexts: items.map(encrypt).collect::<Result<_, _>>()?,
+                    ciphertexts: ciphertexts.collect::<Result<_, _>>()?,
                     version: with.number,
                 }
             }
             Operation::Decrypt { items } => {
                 let encrypting = Encrypting::of(path, &key, &*self.entropy)?;
-                let items = items.iter().enumerate();
-                let decrypt = |(n, item): (usize, &Sealed)| encrypting.decrypt(item, &format!("items[{n}]."));
-                Output::Decrypted(items.map(|item| each(decrypt(item))).collect::<Result<_, _>>()?)
+                let items = items.iter().enumerate().map(|(n, item)| each(n, encrypting.decrypt(item)));
+                Output::Decrypted(items.collect::<Result<_, _>>()?)
             }
             Operation::Rewrap { items } => {
                 let (encrypting, with) = (Encrypting::of(path, &key, &*self.entropy)?, key.to_make(None)?);
-                let rewrap = |(n, item): (usize, Sealed)| {
-                    let field = format!("items[{n}].");
-                    let plaintext = encrypting.decrypt(&item, &field)?;
-                    encrypting.encrypt(with, &Plain { plaintext, terms: item.terms }, &field)
+                let rewrap = |item: Sealed| {
+                    let plaintext = encrypting.decrypt(&item)?;
+                    encrypting.encrypt(with, &Plain { plaintext, terms: item.terms })
                 };
-                let items = items.into_iter().enumerate().map(|item| each(rewrap(item)));
+                let items = items.into_iter().enumerate().map(|(n, item)| each(n, rewrap(item)));
                 Output::Rewrapped { items: items.collect::<Result<_, _>>()?, version: with.number }
             }
             Operation::DataKey { terms, with_plaintext } => {
@@ -330,10 +325,10 @@ impl Transit {
 }
 
 /// What is wrong with one of many is its own affair; what is wrong with the server is everybody's.
-fn each<T>(result: Result<T, Error>) -> Result<Result<T, EngineError>, Error> {
+fn each<T>(number: usize, result: Result<T, Error>) -> Result<Result<T, EngineError>, Error> {
     match result {
         Err(Error::Barrier(error)) => Err(error.into()),
-        other => Ok(other.map_err(EngineError::from)),
+        other => Ok(other.map_err(|error| error.of_item(number).into())),
     }
 }
 

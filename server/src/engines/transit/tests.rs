@@ -486,7 +486,7 @@ fn formats_are_as_they_were() {
             Algorithm::Encrypts(_) => {
                 let encrypting = Encrypting::of(&at, &key, &entropy).unwrap();
                 let item = Plain { plaintext, terms: terms(&context, &text(vector, "associated_data")) };
-                encrypting.encrypt(key.kept(None).unwrap(), &item, "").unwrap()
+                encrypting.encrypt(key.kept(None).unwrap(), &item).unwrap()
             }
             Algorithm::Signs(_) => work::sign(&at, &key, None, Encoding::Asn1, &plaintext).unwrap().0,
             Algorithm::Authenticates => work::mac(&at, &key, None, context.as_bytes(), &plaintext).unwrap().0,

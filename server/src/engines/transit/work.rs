@@ -47,18 +47,17 @@ impl<'a> Encrypting<'a> {
         }
     }
 
-    pub(super) fn encrypt(&self, with: &Version, item: &Plain, field: &str) -> Result<String, Error> {
-        let key = derived(self.key, with, &item.terms.context, field)?;
+    pub(super) fn encrypt(&self, with: &Version, item: &Plain) -> Result<String, Error> {
+        let key = derived(self.key, with, &item.terms.context)?;
         let plaintext = item.plaintext.expose();
         let bytes =
             algorithm::encrypt(self.cipher, &key, &item.terms.associated_data, plaintext, self.entropy)?;
         Ok(Versioned { version: with.number, bytes }.to_string())
     }
 
-    pub(super) fn decrypt(&self, item: &Sealed, field: &str) -> Result<SecretBytes, Error> {
-        let named = format!("{field}ciphertext");
-        let Versioned { version, bytes } = Versioned::parse(&named, &item.ciphertext)?;
-        let key = derived(self.key, self.key.to_open(&named, version)?, &item.terms.context, field)?;
+    pub(super) fn decrypt(&self, item: &Sealed) -> Result<SecretBytes, Error> {
+        let Versioned { version, bytes } = Versioned::parse("ciphertext", &item.ciphertext)?;
+        let key = derived(self.key, self.key.to_open("ciphertext", version)?, &item.terms.context)?;
         algorithm::decrypt(self.cipher, &key, &item.terms.associated_data, &bytes)
             .map_err(|_| Error::DoesNotOpen)
     }
@@ -68,7 +67,7 @@ impl<'a> Encrypting<'a> {
         let mut bytes = zeroize::Zeroizing::new([0; DATA_KEY_BYTES]);
         self.entropy.fill(&mut *bytes)?;
         let item = Plain { plaintext: SecretBytes::from(bytes.as_slice()), terms };
-        let ciphertext = self.encrypt(with, &item, "")?;
+        let ciphertext = self.encrypt(with, &item)?;
         Ok((item.plaintext, ciphertext))
     }
 }
@@ -107,7 +106,7 @@ pub(super) fn mac(
 ) -> Result<(String, u32), Error> {
     authenticates(path, key)?;
     let with = key.to_make(version)?;
-    let bytes = algorithm::mac(&derived(key, with, context, "")?, message.expose()).to_vec();
+    let bytes = algorithm::mac(&derived(key, with, context)?, message.expose()).to_vec();
     Ok((Versioned { version: with.number, bytes }.to_string(), with.number))
 }
 
@@ -120,7 +119,7 @@ pub(super) fn is_mac(
 ) -> Result<bool, Error> {
     authenticates(path, key)?;
     let Versioned { version, bytes } = Versioned::parse("mac", claimed)?;
-    let with = derived(key, key.to_open("mac", version)?, context, "")?;
+    let with = derived(key, key.to_open("mac", version)?, context)?;
     Ok(algorithm::is_mac(&with, message.expose(), &bytes))
 }
 
@@ -149,15 +148,15 @@ fn wrong(path: &Path, key: &TransitKey, expected: &str) -> Error {
         .into()
 }
 
-fn derived(key: &TransitKey, version: &Version, context: &[u8], field: &str) -> Result<Key, Error> {
+fn derived(key: &TransitKey, version: &Version, context: &[u8]) -> Result<Key, Error> {
     let context = match (key.derived, context.is_empty()) {
         (true, true) => {
             let problem = "is missing: this key is derived, so each context has a key of its own";
-            return Err(Invalid::new(format!("{field}context"), problem).into());
+            return Err(Invalid::new("context", problem).into());
         }
         (false, false) => {
             let problem = "is given, but this key is not derived; expected none, or associated_data";
-            return Err(Invalid::new(format!("{field}context"), problem).into());
+            return Err(Invalid::new("context", problem).into());
         }
         (true, false) => Some(context),
         (false, true) => None,

@@ -126,11 +126,7 @@ pub(super) async fn decrypt(output: &Output, transit: Transit<'_>, args: Opening
     let text = lines()?.into_iter().next().unwrap_or_default();
     let plaintext = transit.decrypt(&args.path, ciphertext(text, &args.terms)).await?;
     match output.format() {
-        Format::Table => {
-            output.raw(plaintext.expose())?;
-            // For people; a program gets the bytes alone.
-            if output.is_terminal() { output.raw(b"\n") } else { Ok(()) }
-        }
+        Format::Table => output.value(plaintext.expose()),
         format => {
             /// The result, as programs see it.
             #[derive(serde::Serialize)]
