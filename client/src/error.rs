@@ -98,6 +98,10 @@ pub enum ErrorKind {
     VersionTooOld,
     /// A ciphertext was changed, or was made with another key, context or associated data.
     DoesNotOpen,
+    /// The mount has to be told first where its database is.
+    NotConfigured,
+    /// The database does not want it, or is not trusted.
+    DatabaseRefused,
     /// The quota of the mount, or of a folder, has no room for it.
     QuotaExceeded,
     /// A field of the request is wrong.
@@ -115,7 +119,8 @@ pub enum ErrorKind {
     Conflict,
     /// A watch or another stream ended because what permitted it has changed; it may be opened again.
     WatchEnded,
-    /// The server cannot serve for now: it is stopping, read-only, or its audit log cannot be written.
+    /// The server cannot serve for now: it is stopping, read-only, or its audit log cannot be written; or a database that it
+    /// works in does not answer.
     Unavailable,
     /// A record in the store could not be opened.
     Corrupt,
@@ -311,6 +316,8 @@ fn kind(reason: Reason, details: &Details, message: &str) -> ErrorKind {
         Reason::NotExportable => ErrorKind::NotExportable,
         Reason::VersionTooOld => ErrorKind::VersionTooOld,
         Reason::DoesNotOpen => ErrorKind::DoesNotOpen,
+        Reason::NotConfigured => ErrorKind::NotConfigured,
+        Reason::DatabaseRefused => ErrorKind::DatabaseRefused,
         Reason::QuotaExceeded => ErrorKind::QuotaExceeded,
         Reason::InvalidArgument => {
             ErrorKind::InvalidArgument { field: details.text("field"), problem: message.to_owned() }
@@ -318,9 +325,11 @@ fn kind(reason: Reason, details: &Details, message: &str) -> ErrorKind {
         Reason::Overloaded => ErrorKind::Overloaded,
         Reason::Conflict => ErrorKind::Conflict,
         Reason::WatchEnded => ErrorKind::WatchEnded,
-        Reason::AuditUnavailable | Reason::ClusterUnavailable | Reason::ShuttingDown | Reason::ReadOnly => {
-            ErrorKind::Unavailable
-        }
+        Reason::AuditUnavailable
+        | Reason::ClusterUnavailable
+        | Reason::DatabaseUnavailable
+        | Reason::ShuttingDown
+        | Reason::ReadOnly => ErrorKind::Unavailable,
         Reason::Corrupt => ErrorKind::Corrupt,
         Reason::RolledBack => ErrorKind::RolledBack,
         Reason::ForeignAuditLog => ErrorKind::ForeignAuditLog,
@@ -416,6 +425,8 @@ impl fmt::Display for Error {
             | ErrorKind::NotExportable
             | ErrorKind::VersionTooOld
             | ErrorKind::DoesNotOpen
+            | ErrorKind::NotConfigured
+            | ErrorKind::DatabaseRefused
             | ErrorKind::QuotaExceeded
             | ErrorKind::InitElsewhere
             | ErrorKind::Overloaded

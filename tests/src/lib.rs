@@ -12,6 +12,7 @@ pub mod go;
 pub mod node;
 pub mod one_node;
 pub mod pki;
+pub mod postgres;
 pub mod raw;
 pub mod server;
 pub mod shop;

@@ -19,8 +19,11 @@ use crate::{
 
 #[cfg(test)]
 mod conformance;
+pub mod database;
 pub mod kv;
 mod mounts;
+mod names;
+mod password;
 pub mod random;
 mod service;
 pub mod transit;
@@ -30,7 +33,7 @@ pub(crate) use service::service;
 pub use service::{Answers, Asked, Reply, Rpc, Service, at, own, read};
 
 /// All kinds there are; a new engine is a folder, a `.proto` and one line here.
-pub const KINDS: &[EngineKind] = &[kv::KIND, random::KIND, transit::KIND];
+pub const KINDS: &[EngineKind] = &[database::KIND, kv::KIND, random::KIND, transit::KIND];
 
 /// A kind of engine that can be mounted.
 pub struct EngineKind {
