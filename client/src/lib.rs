@@ -71,6 +71,10 @@ pub use answer::ResultStream;
 pub use calls::{
     audit::{Audit, AuditQuery},
     auth::{Auth, Sessions, User},
+    database::{
+        ConfigureDatabase, Database, DatabaseAccount, DatabaseConfiguration, DatabasePassword, DatabaseRole,
+        DatabaseUser, PutDatabaseRole,
+    },
     follow::{Gone, SecretState},
     policy::{Allowed, Decision, ObjectName, Policy, PolicyAction, PolicyChange},
     random::Random,

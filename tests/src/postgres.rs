@@ -46,7 +46,10 @@ impl Postgres {
         let pki = Pki::create(home.path())?;
         let mut postgres = Self { port: 0, ca: pki.ca.clone(), programs, home };
         postgres.own(postgres.home.path())?;
-        postgres.run("initdb", &["-D", "data", "-A", "trust", "-U", SUPERUSER, "-E", "UTF8", "--locale=C", "-N"])?;
+        postgres.run(
+            "initdb",
+            &["-D", "data", "-A", "trust", "-U", SUPERUSER, "-E", "UTF8", "--locale=C", "-N"],
+        )?;
         let mut last = io::Error::other("never started");
         for _ in 0..ATTEMPTS {
             postgres.port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
@@ -184,7 +187,7 @@ impl Drop for Postgres {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a test that did not run has to say so")]
+#[allow(clippy::print_stderr, reason = "a test that did not run has to say so")]
 fn not_run(why: &str) {
     eprintln!("NOT RUN: what a real database is for. {why}");
 }

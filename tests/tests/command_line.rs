@@ -43,6 +43,11 @@ spec:
   parameters:
     objects: \"- {objectName: password, secretPath: secret/data/apps/db, secretKey: k}\"
 ";
+/// A database where nobody is.
+const AWAY: [&str; 9] =
+    ["--host", "127.0.0.1", "--port", "9", "--user", "strongroom", "--plaintext", "--password-file", "-"];
+const ROLE: [&str; 3] =
+    ["database/reporting", "--creation", "CREATE ROLE {{name}} LOGIN PASSWORD {{password}}"];
 /// It has no end; the guides' tests run it.
 const ENDLESS: &str = "watch";
 
@@ -162,6 +167,22 @@ fn every_command_speaks_json_and_ends_as_the_help_says() {
         (&house.root, "key destroy", &["transit/orders", "--before", "2", "--yes"], b"", 0),
         (&house.root, "encrypt", &["-", "--key", "transit/orders", "--out-file", &sealed], b"one", 0),
         (&house.root, "decrypt", &[&sealed, "--out-file", &exported], b"", 0),
+        // Without a database; tests/tests/database.rs has one.
+        (&house.root, "mount add", &["database", "--kind", "database"], b"", 0),
+        (&house.root, "database configure", &AWAY, b"no", 1),
+        (&house.root, "database show", &[], b"", 1),
+        (&house.root, "database rotate-root", &[], b"", 1),
+        (&house.root, "database role put", &ROLE, b"", 0),
+        (&house.root, "database role show", &["database/reporting"], b"", 0),
+        (&house.root, "database role list", &[], b"", 0),
+        (&house.root, "database issue", &["database/reporting"], b"", 1),
+        (&house.root, "database role delete", &["database/reporting", "--yes"], b"", 0),
+        (&house.root, "database account put", &["database/app", "--user", "app"], b"", 1),
+        (&house.root, "database account show", &["database/app"], b"", 4),
+        (&house.root, "database account rotate", &["database/app"], b"", 4),
+        (&house.root, "database account list", &[], b"", 0),
+        (&house.root, "database account delete", &["database/app", "--yes"], b"", 4),
+        (&house.root, "database password", &["database/app"], b"", 4),
         (&house.root, "mount add", &["team", "--kind", "kv"], b"", 0),
         (&house.root, "mount tune", &["team", "--set", "quota_mib=5"], b"", 0),
         (&house.root, "mount list", &[], b"", 0),

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::{CryptoError, Entropy};
 
 /// As many as PostgreSQL itself, and RFC 7677 asks at least for these. Passwords that are made here need none at all.
-const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).unwrap();
+const ITERATIONS: NonZeroU32 = NonZeroU32::MIN.saturating_add(4095);
 
 /// The verifier of a password of printable ASCII, which SASLprep leaves as it is.
 ///

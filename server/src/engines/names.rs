@@ -37,10 +37,13 @@ pub(super) async fn page(
         let found = view.scan(kind, "", cursor.as_ref(), BATCH).await?;
         let Some(last) = found.last() else { break };
         cursor = Some(last.cursor.clone());
-        let named =
-            found.iter().filter_map(|record| Path::parse(&format!("{}/{}", folder.mount(), record.name)).ok());
+        let named = found
+            .iter()
+            .filter_map(|record| Path::parse(&format!("{}/{}", folder.mount(), record.name)).ok());
         paths.extend(named.filter(|path| {
-            path.as_str().starts_with(&within) && after.is_none_or(|after| path.as_str() > after) && sees(path)
+            path.as_str().starts_with(&within)
+                && after.is_none_or(|after| path.as_str() > after)
+                && sees(path)
         }));
     }
     let size = usize::try_from(PAGE_SIZE).unwrap_or(usize::MAX);

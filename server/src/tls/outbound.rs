@@ -69,8 +69,7 @@ impl Trust {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let name =
-            ServerName::try_from(host.to_owned()).map_err(|_| Untrusted::NotAName(host.to_owned()))?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| Untrusted::NotAName(host.to_owned()))?;
         TlsConnector::from(self.0.clone()).connect(name, stream).await.map_err(|error| untrusted(host, error))
     }
 }

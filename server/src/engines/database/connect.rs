@@ -88,7 +88,8 @@ impl Route {
         database: &str,
         password: &SecretBytes,
     ) -> Result<Client, Error> {
-        let late = |_| Error::unavailable(&self.place, format!("does not answer within {} s", CONNECT.as_secs()));
+        let late =
+            |_| Error::unavailable(&self.place, format!("does not answer within {} s", CONNECT.as_secs()));
         timeout(CONNECT, self.log_in(user, database, password)).await.map_err(late)?
     }
 

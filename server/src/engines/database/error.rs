@@ -4,12 +4,7 @@
 use strongroom_proto::Reason;
 use tokio_postgres::error::{DbError, SqlState};
 
-use crate::{
-    barrier::BarrierError,
-    crypto::CryptoError,
-    engines::EngineError,
-    model::Invalid,
-};
+use crate::{barrier::BarrierError, crypto::CryptoError, engines::EngineError, model::Invalid};
 
 /// Most of what a database says that is handed on.
 const MESSAGE_CHARS: usize = 200;
@@ -88,11 +83,13 @@ impl Error {
 /// What it says, in one line, unless it repeats what nobody may see.
 fn message(said: &DbError, sent: &[&str]) -> String {
     let words = |text: &str| {
-        let pieces = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|piece| piece.len() >= PIECE_BYTES);
+        let pieces =
+            text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|piece| piece.len() >= PIECE_BYTES);
         pieces.map(str::to_owned).collect::<Vec<_>>()
     };
     let text = said.message();
-    let repeats = sent.iter().any(|sent| text.contains(sent) || words(sent).iter().any(|piece| text.contains(piece)));
+    let repeats =
+        sent.iter().any(|sent| text.contains(sent) || words(sent).iter().any(|piece| text.contains(piece)));
     if repeats {
         return "something that repeats the password it was sent".to_owned();
     }

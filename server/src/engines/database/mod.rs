@@ -16,14 +16,16 @@ mod users;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use strongroom_proto::v1;
 use tokio_util::task::TaskTracker;
 
 use self::{
     error::Error,
     pool::Pool,
     records::{Account, Configuration, Records, Role, Secret},
+    users::{Made, Planned, User},
 };
-use super::{Engine, EngineError, EngineKind, Parts, Settings, no_settings, own};
+use super::{Engine, EngineError, EngineKind, Granted, Make, Parts, Reply, Settings, no_settings, own};
 use crate::{
     barrier::BarrierError,
     crypto::Entropy,
@@ -56,6 +58,10 @@ enum Operation {
     ListRoles {
         page_token: Option<String>,
     },
+    Issue {
+        /// None: as long as the role says.
+        ttl: Option<u64>,
+    },
     PutAccount {
         user: String,
     },
@@ -75,6 +81,7 @@ enum Output {
     Role { path: Path, role: Role },
     RoleDeleted,
     Roles { paths: Vec<Path>, next: Option<String> },
+    User { lease: v1::Lease, made: Made },
     Account { path: Path, account: Account },
     AccountDeleted,
     Accounts { paths: Vec<Path>, next: Option<String> },
@@ -94,7 +101,7 @@ impl super::Operation for Operation {
             Self::DescribeRole | Self::DescribeAccount => &[Verb::Read, Verb::Manage],
             Self::ListRoles { .. } | Self::ListAccounts { .. } => &[Verb::List],
             Self::RotateAccount => &[Verb::Update],
-            Self::Password => &[Verb::Read],
+            Self::Issue { .. } | Self::Password => &[Verb::Read],
         }
     }
 
@@ -104,6 +111,7 @@ impl super::Operation for Operation {
             | Self::RotateRoot
             | Self::PutRole(_)
             | Self::DeleteRole
+            | Self::Issue { .. }
             | Self::PutAccount { .. }
             | Self::DeleteAccount
             | Self::RotateAccount => true,
@@ -140,6 +148,12 @@ struct Mounted {
     tasks: TaskTracker,
 }
 
+/// A user that is made once there is a lease for it.
+struct Making {
+    database: Arc<Database>,
+    planned: Planned,
+}
+
 /// What is known of it.
 struct Database {
     records: Records,
@@ -169,6 +183,13 @@ impl Engine for Mounted {
     ) -> Result<super::Output, EngineError> {
         let operation: Operation = own(operation)?;
         let path = permit.path().clone();
+        if let Operation::Issue { ttl } = operation {
+            let planned = self.database.plan(&path, ttl, permit.principal(), permit.at()).await?;
+            return Ok(super::Output::lease(
+                planned.terms(),
+                Making { database: Arc::clone(&self.database), planned },
+            ));
+        }
         let (database, by, now) = (Arc::clone(&self.database), permit.request_id(), permit.at());
         // A password may have a change to finish, which is then finished even if nobody waits for it.
         let to_the_end = super::Operation::is_write(&operation) || matches!(operation, Operation::Password);
@@ -181,8 +202,24 @@ impl Engine for Mounted {
         Ok(super::Output::one(output))
     }
 
+    async fn renew(&self, data: &SecretBytes, until: Timestamp) -> Result<(), EngineError> {
+        Ok(self.database.renew(&User::kept(data)?, until).await?)
+    }
+
+    async fn revoke(&self, data: &SecretBytes) -> Result<(), EngineError> {
+        Ok(self.database.revoke(&User::kept(data)?).await?)
+    }
+
     async fn erase(&self) -> Result<(), BarrierError> {
         self.database.records.erase().await
+    }
+}
+
+#[async_trait]
+impl Make for Making {
+    async fn make(self: Box<Self>, granted: &Granted) -> Result<Box<dyn Reply>, EngineError> {
+        let made = self.database.make(&self.planned, granted.expires).await?;
+        Ok(Box::new(Output::User { lease: granted.into(), made }))
     }
 }
 
@@ -192,8 +229,8 @@ impl Database {
     }
 
     /// The connections to the database as it is configured now.
-    async fn pool(&self, path: &Path) -> Result<Arc<Pool>, Error> {
-        let (configuration, revision) = self.configuration(path).await?;
+    async fn pool(&self) -> Result<Arc<Pool>, Error> {
+        let (configuration, revision) = self.records.configuration().await?;
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, pool)) = pool.as_ref().filter(|(since, _)| *since == revision) {
             return Ok(Arc::clone(pool));
@@ -201,10 +238,6 @@ impl Database {
         let made = Pool::new(&configuration)?;
         *pool = Some((revision, Arc::clone(&made)));
         Ok(made)
-    }
-
-    async fn configuration(&self, path: &Path) -> Result<(Configuration, Revision), Error> {
-        self.records.find(&mount(path)?).await?.ok_or(Error::NotConfigured)
     }
 
     async fn read(
@@ -231,11 +264,8 @@ impl Database {
                 Output::Account { path, account }
             }
             _ => {
-                let (configuration, _) = match path.within_mount() {
-                    "" => self.configuration(&path).await?,
-                    // Says what is wrong with the path.
-                    _ => self.records.get(&path).await?,
-                };
+                let found = self.records.find(&path).await?;
+                let (configuration, _) = found.ok_or(Error::NotConfigured)?;
                 Output::Configuration { path, configuration }
             }
         })
@@ -315,9 +345,4 @@ impl Database {
         self.records.put::<Configuration, Configuration>(path, &configuration, revision, Some(by)).await?;
         Ok(configuration)
     }
-}
-
-/// The mount that a path is in.
-fn mount(path: &Path) -> Result<Path, Invalid> {
-    Path::parse_field("path", path.mount())
 }

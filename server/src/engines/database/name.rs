@@ -83,8 +83,10 @@ mod tests {
     #[test]
     fn have_at_most_63_bytes_and_need_no_quotes() {
         let path = format!("db/{}", "Long.Name~:+=@/".repeat(8).trim_end_matches('/'));
-        for who in [pod(&"n".repeat(63), &"p".repeat(250)), Principal::named(&format!("userpass/{}", "é".repeat(60)), &[]).unwrap()]
-        {
+        for who in [
+            pod(&"n".repeat(63), &"p".repeat(250)),
+            Principal::named(&format!("userpass/{}", "é".repeat(60)), &[]).unwrap(),
+        ] {
             let (one, other) = (of(&path, &who), of(&path, &who));
             assert_ne!(one, other);
             assert_eq!(one.len(), 63, "{one}");

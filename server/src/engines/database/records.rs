@@ -172,6 +172,21 @@ impl Role {
     }
 }
 
+impl Role {
+    /// How long a user lives for somebody who asked for `asked`.
+    pub(super) fn ttl_of(&self, asked: Option<u64>) -> Result<u64, Invalid> {
+        match asked {
+            None => Ok(self.ttl),
+            Some(asked) if (SHORTEST..=self.max_ttl).contains(&asked) => Ok(asked),
+            Some(asked) => {
+                let problem =
+                    format!("is {asked}; expected {SHORTEST} to {}, which the role allows", self.max_ttl);
+                Err(Invalid::new("ttl_seconds", problem))
+            }
+        }
+    }
+}
+
 impl Secret {
     /// One that somebody gave.
     pub(super) fn given(password: &SecretBytes) -> Self {
@@ -197,9 +212,18 @@ impl Records {
     }
 
     pub(super) async fn find<R: Kept>(&self, path: &Path) -> Result<Option<(R, Revision)>, Error> {
-        let Some(found) = self.0.get(&address::<R>(path)?).await? else { return Ok(None) };
+        self.at(&address::<R>(path)?).await
+    }
+
+    async fn at<R: Kept>(&self, address: &Address) -> Result<Option<(R, Revision)>, Error> {
+        let Some(found) = self.0.get(address).await? else { return Ok(None) };
         let corrupt = |_| BarrierError::Corrupt { kind: R::KIND, namespace: "database".to_owned() };
         Ok(Some((R::decode(found.content.expose()).map_err(corrupt)?, found.revision)))
+    }
+
+    /// The one configuration there is.
+    pub(super) async fn configuration(&self) -> Result<(Configuration, Revision), Error> {
+        self.at(&at_mount()).await?.ok_or(Error::NotConfigured)
     }
 
     pub(super) async fn get<R: Kept>(&self, path: &Path) -> Result<(R, Revision), Error> {
@@ -257,9 +281,13 @@ impl Records {
 fn address<R: Kept>(path: &Path) -> Result<Address, Invalid> {
     if R::KIND == Configuration::KIND {
         return match path.within_mount() {
-            "" => Ok(Address { kind: R::KIND, folder: Box::default(), name: "configuration".into(), part: 0 }),
+            "" => Ok(at_mount()),
             _ => Err(Invalid::new("path", format!("{path} is not a mount; expected {}", path.mount()))),
         };
     }
     names::address(R::KIND, path, R::WHAT)
+}
+
+fn at_mount() -> Address {
+    Address { kind: Configuration::KIND, folder: Box::default(), name: "configuration".into(), part: 0 }
 }

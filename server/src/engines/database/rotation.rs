@@ -54,7 +54,7 @@ impl Database {
         now: Timestamp,
     ) -> Result<R, Error> {
         let was = self.prepare(path, &mut record, was).await?;
-        self.tell(path, &mut record).await?;
+        self.tell(&mut record).await?;
         record.secret().advance(now);
         self.records.put::<R, R>(path, &record, Some(was), by).await?;
         Ok(record)
@@ -76,13 +76,13 @@ impl Database {
     }
 
     /// The second step: the database knows it. It may be told again and again.
-    pub(super) async fn tell<R: Rotated>(&self, path: &Path, record: &mut R) -> Result<(), Error> {
+    pub(super) async fn tell<R: Rotated>(&self, record: &mut R) -> Result<(), Error> {
         let next = record.secret().next.as_ref().map(|next| SecretBytes::from(next.value.as_slice()));
         let next = next.unwrap_or_else(|| SecretBytes::from(""));
         let verifier = scram_verifier(next.expose(), &*self.entropy)?;
         let (name, quoted) = (sql::identifier(record.user()), sql::literal(&verifier));
         let change = sql::filled(&[CHANGE.to_owned()], &[(Place::Name, &name), (Place::Password, &quoted)]);
-        let mut session = self.pool(path).await?.session().await?;
+        let mut session = self.pool().await?.session().await?;
         session.all(&change, &[&verifier]).await?;
         session.done();
         Ok(())
@@ -103,7 +103,7 @@ impl Database {
         if self.records.find::<Role>(path).await?.is_some() {
             return Err(Error::Exists("a role"));
         }
-        let pool = self.pool(path).await?;
+        let pool = self.pool().await?;
         let session = pool.session().await?;
         let there = session.oid(&user).await?.is_some();
         session.done();

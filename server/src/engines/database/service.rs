@@ -23,6 +23,7 @@ pub(super) const SERVICE: Service = service! { "Database";
     "GetRole"          One SMALL_REQUEST_BYTES |asked: v1::GetDatabaseRoleRequest| at(&asked.path, Operation::DescribeRole);
     "DeleteRole"       One SMALL_REQUEST_BYTES |asked: v1::DeleteDatabaseRoleRequest| at(&asked.path, Operation::DeleteRole);
     "ListRoles"        One SMALL_REQUEST_BYTES |asked: v1::ListDatabaseRolesRequest| at(&asked.path, Operation::ListRoles { page_token: token(asked.page_token) });
+    "Issue"            One SMALL_REQUEST_BYTES |asked: v1::IssueDatabaseUserRequest| at(&asked.path, Operation::Issue { ttl: Some(asked.ttl_seconds).filter(|ttl| *ttl > 0) });
     "PutAccount"       One SMALL_REQUEST_BYTES put_account;
     "GetAccount"       One SMALL_REQUEST_BYTES |asked: v1::GetDatabaseAccountRequest| at(&asked.path, Operation::DescribeAccount);
     "DeleteAccount"    One SMALL_REQUEST_BYTES |asked: v1::DeleteDatabaseAccountRequest| at(&asked.path, Operation::DeleteAccount);
@@ -42,7 +43,10 @@ fn configure(message: v1::ConfigureDatabaseRequest) -> Asked {
         plaintext: message.plaintext,
         max_connections: message.max_connections,
     })?;
-    at(&message.path, Operation::Configure { configuration, password: message.password.map(SecretBytes::from) })
+    at(
+        &message.path,
+        Operation::Configure { configuration, password: message.password.map(SecretBytes::from) },
+    )
 }
 
 fn put_role(message: v1::PutDatabaseRoleRequest) -> Asked {
@@ -86,6 +90,15 @@ impl Reply for Output {
                 let (paths, next_page_token) = page(&paths, next);
                 v1::ListDatabaseRolesResponse { paths, next_page_token }.encode(&mut into)
             }
+            Self::User { lease, made } => v1::DatabaseUser {
+                lease: Some(lease),
+                user: made.name,
+                password: Some(made.password.into()),
+                host: made.host,
+                port: made.port,
+                database: made.database,
+            }
+            .encode(&mut into),
             Self::Account { path, account } => v1::DatabaseAccount {
                 path: path.to_string(),
                 rotated_at_ms: rotated(&account),

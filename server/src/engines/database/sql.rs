@@ -42,7 +42,11 @@ pub(super) fn identifier(name: &str) -> String {
 /// A text as SQL has it, whatever is in it and whatever `standard_conforming_strings` says.
 pub(super) fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
-    if quoted.contains('\\') { format!(" E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
+    if quoted.contains('\\') {
+        format!(" E'{}'", quoted.replace('\\', "\\\\"))
+    } else {
+        format!("'{quoted}'")
+    }
 }
 
 /// A name that PostgreSQL takes as it is.
@@ -59,10 +63,16 @@ pub(super) fn check_name(field: &str, name: &str) -> Result<(), Invalid> {
 }
 
 /// Statements of an operator, which may name `may` and have to name `must`.
-pub(super) fn check(field: &str, statements: &[String], must: &[Place], may: &[Place]) -> Result<(), Invalid> {
+pub(super) fn check(
+    field: &str,
+    statements: &[String],
+    must: &[Place],
+    may: &[Place],
+) -> Result<(), Invalid> {
     let bytes: usize = statements.iter().map(String::len).sum();
     if statements.len() > STATEMENTS || bytes > STATEMENTS_BYTES {
-        let problem = format!("are too many; expected at most {STATEMENTS} statements of {STATEMENTS_BYTES} bytes");
+        let problem =
+            format!("are too many; expected at most {STATEMENTS} statements of {STATEMENTS_BYTES} bytes");
         return Err(Invalid::new(field, problem));
     }
     for (n, statement) in statements.iter().enumerate() {
@@ -161,7 +171,8 @@ mod tests {
     #[test]
     fn what_cannot_be_meant_is_refused() {
         let all = [Place::Name, Place::Password, Place::Expires];
-        let problem = |statement: &str| check("creation", &list(&[statement]), &[], &all).unwrap_err().problem;
+        let problem =
+            |statement: &str| check("creation", &list(&[statement]), &[], &all).unwrap_err().problem;
         assert_eq!(problem("CREATE ROLE \"{{name}}\""), "has {{name}} within quotes; it is quoted already");
         assert_eq!(
             problem("CREATE ROLE {{user}}"),

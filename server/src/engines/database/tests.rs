@@ -68,7 +68,8 @@ impl conformance::Subject for Subject {
         let role = Role { creation: vec![value.to_owned()], ..Role::default() };
         // To the end, as the engine does.
         let (database, path) = (Arc::clone(&self.0), path.clone());
-        let task = tokio::spawn(async move { database.write(path, BY, now(), Operation::PutRole(role)).await });
+        let task =
+            tokio::spawn(async move { database.write(path, BY, now(), Operation::PutRole(role)).await });
         task.await.unwrap().map(drop).map_err(EngineError::from)
     }
 
@@ -97,6 +98,9 @@ fn a_role_that_cannot_be_meant_is_refused() {
     assert_eq!(parse(0, 0), Ok((3600, 86400)));
     assert_eq!(parse(0, 600), Ok((600, 600)));
     assert_eq!(parse(172_800, 0), Ok((172_800, 172_800)));
+    assert_eq!(role(&[CREATE]).ttl_of(None), Ok(3600));
+    assert_eq!(role(&[CREATE]).ttl_of(Some(7200)), Ok(7200));
+    assert_eq!(role(&[CREATE]).ttl_of(Some(86401)).unwrap_err().field, "ttl_seconds");
     assert_eq!(parse(30, 0).unwrap_err(), "ttl_seconds: is 30; expected 60 to 31622400");
     assert_eq!(parse(900, 600).unwrap_err(), "ttl_seconds: is 900, which is more than max_ttl_seconds, 600");
 }
@@ -156,7 +160,8 @@ impl House {
         };
         change(&mut configuration);
         let configuration = Configuration::parse(configuration)?;
-        self.doing("db", Operation::Configure { configuration, password: password.map(SecretBytes::from) }).await
+        self.doing("db", Operation::Configure { configuration, password: password.map(SecretBytes::from) })
+            .await
     }
 
     async fn doing(&self, at: &str, operation: Operation) -> Result<Output, Error> {
@@ -168,8 +173,9 @@ impl House {
 
     /// A user of the role at `at`.
     async fn user(&self, at: &str) -> Result<(User, Made), Error> {
-        let planned = self.database.plan(&path(at), &Principal::Root, now()).await?;
-        let made = self.database.make(&path("db"), &planned, later()).await?;
+        let planned = self.database.plan(&path(at), None, &Principal::Root, now()).await?;
+        let made = self.database.make(&planned, later()).await?;
+        assert_eq!(*planned.terms().what, *made.name);
         Ok((planned.user, made))
     }
 
@@ -213,29 +219,42 @@ async fn a_user_comes_and_goes_and_the_password_is_nowhere() {
     assert!(denied.to_string().contains("permission denied"), "{denied}");
 
     // Both fences: it lives until then, and longer when it is renewed.
-    let until = || house.postgres.sql(&format!("SELECT extract(epoch FROM rolvaliduntil)::bigint FROM pg_roles WHERE rolname = '{}'", made.name));
+    let until = || {
+        house.postgres.sql(&format!(
+            "SELECT extract(epoch FROM rolvaliduntil)::bigint FROM pg_roles WHERE rolname = '{}'",
+            made.name
+        ))
+    };
     assert_eq!(until().unwrap(), (later().as_millis() / 1000).to_string());
     let even_later = Timestamp::from_millis(later().as_millis() + 5000);
-    house.database.renew_user(&path("db"), &user, even_later).await.unwrap();
+    house.database.renew(&user, even_later).await.unwrap();
     assert_eq!(until().unwrap(), (even_later.as_millis() / 1000).to_string());
 
     // It ends with its session, and what it made is taken over.
     house.postgres.sql_as(&made.name, password, "CREATE TABLE kept (id int)").unwrap();
     let mut stays = Ended(house.postgres.stay_as(&made.name, password).unwrap());
-    let sessions = || house.postgres.sql(&format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", made.name)).unwrap();
+    let sessions = || {
+        house
+            .postgres
+            .sql(&format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", made.name))
+            .unwrap()
+    };
     while sessions() != "1" {
         assert!(stays.0.try_wait().unwrap().is_none(), "the session ended by itself");
     }
-    house.database.revoke_user(&path("db"), &user).await.unwrap();
+    house.database.revoke(&user).await.unwrap();
     stays.0.wait().unwrap();
     assert!(house.sees(&made).is_err());
     assert_eq!(house.postgres.sql("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'sr\\_%'").unwrap(), "0");
-    assert_eq!(house.postgres.sql("SELECT tableowner FROM pg_tables WHERE tablename = 'kept'").unwrap(), ROOT);
+    assert_eq!(
+        house.postgres.sql("SELECT tableowner FROM pg_tables WHERE tablename = 'kept'").unwrap(),
+        ROOT
+    );
     // Again, and of one that was never made.
-    house.database.revoke_user(&path("db"), &user).await.unwrap();
-    let never = house.database.plan(&path("db/reporting"), &Principal::Root, now()).await.unwrap();
-    house.database.revoke_user(&path("db"), &never.user).await.unwrap();
-    assert!(house.database.renew_user(&path("db"), &user, later()).await.is_err());
+    house.database.revoke(&user).await.unwrap();
+    let never = house.database.plan(&path("db/reporting"), None, &Principal::Root, now()).await.unwrap();
+    house.database.revoke(&never.user).await.unwrap();
+    assert!(house.database.renew(&user, later()).await.is_err());
 
     let log = house.postgres.log();
     assert!(log.contains("PASSWORD 'SCRAM-SHA-256$4096:") && !log.contains(password), "{log}");
@@ -250,21 +269,22 @@ async fn a_user_ends_by_the_words_it_was_made_by() {
     house.doing("db/custom", Operation::PutRole(custom)).await.unwrap();
     let (user, made) = house.user("db/custom").await.unwrap();
     house.doing("db/custom", Operation::DeleteRole).await.unwrap();
-    let kept = prost::Message::encode_to_vec(&user);
-    let user = User::decode_kept(&kept).unwrap();
-    house.database.revoke_user(&path("db"), &user).await.unwrap();
+    let kept = SecretBytes::from(prost::Message::encode_to_vec(&user));
+    let user = User::kept(&kept).unwrap();
+    house.database.revoke(&user).await.unwrap();
     assert!(house.sees(&made).is_err());
 
     // A mount that was configured anew does not take a user of elsewhere for one that is gone.
-    let elsewhere = User { place: "elsewhere:5432".to_owned(), ..user };
-    let error = house.database.revoke_user(&path("db"), &elsewhere).await.unwrap_err();
+    let mut elsewhere = user;
+    elsewhere.place = "elsewhere:5432".to_owned();
+    let error = house.database.revoke(&elsewhere).await.unwrap_err();
     assert!(error.to_string().contains("which was made at elsewhere:5432; end it there"), "{error}");
     // A statement that the database refuses leaves nobody who can come in, and says why.
     let mut stuck = role(&[CREATE]);
     stuck.revocation = vec!["DROP TABLE nothing_of_that_name; DROP ROLE {{name}}".to_owned()];
     house.doing("db/stuck", Operation::PutRole(stuck)).await.unwrap();
     let (user, made) = house.user("db/stuck").await.unwrap();
-    let error = house.database.revoke_user(&path("db"), &user).await.unwrap_err().to_string();
+    let error = house.database.revoke(&user).await.unwrap_err().to_string();
     assert!(error.ends_with("says table \"nothing_of_that_name\" does not exist (42P01)"), "{error}");
     assert!(house.sees(&made).is_err());
 }
@@ -330,7 +350,8 @@ async fn names_are_names_and_secrets_stay() {
     }
     assert_eq!(house.postgres.sql("SELECT count(*) FROM orders").unwrap(), "1");
 
-    let nobody = house.doing("db/app", Operation::PutAccount { user: "nobody".to_owned() }).await.err().unwrap();
+    let nobody =
+        house.doing("db/app", Operation::PutAccount { user: "nobody".to_owned() }).await.err().unwrap();
     assert!(nobody.to_string().ends_with("has no user nobody"), "{nobody}");
     assert!(matches!(house.doing("db/app", Operation::DescribeAccount).await, Err(Error::NotFound(_))));
     // A path is one thing.
@@ -340,8 +361,8 @@ async fn names_are_names_and_secrets_stay() {
 
     // The database quotes what it does not understand.
     house.doing("db/broken", Operation::PutRole(role(&["CREATE ROLE {{name}} {{password}}"]))).await.unwrap();
-    let planned = house.database.plan(&path("db/broken"), &Principal::Root, now()).await.unwrap();
-    let error = house.database.make(&path("db"), &planned, later()).await.err().unwrap();
+    let planned = house.database.plan(&path("db/broken"), None, &Principal::Root, now()).await.unwrap();
+    let error = house.database.make(&planned, later()).await.err().unwrap();
     let told = format!("{error} {error:?}");
     assert!(told.contains("42601") && !told.contains("SCRAM"), "{told}");
 }
@@ -352,12 +373,33 @@ async fn a_database_that_is_away_says_so_and_comes_back() {
     house.doing("db/reporting", Operation::PutRole(role(&[CREATE]))).await.unwrap();
     let (user, made) = house.user("db/reporting").await.unwrap();
     house.postgres.down().unwrap();
-    let error = house.database.revoke_user(&path("db"), &user).await.unwrap_err();
-    assert!(matches!(error, Error::Unavailable { .. }) && error.to_string().contains("cannot be reached"), "{error}");
+    let error = house.database.revoke(&user).await.unwrap_err();
+    assert!(
+        matches!(error, Error::Unavailable { .. }) && error.to_string().contains("cannot be reached"),
+        "{error}"
+    );
     house.postgres.up().unwrap();
     assert_eq!(house.sees(&made).unwrap(), "7");
-    house.database.revoke_user(&path("db"), &user).await.unwrap();
+    house.database.revoke(&user).await.unwrap();
     assert!(house.sees(&made).is_err());
+}
+
+/// A user that was being made when its maker gave up is not overlooked: its end waits for the end of its making.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_that_is_still_being_made_is_not_taken_for_one_that_never_was() {
+    let Some(house) = House::open().await else { return };
+    let slow = ["SELECT pg_sleep(2)", CREATE];
+    house.doing("db/slow", Operation::PutRole(role(&slow))).await.unwrap();
+    let planned = house.database.plan(&path("db/slow"), None, &Principal::Root, now()).await.unwrap();
+    let (database, user) = (Arc::clone(&house.database), planned.user.clone());
+    let making = tokio::spawn(async move { database.make(&planned, later()).await.map(drop) });
+    let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(2)'";
+    while house.postgres.sql(sleeps).unwrap() == "0" {
+        assert!(!making.is_finished(), "it is made already");
+    }
+    house.database.revoke(&user).await.unwrap();
+    making.await.unwrap().unwrap();
+    assert_eq!(house.postgres.sql("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'sr\\_%'").unwrap(), "0");
 }
 
 /// Whatever was done when the server died, it gets in again, and one more change makes it whole.
@@ -377,19 +419,19 @@ async fn a_crash_between_the_steps_of_a_rotation_locks_nobody_out() {
     house.doing("db/reporting", Operation::PutRole(role(&[CREATE]))).await.unwrap();
     for told in [false, true] {
         // Dies after the first step, or after the second.
-        let (mut configuration, was) = house.database.configuration(&path("db")).await.unwrap();
+        let (mut configuration, was) = house.database.records.configuration().await.unwrap();
         house.database.prepare(&path("db"), &mut configuration, was).await.unwrap();
         let (mut account, was) = house.database.records.get::<Account>(&path("db/app")).await.unwrap();
         house.database.prepare(&path("db/app"), &mut account, was).await.unwrap();
         if told {
-            house.database.tell(&path("db/app"), &mut account).await.unwrap();
-            house.database.tell(&path("db"), &mut configuration).await.unwrap();
+            house.database.tell(&mut account).await.unwrap();
+            house.database.tell(&mut configuration).await.unwrap();
         }
         house.database = on(house.view.clone());
         house.user("db/reporting").await.unwrap();
         assert!(house.postgres.sql_as("app", &house.password("db/app").await, "SELECT 1").is_ok());
         house.doing("db", Operation::RotateRoot).await.unwrap();
-        let secret = house.database.configuration(&path("db")).await.unwrap().0.secret.unwrap();
+        let secret = house.database.records.configuration().await.unwrap().0.secret.unwrap();
         let password = String::from_utf8(secret.current.as_ref().unwrap().value.clone()).unwrap();
         assert!(secret.next.is_none() && root(&house.postgres, &password));
         assert!(!house.postgres.log().contains(&password));

@@ -1,17 +1,20 @@
 //! Users that exist for a while: how one is made, lives longer and ends. What is needed for that later is known before
 //! anything happens at the database, so that a crash in between leaves nothing that nobody ends.
 
+use std::time::Duration;
+
 use prost::Message;
 
 use super::{
     Database, Error, name,
     pool::Session,
-    records::Role,
+    records::{Configuration, Kept, Role},
     sql::{self, Place},
 };
 use crate::{
-    crypto::scram_verifier,
-    engines::password,
+    barrier::BarrierError,
+    crypto::{scram_verifier, sha256},
+    engines::{Terms, password},
     model::{Path, Principal, SecretBytes, Timestamp},
 };
 
@@ -48,20 +51,40 @@ pub(super) struct User {
 pub(super) struct Planned {
     pub(super) user: User,
     creation: Vec<String>,
-    pub(super) ttl: u64,
-    pub(super) max_ttl: u64,
+    ttl: Duration,
+    max: Duration,
 }
 
-/// A user that was made.
+/// A user that was made, and where to connect as it.
 pub(super) struct Made {
     pub(super) name: String,
     pub(super) password: SecretBytes,
+    pub(super) host: String,
+    pub(super) port: u32,
+    pub(super) database: String,
+}
+
+impl Planned {
+    pub(super) fn terms(&self) -> Terms {
+        let data = SecretBytes::from(self.user.encode_to_vec());
+        Terms { ttl: self.ttl, max: self.max, data, what: self.user.name.as_str().into() }
+    }
 }
 
 impl User {
-    /// What was kept of it; none for what this code does not write.
-    pub(super) fn decode_kept(bytes: &[u8]) -> Option<Self> {
-        Self::decode(bytes).ok().filter(|user| !user.name.is_empty())
+    /// A statement that waits for its turn. The making of a user has it before anything else is sent, to the end of its
+    /// transaction, however that comes; so whoever has it next knows whether there is a user, even if the answer was lost.
+    fn turn(&self) -> String {
+        let [a, b, c, d, e, f, g, h, ..] = sha256(self.name.as_bytes());
+        let number = i64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        format!("SELECT pg_catalog.pg_advisory_xact_lock({number})")
+    }
+
+    /// What a lease kept of it.
+    pub(super) fn kept(data: &SecretBytes) -> Result<Self, Error> {
+        let corrupt = || BarrierError::Corrupt { kind: Role::KIND, namespace: "database".to_owned() };
+        let user = Self::decode(data.expose()).ok().filter(|user| !user.name.is_empty());
+        Ok(user.ok_or_else(corrupt)?)
     }
 
     fn filled(&self, statements: &[String], until: &str) -> Vec<String> {
@@ -72,41 +95,58 @@ impl User {
 
 impl Database {
     /// Chooses all there is to choose of a user of the role at `path`. Nothing happens yet.
-    pub(super) async fn plan(&self, path: &Path, who: &Principal, now: Timestamp) -> Result<Planned, Error> {
+    pub(super) async fn plan(
+        &self,
+        path: &Path,
+        ttl: Option<u64>,
+        who: &Principal,
+        now: Timestamp,
+    ) -> Result<Planned, Error> {
         let (role, _) = self.records.get::<Role>(path).await?;
-        let place = self.pool(path).await?.place().to_owned();
+        let ttl = role.ttl_of(ttl)?;
+        let (configuration, _) = self.records.configuration().await?;
         let name = name::made(path, who, now, &*self.entropy)?;
-        let user = User { name, place, renewal: role.renewal, revocation: role.revocation };
-        Ok(Planned { user, creation: role.creation, ttl: role.ttl, max_ttl: role.max_ttl })
+        let user =
+            User { name, place: configuration.place(), renewal: role.renewal, revocation: role.revocation };
+        let (ttl, max) = (Duration::from_secs(ttl), Duration::from_secs(role.max_ttl));
+        Ok(Planned { user, creation: role.creation, ttl, max })
     }
 
     /// Makes it. After an error it may be there or not: whoever has it planned revokes it.
-    pub(super) async fn make(&self, mount: &Path, planned: &Planned, until: Timestamp) -> Result<Made, Error> {
+    pub(super) async fn make(&self, planned: &Planned, until: Timestamp) -> Result<Made, Error> {
+        let (configuration, _) = self.records.configuration().await?;
+        let Configuration { host, port, database, .. } = configuration;
         let password = password::made(PASSWORD, &*self.entropy)?;
         let verifier = scram_verifier(password.expose(), &*self.entropy)?;
         let (name, until) = (sql::identifier(&planned.user.name), sql::literal(&until.to_string()));
-        let statements: Vec<String> = planned.creation.iter().cloned().chain([UNTIL.to_owned()]).collect();
-        let values =
-            [(Place::Name, name.as_str()), (Place::Password, &sql::literal(&verifier)), (Place::Expires, &until)];
-        let mut session = self.pool(mount).await?.session().await?;
+        let made = planned.creation.iter().cloned().chain([UNTIL.to_owned()]);
+        let statements: Vec<String> = [planned.user.turn()].into_iter().chain(made).collect();
+        let values = [
+            (Place::Name, name.as_str()),
+            (Place::Password, &sql::literal(&verifier)),
+            (Place::Expires, &until),
+        ];
+        let mut session = self.pool().await?.session().await?;
         session.all(&sql::filled(&statements, &values), &[&verifier]).await?;
         session.done();
-        Ok(Made { name: planned.user.name.clone(), password })
+        Ok(Made { name: planned.user.name.clone(), password, host, port, database })
     }
 
     /// Lets it live until then.
-    pub(super) async fn renew_user(&self, mount: &Path, user: &User, until: Timestamp) -> Result<(), Error> {
-        let mut session = self.pool(mount).await?.session().await?;
-        let statements: Vec<String> = [UNTIL.to_owned()].into_iter().chain(user.renewal.iter().cloned()).collect();
+    pub(super) async fn renew(&self, user: &User, until: Timestamp) -> Result<(), Error> {
+        let mut session = self.pool().await?.session().await?;
+        let statements: Vec<String> =
+            [UNTIL.to_owned()].into_iter().chain(user.renewal.iter().cloned()).collect();
         session.all(&user.filled(&statements, &until.to_string()), &[]).await?;
         session.done();
         Ok(())
     }
 
     /// Ends it, its sessions and what it owns. One that is gone, or was never made, is fine.
-    pub(super) async fn revoke_user(&self, mount: &Path, user: &User) -> Result<(), Error> {
-        let pool = self.pool(mount).await?;
+    pub(super) async fn revoke(&self, user: &User) -> Result<(), Error> {
+        let pool = self.pool().await?;
         let mut session = pool.session().await?;
+        session.all(&[user.turn()], &[]).await?;
         let Some(oid) = session.oid(&user.name).await? else {
             session.done();
             if pool.place() != user.place {
@@ -131,7 +171,11 @@ async fn end(session: &mut Session, user: &User, oid: u32) -> Result<(), Error> 
     };
     if let Err(error) = session.all(&user.filled(&statements, ""), &[]).await {
         // Somebody else was faster.
-        return if error.is_refusal() && session.oid(&user.name).await?.is_none() { Ok(()) } else { Err(error) };
+        return if error.is_refusal() && session.oid(&user.name).await?.is_none() {
+            Ok(())
+        } else {
+            Err(error)
+        };
     }
     // Who logged in while the door was being closed.
     session.terminate(oid).await
