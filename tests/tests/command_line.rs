@@ -21,33 +21,11 @@ use strongroom_tests::{
     wait,
 };
 
-const PASSWORD: &[u8] = b"correct horse battery staple\n";
-const SECRET: &str = "secret/apps/db";
-const POLICY: &str = "{kind: Role, name: r, rules: [{paths: [secret/x], verbs: [read]}]}\n";
-const POD: &str = "
-kind: Pod
-apiVersion: v1
-metadata: {name: p, namespace: n}
-spec:
-  serviceAccountName: app
-  containers: []
-  volumes:
-  - name: secrets
-    csi: {driver: csi.strongroom.dev, readOnly: true, volumeAttributes: {secrets: \"- path: secret/apps/db\"}}
-";
-const CLASS: &str = "
-kind: SecretProviderClass
-metadata: {name: db}
-spec:
-  provider: vault
-  parameters:
-    objects: \"- {objectName: password, secretPath: secret/data/apps/db, secretKey: k}\"
-";
-/// A database where nobody is.
-const AWAY: [&str; 9] =
-    ["--host", "127.0.0.1", "--port", "9", "--user", "strongroom", "--plaintext", "--password-file", "-"];
-const ROLE: [&str; 3] =
-    ["database/reporting", "--creation", "CREATE ROLE {{name}} LOGIN PASSWORD {{password}}"];
+use texts::{AWAY, CLASS, PASSWORD, POD, POLICY, ROLE, SECRET};
+
+#[path = "command_line/texts.rs"]
+mod texts;
+
 /// It has no end; the guides' tests run it.
 const ENDLESS: &str = "watch";
 
