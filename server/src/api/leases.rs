@@ -120,7 +120,9 @@ fn selector(which: Which) -> Result<Selector, Invalid> {
         Which::Principal(text) => Selector::Principal(text.into()),
         Which::Session(text) => {
             let id = SessionId::parse(&text);
-            Selector::Session(id.ok_or_else(|| Invalid::new("which.session", "is not 32 lower-case hex digits"))?)
+            Selector::Session(
+                id.ok_or_else(|| Invalid::new("which.session", "is not 32 lower-case hex digits"))?,
+            )
         }
         Which::Pod(uid) => Selector::Pod(uid.into()),
         Which::Own(_) => Selector::Own,

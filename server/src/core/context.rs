@@ -3,7 +3,9 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::request::{Action, AuditAction, LeaseAction, Needs, PolicyAction, SessionAction, SysAction, UserAction};
+use super::request::{
+    Action, AuditAction, LeaseAction, Needs, PolicyAction, SessionAction, SysAction, UserAction,
+};
 use crate::{
     crypto::{Digest, sha256},
     model::{Group, Path, RequestId, Timestamp},

@@ -182,7 +182,8 @@ pub(super) fn check_none_left(unsealed: &Unsealed, mount: &str) -> Result<(), Er
     match unsealed.leases.select(&Selector::Prefix(path), &Principal::Root).len() {
         0 => Ok(()),
         left => {
-            let problem = format!("has {left} leases; end them first: strongroom lease revoke --prefix {mount}");
+            let problem =
+                format!("has {left} leases; end them first: strongroom lease revoke --prefix {mount}");
             Err(Invalid::new("name", problem).into())
         }
     }
@@ -214,7 +215,11 @@ impl Core {
         let end = LeaseEnd {
             id: lease.id,
             path: lease.path.clone(),
-            objects: vec![format!("lease {}", lease.id), lease.what.to_string(), lease.cause().as_str().to_owned()],
+            objects: vec![
+                format!("lease {}", lease.id),
+                lease.what.to_string(),
+                lease.cause().as_str().to_owned(),
+            ],
         };
         if let Err(error) = self.act(Chore::EndLease(end)).await {
             let known = matches!(error, Error::Lease(LeaseError::NoSuch(_)));

@@ -32,8 +32,8 @@ pub use error::Error;
 pub use handle::{handle, vouch};
 pub use lifecycle::Initialized;
 pub use request::{
-    Action, Answer, Answers, AuditAction, CanI, LeaseAction, Place, PolicyAction, Request, SessionAction, Slot, SysAction,
-    UserAction,
+    Action, Answer, Answers, AuditAction, CanI, LeaseAction, Place, PolicyAction, Request, SessionAction,
+    Slot, SysAction, UserAction,
 };
 pub use state::{Core, Options, SealSummary, Status, Unsealed};
 pub use unauthenticated::{Login, generate_root, init, login, refuse_sealed, unseal};

@@ -243,7 +243,11 @@ pub enum Answer {
     Leases(Vec<leases::Info>, bool),
     Renewed(engines::Granted),
     /// How many leases have ended and how many have not yet, with what the last attempt said.
-    Ended { ended: usize, pending: usize, last_error: Option<Box<str>> },
+    Ended {
+        ended: usize,
+        pending: usize,
+        last_error: Option<Box<str>>,
+    },
     /// A lease is gone, and this is what it stood for.
     Forgotten(Box<str>),
 }

@@ -134,7 +134,13 @@ impl Leases {
     /// # Errors
     /// A record does not open.
     pub async fn load(view: View, clock: Arc<dyn Clock>) -> Result<Self, BarrierError> {
-        let leases = Self { view, clock, book: Mutex::default(), woken: Notify::new(), attempts: watch::Sender::new(()) };
+        let leases = Self {
+            view,
+            clock,
+            book: Mutex::default(),
+            woken: Notify::new(),
+            attempts: watch::Sender::new(()),
+        };
         Derived::load(&leases).await?;
         Ok(leases)
     }
@@ -243,7 +249,12 @@ impl Leases {
     ///
     /// # Errors
     /// The store failed; some may be marked.
-    pub async fn end(&self, ids: &[RequestId], cause: Cause, by: Option<RequestId>) -> Result<(), BarrierError> {
+    pub async fn end(
+        &self,
+        ids: &[RequestId],
+        cause: Cause,
+        by: Option<RequestId>,
+    ) -> Result<(), BarrierError> {
         let last = ids.len().saturating_sub(1) / BATCH;
         for (n, ids) in ids.chunks(BATCH).enumerate() {
             self.write_ends(ids, cause, by.filter(|_| n == last)).await?;
@@ -325,7 +336,12 @@ impl Leases {
         }
     }
 
-    async fn write_end(&self, id: RequestId, cause: Cause, by: Option<RequestId>) -> Result<(), BarrierError> {
+    async fn write_end(
+        &self,
+        id: RequestId,
+        cause: Cause,
+        by: Option<RequestId>,
+    ) -> Result<(), BarrierError> {
         self.write_ends(&[id], cause, by).await
     }
 

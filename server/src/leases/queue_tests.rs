@@ -10,7 +10,10 @@ const LANES: [&str; 3] = ["a", "b", "c"];
 
 #[derive(Clone, Debug)]
 enum Step {
-    Set { id: u8, after: u64 },
+    Set {
+        id: u8,
+        after: u64,
+    },
     Remove(u8),
     /// Takes all there is, as the keeper does.
     Take,
