@@ -76,6 +76,8 @@ pub use calls::{
         DatabaseUser, PutDatabaseRole,
     },
     follow::{Gone, SecretState},
+    kept_lease::{KeptLease, LeaseState},
+    lease::{Lease, LeaseInfo, LeaseSelector, Leases, Revoked},
     policy::{Allowed, Decision, ObjectName, Policy, PolicyAction, PolicyChange},
     random::Random,
     secrets::{ListPage, Metadata, Patch, Put, Secret, UpdateMetadata, VersionInfo},

@@ -147,7 +147,7 @@ fn every_command_speaks_json_and_ends_as_the_help_says() {
         (&house.root, "decrypt", &[&sealed, "--out-file", &exported], b"", 0),
         // Without a database; tests/tests/database.rs has one.
         (&house.root, "mount add", &["database", "--kind", "database"], b"", 0),
-        (&house.root, "database configure", &AWAY, b"no", 1),
+        (&house.root, "database configure", &AWAY, b"no", 5),
         (&house.root, "database show", &[], b"", 1),
         (&house.root, "database rotate-root", &[], b"", 1),
         (&house.root, "database role put", &ROLE, b"", 0),

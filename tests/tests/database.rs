@@ -104,7 +104,7 @@ async fn a_user_lives_as_long_as_its_lease() {
         ("127.0.0.1", house.postgres.port.into(), "postgres")
     );
     assert!(house.reads(&user));
-    assert_eq!(house.revoke(&user.lease_id).await, (1, 0));
+    assert_eq!(house.revoke(&user.lease.id).await, (1, 0));
     assert!(!house.reads(&user));
 
     // The session's end is its users' end.
@@ -164,7 +164,7 @@ async fn a_database_that_was_away_loses_no_revocation() {
     let away = house.root.database().issue("db/reporting", None).await.unwrap_err();
     assert_eq!(away.kind(), &ErrorKind::Unavailable);
     assert!(away.to_string().contains("cannot be reached"), "{away}");
-    assert_eq!(house.revoke(&user.lease_id).await, (0, 1));
+    assert_eq!(house.revoke(&user.lease.id).await, (0, 1));
     let World { server, home, .. } = house.world;
     server.kill().unwrap();
     let server = Server::start(home.path(), &Options::default()).unwrap();

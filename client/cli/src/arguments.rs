@@ -9,6 +9,7 @@ use crate::{
         identity::{login, token, user},
         key, kubernetes,
         kv::{diff, edit, import, list, meta, read, remove, run, tree, watch, write},
+        lease,
         policy::{apply, ask},
         profile, random,
         server::{init, mount, operator, unseal},
@@ -94,6 +95,8 @@ pub(crate) enum Command {
     Key(key::Key),
     /// Get users of databases that end by themselves, and manage how they are made
     Database(database::Database),
+    /// List, renew and end what was issued for a while, such as database users
+    Lease(lease::Lease),
     /// Create, change and remove roles and bindings, all or nothing
     Apply(apply::Apply),
     /// Show whether you, or somebody else, may do something, and which rule decides

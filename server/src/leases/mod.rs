@@ -266,10 +266,17 @@ impl Leases {
     /// Waits until each of these is gone or could not be unmade, at most for `most`. Says how many are left, and what the last
     /// attempt at one of them said.
     pub async fn settled(&self, ids: &[RequestId], most: Duration) -> (usize, Option<Box<str>>) {
-        let mut attempts = self.attempts.subscribe();
+        let (mut attempts, mut rest) = (self.attempts.subscribe(), ids);
         let settled = attempts.wait_for(|()| {
             let book = self.book();
-            ids.iter().all(|id| book.info_of(*id).is_none_or(|info| info.failures > 0))
+            let is_settled = |id: &RequestId| book.info_of(*id).is_none_or(|info| info.failures > 0);
+            // Who is, stays so: each is looked at until then, and not once more for each of the others.
+            while let Some((first, others)) = rest.split_first()
+                && is_settled(first)
+            {
+                rest = others;
+            }
+            rest.is_empty()
         });
         // How far they are is asked either way.
         drop(tokio::time::timeout(most, settled).await);

@@ -13,6 +13,7 @@ pub use self::manage::{
 };
 use crate::{
     answer::{ResultStream, timestamp},
+    calls::lease::Lease,
     client::Client,
     error::Error,
     transport::Mode,
@@ -26,12 +27,8 @@ pub struct Database<'a>(&'a Client);
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct DatabaseUser {
-    /// The id of the lease that it lives by.
-    pub lease_id: String,
-    /// When it ends, unless the lease is renewed.
-    pub expires_at: Timestamp,
-    /// When it ends at the latest.
-    pub max_expires_at: Timestamp,
+    /// The lease that it lives by, for [`Leases::keep`](crate::Leases::keep) to renew.
+    pub lease: Lease,
     /// Its name.
     pub user: String,
     /// Its password, which the server does not keep.
@@ -79,9 +76,7 @@ impl Database<'_> {
             .await?;
         let lease = answer.lease.ok_or_else(|| Error::incomplete("lease"))?;
         Ok(DatabaseUser {
-            lease_id: lease.id,
-            expires_at: timestamp(lease.expires_at_ms),
-            max_expires_at: timestamp(lease.max_expires_at_ms),
+            lease: lease.into(),
             user: answer.user,
             password: answer.password.map(SecretBytes::from).ok_or_else(|| Error::incomplete("password"))?,
             host: answer.host,

@@ -2,7 +2,12 @@
 
 #![allow(unreachable_pub, dead_code, reason = "the harness belongs to the whole-system tests")]
 
-use std::{io, process::Child, sync::Arc};
+use std::{
+    io,
+    process::Child,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     users::{Made, User},
@@ -197,6 +202,14 @@ impl House {
     }
 }
 
+/// Asks until it is so.
+fn until(what: &str, so: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !so() {
+        assert!(Instant::now() < end, "{what}: not within 30 s");
+    }
+}
+
 /// Kills what it holds.
 struct Ended(Child);
 
@@ -239,9 +252,7 @@ async fn a_user_comes_and_goes_and_the_password_is_nowhere() {
             .sql(&format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", made.name))
             .unwrap()
     };
-    while sessions() != "1" {
-        assert!(stays.0.try_wait().unwrap().is_none(), "the session ended by itself");
-    }
+    until("the session is there", || sessions() == "1");
     house.database.revoke(&user).await.unwrap();
     stays.0.wait().unwrap();
     assert!(house.sees(&made).is_err());
@@ -388,16 +399,18 @@ async fn a_database_that_is_away_says_so_and_comes_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_that_is_still_being_made_is_not_taken_for_one_that_never_was() {
     let Some(house) = House::open().await else { return };
-    let slow = ["SELECT pg_sleep(2)", CREATE];
+    let slow = ["SELECT pg_sleep(8)", CREATE];
     house.doing("db/slow", Operation::PutRole(role(&slow))).await.unwrap();
     let planned = house.database.plan(&path("db/slow"), None, &Principal::Root, now()).await.unwrap();
     let (database, user) = (Arc::clone(&house.database), planned.user.clone());
     let making = tokio::spawn(async move { database.make(&planned, later()).await.map(drop) });
-    let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(2)'";
-    while house.postgres.sql(sleeps).unwrap() == "0" {
-        assert!(!making.is_finished(), "it is made already");
+    let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(8)'";
+    until("it is being made", || house.postgres.sql(sleeps).unwrap() == "1");
+    // Nobody waits for a lock for as long as this takes; whoever is refused tries again, as leases do.
+    let end = Instant::now() + Duration::from_secs(60);
+    while let Err(error) = house.database.revoke(&user).await {
+        assert!(matches!(error, Error::Unavailable { .. }) && Instant::now() < end, "{error}");
     }
-    house.database.revoke(&user).await.unwrap();
     making.await.unwrap().unwrap();
     assert_eq!(house.postgres.sql("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'sr\\_%'").unwrap(), "0");
 }

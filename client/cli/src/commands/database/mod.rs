@@ -221,9 +221,9 @@ fn show(output: &Output, configuration: &DatabaseConfiguration) -> Result<(), Fa
 async fn issue(context: &Context, path: &str, ttl: Option<Duration>) -> Result<(), Failure> {
     let user = context.client().await?.database().issue(path, ttl).await?;
     let issued = Issued {
-        lease: &user.lease_id,
-        expires_at: format!("{:.0}", user.expires_at),
-        max_expires_at: format!("{:.0}", user.max_expires_at),
+        lease: &user.lease.id,
+        expires_at: format!("{:.0}", user.lease.expires_at),
+        max_expires_at: format!("{:.0}", user.lease.max_expires_at),
         user: &user.user,
         password: JsonValue(&user.password),
         host: &user.host,
@@ -235,8 +235,8 @@ async fn issue(context: &Context, path: &str, ttl: Option<Duration>) -> Result<(
         ("password", user.password.expose_str().unwrap_or_default().to_owned()),
         ("server", format!("{}:{}", user.host, user.port)),
         ("database", user.database.clone()),
-        ("lease", user.lease_id.clone()),
-        ("expires", format!("{:.0}", user.expires_at)),
+        ("lease", user.lease.id.clone()),
+        ("expires", format!("{:.0}", user.lease.expires_at)),
     ];
     context.output.show(&issued, Presentation::Pairs(pairs))
 }
