@@ -167,8 +167,8 @@ async fn a_database_that_was_away_loses_no_revocation() {
     assert_eq!(house.revoke(&user.lease.id).await, (0, 1));
     let World { server, home, .. } = house.world;
     server.kill().unwrap();
-    let server = Server::start(home.path(), &Options::default()).unwrap();
     house.postgres.up().unwrap();
+    let server = Server::start(home.path(), &Options::default()).unwrap();
     let gone =
         || house.postgres.sql("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'sr\\_%'").unwrap() == "0";
     until("the user is gone", gone).unwrap();
