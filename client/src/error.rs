@@ -100,6 +100,10 @@ pub enum ErrorKind {
     DoesNotOpen,
     /// The quota of the mount, or of a folder, has no room for it.
     QuotaExceeded,
+    /// There are as many leases as there may be, in all or of one principal.
+    TooManyLeases,
+    /// The lease is being ended: it cannot be renewed.
+    LeaseEnding,
     /// A field of the request is wrong.
     InvalidArgument {
         /// The name of the field.
@@ -312,6 +316,8 @@ fn kind(reason: Reason, details: &Details, message: &str) -> ErrorKind {
         Reason::VersionTooOld => ErrorKind::VersionTooOld,
         Reason::DoesNotOpen => ErrorKind::DoesNotOpen,
         Reason::QuotaExceeded => ErrorKind::QuotaExceeded,
+        Reason::TooManyLeases => ErrorKind::TooManyLeases,
+        Reason::LeaseEnding => ErrorKind::LeaseEnding,
         Reason::InvalidArgument => {
             ErrorKind::InvalidArgument { field: details.text("field"), problem: message.to_owned() }
         }
@@ -417,6 +423,8 @@ impl fmt::Display for Error {
             | ErrorKind::VersionTooOld
             | ErrorKind::DoesNotOpen
             | ErrorKind::QuotaExceeded
+            | ErrorKind::TooManyLeases
+            | ErrorKind::LeaseEnding
             | ErrorKind::InitElsewhere
             | ErrorKind::Overloaded
             | ErrorKind::Conflict

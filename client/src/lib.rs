@@ -72,6 +72,8 @@ pub use calls::{
     audit::{Audit, AuditQuery},
     auth::{Auth, Sessions, User},
     follow::{Gone, SecretState},
+    kept_lease::{KeptLease, LeaseState},
+    lease::{Lease, LeaseInfo, LeaseSelector, Leases, Revoked},
     policy::{Allowed, Decision, ObjectName, Policy, PolicyAction, PolicyChange},
     random::Random,
     secrets::{ListPage, Metadata, Patch, Put, Secret, UpdateMetadata, VersionInfo},

@@ -89,6 +89,10 @@ reasons! {
     DoesNotOpen = "DOES_NOT_OPEN", InvalidArgument, retry: false;
     /// The quota of the mount or of a folder is used up; metadata `folder`, `limit_bytes`.
     QuotaExceeded = "QUOTA_EXCEEDED", ResourceExhausted, retry: false;
+    /// There are as many leases as there may be, in all or of one principal.
+    TooManyLeases = "TOO_MANY_LEASES", ResourceExhausted, retry: false;
+    /// The lease is being ended: it cannot be renewed.
+    LeaseEnding = "LEASE_ENDING", FailedPrecondition, retry: false;
     /// A field is wrong; metadata `field`.
     InvalidArgument = "INVALID_ARGUMENT", InvalidArgument, retry: false;
     /// The server has too much work; retry after `retry_after_ms`.

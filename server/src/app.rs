@@ -151,6 +151,7 @@ impl App {
         tokio::spawn(certificate.watch(metrics, again, stop.clone()));
         core.start_methods(&stop);
         tokio::spawn(chores(Arc::clone(&core), stop.clone()));
+        tokio::spawn(Arc::clone(&core).keep_leases(stop.clone()));
 
         systemd::ready();
         let outcome = tokio::select! {

@@ -37,10 +37,22 @@ pub struct Errand {
 }
 
 /// What the server does by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Chore {
     /// A new key term, because the last one is over.
     RotateKeys,
+    /// What a lease stands for is unmade, and the lease removed.
+    EndLease(LeaseEnd),
+}
+
+/// The lease that is to be ended, as the log tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseEnd {
+    pub id: RequestId,
+    /// Where it was issued.
+    pub path: Path,
+    /// What it is, and why it has to end.
+    pub objects: Vec<String>,
 }
 
 /// A record that belongs to something else than what was decided. Only a fault of ours can make one.
@@ -130,9 +142,26 @@ impl<T> Withheld<T> {
 
 impl Chore {
     /// As in the audit log, where an RPC has its name. No RPC is called like that.
-    pub const fn name(self) -> &'static str {
+    pub const fn name(&self) -> &'static str {
         match self {
             Self::RotateKeys => "Upkeep.RotateKeys",
+            Self::EndLease(_) => "Upkeep.EndLease",
+        }
+    }
+
+    /// Where it is done.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::RotateKeys => None,
+            Self::EndLease(end) => Some(&end.path),
+        }
+    }
+
+    /// What it is about.
+    pub fn objects(&self) -> &[String] {
+        match self {
+            Self::RotateKeys => &[],
+            Self::EndLease(end) => &end.objects,
         }
     }
 }
@@ -152,6 +181,10 @@ impl Errand {
         self.chore.name()
     }
 
+    pub fn chore(&self) -> &Chore {
+        &self.chore
+    }
+
     pub fn id(&self) -> RequestId {
         self.id
     }
@@ -164,12 +197,12 @@ impl Upkeep {
     /// The record is that of something else.
     pub fn join(errand: &Errand, recorded: &Recorded) -> Result<Self, Mismatch> {
         recorded_as(errand.id, recorded)?;
-        Ok(Self { chore: errand.chore, id: errand.id })
+        Ok(Self { chore: errand.chore.clone(), id: errand.id })
     }
 
     /// What to do.
-    pub fn chore(&self) -> Chore {
-        self.chore
+    pub fn chore(&self) -> &Chore {
+        &self.chore
     }
 
     /// Under which the log has it.

@@ -28,6 +28,10 @@ pub struct Metrics {
     store_writable: IntGauge,
     quota_limit: IntGaugeVec,
     quota_used: IntGaugeVec,
+    leases: IntGaugeVec,
+    leases_issued: IntCounterVec,
+    leases_ended: IntCounterVec,
+    lease_end_failures: IntCounter,
     sealed: IntGauge,
     connections: IntGauge,
     refused: IntCounterVec,
@@ -141,6 +145,17 @@ impl Metrics {
                 "What is kept there; counted from the first write on",
                 &["mount", "folder"],
             )?,
+            leases: registry.gauges(
+                "strongroom_leases",
+                "What was issued and has to end: live, being ended, or stuck after several attempts",
+                &["state"],
+            )?,
+            leases_issued: counters("strongroom_leases_issued_total", "Leases issued by mount", &["mount"])?,
+            leases_ended: counters("strongroom_leases_ended_total", "Leases ended, by why", &["cause"])?,
+            lease_end_failures: registry.counter(
+                "strongroom_lease_end_failures_total",
+                "Attempts to end a lease that failed and are made again",
+            )?,
             sealed: gauge("strongroom_sealed", "1 while the server has no keys")?,
             connections: gauge("strongroom_connections", "Open TLS connections")?,
             refused: counters("strongroom_connections_refused_total", "Connections not served", &["why"])?,
@@ -230,6 +245,28 @@ impl Metrics {
     /// Whether everything can be written.
     pub fn set_store_writable(&self, writable: bool) {
         self.store_writable.set(writable.into());
+    }
+
+    /// How many leases live, are being ended, or could not be ended after several attempts.
+    pub fn set_leases(&self, live: usize, ending: usize, stuck: usize) {
+        for (state, count) in [("live", live), ("ending", ending), ("stuck", stuck)] {
+            self.leases.with_label_values(&[state]).set(count.try_into().unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Something was issued at a mount. Its name is the operator's.
+    pub fn lease_issued(&self, mount: &str) {
+        self.leases_issued.with_label_values(&[mount]).inc();
+    }
+
+    /// What was issued is unmade.
+    pub fn lease_ended(&self, cause: &str) {
+        self.leases_ended.with_label_values(&[cause]).inc();
+    }
+
+    /// It could not be unmade this time.
+    pub fn lease_end_failed(&self) {
+        self.lease_end_failures.inc();
     }
 
     /// The quotas there are, and how much of each is used. Their names are the operator's, not those of secrets.

@@ -17,6 +17,7 @@ const ORDER: &[&str] = &[
     "api",
     "admission",
     "core",
+    "leases",
     "tokens",
     "auth",
     "engines",
@@ -214,7 +215,7 @@ fn forwards(file: &str) -> bool {
 #[test]
 fn core_and_wire_name_no_engine() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engines");
-    let ours = ["mod", "mounts", "service", "conformance"];
+    let ours = ["mod", "lease", "mounts", "service", "conformance"];
     let names: Vec<String> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())

@@ -9,6 +9,7 @@ use crate::{
         identity::{login, token, user},
         key, kubernetes,
         kv::{diff, edit, import, list, meta, read, remove, run, tree, watch, write},
+        lease,
         policy::{apply, ask},
         profile, random,
         server::{init, mount, operator, unseal},
@@ -92,6 +93,8 @@ pub(crate) enum Command {
     Decrypt(key::file::Decrypt),
     /// Manage keys that stay in the server, and encrypt, sign and authenticate with them
     Key(key::Key),
+    /// List, renew and end what was issued for a while, such as database users
+    Lease(lease::Lease),
     /// Create, change and remove roles and bindings, all or nothing
     Apply(apply::Apply),
     /// Show whether you, or somebody else, may do something, and which rule decides

@@ -3,6 +3,8 @@
 pub(crate) mod audit;
 pub(crate) mod auth;
 pub(crate) mod follow;
+pub(crate) mod kept_lease;
+pub(crate) mod lease;
 pub(crate) mod policy;
 pub(crate) mod random;
 pub(crate) mod secrets;

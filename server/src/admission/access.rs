@@ -156,6 +156,12 @@ const OWN: &[Access] = table! {
         "Query"          Token unsealed Stream audited small;
         "Hash"           Token unsealed Unary  audited large;
     }
+    "Leases" {
+        "List"           Token unsealed Unary  audited small;
+        "Renew"          Token unsealed Unary  audited small;
+        "Revoke"         Token unsealed Unary  audited small;
+        "Forget"         Token unsealed Unary  audited small;
+    }
     "grpc.health.v1.Health" {
         "Check"          None  sealed_too Vital silent small;
         "Watch"          None  sealed_too Public silent small;

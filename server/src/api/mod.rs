@@ -9,6 +9,7 @@ mod convert;
 mod engines;
 mod intake;
 mod layers;
+mod leases;
 pub mod ops_http;
 mod outgoing;
 mod path;
@@ -23,8 +24,8 @@ pub use path::path;
 use strongroom_proto::{
     FILE_DESCRIPTOR_SET, limits as wire,
     v1::{
-        audit_server::AuditServer, auth_server::AuthServer, policy_server::PolicyServer,
-        sys_server::SysServer,
+        audit_server::AuditServer, auth_server::AuthServer, leases_server::LeasesServer,
+        policy_server::PolicyServer, sys_server::SysServer,
     },
 };
 use tokio::sync::mpsc;
@@ -94,6 +95,7 @@ impl Api {
             .add_service(bounded!(AuthServer, auth::AuthService, limits::SMALL_REQUEST_BYTES))
             .add_service(bounded!(PolicyServer, policy::PolicyService, wire::REQUEST_BYTES))
             .add_service(bounded!(SysServer, sys::SysService, limits::SMALL_REQUEST_BYTES))
+            .add_service(bounded!(LeasesServer, leases::LeasesService, limits::SMALL_REQUEST_BYTES))
             .add_service(bounded!(AuditServer, audit::AuditService, wire::REQUEST_BYTES))
             .serve_with_incoming_shutdown(
                 ReceiverStream::new(connections).map(Ok::<_, Infallible>),

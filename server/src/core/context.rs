@@ -3,7 +3,9 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::request::{Action, AuditAction, Needs, PolicyAction, SessionAction, SysAction, UserAction};
+use super::request::{
+    Action, AuditAction, LeaseAction, Needs, PolicyAction, SessionAction, SysAction, UserAction,
+};
 use crate::{
     crypto::{Digest, sha256},
     model::{Group, Path, RequestId, Timestamp},
@@ -71,6 +73,7 @@ impl ActedOn {
             Action::Policy(action) => place.about_policy(action),
             Action::Sys(action) => place.about_sys(action),
             Action::Audit(action) => Self { target: about_audit(action), ..place },
+            Action::Lease(action) => Self { target: Some(about_leases(action)), ..place },
         }
     }
 
@@ -146,5 +149,13 @@ fn about_audit(action: &AuditAction) -> Option<String> {
         AuditAction::Tail { last, follow: false } => Some(format!("the last {last} lines")),
         AuditAction::Query { filter, .. } => Some(filter.describe()),
         AuditAction::Hash { field, .. } => Some(format!("the field {}", field.escape_debug())),
+    }
+}
+
+fn about_leases(action: &LeaseAction) -> String {
+    match action {
+        LeaseAction::List(page) => page.which.describe(),
+        LeaseAction::Renew { id, .. } | LeaseAction::Forget(id) => format!("lease {id}"),
+        LeaseAction::Revoke(which) => which.describe(),
     }
 }

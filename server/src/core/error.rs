@@ -11,6 +11,7 @@ use crate::{
     barrier::BarrierError,
     crypto::CryptoError,
     engines::{EngineError, MountError},
+    leases::LeaseError,
     model::{Invalid, Verb},
     policy::Refused,
     seal::{SealError, ShareRejected},
@@ -78,6 +79,8 @@ pub enum Error {
     Barrier(BarrierError),
     #[error(transparent)]
     Revoke(RevokeError),
+    #[error(transparent)]
+    Lease(LeaseError),
     /// The log could not be read.
     #[error(transparent)]
     Query(#[from] QueryError),
@@ -178,6 +181,15 @@ impl From<RevokeError> for Error {
     }
 }
 
+impl From<LeaseError> for Error {
+    fn from(error: LeaseError) -> Self {
+        match error {
+            LeaseError::Barrier(error) => Error::Barrier(error),
+            other => Error::Lease(other),
+        }
+    }
+}
+
 impl From<MountError> for Error {
     fn from(error: MountError) -> Self {
         match error {
@@ -222,6 +234,7 @@ impl Error {
             Error::Refused(_) | Error::Needs(..) => Reason::PermissionDenied,
             Error::NoSuch(_) => Reason::NotFound,
             Error::Engine(error) => engine_reason(error),
+            Error::Lease(error) => lease_reason(error),
             Error::Barrier(error) => barrier_reason(error),
             Error::Audit(AuditError::Overloaded) | Error::Overloaded(_) | Error::Quota { .. } => {
                 Reason::Overloaded
@@ -297,6 +310,15 @@ fn login_reason(error: &LoginError) -> Reason {
         LoginError::Invalid(_) => Reason::InvalidArgument,
         LoginError::Unavailable { .. } => Reason::Overloaded,
         LoginError::Barrier(error) => barrier_reason(error),
+    }
+}
+
+fn lease_reason(error: &LeaseError) -> Reason {
+    match error {
+        LeaseError::Full | LeaseError::HolderFull { .. } => Reason::TooManyLeases,
+        LeaseError::NoSuch(_) => Reason::NotFound,
+        LeaseError::Ending(_) => Reason::LeaseEnding,
+        LeaseError::Barrier(error) => barrier_reason(error),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     clock::Clock,
     crypto::{Entropy, Key, PublicKey, SigningKey, Unique},
     engines::Mounts,
+    leases::{Cause, Leases},
     limits,
     model::{RequestId, SecretBytes, StoreId},
     policy::store::PolicyStore,
@@ -262,9 +263,11 @@ impl Core {
             methods: self.methods.open(&barrier, &entropy)?,
             policy: PolicyStore::load(barrier.view("sys/policy")).await?,
             mounts: Mounts::load(&barrier, &clock, &entropy).await?,
+            leases: Leases::load(barrier.view("sys/leases"), Arc::clone(&clock)).await?,
             keyring: StoredKeyring::new(Arc::clone(&barrier), root),
             barrier,
         });
+        end_undelivered(held, &unsealed.leases).await?;
         self.resolve_intents(held, &unsealed.barrier).await?;
         let loss_accepted = !note.is_empty();
         self.start_signing(&unsealed.barrier, signer, note).await;
@@ -342,6 +345,17 @@ impl Unsealed {
     fn audit_signer(&self) -> Result<SigningKey, Error> {
         Ok(SigningKey::from_seed(&self.barrier.purpose(Purpose::AuditSign))?)
     }
+}
+
+/// Requests that the last run left without an outcome were not answered: what they issued nobody has. It is marked before
+/// they get their end in the log, after which nobody would look for it any more.
+async fn end_undelivered(held: &Held, leases: &Leases) -> Result<(), BarrierError> {
+    let ids = held.unresolved.iter().map(|intent| intent.request_id);
+    let undelivered: Vec<RequestId> = ids.filter(|id| leases.find(*id).is_ok()).collect();
+    if !undelivered.is_empty() {
+        tracing::info!(leases = undelivered.len(), "ending what the last run issued and could not deliver");
+    }
+    leases.end(&undelivered, Cause::Undelivered, None).await
 }
 
 async fn read_seal(store: &dyn Store) -> Result<Option<SealRecord>, Error> {

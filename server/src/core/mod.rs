@@ -5,6 +5,10 @@ mod context;
 mod crash_tests;
 mod error;
 mod handle;
+mod keeper;
+mod lease;
+#[cfg(test)]
+mod lease_tests;
 mod lifecycle;
 mod long_stream;
 #[cfg(test)]
@@ -28,8 +32,8 @@ pub use error::Error;
 pub use handle::{handle, vouch};
 pub use lifecycle::Initialized;
 pub use request::{
-    Action, Answer, Answers, AuditAction, CanI, Place, PolicyAction, Request, SessionAction, Slot, SysAction,
-    UserAction,
+    Action, Answer, Answers, AuditAction, CanI, LeaseAction, Place, PolicyAction, Request, SessionAction,
+    Slot, SysAction, UserAction,
 };
 pub use state::{Core, Options, SealSummary, Status, Unsealed};
 pub use unauthenticated::{Login, generate_root, init, login, refuse_sealed, unseal};

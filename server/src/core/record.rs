@@ -31,6 +31,8 @@ pub(super) struct Ended {
     objects: Vec<String>,
     status: Status,
     reason: &'static str,
+    /// Nobody is answered before it is durable, although the store says the same.
+    awaited: bool,
 }
 
 /// Why it was allowed.
@@ -61,6 +63,9 @@ impl Ended {
             Ok(Answer::Token(_, session)) => {
                 Self { objects: vec![format!("session {}", session.id)], ..ended }
             }
+            // Without its outcome a lease is taken for one that nobody got.
+            Ok(Answer::Issued(_, what)) => Self { objects: vec![what.to_string()], awaited: true, ..ended },
+            Ok(Answer::Forgotten(what)) => Self { objects: vec![what.to_string()], ..ended },
             Ok(Answer::Term(term)) => Self { objects: vec![format!("key term {term}")], ..ended },
             _ => ended,
         }
@@ -69,7 +74,7 @@ impl Ended {
     pub(super) fn with(error: Option<&Error>) -> Self {
         let (status, reason) =
             error.map_or((Status::Ok, ""), |error| (status(error), error.reason().as_str()));
-        Self { version: None, objects: Vec::new(), status, reason }
+        Self { version: None, objects: Vec::new(), status, reason, awaited: false }
     }
 }
 
@@ -167,7 +172,7 @@ impl RequestContext {
         let (paths, versions) = (self.place.paths(), self.versions(&ended));
         let duration = Some(core.clock.now().since(self.at));
         let event = self.ended(&paths, &versions, &ended, duration);
-        if ended.status == Status::Ok && core.applied.vouches_for(self.origin.id) {
+        if ended.status == Status::Ok && !ended.awaited && core.applied.vouches_for(self.origin.id) {
             return core.audit.hand_over(&event);
         }
         core.audit.record(&event).await.map(drop)
@@ -236,7 +241,13 @@ pub(super) async fn stranger_outcome(core: &Core, from: Origin, ended: Ended) ->
 
 /// Before something that no caller asked for. It has no principal and no peer: it is the server's own.
 pub(super) async fn errand_intent(core: &Core, errand: &Errand) -> Result<Recorded, AuditError> {
-    core.audit.record(&Event::new(EventKind::Request, errand.id(), errand.name(), Status::Pending)).await
+    let path = errand.chore().path().map(Path::as_str);
+    let event = Event {
+        paths: path.as_slice(),
+        objects: errand.chore().objects(),
+        ..Event::new(EventKind::Request, errand.id(), errand.name(), Status::Pending)
+    };
+    core.audit.record(&event).await
 }
 
 /// After it.
@@ -246,7 +257,9 @@ pub(super) async fn errand_outcome(
     began: Timestamp,
     ended: Ended,
 ) -> Result<(), AuditError> {
+    let path = errand.chore().path().map(Path::as_str);
     let event = Event {
+        paths: path.as_slice(),
         reason: ended.reason,
         duration: Some(core.clock.now().since(began)),
         ..Event::new(EventKind::Outcome, errand.id(), errand.name(), ended.status)

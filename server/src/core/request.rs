@@ -1,6 +1,6 @@
 //! What somebody asks, parsed, and what is answered: the words between the wire and the pipeline. No tonic here.
 
-use std::{net::IpAddr, pin::Pin, sync::Arc};
+use std::{net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::Stream;
 
@@ -8,8 +8,8 @@ use super::{context::Origin, error::Error};
 use crate::{
     audit,
     auth::users::{self, UserInfo},
-    engines,
-    model::{Group, Invalid, Path, Principal, SecretBytes, Verb},
+    engines, leases,
+    model::{Group, Invalid, Path, Principal, RequestId, SecretBytes, Verb},
     policy,
     tokens::{self, Session},
 };
@@ -69,6 +69,8 @@ pub enum Action {
     /// The server itself.
     Sys(SysAction),
     Audit(AuditAction),
+    /// What was issued and has to end.
+    Lease(LeaseAction),
 }
 
 /// See [`Action::Session`].
@@ -193,12 +195,28 @@ pub enum AuditAction {
     Hash { path: Path, field: String, value: SecretBytes },
 }
 
+/// See [`Action::Lease`]. What is about one by its id is the business of whoever it was issued to, too: what that needs turns
+/// out with the lease.
+pub enum LeaseAction {
+    List(leases::Page),
+    Renew {
+        id: RequestId,
+        /// `None` = what it was issued for.
+        increment: Option<Duration>,
+    },
+    Revoke(leases::Selector),
+    /// Without its being unmade.
+    Forget(RequestId),
+}
+
 /// A stream of answers.
 pub type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Error>> + Send>>;
 
 /// What is answered.
 pub enum Answer {
     Reply(Box<dyn engines::Reply>),
+    /// An engine's, about something that has a lease now; and what that is.
+    Issued(Box<dyn engines::Reply>, Box<str>),
     /// An engine's answers, one after the other.
     Replies(Answers<Box<dyn engines::Reply>>),
     Token(SecretBytes, Session),
@@ -221,13 +239,24 @@ pub enum Answer {
     /// Lines of the audit log.
     Lines(Answers<Vec<String>>),
     Hash(String),
+    /// One page, and whether there are more.
+    Leases(Vec<leases::Info>, bool),
+    Renewed(engines::Granted),
+    /// How many leases have ended and how many have not yet, with what the last attempt said.
+    Ended {
+        ended: usize,
+        pending: usize,
+        last_error: Option<Box<str>>,
+    },
+    /// A lease is gone, and this is what it stood for.
+    Forgotten(Box<str>),
 }
 
 impl Answer {
     /// How much of it is in memory, about, where it can be much.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Reply(reply) => reply.bytes(),
+            Self::Reply(reply) | Self::Issued(reply, _) => reply.bytes(),
             _ => 0,
         }
     }
@@ -244,7 +273,7 @@ pub(super) struct Needs {
 /// Where mounts are, for policies.
 const MOUNTS: &str = "sys/mounts";
 
-fn sys_path(path: &str) -> Result<Path, Invalid> {
+pub(super) fn sys_path(path: &str) -> Result<Path, Invalid> {
     Path::parse_field("path", path)
 }
 
@@ -296,6 +325,15 @@ impl Action {
             Action::Audit(AuditAction::Tail { .. } | AuditAction::Query { .. }) => {
                 (&[Read], "sys/audit".into())
             }
+            Action::Lease(LeaseAction::List(page)) => match page.which.place() {
+                Some(place) => (&[List], place),
+                None => return Ok(None),
+            },
+            Action::Lease(LeaseAction::Revoke(which)) => match which.place() {
+                Some(place) => (&[Update], place),
+                None => return Ok(None),
+            },
+            Action::Lease(LeaseAction::Renew { .. } | LeaseAction::Forget(_)) => return Ok(None),
         };
         Ok(Some(Needs { verbs, paths: vec![sys_path(&path)?] }))
     }
@@ -320,6 +358,10 @@ impl Action {
             Action::Revoke(_) => true,
             Action::Sys(action) => !matches!(action, SysAction::ListMounts),
             Action::Audit(_) => false,
+            Action::Lease(action) => match action {
+                LeaseAction::Renew { .. } | LeaseAction::Revoke(_) | LeaseAction::Forget(_) => true,
+                LeaseAction::List(_) => false,
+            },
         }
     }
 }

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use super::{
     context::RequestContext,
     error::Error,
-    long_stream,
+    lease, long_stream,
     remember::{Done, Memo},
     request::{Action, Answer, AuditAction, CanI, Needs, PolicyAction, SessionAction, SysAction, UserAction},
     state::{Core, Unsealed},
@@ -48,6 +48,9 @@ pub(super) async fn run(
         (Action::Policy(action), Some(_)) => policy(unsealed, request, action).await,
         (Action::Sys(action), Some(_)) => sys(core, unsealed, request, action).await,
         (Action::Audit(action), Some(permitted)) => audit(core, unsealed, request, action, permitted),
+        (Action::Lease(action), permitted) => {
+            lease::run(core, unsealed, request, action, permitted.is_some()).await
+        }
         (_, None) => Err(Error::Internal("an action came without its permit".to_owned())),
     };
     answer.map(Done::from)
@@ -73,11 +76,14 @@ async fn engine(
             let replies = long_stream::while_valid(core, unsealed, request, scope, needs, replies);
             Ok(Answer::Replies(long_stream::while_mounted(entered.mounted(), replies)))
         }
+        Ok(Output::Lease(terms, make)) => {
+            lease::issue(core, unsealed, request, (&place, needs.verbs), terms, make).await
+        }
         Err(error) => Err(engine_error(error, place.as_str())),
     }
 }
 
-fn engine_error(error: EngineError, place: &str) -> Error {
+pub(super) fn engine_error(error: EngineError, place: &str) -> Error {
     match error {
         EngineError::Needs(verb) => Error::Needs(verb, place.to_owned()),
         EngineError::Invalid(invalid) => Error::Invalid(invalid),
@@ -240,6 +246,7 @@ async fn sys(
             Ok(Answer::Done)
         }
         SysAction::Unmount { name, destroy_data } => {
+            lease::check_none_left(unsealed, &name)?;
             match destroy_data {
                 true => unsealed.mounts.destroy(&name, request.id()).await?,
                 false => unsealed.mounts.unmount(&name, request.id()).await?,

@@ -22,6 +22,7 @@ use crate::{
     config::InitFrom,
     crypto::{Entropy, Key, Unique},
     engines::Mounts,
+    leases::Leases,
     model::{LogPoint, StoreId, Timestamp},
     policy::store::PolicyStore,
     seal::{Progress, SealRecord, Seals},
@@ -87,12 +88,13 @@ pub struct Unsealed {
     pub(super) methods: Methods,
     pub(super) policy: PolicyStore,
     pub(super) mounts: Mounts,
+    pub(super) leases: Leases,
 }
 
 impl Unsealed {
     /// All that is held in memory and derived from the store.
-    fn derived(&self) -> [&dyn Derived; 4] {
-        [&self.keyring, self.tokens.revocations(), &self.policy, &self.mounts]
+    fn derived(&self) -> [&dyn Derived; 5] {
+        [&self.keyring, self.tokens.revocations(), &self.policy, &self.mounts, &self.leases]
     }
 }
 
@@ -223,6 +225,8 @@ impl Core {
         if let Some(unsealed) = self.phase.load().unsealed() {
             metrics.set_store_batches(unsealed.barrier.state().batch_seq);
             metrics.set_quotas(unsealed.mounts.quotas());
+            let leases = unsealed.leases.counts();
+            metrics.set_leases(leases.live, leases.ending, leases.stuck);
         }
         metrics.set_store_writable(self.failed.cause().is_none() && !self.store.is_full());
     }

@@ -67,13 +67,14 @@ impl Core {
     }
 
     async fn attend_to(&self, chore: Chore) {
+        let name = chore.name();
         if let Err(error) = self.act(chore).await {
-            tracing::error!(chore = chore.name(), %error, "a chore failed; retrying in an hour");
+            tracing::error!(chore = name, %error, "a chore failed; retrying in an hour");
         }
     }
 
     /// One act, from its intent to its outcome.
-    async fn act(&self, chore: Chore) -> Result<(), Error> {
+    pub(super) async fn act(&self, chore: Chore) -> Result<(), Error> {
         let errand = Errand::new(chore, &*self.entropy)?;
         let began = self.clock.now();
 
@@ -100,6 +101,7 @@ impl Core {
                 tracing::info!(term, "a new key term began because the last one expired");
                 Ok(())
             }
+            Chore::EndLease(end) => self.end_lease(end.id, permit.id()).await,
         }
     }
 }

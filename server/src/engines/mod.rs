@@ -13,24 +13,34 @@ use crate::{
     barrier::{BarrierError, Derived, View},
     clock::Clock,
     crypto::Entropy,
-    model::{Invalid, QuotaUse, Verb},
+    model::{Invalid, QuotaUse, SecretBytes, Timestamp, Verb},
     permit::Permit,
 };
 
 #[cfg(test)]
 mod conformance;
 pub mod kv;
+mod lease;
+#[cfg(test)]
+pub mod lent;
 mod mounts;
 pub mod random;
 mod service;
 pub mod transit;
 
+pub use lease::{Granted, Make, Terms};
 pub use mounts::{Entered, MountError, MountInfo, MountRecord, MountState, MountedEngine, Mounts};
 pub(crate) use service::service;
 pub use service::{Answers, Asked, Reply, Rpc, Service, at, own, read};
 
 /// All kinds there are; a new engine is a folder, a `.proto` and one line here.
-pub const KINDS: &[EngineKind] = &[kv::KIND, random::KIND, transit::KIND];
+pub const KINDS: &[EngineKind] = &[
+    kv::KIND,
+    random::KIND,
+    transit::KIND,
+    #[cfg(test)]
+    lent::KIND,
+];
 
 /// A kind of engine that can be mounted.
 pub struct EngineKind {
@@ -88,7 +98,24 @@ pub trait Engine: Send + Sync {
         None
     }
 
-    /// Erases everything it keeps. No request is in progress in it; after an error or a crash it is done again.
+    /// Makes what it issued, as the terms' `data` have it, live until `until`.
+    ///
+    /// # Errors
+    /// It could not; then it lives as long as before, or until then.
+    async fn renew(&self, _data: &SecretBytes, _until: Timestamp) -> Result<(), EngineError> {
+        Err(EngineError::WrongEngine)
+    }
+
+    /// Unmakes what it issued. What is gone already, or was never made, is unmade. Tried again until it succeeds.
+    ///
+    /// # Errors
+    /// It may still be there. The sentence is shown to operators.
+    async fn revoke(&self, _data: &SecretBytes) -> Result<(), EngineError> {
+        Err(EngineError::WrongEngine)
+    }
+
+    /// Erases everything it keeps. No request is in progress in it, and nothing that it issued is left; after an error or a
+    /// crash it is done again.
     async fn erase(&self) -> Result<(), BarrierError>;
 }
 
@@ -130,11 +157,18 @@ pub enum Output {
     One(Box<dyn Reply>),
     /// Again and again.
     Many(Stream<Box<dyn Reply>>),
+    /// Nothing yet: it is to be made once there is a lease for it.
+    Lease(Terms, Box<dyn Make>),
 }
 
 impl Output {
     pub fn one(reply: impl Reply) -> Self {
         Self::One(Box::new(reply))
+    }
+
+    /// Something that has to end.
+    pub fn lease(terms: Terms, make: impl Make + 'static) -> Self {
+        Self::Lease(terms, Box::new(make))
     }
 
     /// Answers over time.

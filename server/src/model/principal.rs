@@ -97,6 +97,21 @@ impl Principal {
         }
     }
 
+    /// Whether it is the same person or the same pod, in whatever groups and whoever vouched for it when.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Principal::User { method, name, uid, .. },
+                Principal::User { method: m, name: n, uid: u, .. },
+            ) => (method, name, uid) == (m, n, u),
+            (
+                Principal::ServiceAccount { uid, pod, .. },
+                Principal::ServiceAccount { uid: u, pod: p, .. },
+            ) => uid == u && pod.as_ref().map(|pod| &pod.uid) == p.as_ref().map(|pod| &pod.uid),
+            _ => self == other,
+        }
+    }
+
     /// Groups it is in.
     pub fn groups(&self) -> &[Group] {
         match self {

@@ -29,13 +29,13 @@ impl Session {
     }
 
     /// The sealed part of a token.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         Claims::from(self).encode_to_vec()
     }
 
     /// Reads the sealed part of a token. A field that this version does not know makes it unreadable: it may be a
     /// restriction, and ignoring one would give more than was granted.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let claims = Claims::decode(bytes).ok()?;
         if claims.encoded_len() != bytes.len() {
             return None;

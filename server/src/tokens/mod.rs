@@ -11,6 +11,8 @@ mod wire;
 use std::{sync::Arc, time::Duration};
 
 pub use claims::Session;
+#[cfg(test)]
+pub(crate) use claims::tests::session as session_of;
 pub use revocations::{Ending, MAX_REVOCATIONS, Revocations, RevokeError};
 pub use which::Which;
 pub use wire::{MAX_TOKEN_BYTES, PREFIX};

@@ -31,13 +31,23 @@ use crate::{
     world::log_in_as_pod,
 };
 
-/// About oneself: any session may, so a session without roles is not refused.
-const ANY_SESSION: &[&str] =
-    &["Auth.Renew", "Auth.Whoami", "Auth.Logout", "Auth.ChangePassword", "Policy.CanI"];
+/// About oneself, or about one lease, of which only the lease says whose it is: any session may ask, so a session without roles is
+/// not refused.
+const ANY_SESSION: &[&str] = &[
+    "Auth.Renew",
+    "Auth.Whoami",
+    "Auth.Logout",
+    "Auth.ChangePassword",
+    "Policy.CanI",
+    "Leases.Renew",
+    "Leases.Forget",
+];
 /// Secrets that must not come out. Each goes in through another door.
 const CANARIES: usize = 20;
 /// The reader in the server's log must see everything there is to see.
 const LEVEL: &str = "trace";
+/// The id of a lease that there is not.
+const NO_LEASE: &str = "00112233445566778899aabbccddeeff";
 /// A user without any role.
 const NOBODY: &str = "nobody";
 
@@ -487,9 +497,17 @@ fn sample(name: &str) -> io::Result<Vec<u8>> {
         }
         "Audit.Hash" => v1::HashRequest { value: Some(sensitive(9)), path: path(), field: "data.k".into() }
             .encode_to_vec(),
+        "Leases.Renew" => {
+            v1::RenewLeaseRequest { id: NO_LEASE.to_owned(), increment_seconds: 60 }.encode_to_vec()
+        }
+        "Leases.Revoke" => {
+            let which = Some(v1::lease_selector::Which::Prefix("secret/coverage".to_owned()));
+            v1::RevokeLeasesRequest { which: Some(v1::LeaseSelector { which }) }.encode_to_vec()
+        }
+        "Leases.Forget" => v1::ForgetLeaseRequest { id: NO_LEASE.to_owned() }.encode_to_vec(),
         // Messages without fields.
         "Auth.Renew" | "Auth.Whoami" | "Auth.Logout" | "Auth.ListUsers" | "Policy.Export" | "Sys.Status"
-        | "Sys.Seal" | "Sys.Rotate" | "Sys.Scrub" | "Sys.ListMounts" => Vec::new(),
+        | "Sys.Seal" | "Leases.List" | "Sys.Rotate" | "Sys.Scrub" | "Sys.ListMounts" => Vec::new(),
         // A mount that nobody has; what is asked of it is judged all the same.
         "Transit.Encrypt" => {
             let item = v1::PlainItem { plaintext: Some(sensitive(19)), ..Default::default() };

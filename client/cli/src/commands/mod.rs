@@ -7,6 +7,7 @@ pub(crate) mod identity;
 pub(crate) mod key;
 pub(crate) mod kubernetes;
 pub(crate) mod kv;
+pub(crate) mod lease;
 pub(crate) mod policy;
 pub(crate) mod profile;
 pub(crate) mod random;

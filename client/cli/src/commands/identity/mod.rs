@@ -2,6 +2,6 @@
 
 pub(crate) mod login;
 mod passwd;
-mod session;
+pub(super) mod session;
 pub(crate) mod token;
 pub(crate) mod user;

@@ -18,7 +18,7 @@ pub(super) fn structured(session: &Session) -> Value {
 }
 
 /// "2026-01-01T00:00:00Z (in 7h 59m)".
-pub(super) fn until(time: Timestamp, now: Timestamp) -> String {
+pub(in crate::commands) fn until(time: Timestamp, now: Timestamp) -> String {
     let minutes = time.as_second().saturating_sub(now.as_second()).div_euclid(60);
     let span = match minutes {
         ..0 => "expired".to_owned(),
