@@ -13,12 +13,13 @@ use rustix::process::Signal;
 use strongroom_client::{Builder, ChangeKind, Client, ErrorKind, SealKind, SecretBytes, StreamExt};
 use strongroom_tests::{
     cli::Cli,
+    http::http_get,
     node::{Kubelet, Node},
     one_node::{SECRETS, may_mount},
     shop::Shop,
     wait::{DEADLINE, found_async, until, until_async},
     weather::{Sky, Weather},
-    world::{World, builder, http_get},
+    world::{World, builder},
 };
 use tonic::Code;
 
