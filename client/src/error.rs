@@ -98,6 +98,10 @@ pub enum ErrorKind {
     VersionTooOld,
     /// A ciphertext was changed, or was made with another key, context or associated data.
     DoesNotOpen,
+    /// The mount has to be told first where its database is.
+    NotConfigured,
+    /// The database does not want it, or is not trusted.
+    DatabaseRefused,
     /// The quota of the mount, or of a folder, has no room for it.
     QuotaExceeded,
     /// There are as many leases as there may be, in all or of one principal.
@@ -119,7 +123,8 @@ pub enum ErrorKind {
     Conflict,
     /// A watch or another stream ended because what permitted it has changed; it may be opened again.
     WatchEnded,
-    /// The server cannot serve for now: it is stopping, read-only, or its audit log cannot be written.
+    /// The server cannot serve for now: it is stopping, read-only, or its audit log cannot be written; or a database that it
+    /// works in does not answer.
     Unavailable,
     /// A record in the store could not be opened.
     Corrupt,
@@ -315,6 +320,8 @@ fn kind(reason: Reason, details: &Details, message: &str) -> ErrorKind {
         Reason::NotExportable => ErrorKind::NotExportable,
         Reason::VersionTooOld => ErrorKind::VersionTooOld,
         Reason::DoesNotOpen => ErrorKind::DoesNotOpen,
+        Reason::NotConfigured => ErrorKind::NotConfigured,
+        Reason::DatabaseRefused => ErrorKind::DatabaseRefused,
         Reason::QuotaExceeded => ErrorKind::QuotaExceeded,
         Reason::TooManyLeases => ErrorKind::TooManyLeases,
         Reason::LeaseEnding => ErrorKind::LeaseEnding,
@@ -324,9 +331,11 @@ fn kind(reason: Reason, details: &Details, message: &str) -> ErrorKind {
         Reason::Overloaded => ErrorKind::Overloaded,
         Reason::Conflict => ErrorKind::Conflict,
         Reason::WatchEnded => ErrorKind::WatchEnded,
-        Reason::AuditUnavailable | Reason::ClusterUnavailable | Reason::ShuttingDown | Reason::ReadOnly => {
-            ErrorKind::Unavailable
-        }
+        Reason::AuditUnavailable
+        | Reason::ClusterUnavailable
+        | Reason::DatabaseUnavailable
+        | Reason::ShuttingDown
+        | Reason::ReadOnly => ErrorKind::Unavailable,
         Reason::Corrupt => ErrorKind::Corrupt,
         Reason::RolledBack => ErrorKind::RolledBack,
         Reason::ForeignAuditLog => ErrorKind::ForeignAuditLog,
@@ -422,6 +431,8 @@ impl fmt::Display for Error {
             | ErrorKind::NotExportable
             | ErrorKind::VersionTooOld
             | ErrorKind::DoesNotOpen
+            | ErrorKind::NotConfigured
+            | ErrorKind::DatabaseRefused
             | ErrorKind::QuotaExceeded
             | ErrorKind::TooManyLeases
             | ErrorKind::LeaseEnding

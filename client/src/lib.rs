@@ -71,6 +71,10 @@ pub use answer::ResultStream;
 pub use calls::{
     audit::{Audit, AuditQuery},
     auth::{Auth, Sessions, User},
+    database::{
+        ConfigureDatabase, Database, DatabaseAccount, DatabaseConfiguration, DatabasePassword, DatabaseRole,
+        DatabaseUser, PutDatabaseRole,
+    },
     follow::{Gone, SecretState},
     kept_lease::{KeptLease, LeaseState},
     lease::{Lease, LeaseInfo, LeaseSelector, Leases, Revoked},

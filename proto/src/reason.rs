@@ -87,6 +87,10 @@ reasons! {
     VersionTooOld = "VERSION_TOO_OLD", FailedPrecondition, retry: false;
     /// A ciphertext was changed, or was made with another key, context or associated data.
     DoesNotOpen = "DOES_NOT_OPEN", InvalidArgument, retry: false;
+    /// The mount has to be told first where its database is.
+    NotConfigured = "NOT_CONFIGURED", FailedPrecondition, retry: false;
+    /// The database does not want it, or is not trusted; metadata `sqlstate` if it said so itself.
+    DatabaseRefused = "DATABASE_REFUSED", FailedPrecondition, retry: false;
     /// The quota of the mount or of a folder is used up; metadata `folder`, `limit_bytes`.
     QuotaExceeded = "QUOTA_EXCEEDED", ResourceExhausted, retry: false;
     /// There are as many leases as there may be, in all or of one principal.
@@ -105,6 +109,8 @@ reasons! {
     AuditUnavailable = "AUDIT_UNAVAILABLE", Unavailable, retry: true;
     /// The cluster whose pod wants to log in does not answer; retry after `retry_after_ms`.
     ClusterUnavailable = "CLUSTER_UNAVAILABLE", Unavailable, retry: true;
+    /// The database does not answer, or has no connection to spare.
+    DatabaseUnavailable = "DATABASE_UNAVAILABLE", Unavailable, retry: true;
     /// The server is about to stop.
     ShuttingDown = "SHUTTING_DOWN", Unavailable, retry: true;
     /// The store is read-only (disk nearly full).

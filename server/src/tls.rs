@@ -3,6 +3,7 @@
 
 mod certificate;
 mod cork;
+mod outbound;
 
 use std::{
     collections::HashMap,
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use certificate::{Certificate, TlsError, Untimely, is_about_a_certificate};
 use cork::Cork;
+pub use outbound::{Outbound, Trust, Untrusted};
 
 use crate::{
     limits,

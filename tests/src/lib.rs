@@ -11,6 +11,7 @@ pub mod figures;
 pub mod go;
 pub mod node;
 pub mod one_node;
+pub mod postgres;
 pub mod raw;
 pub mod shop;
 pub mod weather;

@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-use strongroom_tests::server::binary;
+use strongroom_tests::{postgres::Postgres, server::binary};
 
 /// The marker before a block.
 const TESTED: &str = "<!-- tested -->\n```sh\n";
@@ -37,6 +37,7 @@ struct Machine {
     place: tempfile::TempDir,
     api: u16,
     ops: u16,
+    postgres: Option<Postgres>,
 }
 
 impl Machine {
@@ -50,7 +51,16 @@ impl Machine {
         // Both are held until both are known, or they could be the same.
         let (api, ops) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
         let (api, ops) = (api.local_addr()?.port(), ops.local_addr()?.port());
-        let machine = Machine { place, api, ops };
+        let postgres = Postgres::start()?;
+        if let Some(postgres) = &postgres {
+            let password = "at-first";
+            fs::write(place.path().join("home/database-password"), password)?;
+            postgres.sql(&format!(
+                "CREATE ROLE strongroom LOGIN CREATEROLE PASSWORD '{password}' IN ROLE pg_signal_backend;
+                 CREATE ROLE reader; CREATE ROLE legacy_app LOGIN"
+            ))?;
+        }
+        let machine = Machine { place, api, ops, postgres };
         let config = machine.here(&fs::read_to_string(root().join("deploy/server.toml"))?);
         fs::write(machine.place.path().join("etc/server.toml"), config)?;
         Ok(machine)
@@ -66,13 +76,27 @@ impl Machine {
             .replace("7421", &self.ops.to_string())
     }
 
+    /// The same of a page about a database.
+    fn beside_a_database(&self, text: &str, postgres: &Postgres) -> String {
+        self.here(text)
+            .replace("db.example", "localhost")
+            .replace("--port 5432", &format!("--port {}", postgres.port))
+            .replace("/etc/postgresql/ca.pem", &postgres.ca.display().to_string())
+    }
+
     /// Runs all blocks of the pages as one script, so that what one block exports the next one has.
     fn follow(&self, pages: &[&str]) -> io::Result<()> {
         let mut text = "set -euxo pipefail\n".to_owned();
         for page in pages {
             let blocks = blocks(&fs::read_to_string(root().join(page))?);
             assert!(blocks.len() > 2, "{page} has lost its blocks");
-            text.push_str(&format!("cd '{}' # {page}\n{}", root().display(), self.here(&blocks.concat())));
+            let blocks = match &self.postgres {
+                Some(postgres) => self.beside_a_database(&blocks.concat(), postgres),
+                // Where there is no PostgreSQL, it has said so.
+                None if page.ends_with("database.md") => continue,
+                None => self.here(&blocks.concat()),
+            };
+            text.push_str(&format!("cd '{}' # {page}\n{blocks}", root().display()));
         }
         let file = self.place.path().join("guide.sh");
         fs::write(&file, text)?;
@@ -127,5 +151,6 @@ fn the_guides_do_what_they_say() -> io::Result<()> {
         "docs/user.md",
         "docs/engines/random.md",
         "docs/engines/transit.md",
+        "docs/engines/database.md",
     ])
 }

@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     commands::{
-        audit, documentation, explain,
+        audit, database, documentation, explain,
         identity::{login, token, user},
         key, kubernetes,
         kv::{diff, edit, import, list, meta, read, remove, run, tree, watch, write},
@@ -93,6 +93,8 @@ pub(crate) enum Command {
     Decrypt(key::file::Decrypt),
     /// Manage keys that stay in the server, and encrypt, sign and authenticate with them
     Key(key::Key),
+    /// Get users of databases that end by themselves, and manage how they are made
+    Database(database::Database),
     /// List, renew and end what was issued for a while, such as database users
     Lease(lease::Lease),
     /// Create, change and remove roles and bindings, all or nothing

@@ -24,7 +24,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     arguments::{Arguments, Command},
     commands::{
-        audit, documentation, explain,
+        audit, database, documentation, explain,
         identity::{login, token, user},
         key, kubernetes,
         kv::{diff, edit, import, list, meta, read, remove, run as run_program, tree, watch, write},
@@ -98,6 +98,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Encrypt(args) => key::file::encrypt(&context, args).await,
         Command::Decrypt(args) => key::file::decrypt(&context, args).await,
         Command::Key(args) => key::run(&context, args).await,
+        Command::Database(args) => database::run(&context, args).await,
         Command::Lease(args) => lease::run(&context, args).await,
         Command::Apply(args) => apply::run(&context, args).await,
         Command::CanI(args) => ask::can_i(&context, args).await,

@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod auth;
+pub(crate) mod database;
 pub(crate) mod follow;
 pub(crate) mod kept_lease;
 pub(crate) mod lease;

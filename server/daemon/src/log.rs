@@ -3,7 +3,7 @@
 use std::{env, fmt, io, io::IsTerminal};
 
 use clap::ValueEnum;
-use tracing_subscriber::{EnvFilter, reload};
+use tracing_subscriber::{EnvFilter, filter::ParseError, reload};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -13,6 +13,10 @@ pub enum LogFormat {
     /// For people.
     Text,
 }
+
+/// Below this level it would log each statement that a database is sent, verifiers of passwords with it. Whoever wants to see
+/// statements sees them in the log of the database.
+const NEVER_IN_DETAIL: &str = "tokio_postgres=info";
 
 /// The log could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +34,7 @@ impl Level {
     /// # Errors
     /// A bad level; the old one stays.
     pub fn set(&self, level: &str) -> Result<(), LogError> {
-        let filter = EnvFilter::try_new(level).map_err(|e| LogError(e.to_string()))?;
+        let filter = filter(level)?;
         (self.0)(filter).map_err(|e| LogError(e.to_string()))
     }
 }
@@ -46,12 +50,17 @@ pub fn is_level(level: &str) -> bool {
     EnvFilter::try_new(level).is_ok() && !level.is_empty()
 }
 
+fn filter(level: &str) -> Result<EnvFilter, LogError> {
+    let filter = EnvFilter::try_new(level).map_err(|e| LogError(e.to_string()))?;
+    Ok(filter.add_directive(NEVER_IN_DETAIL.parse().map_err(|e: ParseError| LogError(e.to_string()))?))
+}
+
 /// Starts the log.
 ///
 /// # Errors
 /// A bad level, or a second start.
 pub fn start(format: LogFormat, level: &str) -> Result<Level, LogError> {
-    let filter = EnvFilter::try_new(level).map_err(|e| LogError(e.to_string()))?;
+    let filter = filter(level)?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let (level, started): (Box<Change>, _) = match format {
         LogFormat::Json => {

@@ -19,11 +19,14 @@ use crate::{
 
 #[cfg(test)]
 mod conformance;
+pub mod database;
 pub mod kv;
 mod lease;
 #[cfg(test)]
 pub mod lent;
 mod mounts;
+mod names;
+mod password;
 pub mod random;
 mod service;
 pub mod transit;
@@ -35,6 +38,7 @@ pub use service::{Answers, Asked, Reply, Rpc, Service, at, own, read};
 
 /// All kinds there are; a new engine is a folder, a `.proto` and one line here.
 pub const KINDS: &[EngineKind] = &[
+    database::KIND,
     kv::KIND,
     random::KIND,
     transit::KIND,

@@ -518,6 +518,22 @@ fn sample(name: &str) -> io::Result<Vec<u8>> {
         "Transit.DestroyKey" => {
             v1::DestroyKeyRequest { path: path(), all: true, ..Default::default() }.encode_to_vec()
         }
+        "Database.Configure" => v1::ConfigureDatabaseRequest {
+            path: path(),
+            host: "127.0.0.1".into(),
+            user: "coverage".into(),
+            password: Some(sensitive(20)),
+            plaintext: true,
+            ..Default::default()
+        }
+        .encode_to_vec(),
+        "Database.PutRole" => {
+            let creation = vec!["CREATE ROLE {{name}} LOGIN PASSWORD {{password}}".to_owned()];
+            v1::PutDatabaseRoleRequest { path: path(), creation, ..Default::default() }.encode_to_vec()
+        }
+        "Database.PutAccount" => {
+            v1::PutDatabaseAccountRequest { path: path(), user: "coverage".into() }.encode_to_vec()
+        }
         // Whatever an engine is asked, it begins with where.
         other if KINDS.iter().flat_map(|kind| kind.service.rpcs).any(|rpc| rpc.name == other) => {
             v1::GetRequest { path: path(), version: None }.encode_to_vec()

@@ -1,6 +1,7 @@
 //! The commands, in a folder or a file for each noun.
 
 pub(crate) mod audit;
+pub(crate) mod database;
 pub(crate) mod documentation;
 pub(crate) mod explain;
 pub(crate) mod identity;

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 use crate::{
     barrier::BarrierError,
     crypto::Entropy,
-    engines::EngineError,
+    engines::{EngineError, password},
     model::{Invalid, Path, SecretBytes},
 };
 
@@ -16,10 +16,6 @@ const LENGTH: u32 = 32;
 const SHORTEST: u32 = 16;
 /// The longest that anybody needs.
 const LONGEST: u32 = 1024;
-/// Letters and digits pass through every shell, URL and configuration file.
-const LETTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-/// The largest multiple of their number that a byte can be below: from there on, some would be likelier than others.
-const FAIR: u8 = 248;
 
 /// How a secret looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +55,7 @@ impl Shape {
         }
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         if self == Self::Password {
-            return password(length, entropy);
+            return Ok(password::made(length, entropy).map_err(BarrierError::from)?);
         }
         let bytes = fill(length, entropy)?;
         Ok(match self {
@@ -68,18 +64,6 @@ impl Shape {
             Self::Base64 => SecretBytes::from(BASE64.encode(&bytes)),
         })
     }
-}
-
-fn password(length: usize, entropy: &dyn Entropy) -> Result<SecretBytes, EngineError> {
-    let mut made = Zeroizing::new(Vec::with_capacity(length));
-    while made.len() < length {
-        let bytes = fill(length, entropy)?;
-        let fair = bytes.iter().filter(|byte| **byte < FAIR);
-        let letters = fair.filter_map(|byte| LETTERS.get(usize::from(*byte) % LETTERS.len()).copied());
-        let missing = length - made.len();
-        made.extend(letters.take(missing));
-    }
-    Ok(SecretBytes::from(made.as_slice()))
 }
 
 fn fill(length: usize, entropy: &dyn Entropy) -> Result<Zeroizing<Vec<u8>>, EngineError> {

@@ -1,13 +1,10 @@
 //! The keys of a mount in its part of the store: one record each, read for each request and changed on condition that nobody
 //! else has changed it since.
 
-use std::collections::BTreeSet;
-
-use strongroom_proto::limits::PAGE_SIZE;
-
 use super::{Error, key::TransitKey};
 use crate::{
     barrier::{Address, BarrierError, Changes, RecordKind, View},
+    engines::names,
     model::{Invalid, Path, RequestId, SecretBytes},
     storage::Condition,
 };
@@ -16,8 +13,6 @@ use crate::{
 const KEY: RecordKind = RecordKind::new(20, "TransitKey");
 /// How often a change that lost to another one is made again before its caller hears of it.
 const ATTEMPTS: usize = 16;
-/// Records read at once.
-const BATCH: usize = 100;
 
 #[derive(Clone)]
 pub(super) struct Keys(View);
@@ -61,34 +56,14 @@ impl Keys {
         Err(BarrierError::Conflict.into())
     }
 
-    /// One page of the paths below `folder` that the caller may see, sorted, and the last of them if there are more. Names in
-    /// the store are hashed, so every page looks at all keys of the mount.
+    /// One page of the keys below `folder` that the caller may see.
     pub(super) async fn page(
         &self,
         folder: &Path,
         after: Option<&str>,
         sees: impl Fn(&Path) -> bool,
     ) -> Result<(Vec<Path>, Option<String>), Error> {
-        let within = format!("{folder}/");
-        let mut paths = BTreeSet::new();
-        let mut cursor = None;
-        loop {
-            let found = self.0.scan(KEY, "", cursor.as_ref(), BATCH).await?;
-            let Some(last) = found.last() else { break };
-            cursor = Some(last.cursor.clone());
-            let named =
-                found.iter().filter_map(|key| Path::parse(&format!("{}/{}", folder.mount(), key.name)).ok());
-            paths.extend(named.filter(|path| {
-                path.as_str().starts_with(&within)
-                    && after.is_none_or(|after| path.as_str() > after)
-                    && sees(path)
-            }));
-        }
-        let size = usize::try_from(PAGE_SIZE).unwrap_or(usize::MAX);
-        let more = paths.len() > size;
-        let page: Vec<Path> = paths.into_iter().take(size).collect();
-        let next = page.last().filter(|_| more).map(ToString::to_string);
-        Ok((page, next))
+        Ok(names::page(&self.0, KEY, folder, after, sees).await?)
     }
 
     pub(super) async fn erase(&self) -> Result<(), BarrierError> {
@@ -102,9 +77,5 @@ fn decode(content: &SecretBytes) -> Result<TransitKey, BarrierError> {
 }
 
 fn address(path: &Path) -> Result<Address, Invalid> {
-    let name = path.within_mount();
-    if name.is_empty() {
-        return Err(Invalid::new("path", format!("{path} names no key; expected {path}/NAME")));
-    }
-    Ok(Address { kind: KEY, folder: Box::default(), name: name.into(), part: 0 })
+    names::address(KEY, path, "key")
 }

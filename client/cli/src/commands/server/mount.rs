@@ -20,7 +20,7 @@ enum Command {
     Add {
         /// The name of the mount: the first segment of all its paths
         name: String,
-        /// The kind of the engine: kv, random or transit
+        /// The kind of the engine: kv, random, transit or database
         #[arg(long)]
         kind: String,
         /// A description for people, on one line

@@ -1,0 +1,127 @@
+//! Users of databases: the engine database. Where its database is and how users are made is in `manage.rs`.
+
+mod manage;
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+use strongroom_proto::{SecretBytes, v1, v1::database_client::DatabaseClient};
+
+pub use self::manage::{
+    ConfigureDatabase, DatabaseAccount, DatabaseConfiguration, DatabaseRole, PutDatabaseRole,
+};
+use crate::{
+    answer::{ResultStream, timestamp},
+    calls::lease::Lease,
+    client::Client,
+    error::Error,
+    transport::Mode,
+};
+
+/// Calls to the engine database; see [`Client::database`].
+#[derive(Clone, Copy)]
+pub struct Database<'a>(&'a Client);
+
+/// A user that was made for the caller, and where to connect as it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct DatabaseUser {
+    /// The lease that it lives by, for [`Leases::keep`](crate::Leases::keep) to renew.
+    pub lease: Lease,
+    /// Its name.
+    pub user: String,
+    /// Its password, which the server does not keep.
+    pub password: SecretBytes,
+    /// As the server has it: a name, an address, or the folder of a Unix socket.
+    pub host: String,
+    /// The port.
+    pub port: u32,
+    /// The name of the database.
+    pub database: String,
+}
+
+/// The name and the password of a user that was there before.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct DatabasePassword {
+    /// Its name.
+    pub user: String,
+    /// Its password, until it is rotated.
+    pub password: SecretBytes,
+    /// When the server made the password.
+    pub rotated_at: Timestamp,
+}
+
+impl Client {
+    /// Calls to the engine database, which makes and ends users of a PostgreSQL server and changes passwords there.
+    pub fn database(&self) -> Database<'_> {
+        Database(self)
+    }
+}
+
+impl Database<'_> {
+    /// Has a user made by the role at `path`. It lives for `ttl`, or for as long as the role says.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no such role, and
+    /// [`ErrorKind::DatabaseRefused`](crate::ErrorKind::DatabaseRefused) if the database does not want what it says.
+    pub async fn issue(&self, path: &str, ttl: Option<Duration>) -> Result<DatabaseUser, Error> {
+        let ttl_seconds = ttl.unwrap_or_default().as_secs();
+        let message = v1::IssueDatabaseUserRequest { path: path.to_owned(), ttl_seconds };
+        let call = self.0.session();
+        // Repeated, it would be a second user.
+        let answer = call
+            .call(Mode::WRITE, message, |ch, rq| async move { DatabaseClient::new(ch).issue(rq).await })
+            .await?;
+        let lease = answer.lease.ok_or_else(|| Error::incomplete("lease"))?;
+        Ok(DatabaseUser {
+            lease: lease.into(),
+            user: answer.user,
+            password: answer.password.map(SecretBytes::from).ok_or_else(|| Error::incomplete("password"))?,
+            host: answer.host,
+            port: answer.port,
+            database: answer.database,
+        })
+    }
+
+    /// The name and the password of the account at `path`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no such account.
+    pub async fn password(&self, path: &str) -> Result<DatabasePassword, Error> {
+        let message = v1::GetDatabasePasswordRequest { path: path.to_owned() };
+        let call = self.0.session();
+        let answer = call
+            .call(Mode::READ, message, |ch, rq| async move { DatabaseClient::new(ch).get_password(rq).await })
+            .await?;
+        Ok(DatabasePassword {
+            user: answer.user,
+            password: answer.password.map(SecretBytes::from).ok_or_else(|| Error::incomplete("password"))?,
+            rotated_at: timestamp(answer.rotated_at_ms),
+        })
+    }
+}
+
+/// All paths below a folder, page by page as the stream is read.
+fn paths<P>(
+    client: &Client,
+    folder: String,
+    page: impl Fn(Client, String, String) -> P + Send + 'static,
+) -> ResultStream<String>
+where
+    P: Future<Output = Result<(Vec<String>, String), Error>> + Send + 'static,
+{
+    let first = Some(String::new());
+    stream::try_unfold((client.clone(), first, page), move |(client, token, page)| {
+        let folder = folder.clone();
+        async move {
+            let Some(token) = token else { return Ok::<_, Error>(None) };
+            let (paths, next) = page(client.clone(), folder, token).await?;
+            let next = Some(next).filter(|token| !token.is_empty());
+            Ok(Some((stream::iter(paths.into_iter().map(Ok)), (client, next, page))))
+        }
+    })
+    .try_flatten()
+    .boxed()
+}
