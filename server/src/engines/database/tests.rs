@@ -232,16 +232,16 @@ async fn a_user_comes_and_goes_and_the_password_is_nowhere() {
     assert!(denied.to_string().contains("permission denied"), "{denied}");
 
     // Both fences: it lives until then, and longer when it is renewed.
-    let until = || {
+    let fence = || {
         house.postgres.sql(&format!(
             "SELECT extract(epoch FROM rolvaliduntil)::bigint FROM pg_roles WHERE rolname = '{}'",
             made.name
         ))
     };
-    assert_eq!(until().unwrap(), (later().as_millis() / 1000).to_string());
+    assert_eq!(fence().unwrap(), (later().as_millis() / 1000).to_string());
     let even_later = Timestamp::from_millis(later().as_millis() + 5000);
     house.database.renew(&user, even_later).await.unwrap();
-    assert_eq!(until().unwrap(), (even_later.as_millis() / 1000).to_string());
+    assert_eq!(fence().unwrap(), (even_later.as_millis() / 1000).to_string());
 
     // It ends with its session, and what it made is taken over.
     house.postgres.sql_as(&made.name, password, "CREATE TABLE kept (id int)").unwrap();
