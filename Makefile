@@ -7,8 +7,8 @@ ARGS ?=
 
 demo: ## A server with TLS, a tour of what it does, and commands to try in a second terminal (ARGS=--once: only the tour)
 	@echo "Building the server, the command line and the demo; the first time this takes several minutes."
-	$(CARGO) build --release --workspace --locked --bin demo --bin strongroom --bin strongroom-server
-	target/release/demo $(ARGS)
+	$(CARGO) build --profile demo --locked -p strongroom-stage -p strongroom -p strongroom-server --bins
+	target/demo/demo $(ARGS)
 
 test: ## Installs what the tests need and runs them all
 	@echo "The first run builds a real Kubernetes from source, beside this project: on two cores 23 minutes and 13 GB of disk, of which"

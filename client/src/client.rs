@@ -345,7 +345,8 @@ impl Builder {
 
     /// Sets how often a connection is asked whether the server is still there, and how long the answer may take; 20 and 10
     /// seconds by default. A connection without an answer is given up, with the calls and watches on it; watches continue on
-    /// another.
+    /// another. So an application hears from its watch, within a minute, that a server has gone silent; calls end
+    /// at their own deadline.
     pub fn keep_alive(mut self, every: Duration, patience: Duration) -> Self {
         self.server.pings = Pings { every, patience };
         self

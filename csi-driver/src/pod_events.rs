@@ -1,11 +1,7 @@
 //! Events on pods whose content is outdated: what a pod's owner sees in `kubectl describe pod`. It decides what is told, in
 //! which words and how often, and knows no API server.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -136,11 +132,9 @@ impl PodEvents {
         Self(Some(sender))
     }
 
-    pub fn tell(&self, pod: &Pod, notice: Notice) {
-        if let Some(sender) = &self.0 {
-            // Of more than can wait, the rest is told when it is said again.
-            let _: Result<(), _> = sender.try_send((pod.clone(), notice));
-        }
+    /// Returns whether there was room: of more than can wait, the rest is told when it is said again.
+    pub fn tell(&self, pod: &Pod, notice: Notice) -> bool {
+        self.0.as_ref().is_none_or(|sender| sender.try_send((pod.clone(), notice)).is_ok())
     }
 }
 
@@ -168,9 +162,16 @@ impl Desk {
         let age = |known: &Known| now.duration_since(known.told);
         self.known.retain(|_, known| age(known) < limits::EVENT_FORGOTTEN);
         let Notice { what, message } = notice;
+        // What nobody has heard of, because it was dropped or could not be written, is not over either.
+        if what == What::Current && !self.has_told_trouble(&pod.uid) {
+            return;
+        }
         let key = (pod.uid.clone(), what, message);
         if self.known.get(&key).is_some_and(|known| !known.over && age(known) < limits::EVENT_AGAIN) {
             return;
+        }
+        for ((uid, other, _), known) in &mut self.known {
+            known.over |= *uid == pod.uid && (*other == What::Current) != (what == What::Current);
         }
         let next = self.next.max(now) + limits::EVENT_EVERY;
         if next > now + limits::EVENT_EVERY * limits::EVENTS_AT_ONCE
@@ -180,35 +181,31 @@ impl Desk {
             return;
         }
         self.next = next;
-        for ((uid, other, _), known) in &mut self.known {
-            known.over |= *uid == pod.uid && (*other == What::Current) != (what == What::Current);
-        }
         let time = Timestamp::now();
-        let written = match self.known.entry(key) {
-            Entry::Occupied(mut entry) => {
-                let Known { event, told, over } = entry.get_mut();
-                (*told, *over) = (now, false);
-                (event.count, event.last) = (event.count.saturating_add(1), time);
-                match self.sink.repeat(event).await {
-                    Err(EventError::Gone) => {
-                        (event.name, event.count, event.first) = (name(&event.pod, time), 1, time);
-                        self.sink.create(event).await
-                    }
-                    written => written,
+        let (name, message) = (name(&pod, time), key.2.clone());
+        let first = PodEvent { pod, name, what, message, count: 1, first: time, last: time };
+        let written = match self.known.get(&key) {
+            Some(Known { event, .. }) => {
+                let again = PodEvent { count: event.count.saturating_add(1), last: time, ..event.clone() };
+                match self.sink.repeat(&again).await {
+                    Ok(()) => Ok(again),
+                    Err(EventError::Gone) => self.sink.create(&first).await.map(|()| first),
+                    Err(error) => Err(error),
                 }
             }
-            Entry::Vacant(entry) => {
-                let message = entry.key().2.clone();
-                let name = name(&pod, time);
-                let event = PodEvent { pod, name, what, message, count: 1, first: time, last: time };
-                let written = self.sink.create(&event).await;
-                if written.is_ok() {
-                    entry.insert(Known { event, told: now, over: false });
-                }
-                written
-            }
+            None => self.sink.create(&first).await.map(|()| first),
         };
+        // Only what was written is known: the rest is told when it is said again.
+        let written = written.map(|event| {
+            self.known.insert(key, Known { event, told: now, over: false });
+        });
         self.note(written);
+    }
+
+    /// Whether the owner of this pod knows of trouble that is not over.
+    fn has_told_trouble(&self, pod: &str) -> bool {
+        let trouble = |what: What, known: &Known| what != What::Current && !known.over;
+        self.known.iter().any(|((uid, what, _), known)| uid == pod && trouble(*what, known))
     }
 
     /// The log says it once until it is otherwise.
@@ -267,6 +264,9 @@ pub(crate) mod tests {
         }
 
         async fn repeat(&self, event: &PodEvent) -> Result<(), EventError> {
+            if let Some(error) = *self.refuses.lock().unwrap() {
+                return Err(error);
+            }
             let mut events = self.events.lock().unwrap();
             let kept = events.iter_mut().find(|kept| kept.name == event.name).ok_or(EventError::Gone)?;
             kept.clone_from(event);
@@ -346,6 +346,45 @@ pub(crate) mod tests {
         desk.tell(pod("web"), Notice::of(&denied("01"), Duration::ZERO).unwrap()).await;
         assert_eq!(kept.told().len(), 1);
         assert!(metrics.render().contains("strongroom_csi_pod_events_total{outcome=\"failed\"} 1"));
+
+        // The same of what is said once more: it counts as told only when it is written, and then as one more.
+        tokio::time::advance(limits::EVENT_AGAIN).await;
+        *kept.refuses.lock().unwrap() = Some(EventError::Unreachable);
+        desk.tell(pod("web"), Notice::of(&denied("02"), Duration::ZERO).unwrap()).await;
+        *kept.refuses.lock().unwrap() = None;
+        desk.tell(pod("web"), Notice::of(&denied("03"), Duration::ZERO).unwrap()).await;
+        assert_eq!(kept.told()[0].2, 2);
+    }
+
+    /// An event that was dropped told nobody: neither is its end told, nor is it withheld as known when it comes again.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_dropped_is_not_taken_for_told() {
+        let kept = Arc::new(Kept::default());
+        let (mut desk, metrics) = desk(&kept);
+        let trouble = || Notice::of(&denied("01"), Duration::ZERO).unwrap();
+        for number in 0..limits::EVENTS_AT_ONCE {
+            desk.tell(pod(&format!("web-{number}")), trouble()).await;
+        }
+        desk.tell(pod("late"), trouble()).await;
+        assert!(metrics.render().contains("strongroom_csi_pod_events_total{outcome=\"dropped\"} 1"));
+        tokio::time::advance(limits::EVENT_EVERY * 3).await;
+        desk.tell(pod("late"), Notice::current()).await;
+        assert_eq!(kept.told().len(), limits::EVENTS_AT_ONCE as usize, "no end of what nobody has heard of");
+        desk.tell(pod("late"), trouble()).await;
+        desk.tell(pod("late"), Notice::current()).await;
+        let told = kept.told();
+        let [.., (first, _, 1), (second, _, 1)] = &told[..] else { panic!("{told:?}") };
+        assert_eq!((*first, *second), ("SecretsDenied", "SecretsCurrent"));
+
+        // The end that was dropped is not told later, and the next trouble is news all the same.
+        for number in 0..3 {
+            desk.tell(pod(&format!("other-{number}")), trouble()).await;
+        }
+        desk.tell(pod("web-0"), Notice::current()).await;
+        assert!(metrics.render().contains("strongroom_csi_pod_events_total{outcome=\"dropped\"} 4"));
+        tokio::time::advance(limits::EVENT_EVERY).await;
+        desk.tell(pod("web-0"), trouble()).await;
+        assert_eq!(kept.told()[0].2, 2);
     }
 
     #[test]

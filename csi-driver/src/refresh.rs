@@ -76,7 +76,7 @@ struct Following {
     /// How often in a row the server refused, and until when it is not asked again.
     refusals: u32,
     ask_at: Option<Instant>,
-    /// Whether the pod's owner has heard of trouble, and is to hear of its end.
+    /// Whether trouble was handed on to the pod's owner, and its end is to be.
     told: bool,
 }
 
@@ -236,8 +236,8 @@ impl Following {
         (self.refusals, self.ask_at) = (0, None);
         if self.lost_since.is_none() {
             self.mounted.mark_current();
-            if std::mem::take(&mut self.told) {
-                self.shared.events.tell(&self.mounted.state.pod, Notice::current());
+            if self.told && self.shared.events.tell(&self.mounted.state.pod, Notice::current()) {
+                self.told = false;
             }
         }
     }
@@ -373,8 +373,7 @@ impl Following {
         self.trouble(&failure.to_string(), failure.reason(), failure.decision());
         let stale = self.mounted.health().stale_since.map(|since| since.elapsed()).unwrap_or_default();
         if let Some(notice) = Notice::of(failure, stale) {
-            self.told = true;
-            self.shared.events.tell(&self.mounted.state.pod, notice);
+            self.told |= self.shared.events.tell(&self.mounted.state.pod, notice);
         }
         if !failure.is_transient() && !failure.is_session_over() && !failure.is_of_this_node() {
             self.refusals = self.refusals.saturating_add(1);

@@ -1,9 +1,9 @@
-//! What whole-system tests, the demo, the benchmark and the fault harness share: starting the real binaries over TLS.
+//! What whole-system tests, the benchmark and the fault harness share. The stage on which all of it takes place, the real programs
+//! started over TLS, is a crate of its own, because the demo needs nothing else.
 
 pub mod audit_log;
 pub mod bench;
 pub mod between;
-pub mod cli;
 pub mod cluster;
 pub mod fake_kubernetes;
 pub mod faults;
@@ -11,12 +11,11 @@ pub mod figures;
 pub mod go;
 pub mod node;
 pub mod one_node;
-pub mod pki;
 pub mod postgres;
 pub mod raw;
-pub mod server;
 pub mod shop;
-pub mod wait;
 pub mod weather;
 pub mod wire;
 pub mod world;
+
+pub use strongroom_stage::{cli, http, pki, server, wait};

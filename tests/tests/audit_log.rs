@@ -23,10 +23,11 @@ use strongroom_tests::{
     audit_log::segments,
     bench::subject::channel,
     faults::{coverage, intents::Intents, log},
+    http::http_get,
     raw,
     server::{Options, Server},
     wait::{until, until_async},
-    world::{World, builder, http_get},
+    world::{World, builder},
 };
 use tonic::Code;
 

@@ -30,12 +30,13 @@ use strongroom_csi::wire::provider::{
 use strongroom_tests::{
     audit_log::segments,
     faults::driver,
+    http::http_get,
     node::{Node, Volume, mount_request},
     one_node::{OneNode, SECRETS, may_mount},
     server::{Options, Server},
     shop::{self, DB, HOUR, Shop},
     wait::{nothing_for, until, until_async},
-    world::{World, http_get},
+    world::World,
 };
 use tonic::Code;
 

@@ -22,7 +22,7 @@ const POLICY: &str = "
 kind: Role
 name: reports
 rules:
-- {paths: [db/reporting], verbs: [read]}
+- {paths: [db/reporting], verbs: [use]}
 ---
 kind: Binding
 name: reports
@@ -113,7 +113,7 @@ async fn a_user_lives_as_long_as_its_lease() {
     alice.auth().logout().await.unwrap();
     until("alice's user is gone", || house.users() == "0").unwrap();
 
-    // Who may read a role's users may do nothing else.
+    // Who may use a role may do nothing else.
     let alice = house.world.user("alice", &[]).await.unwrap();
     for refused in [
         alice.database().rotate_root("db").await.map(drop),

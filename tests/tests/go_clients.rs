@@ -7,10 +7,10 @@ use std::{fs, io::Write, os::unix::net::UnixStream, path::Path, process::Command
 use prost::Message;
 use strongroom_tests::{
     go,
+    http::http_get,
     node::{Node, mount_request},
     one_node::{OneNode, SECRETS, may_mount},
     wait::{found, until},
-    world::http_get,
 };
 
 /// What the program calls the ways of dialling.

@@ -17,12 +17,13 @@ use strongroom_tests::{
     audit_log::{self, segments},
     bench::subject::channel,
     fake_kubernetes::{FakeKubernetes, Mood, Pod, SigningKey},
+    http::http_get,
     pki::Pki,
     raw::reason,
     server::{Options, Server},
     shop::{DB, HOUR, trusting},
     wait::{DEADLINE, found_async, until_async},
-    world::{World, builder, http_get, log_in_as_pod},
+    world::{World, builder, log_in_as_pod},
 };
 use tonic::{Code, Status};
 

@@ -16,10 +16,11 @@ use strongroom_server::{
 };
 use strongroom_tests::{
     bench::subject::{bearer, channel},
+    http::http_get,
     raw,
     server::{Options, Server},
     wait::until,
-    world::{World, anonymous, builder, copy, http_get, unseal},
+    world::{World, anonymous, builder, copy, unseal},
 };
 
 const TWO_OF_THREE: SealKind = SealKind::Shamir { shares: 3, threshold: 2 };

@@ -9,15 +9,17 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use strongroom_client::{Builder, ChangeKind, Client, ErrorKind, SealKind, SecretBytes, StreamExt};
 use strongroom_tests::{
     cli::Cli,
+    http::http_get,
     node::{Kubelet, Node},
     one_node::{SECRETS, may_mount},
     shop::Shop,
     wait::{DEADLINE, found_async, until, until_async},
     weather::{Sky, Weather},
-    world::{World, builder, http_get},
+    world::{World, builder},
 };
 use tonic::Code;
 
@@ -119,6 +121,52 @@ async fn a_watch_through_a_silence_goes_on_after_it() {
         assert_eq!(next().await, ChangeKind::Resync, "{sky:?}");
         client.get(PATH).await.unwrap();
     }
+}
+
+/// The server itself is stopped as it stands, as on a machine that is frozen: what an application with one client sees. Calls end
+/// in their time, the watch says that it hears nothing, and the same client goes on when the server does. With the library's own
+/// pings, every 20 seconds, the same takes half a minute.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_server_as_an_application_sees_it() {
+    let world = World::open(SealKind::File).await.unwrap();
+    let client = builder(&world.server).token(root(&world)).timeout(PATIENCE).connect_timeout(PATIENCE);
+    let client = client.keep_alive(PATIENCE / 2, PATIENCE / 2).connect().await.unwrap();
+    let put =
+        async |value: &str| client.put(PATH).value("k", SecretBytes::from(value.as_bytes())).send().await;
+    put("one").await.unwrap();
+    let person = Cli::new(&world.home.path().join("person"), &world.server).unwrap();
+    let status = || tokio::task::block_in_place(|| person.run(&["--timeout", "2", "status"], b"")).unwrap();
+    assert!(status().status.success());
+    let mut changes = client.watch([PATH]);
+    assert_eq!(found(&mut changes).await, ChangeKind::Started);
+
+    world.server.signal(Signal::STOP).unwrap();
+    let silent = Instant::now();
+    for _ in 0..2 {
+        let began = Instant::now();
+        let error = client.get(PATH).await.err().unwrap();
+        assert!(error.is_transient(), "{error}");
+        soon(began);
+    }
+    assert_eq!(found(&mut changes).await, ChangeKind::Interrupted);
+    soon(silent);
+    let began = Instant::now();
+    let refused = status();
+    assert!(!refused.status.success() && !refused.stderr.is_empty());
+    soon(began);
+    // It says so once, however long the silence is.
+    let more = tokio::time::timeout(3 * PATIENCE, changes.next()).await;
+    assert!(more.is_err(), "{more:?}");
+
+    world.server.signal(Signal::CONT).unwrap();
+    let back = Instant::now();
+    assert_eq!(found(&mut changes).await, ChangeKind::Resync);
+    let before = client.get(PATH).await.unwrap().version;
+    let after = put("two").await.unwrap().current_version;
+    assert!(before < after, "{before} {after}");
+    assert_eq!(found(&mut changes).await, ChangeKind::Written);
+    soon(back);
+    assert!(status().status.success());
 }
 
 async fn found(changes: &mut strongroom_client::ResultStream<strongroom_client::Change>) -> ChangeKind {

@@ -1,13 +1,16 @@
 //! The nodes of a document, and how readers take them apart. A mistake is reported as a predicate, to follow the name
 //! of the place: `is a list; expected text`.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, marker::PhantomData};
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
 /// The fields of a map, in the order of the text, without duplicates.
 pub type Fields<'a> = &'a [(String, Node)];
+
+/// So many fields are few.
+const FEW_FIELDS: usize = 16;
 
 /// A value and where it begins.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,21 +72,6 @@ impl Node {
         }
     }
 
-    pub(crate) fn of_json(json: serde_json::Value) -> Self {
-        use serde_json::Value as Json;
-        let value = match json {
-            Json::Null => Value::Null,
-            Json::Bool(value) => Value::Bool(value),
-            Json::Number(number) => Value::Number(number.to_string()),
-            Json::String(text) => Value::Text(text),
-            Json::Array(items) => Value::List(items.into_iter().map(Node::of_json).collect()),
-            Json::Object(fields) => {
-                Value::Map(fields.into_iter().map(|(name, json)| (name, Node::of_json(json))).collect())
-            }
-        };
-        Self { line: 1, value }
-    }
-
     /// The same as JSON, for readers that know their documents as types.
     pub fn to_json(&self) -> serde_json::Value {
         use serde_json::Value as Json;
@@ -124,13 +112,30 @@ impl<'de> Deserialize<'de> for Node {
 
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor)
+        deserializer.deserialize_any(ValueVisitor::<Node>(PhantomData))
     }
 }
 
-struct ValueVisitor;
+/// A node of a text whose reader tells no lines: all of it counts as the first.
+pub(crate) struct Unplaced(pub(crate) Node);
 
-impl<'de> Visitor<'de> for ValueVisitor {
+impl<'de> Deserialize<'de> for Unplaced {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = deserializer.deserialize_any(ValueVisitor::<Unplaced>(PhantomData))?;
+        Ok(Self(Node { line: 1, value }))
+    }
+}
+
+impl From<Unplaced> for Node {
+    fn from(unplaced: Unplaced) -> Self {
+        unplaced.0
+    }
+}
+
+/// Of a value whose parts are read as `N`.
+struct ValueVisitor<N>(PhantomData<N>);
+
+impl<'de, N: Deserialize<'de> + Into<Node>> Visitor<'de> for ValueVisitor<N> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -179,16 +184,25 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
-            list.push(item);
+        while let Some(item) = items.next_element::<N>()? {
+            list.push(item.into());
         }
         Ok(Value::List(list))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
-        let (mut map, mut seen) = (Vec::new(), BTreeSet::new());
-        while let Some((name, value)) = fields.next_entry::<String, Node>()? {
-            if !seen.insert(name.clone()) {
+        let (mut map, mut seen) = (Vec::<(String, Node)>::new(), BTreeSet::new());
+        while let Some((name, value)) = fields.next_entry::<String, N>()? {
+            let value = value.into();
+            // Few are compared more quickly than they are sorted; many would take the square of their number.
+            if map.len() == FEW_FIELDS {
+                seen.extend(map.iter().map(|(name, _)| name.clone()));
+            }
+            let is_new = match map.len() < FEW_FIELDS {
+                true => field(&map, &name).is_none(),
+                false => seen.insert(name.clone()),
+            };
+            if !is_new {
                 let line = value.line;
                 return Err(de::Error::custom(format!(
                     "the field {name:?} appears twice, the second time in line {line}"

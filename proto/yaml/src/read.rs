@@ -3,7 +3,7 @@
 use serde_json::error::Category;
 use serde_saphyr::budget::BudgetBreach;
 
-use crate::node::Node;
+use crate::node::{Node, Unplaced};
 
 /// What a reader expects at most. Everything else is bounded by the length of the text, which the reader checks.
 #[derive(Clone, Copy, Debug)]
@@ -42,14 +42,14 @@ pub fn read_all(yaml: &str, limits: Limits) -> Result<Vec<Node>, NotYaml> {
 /// # Errors
 /// It is not JSON.
 pub fn read_json(json: &str) -> Result<Node, NotYaml> {
-    let value: serde_json::Value = serde_json::from_str(json).map_err(|error| {
+    let read = serde_json::from_str(json).map(|Unplaced(node)| node);
+    read.map_err(|error| {
         let problem = match error.classify() {
             Category::Eof => "the JSON ends too early",
             _ => "it is not the JSON that was written",
         };
         NotYaml { line: None, problem: problem.to_owned() }
-    })?;
-    Ok(Node::of_json(value))
+    })
 }
 
 /// The text bounds everything but what aliases multiply, so those are not allowed at all.
@@ -125,8 +125,21 @@ mod tests {
         let json = r#"{"a":[1,-2,true,null,"x: y"],"b":{"c":"1"}}"#;
         let from_yaml = read_all(json, LIMITS).unwrap().remove(0);
         assert_eq!(read_json(json).unwrap(), from_yaml);
-        for wrong in ["", "{", "{a: 1}", "1 2"] {
+        for wrong in ["", "{", "{a: 1}", "1 2", r#"{"a":1,"a":2}"#] {
             assert!(read_json(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_field_is_there_once_however_many_there_are() {
+        for count in [1, 15, 16, 17, 40] {
+            let fields: Vec<_> = (0..count).map(|n| format!("\"f{n}\":{n}")).collect();
+            for (again, fine) in
+                [(format!("f{count}"), true), ("f0".into(), false), (format!("f{}", count - 1), false)]
+            {
+                let json = format!("{{{},\"{again}\":0}}", fields.join(","));
+                assert_eq!((read_json(&json).is_ok(), read(&json, 3).is_ok()), (fine, fine), "{json}");
+            }
         }
     }
 

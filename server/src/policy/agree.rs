@@ -24,7 +24,7 @@ impl PolicySet {
     /// Whether `other` answers every question of `principal` about what is at or below `place` as this set does, whatever
     /// the verb, the time and the address. A yes is certain: the rules that could match are the same, and their order means
     /// nothing.
-    pub(super) fn agrees(&self, other: &PolicySet, principal: &Principal, place: &Path) -> bool {
+    pub fn agrees(&self, other: &PolicySet, principal: &Principal, place: &Path) -> bool {
         if *principal == Principal::Root {
             return true;
         }

@@ -36,15 +36,16 @@ pub(super) const ALL: &str = "*";
 #[derive(Clone)]
 pub(super) struct Index {
     /// A power of two of them.
-    pages: Box<[Arc<Page>]>,
+    pages: Box<[Page]>,
     /// Drawn once for each table.
     seed: u64,
 }
 
-/// Open addressing: an entry stands where its hash says, or in the next free place.
+/// Open addressing: an entry stands where its hash says, or in the next free place. What is known of a page stands in the list of
+/// pages, so that a lookup goes from there to the entry and waits once for memory.
 #[derive(Clone)]
 struct Page {
-    entries: Box<[Option<Entry>]>,
+    entries: Arc<[Option<Entry>]>,
     used: usize,
 }
 
@@ -97,7 +98,7 @@ impl Index {
     pub(super) fn for_subjects(count: usize) -> Self {
         let pages = count.div_ceil(PAGE_SUBJECTS).next_power_of_two().min(MOST_PAGES);
         let places = if pages > 1 { PLACES[1] } else { PLACES[0] };
-        let pages = (0..pages).map(|_| Arc::new(Page::of(places))).collect();
+        let pages = (0..pages).map(|_| Page::of(places)).collect();
         Self { pages, seed: RandomState::new().hash_one(count) }
     }
 
@@ -148,7 +149,7 @@ impl Index {
         let hash = self.hash(key);
         let page = self.page_of(hash);
         if let Some(page) = self.pages.get_mut(page) {
-            Arc::make_mut(page).change(hash, key, change);
+            page.change(hash, key, change);
         }
     }
 
@@ -186,7 +187,7 @@ impl Page {
             if entry.hash == hash && entry.is(key) {
                 break;
             }
-            at = (at + 1) % size;
+            at = (at + 1) & (size - 1);
         }
         at
     }
@@ -196,7 +197,7 @@ impl Page {
             self.grow();
         }
         let at = self.place(hash, key);
-        let Some(entry) = self.entries.get_mut(at) else { return };
+        let Some(entry) = Arc::make_mut(&mut self.entries).get_mut(at) else { return };
         match entry {
             Some(entry) => entry.grants = change(Some(entry.grants.clone())),
             None => {
@@ -209,17 +210,20 @@ impl Page {
 
     /// Room for more, without the subjects that have nothing any more.
     fn grow(&mut self) {
-        let old = std::mem::replace(self, Self::of(self.entries.len() * 2));
-        for entry in old.entries.into_iter().flatten().filter(|entry| !entry.grants.is_empty()) {
-            let mut at = place(entry.hash, self.entries.len());
-            while matches!(self.entries.get(at), Some(Some(_))) {
-                at = (at + 1) % self.entries.len();
+        let size = self.entries.len() * 2;
+        let mut entries: Box<[Option<Entry>]> = vec![None; size].into();
+        self.used = 0;
+        for entry in self.entries.iter().flatten().filter(|entry| !entry.grants.is_empty()) {
+            let mut at = place(entry.hash, size);
+            while matches!(entries.get(at), Some(Some(_))) {
+                at = (at + 1) & (size - 1);
             }
-            if let Some(free) = self.entries.get_mut(at) {
-                *free = Some(entry);
+            if let Some(free) = entries.get_mut(at) {
+                *free = Some(entry.clone());
                 self.used += 1;
             }
         }
+        self.entries = entries.into();
     }
 }
 

@@ -12,11 +12,11 @@ use super::rooms::Size;
 use crate::{
     fake_kubernetes::Pod,
     figures::{Bar, Figure},
+    http::http_get,
     node::{Kubelet, Node, Volume},
     one_node::{OneNode, SECRETS, may_mount},
     server::{Memory, memory_mib},
     wait::{pause, until},
-    world::http_get,
 };
 
 /// Pods that are mounted one after the other, and puts that are waited for.

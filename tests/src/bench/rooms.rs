@@ -209,7 +209,49 @@ pub fn policy(size: Size) -> io::Result<Vec<Figure>> {
             Bar::AtMost(500.0),
         ),
         Figure::plain("the same: read alone", read.as_secs_f64() * 1e3, "ms", Bar::None),
+        Figure::plain(
+            "10,000 watches asked what an unrelated change means to them",
+            unrelated_change(10_000)?.as_secs_f64() * 1e3,
+            "ms",
+            Bar::AtMost(200.0),
+        ),
     ])
+}
+
+/// As many pods as a large cluster has, each of which watches two secrets, and a change of a role that all of them are bound to,
+/// elsewhere: none is dismissed at the first look, and none is ended.
+fn unrelated_change(watches: u32) -> io::Result<Duration> {
+    let policy = |elsewhere: &str| {
+        let yaml = format!(
+            "kind: Role\nname: own\nrules:\n\
+             - paths: [\"secret/apps/{{{{namespace}}}}/**\"]\n  verbs: [read]\n\
+             - paths: [\"secret/shared/{elsewhere}\"]\n  verbs: [read]\n\
+             ---\nkind: Binding\nname: own\nrole: own\nsubjects:\n\
+             - serviceAccount: {{cluster: main, namespace: \"*\", name: \"*\"}}\n"
+        );
+        let wrong = |problems| io::Error::other(format!("{problems:?}"));
+        PolicySet::compile(Documents::parse(&yaml).map_err(wrong)?).map_err(wrong)
+    };
+    let (before, after) = (policy("one")?, policy("two")?);
+    let watch = |n: u32| {
+        let namespace = format!("ns-{}", n % 100);
+        let path = |name: &str| SecretPath::parse(&format!("secret/apps/{namespace}/{name}"));
+        let places = [path("db").map_err(io::Error::other)?, path("api").map_err(io::Error::other)?];
+        let principal = Principal::ServiceAccount {
+            cluster: "main".into(),
+            namespace: namespace.into(),
+            name: format!("app-{n}").into(),
+            uid: "u".into(),
+            pod: None,
+        };
+        Ok((principal, places))
+    };
+    let watching: Vec<_> = (0..watches).map(watch).collect::<io::Result<_>>()?;
+    let started = Instant::now();
+    let all =
+        watching.iter().all(|(who, places)| places.iter().all(|place| after.agrees(&before, who, place)));
+    let took = started.elapsed();
+    if all { Ok(took) } else { Err(io::Error::other("a watch ended that the change does not concern")) }
 }
 
 /// A set of that size, and what it took to read it as it is stored and to compile it.

@@ -11,14 +11,14 @@ use std::{
 use clap::{Parser, builder::PossibleValuesParser};
 use strongroom_tests::{
     faults::{
-        LONG, MERGE, audit, between, clock, coverage, damage, driver, forgeries, greedy, hostile, kill, log,
-        policy, power, records,
+        LONG, MERGE, audit, between, clock, coverage, damage, driver, forgeries, greedy, hostile, kill,
+        leases, log, policy, power, records,
     },
     figures,
 };
 
 /// What there is, in this order.
-const PARTS: [&str; 14] = [
+const PARTS: [&str; 15] = [
     "coverage",
     "forgeries",
     "audit",
@@ -32,6 +32,7 @@ const PARTS: [&str; 14] = [
     "driver",
     "clock",
     "between",
+    "leases",
     "kill",
 ];
 
@@ -78,6 +79,7 @@ async fn main() -> io::Result<ExitCode> {
             "damage" => damage::run(work.path(), size.damage, seed).await?,
             "driver" => driver::run(size.driver_kills, seed).await?,
             "clock" => clock::run(work.path()).await?,
+            "leases" => leases::run(work.path(), size.lease_kills, size.users, seed).await?,
             "between" => between::run(work.path(), size.between, seed).await?,
             _ => kill::run(work.path(), size.kills, size.records, seed).await?,
         });

@@ -158,12 +158,20 @@ impl Kubectl {
     /// # Errors
     /// They cannot be read.
     pub fn events(&self, namespace: &str, pod: &str) -> io::Result<Vec<String>> {
+        let events = self.events_of(namespace, pod)?;
+        Ok(events.iter().filter_map(|event| Some(event.get("message")?.as_str()?.to_owned())).collect())
+    }
+
+    /// The same as objects.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn events_of(&self, namespace: &str, pod: &str) -> io::Result<Vec<Value>> {
         let selector = format!("involvedObject.name={pod}");
         let text =
             self.ok(&["-n", namespace, "get", "events", "--field-selector", &selector, "-o", "json"])?;
         let list: Value = serde_json::from_str(&text).map_err(io::Error::other)?;
-        let events = list.get("items").and_then(Value::as_array).into_iter().flatten();
-        Ok(events.filter_map(|event| Some(event.get("message")?.as_str()?.to_owned())).collect())
+        Ok(list.get("items").and_then(Value::as_array).cloned().unwrap_or_default())
     }
 }
 

@@ -22,10 +22,11 @@ use crate::{
     audit_log::{self, segments},
     bench::subject::{Subject, channel, login, with},
     figures::{Bar, Figure},
+    http::http_get,
     one_node::may_mount,
     server::{Options, Server},
     wait::{DEADLINE, found, until_async},
-    world::{copy, http_get},
+    world::copy,
 };
 
 /// How long after it the last answer may come: the server looks each second, and machines are slow at times.

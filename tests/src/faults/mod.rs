@@ -13,6 +13,7 @@ pub mod greedy;
 pub mod hostile;
 pub mod intents;
 pub mod kill;
+pub mod leases;
 pub mod log;
 pub mod policy;
 pub mod power;
@@ -25,6 +26,10 @@ pub struct Size {
     pub kills: u64,
     /// Rounds of kill -9 between two commits.
     pub between: u64,
+    /// Rounds of kill -9 amid issuing and revoking.
+    pub lease_kills: u64,
+    /// Database users issued and revoked at once.
+    pub users: usize,
     /// Secrets in the store while it is killed.
     pub records: u64,
     /// Swapped ciphertexts.
@@ -46,6 +51,8 @@ pub struct Size {
 pub const MERGE: Size = Size {
     kills: 40,
     between: 20,
+    lease_kills: 15,
+    users: 1000,
     records: 100_000,
     swaps: 100_000,
     questions: 1_000_000,
@@ -59,6 +66,7 @@ pub const MERGE: Size = Size {
 pub const LONG: Size = Size {
     kills: 200,
     between: 200,
+    lease_kills: 50,
     questions: 10_000_000,
     cuts: 1000,
     driver_kills: 500,

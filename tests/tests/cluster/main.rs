@@ -98,6 +98,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("a_node_without_a_driver_for_a_minute", driver::absent),
     ("a_killed_driver_leaves_nothing_behind", driver::killed),
     ("a_volume_that_is_outdated_is_an_event", health::a_condition_is_an_event),
+    ("a_pods_owner_is_told_by_the_driver", health::the_driver_tells_the_pods_owner),
     ("pods_outlive_the_server", outage::pods_outlive_the_server),
     ("every_example_runs", examples::every_example_runs),
     ("a_hundred_pods_at_once", crowd::a_hundred_pods),

@@ -101,7 +101,8 @@ impl super::Operation for Operation {
             Self::DescribeRole | Self::DescribeAccount => &[Verb::Read, Verb::Manage],
             Self::ListRoles { .. } | Self::ListAccounts { .. } => &[Verb::List],
             Self::RotateAccount => &[Verb::Update],
-            Self::Issue { .. } | Self::Password => &[Verb::Read],
+            Self::Issue { .. } => &[Verb::Use],
+            Self::Password => &[Verb::Read],
         }
     }
 

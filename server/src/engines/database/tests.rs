@@ -21,7 +21,7 @@ use crate::{
     storage::memory::MemoryStore,
 };
 
-#[path = "../../../../tests/src/pki.rs"]
+#[path = "../../../../tests/stage/src/pki.rs"]
 mod pki;
 #[path = "../../../../tests/src/postgres.rs"]
 mod postgres;

@@ -37,9 +37,9 @@ pub(crate) struct List {
 }
 
 /// A name, and the latest version if it may be known.
-struct Entry {
-    name: String,
-    latest: Option<VersionInfo>,
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) latest: Option<VersionInfo>,
 }
 
 pub(crate) async fn run(context: &Context, args: List) -> Result<(), Failure> {
@@ -63,7 +63,11 @@ pub(crate) async fn run(context: &Context, args: List) -> Result<(), Failure> {
 }
 
 /// Asks about each name that is a secret.
-async fn look(client: &Client, within: &str, names: ResultStream<String>) -> Result<Vec<Entry>, Failure> {
+pub(super) async fn look(
+    client: &Client,
+    within: &str,
+    names: ResultStream<String>,
+) -> Result<Vec<Entry>, Failure> {
     let looks = names.map(|name| async move {
         let name = name?;
         let latest = match name.ends_with('/') {
@@ -88,10 +92,9 @@ fn latest(answer: Result<Metadata, Error>) -> Result<Option<VersionInfo>, Failur
 
 fn show_long(context: &Context, entries: &[Entry]) -> Result<(), Failure> {
     let now = Timestamp::now();
-    let value: Vec<_> = entries.iter().map(|entry| structured(entry, now)).collect();
     let rows = entries.iter().map(|entry| row(entry, now)).collect();
     let header = vec!["NAME", "VERSION", "STATE", "WRITTEN", "BY"];
-    context.output.show(&value, Presentation::Table(header, rows))
+    context.output.show(&structured(entries, now), Presentation::Table(header, rows))
 }
 
 fn row(entry: &Entry, now: Timestamp) -> Vec<String> {
@@ -103,13 +106,15 @@ fn row(entry: &Entry, now: Timestamp) -> Vec<String> {
     std::iter::once(entry.name.clone()).chain(columns).collect()
 }
 
-fn structured(entry: &Entry, now: Timestamp) -> Value {
-    let latest = entry.latest.as_ref().map(|latest| {
+/// As programs see them.
+pub(super) fn structured(entries: &[Entry], now: Timestamp) -> Vec<Value> {
+    let version = |latest: &VersionInfo| {
         let mut value = meta::version(latest);
         if let Some(fields) = value.as_object_mut() {
             fields.insert("state".into(), json!(meta::word(latest, now)));
         }
         value
-    });
-    json!({ "name": entry.name, "latest": latest })
+    };
+    let entry = |entry: &Entry| json!({ "name": entry.name, "latest": entry.latest.as_ref().map(version) });
+    entries.iter().map(entry).collect()
 }

@@ -13,9 +13,9 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
+    http::http_get,
     pki::Pki,
     wait::{DEADLINE, found},
-    world::http_get,
 };
 
 /// What a test decides about a server.
@@ -263,7 +263,7 @@ pub fn salvage_typed(home: &Path, into: &Path, shares: &[u8]) -> io::Result<Outp
 ///
 /// # Errors
 /// There is no such process.
-pub(crate) fn send(child: &Child, signal: Signal) -> io::Result<()> {
+pub fn send(child: &Child, signal: Signal) -> io::Result<()> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     Ok(kill_process(pid.ok_or_else(|| io::Error::other("no process id"))?, signal)?)
 }
@@ -272,12 +272,12 @@ pub(crate) fn send(child: &Child, signal: Signal) -> io::Result<()> {
 ///
 /// # Errors
 /// It did not.
-pub(crate) fn ended(child: &mut Child) -> io::Result<ExitStatus> {
+pub fn ended(child: &mut Child) -> io::Result<ExitStatus> {
     found("the process has ended", DEADLINE, || child.try_wait())
 }
 
 /// Keeps the log of a process and finds the line that tells its ports.
-pub(crate) fn follow<P>(
+pub fn follow<P>(
     lines: impl BufRead,
     log: &Mutex<String>,
     found: &mpsc::Sender<P>,

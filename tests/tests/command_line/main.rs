@@ -1,5 +1,5 @@
-//! What all commands have in common: JSON for programs, one table of exit codes, a question before what cannot be undone, and
-//! one place that decides which token goes where. A new command fails here until it is in the list.
+//! What all commands have in common: JSON and YAML for programs (`every.rs`), one table of exit codes, a question before what
+//! cannot be undone, and one place that decides which token goes where.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -7,8 +7,9 @@
     reason = "a test ends at the first surprise"
 )]
 
+mod every;
+
 use std::{
-    collections::BTreeSet,
     fs,
     path::Path,
     process::{Command, Output},
@@ -21,17 +22,9 @@ use strongroom_tests::{
     wait,
 };
 
-use texts::{AWAY, CLASS, PASSWORD, POD, POLICY, ROLE, SECRET};
-
-#[path = "command_line/texts.rs"]
-mod texts;
-
-/// It has no end; the guides' tests run it.
-const ENDLESS: &str = "watch";
-
-/// Who, the command, its arguments, its input, and how it ends.
-type Row<'a> = (&'a Cli, &'a str, &'a [&'a str], &'a [u8], i32);
-
+const PASSWORD: &[u8] = b"correct horse battery staple\n";
+const SECRET: &str = "secret/apps/db";
+const POLICY: &str = "{kind: Role, name: r, rules: [{paths: [secret/x], verbs: [read]}]}\n";
 struct House {
     root: Cli,
     alice: Cli,
@@ -71,169 +64,12 @@ impl House {
 fn json(output: &Output) -> Vec<Value> {
     let values: Result<Vec<Value>, _> =
         serde_json::Deserializer::from_slice(&output.stdout).into_iter().collect();
-    values.unwrap_or_else(|error| {
-        panic!(
-            "{error}: {:?} {:?}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        )
-    })
+    values.unwrap_or_else(|error| refuse(output, &error))
 }
 
-/// Every command that does something, as the help names them.
-fn commands(cli: &Cli, words: &[&str]) -> BTreeSet<String> {
-    let help = cli.ok(&[words, &["--help"]].concat(), b"").unwrap();
-    let Some((_, list)) = help.split_once("\nCommands:\n") else { return BTreeSet::from([words.join(" ")]) };
-    let names = list
-        .lines()
-        .take_while(|line| !line.is_empty())
-        .filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' '))?.split(' ').next());
-    names.filter(|name| *name != "help").flat_map(|name| commands(cli, &[words, &[name]].concat())).collect()
-}
-
-#[test]
-fn every_command_speaks_json_and_ends_as_the_help_says() {
-    let house = House::open();
-    // An editor that changes nothing.
-    let editing = house.root.with_variable("EDITOR", "true");
-    let (policy, pod) = (house.file("policy.yaml", POLICY), house.file("pod.yaml", POD));
-    let class = house.file("class.yaml", CLASS);
-    let password = house.file("password", "correct horse battery staple");
-    let passwd = ["--current-password-file", password.as_str(), "--new-password-file", "-"];
-    let key_file = house.home.path().join("seal.key").display().to_string();
-    let (generated, audit) = (house.home.path().join("generated"), house.home.path().join("audit"));
-    let segment = fs::read_dir(audit).unwrap().next().unwrap().unwrap().path().display().to_string();
-    let public_key = house.public_key.as_str();
-    // What an earlier build encrypted with a key of 32 sevens.
-    let vectors: Value = serde_json::from_str(include_str!("../vectors/transit.json")).unwrap();
-    let ciphertext = vectors[0]["made"].as_str().unwrap().as_bytes();
-    let [exported, sealed] =
-        ["exported", "sealed"].map(|name| house.home.path().join(name).display().to_string());
-
-    let mut tried = BTreeSet::from(["init".to_owned(), ENDLESS.to_owned()]);
-    let rows: &[Row<'_>] = &[
-        (&house.root, "status", &[], b"", 0),
-        (&house.root, "unseal", &[], b"", 0),
-        (&house.alice, "login", &["-u", "alice", "--password-file", "-"], PASSWORD, 0),
-        (&house.alice, "whoami", &[], b"", 0),
-        (&house.alice, "profile list", &[], b"", 0),
-        (&house.alice, "profile use", &["default"], b"", 0),
-        (&house.alice, "completion", &["bash"], b"", 0),
-        (&house.alice, "man", &[], b"", 0),
-        (&house.alice, "token renew", &[], b"", 0),
-        (&house.alice, "user passwd", &passwd, b"staple battery horse correct", 0),
-        (&house.alice, "token show", &[], b"", 0),
-        (&house.alice, "can-i", &["read", SECRET], b"", 1),
-        (&house.root, "mount add", &["random", "--kind", "random"], b"", 0),
-        (&house.root, "mount add", &["transit", "--kind", "transit"], b"", 0),
-        (&house.root, "key create", &["transit/orders", "--exportable"], b"", 0),
-        (&house.root, "key create", &["transit/release", "--algorithm", "ed25519"], b"", 0),
-        (&house.root, "key create", &["transit/mac", "--algorithm", "hmac-sha256"], b"", 0),
-        (&house.root, "key rotate", &["transit/orders"], b"", 0),
-        (&house.root, "key update", &["transit/orders", "--min-decryption-version", "2"], b"", 0),
-        (&house.root, "key show", &["transit/release"], b"", 0),
-        (&house.root, "key list", &[], b"", 0),
-        (&house.root, "key export", &["transit/orders", "--out-file", &exported], b"", 0),
-        (&house.root, "key encrypt", &["transit/orders"], b"one", 0),
-        (&house.root, "key create", &["transit/known", "--from", "-"], &[7; 32], 0),
-        (&house.root, "key decrypt", &["transit/known", "--associated-data", "row 7"], ciphertext, 0),
-        (&house.root, "key rewrap", &["transit/orders"], b"", 0),
-        (&house.root, "key sign", &["transit/release"], b"one", 0),
-        (&house.root, "key verify", &["transit/release", "--signature", "strongroom:v1:AAAA"], b"one", 1),
-        (&house.root, "key mac", &["transit/mac"], b"one", 0),
-        (&house.root, "key verify-mac", &["transit/mac", "--mac", "strongroom:v1:AAAA"], b"one", 1),
-        (&house.root, "key destroy", &["transit/orders", "--before", "2", "--yes"], b"", 0),
-        (&house.root, "encrypt", &["-", "--key", "transit/orders", "--out-file", &sealed], b"one", 0),
-        (&house.root, "decrypt", &[&sealed, "--out-file", &exported], b"", 0),
-        // Without a database; tests/tests/database.rs has one.
-        (&house.root, "mount add", &["database", "--kind", "database"], b"", 0),
-        (&house.root, "database configure", &AWAY, b"no", 5),
-        (&house.root, "database show", &[], b"", 1),
-        (&house.root, "database rotate-root", &[], b"", 1),
-        (&house.root, "database role put", &ROLE, b"", 0),
-        (&house.root, "database role show", &["database/reporting"], b"", 0),
-        (&house.root, "database role list", &[], b"", 0),
-        (&house.root, "database issue", &["database/reporting"], b"", 1),
-        (&house.root, "database role delete", &["database/reporting", "--yes"], b"", 0),
-        (&house.root, "database account put", &["database/app", "--user", "app"], b"", 1),
-        (&house.root, "database account show", &["database/app"], b"", 4),
-        (&house.root, "database account rotate", &["database/app"], b"", 4),
-        (&house.root, "database account list", &[], b"", 0),
-        (&house.root, "database account delete", &["database/app", "--yes"], b"", 4),
-        (&house.root, "database password", &["database/app"], b"", 4),
-        (&house.root, "mount add", &["team", "--kind", "kv"], b"", 0),
-        (&house.root, "mount tune", &["team", "--set", "quota_mib=5"], b"", 0),
-        (&house.root, "mount list", &[], b"", 0),
-        (&house.root, "mount remove", &["team"], b"", 0),
-        (&house.root, "random", &["password"], b"", 0),
-        (&house.root, "put", &[SECRET, "k=-"], b"one", 0),
-        (&house.root, "patch", &[SECRET, "k=-"], b"two", 0),
-        (&house.root, "get", &[SECRET], b"", 0),
-        (&house.root, "import", &["secret/apps/imported", "-", "--from", "env"], b"A=1\n", 0),
-        (&house.root, "list", &["-r", "secret"], b"", 0),
-        (&house.root, "list", &["-l", "secret/apps"], b"", 0),
-        (&house.root, "kubernetes volume", &["-f", &class], b"", 0),
-        (&house.root, "tree", &[], b"", 0),
-        (&house.root, "diff", &[SECRET], b"", 0),
-        // The shell gets what is added to the line as its own arguments.
-        (&house.root, "run", &[SECRET, "--", "sh", "-c", "echo \"\\\"$k\\\"\""], b"", 0),
-        (&editing, "edit", &[SECRET], b"", 0),
-        (&house.root, "history", &[SECRET], b"", 0),
-        (&house.root, "meta", &[SECRET], b"", 0),
-        (&house.root, "rollback", &[SECRET, "--to", "1"], b"", 0),
-        (&house.root, "rm", &[SECRET], b"", 0),
-        (&house.root, "undelete", &[SECRET], b"", 0),
-        (&house.root, "destroy", &[SECRET, "--versions", "1", "--yes"], b"", 0),
-        (&house.root, "apply", &["-f", &policy, "--yes"], b"", 0),
-        (&house.root, "can-i", &["read", SECRET, "--as", "userpass/alice", "--from", "10.0.0.1"], b"", 1),
-        (&house.root, "who-can", &["read", SECRET], b"", 0),
-        (&house.root, "roles", &[], b"", 0),
-        (&house.root, "explain volume", &["-f", &pod], b"", 1),
-        (&house.root, "kubernetes enable", &[], b"", 0),
-        (&house.root, "user put", &["bob", "--password-file", "-"], PASSWORD, 0),
-        (&house.root, "user list", &[], b"", 0),
-        (&house.root, "user delete", &["bob", "--yes"], b"", 0),
-        (&house.root, "audit tail", &["-n", "3"], b"", 0),
-        (&house.root, "audit query", &["--operation", "Sys.Mount"], b"", 0),
-        (&house.root, "audit hash", &[SECRET, "data.k", "-"], b"one", 0),
-        (&house.root, "audit anchor", &[], b"", 0),
-        (&house.root, "audit verify", &["--public-key", public_key, &segment], b"", 0),
-        (&house.root, "operator rotate", &[], b"", 0),
-        (&house.root, "operator scrub", &[], b"", 0),
-        (&house.root, "operator generate-root", &["--key-file", &key_file], b"", 0),
-        (
-            &house.root,
-            "operator generate-root",
-            &["--key-file", &key_file, "--out-file", generated.to_str().unwrap()],
-            b"",
-            0,
-        ),
-        (&house.root, "token revoke", &["--principal", "userpass/alice", "--yes"], b"", 0),
-        (
-            &house.root,
-            "operator rekey",
-            &["--shares", "1", "--threshold", "1", "--key-file", &key_file],
-            b"",
-            0,
-        ),
-        (&house.root, "seal", &["--yes"], b"", 0),
-        (&house.root, "status", &[], b"", 5),
-    ];
-    for (cli, command, arguments, input, code) in rows {
-        tried.insert((*command).to_owned());
-        let words: Vec<&str> =
-            command.split(' ').chain(arguments.iter().copied()).chain(["-o", "json"]).collect();
-        let output = cli.run(&words, input).unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(*code), "strongroom {}: {said}", words.join(" "));
-        // Without a database it can only say why not.
-        let refused = command.starts_with("database") && *code != 0;
-        assert!(refused || !json(&output).is_empty(), "strongroom {} prints nothing", words.join(" "));
-    }
-    let house = House::open();
-    assert_eq!(json(&house.root.run(&["logout", "-o", "json"], b"").unwrap())[0]["logged_out"], true);
-    tried.insert("logout".to_owned());
-    assert_eq!(commands(&house.root, &[]), tried, "each command is tried here");
+fn refuse<T>(output: &Output, error: &dyn std::fmt::Display) -> T {
+    let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    panic!("{error}: {out:?} {err:?}")
 }
 
 #[test]
@@ -530,6 +366,9 @@ fn a_long_list_says_what_can_be_read() {
         (line("secret/x/live")[2].as_str(), line("secret/x/deleted")[2].as_str()),
         ("readable", "deleted")
     );
+    let tree = house.alice.ok(&["tree", "-l", "secret/x/"], b"").unwrap();
+    assert!(tree.starts_with("secret/x\n├── below/\n│   └── it  -\n├── deleted  1  deleted 20"), "{tree}");
+    assert!(tree.ends_with("├── hidden  -\n└── live  1  readable\n"), "{tree}");
 }
 
 /// The grammar prints its help and its mistakes by itself, before any option is known.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Parser;
-use strongroom_tests::{
+use strongroom_stage::{
     cli::Cli,
     server::{Options, Server, binary},
 };
