@@ -33,7 +33,7 @@ kind: Binding
 name: users
 role: users
 subjects:
-- serviceaccount: {cluster: main, namespace: shop, name: web}
+- serviceAccount: {cluster: main, namespace: shop, name: web}
 - user: {method: userpass, name: alice}
 ";
 

@@ -86,13 +86,19 @@ impl Book {
         }
     }
 
-    /// It is to be ended, as soon as nobody has it.
+    /// It is to be ended, as soon as nobody has it; at once, also if it was to be tried again later.
     pub(super) fn end(&mut self, id: RequestId, cause: Cause, now: Timestamp) {
-        let Some(entry) = self.entries.get_mut(&id) else { return };
-        if entry.lease.ending.is_none() {
+        self.mark(id, cause);
+        self.requeue(id, now);
+    }
+
+    /// It is to be ended, when its turn comes.
+    pub(super) fn mark(&mut self, id: RequestId, cause: Cause) {
+        if let Some(entry) = self.entries.get_mut(&id)
+            && entry.lease.ending.is_none()
+        {
             entry.lease = Arc::new(Lease { ending: Some(cause), ..Lease::clone(&entry.lease) });
         }
-        self.requeue(id, now);
     }
 
     fn requeue(&mut self, id: RequestId, now: Timestamp) {

@@ -234,8 +234,14 @@ impl Leases {
         let now = self.clock.now();
         let first = self.book().failed(lease.id, error, now);
         self.attempts.send_replace(());
-        if first && let Err(error) = self.write_end(lease.id, lease.cause(), None).await {
-            tracing::warn!(lease = %lease.id, %error, "why a lease has to end could not be written down");
+        if !first {
+            return;
+        }
+        match self.write_ends(&[lease.id], lease.cause(), None).await {
+            Ok(()) => self.book().mark(lease.id, lease.cause()),
+            Err(error) => {
+                tracing::warn!(lease = %lease.id, %error, "why a lease has to end could not be written down");
+            }
         }
     }
 
@@ -258,6 +264,8 @@ impl Leases {
         let last = ids.len().saturating_sub(1) / BATCH;
         for (n, ids) in ids.chunks(BATCH).enumerate() {
             self.write_ends(ids, cause, by.filter(|_| n == last)).await?;
+            let (mut book, now) = (self.book(), self.clock.now());
+            ids.iter().for_each(|id| book.end(*id, cause, now));
         }
         self.woken.notify_one();
         Ok(())
@@ -343,15 +351,6 @@ impl Leases {
         }
     }
 
-    async fn write_end(
-        &self,
-        id: RequestId,
-        cause: Cause,
-        by: Option<RequestId>,
-    ) -> Result<(), BarrierError> {
-        self.write_ends(&[id], cause, by).await
-    }
-
     async fn write_ends(
         &self,
         ids: &[RequestId],
@@ -376,12 +375,7 @@ impl Leases {
             };
             match written {
                 Err(BarrierError::Conflict) => tokio::task::yield_now().await,
-                Err(error) => return Err(error),
-                Ok(()) => {
-                    let (mut book, now) = (self.book(), self.clock.now());
-                    ids.iter().for_each(|id| book.end(*id, cause, now));
-                    return Ok(());
-                }
+                other => return other,
             }
         }
         Err(BarrierError::Conflict)

@@ -61,6 +61,25 @@ async fn one_that_is_held_is_not_ended() {
     assert!(leases.take().is_none(), "one attempt at a time");
 }
 
+/// Writing down why it has to end does not make it due again; somebody who asks for it does.
+#[tokio::test]
+async fn what_failed_waits_for_its_turn() {
+    let clock = Arc::new(ManualClock::at(NOW));
+    let view = view("sys/leases").await;
+    let leases = Leases::load(view.clone(), clock.clone()).await.unwrap();
+    leases.begin(lease(1), data()).await.unwrap().made();
+    clock.advance(HOUR);
+    leases.failed(&leases.take().unwrap(), "away").await;
+    assert!(leases.take().is_none());
+    let again = Leases::load(view, clock.clone()).await.unwrap();
+    assert_eq!(again.find(RequestId([1; 16])).unwrap().ending, Some(Cause::Expired), "it is written down");
+    clock.advance(Duration::from_secs(2));
+    leases.failed(&leases.take().unwrap(), "away").await;
+    assert!(leases.take().is_none());
+    leases.end(&[RequestId([1; 16])], Cause::Revoked, None).await.unwrap();
+    assert!(leases.take().is_some());
+}
+
 impl conformance::Subject for Leases {
     async fn load(house: &conformance::House) -> Self {
         let leases = Leases::load(house.barrier().await.view("sys/leases"), clock()).await.unwrap();
