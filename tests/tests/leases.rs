@@ -69,6 +69,12 @@ impl House {
         names.lines().filter(|name| !name.is_empty()).map(str::to_owned).collect()
     }
 
+    /// A lease goes after what it stands for.
+    async fn until_none_is_left(&self) {
+        let none = async || self.root.leases().list(None, false).await.unwrap().is_empty();
+        until_async("no lease is left", none).await.unwrap();
+    }
+
     async fn until_gone(&self, user: &str) {
         until_async(&format!("{user} is gone"), async || !self.users().iter().any(|name| name == user))
             .await
@@ -103,37 +109,33 @@ async fn what_a_pod_was_issued_ends_with_the_pod() {
     let deleted = Instant::now();
     house.until_gone(&user.user).await;
     println!("the user of a deleted pod was gone after {:?}", deleted.elapsed());
-    assert!(house.root.leases().list(None, false).await.unwrap().is_empty());
+    house.until_none_is_left().await;
 }
 
 /// Renewed in the background until there is no more, and told then; and told when somebody ends it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_is_kept_as_long_as_it_can_be() {
     let Some(house) = House::open().await else { return };
-    let short = house.root.database().put_role("db/short", vec![CREATE.to_owned()]);
-    short.ttl(Duration::from_secs(3)).max_ttl(Duration::from_secs(8)).send().await.unwrap();
     let alice = house.world.user("alice", &[]).await.unwrap();
-    let user = alice.database().issue("db/short", None).await.unwrap();
-    let lease = user.lease.clone();
-    let mut kept = alice.leases().keep(lease.clone());
-    let mut renewed = 0;
-    let last = loop {
-        match tokio::time::timeout(DEADLINE, kept.changed()).await.unwrap() {
-            LeaseState::Kept(_) => renewed += 1,
-            LeaseState::Last(last) => break last,
-            other => panic!("{other:?}"),
-        }
-    };
-    assert!(renewed > 0 && last.expires_at == lease.max_expires_at);
-    house.until_gone(&user.user).await;
-
-    let user = alice.database().issue("db/web", Some(Duration::from_secs(3))).await.unwrap();
+    let short = Some(Duration::from_secs(6));
+    let user = alice.database().issue("db/web", short).await.unwrap();
     let mut kept = alice.leases().keep(user.lease.clone());
-    house.root.leases().revoke(&LeaseSelector::Id(user.lease.id.clone())).await.unwrap();
-    let LeaseState::Lost(why) = tokio::time::timeout(DEADLINE, kept.changed()).await.unwrap() else {
-        panic!("kept")
-    };
-    assert_eq!(why.kind(), &ErrorKind::NotFound);
+    let state = tokio::time::timeout(DEADLINE, kept.changed()).await.unwrap();
+    assert!(
+        matches!(&state, LeaseState::Kept(lease) if lease.expires_at > user.lease.expires_at),
+        "{state:?}"
+    );
+    let longest = alice.leases().renew(&user.lease.id, Some(HOUR * 10_000)).await.unwrap();
+    assert_eq!(longest.expires_at, user.lease.max_expires_at);
+    let state = tokio::time::timeout(DEADLINE, kept.changed()).await.unwrap();
+    assert!(matches!(&state, LeaseState::Last(lease) if *lease == longest), "{state:?}");
+    assert!(house.users().contains(&user.user));
+
+    let user = alice.database().issue("db/web", short).await.unwrap();
+    let mut kept = alice.leases().keep(user.lease.clone());
+    house.root.leases().revoke(&LeaseSelector::Id(user.lease.id)).await.unwrap();
+    let state = tokio::time::timeout(DEADLINE, kept.changed()).await.unwrap();
+    assert!(matches!(&state, LeaseState::Lost(why) if why.kind() == &ErrorKind::NotFound), "{state:?}");
 }
 
 /// A database that is away: said at once, shown as stuck, counted; and ended when it is back.
@@ -165,8 +167,7 @@ async fn what_cannot_be_ended_is_seen_by_operators() {
 
     house.postgres.up().unwrap();
     house.until_gone(&user.user).await;
-    let none = async || house.root.leases().list(None, false).await.unwrap().is_empty();
-    until_async("its lease is gone", none).await.unwrap();
+    house.until_none_is_left().await;
 
     // One whose database never comes back.
     let user = house.root.database().issue("db/web", None).await.unwrap();

@@ -27,7 +27,7 @@ const TTL: u64 = 3600;
 /// How long it may live, if nobody says.
 const MAX_TTL: u64 = 24 * 3600;
 /// The shortest life: whoever asks for less renews more often than a database likes.
-const SHORTEST: u64 = 60;
+const SHORTEST: u64 = 5;
 /// The longest: what lives longer is an account.
 const LONGEST: u64 = 366 * 24 * 3600;
 

@@ -106,7 +106,7 @@ fn a_role_that_cannot_be_meant_is_refused() {
     assert_eq!(role(&[CREATE]).ttl_of(None), Ok(3600));
     assert_eq!(role(&[CREATE]).ttl_of(Some(7200)), Ok(7200));
     assert_eq!(role(&[CREATE]).ttl_of(Some(86401)).unwrap_err().field, "ttl_seconds");
-    assert_eq!(parse(30, 0).unwrap_err(), "ttl_seconds: is 30; expected 60 to 31622400");
+    assert_eq!(parse(3, 0).unwrap_err(), "ttl_seconds: is 3; expected 5 to 31622400");
     assert_eq!(parse(900, 600).unwrap_err(), "ttl_seconds: is 900, which is more than max_ttl_seconds, 600");
 }
 
