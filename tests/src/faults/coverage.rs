@@ -379,6 +379,10 @@ fn names(rpc: &str) -> &'static [&'static str] {
         "Audit.Tail" => &["sys/audit", "the last 1 lines"],
         "Audit.Query" => &["sys/audit", "principal userpass/carol"],
         "Audit.Hash" => &["sys/audit/hash"],
+        // The id is that of the request that has the path.
+        "Leases.Renew" | "Leases.Forget" => &["lease 00112233445566778899aabbccddeeff"],
+        "Leases.List" => &["\"path\":\"sys/leases\"", "all"],
+        "Leases.Revoke" => &["\"path\":\"sys/leases/secret/coverage\"", "below secret/coverage"],
         _ => &["\"path\":\""],
     }
 }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::audit_log::{self, segments};
 
 /// What the log has told so far.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Intents {
     /// Each segment, and how much of it was read.
     read: BTreeMap<PathBuf, usize>,

@@ -24,7 +24,7 @@ use crate::{
     figures::{Bar, Figure},
     postgres::Postgres,
     server::{Options, Server},
-    wait::found_async,
+    wait::{DEADLINE, found_async},
 };
 
 const MOUNT: &str = "db";
@@ -68,8 +68,8 @@ pub async fn run(work: &Path, rounds: u64, users: usize, seed: u64) -> io::Resul
         server.kill()?;
         tally.issued += clients.join_all().await.into_iter().sum::<u64>();
         server = Server::start(&directory, &options)?;
-        intents.read_on(&directory.join("audit"))?;
         compare(&channel(&server.url, &server.ca()).await?, &root, &postgres, &mut tally).await?;
+        intents = read_on(intents, &directory.join("audit")).await?;
     }
     let channel = channel(&server.url, &server.ca()).await?;
     revoke_all(&channel, &root).await?;
@@ -110,14 +110,23 @@ pub async fn run(work: &Path, rounds: u64, users: usize, seed: u64) -> io::Resul
             "users",
             issued as u64,
         ),
-        Figure::plain(
-            "database users issued, with one that is revoked beside none",
-            rate(issuing),
-            "1/s",
-            Bar::None,
-        ),
-        Figure::plain("database users revoked", rate(revoking), "1/s", Bar::None),
+        Figure::plain("database users issued, 8 clients", rate(issuing), "1/s", Bar::None),
+        Figure::plain("database users revoked, all at once", rate(revoking), "1/s", Bar::None),
     ])
+}
+
+/// The server itself has just ended leases: the ends of that are still being written.
+async fn read_on(mut intents: Intents, audit: &Path) -> io::Result<Intents> {
+    let all_ended = async || {
+        let mut ahead = intents.clone();
+        ahead.read_on(audit).ok()?;
+        (ahead.wrong == intents.wrong).then_some(ahead)
+    };
+    if let Ok(ahead) = found_async("each intent has its end", DEADLINE, all_ended).await {
+        return Ok(ahead);
+    }
+    intents.read_on(audit)?;
+    Ok(intents)
 }
 
 async fn prepare(channel: &Channel, root: &MetadataValue<Ascii>, postgres: &Postgres) -> io::Result<()> {
