@@ -4,10 +4,10 @@
 
 use std::{fs, time::Duration};
 
-use strongroom_client::{AuditQuery, Client, DatabaseUser, ErrorKind, SealKind, SecretBytes, TryStreamExt};
-use strongroom_proto::v1::{self, lease_selector::Which, leases_client::LeasesClient};
+use strongroom_client::{
+    AuditQuery, Client, DatabaseUser, ErrorKind, LeaseSelector, SealKind, SecretBytes, TryStreamExt,
+};
 use strongroom_tests::{
-    bench::subject::{bearer, channel, with},
     cli::Cli,
     postgres::Postgres,
     server::{Options, Server},
@@ -77,12 +77,8 @@ impl House {
 
     /// Revokes a lease as root, and says how many have ended and how many have not.
     async fn revoke(&self, id: &str) -> (u32, u32) {
-        let token = v1::Sensitive { value: self.world.keys.root_token.expose().to_vec() };
-        let which = Some(v1::LeaseSelector { which: Some(Which::Id(id.to_owned())) });
-        let request = with(&bearer(&token).unwrap(), v1::RevokeLeasesRequest { which });
-        let channel = channel(&self.world.server.url, &self.world.server.ca()).await.unwrap();
-        let answer = LeasesClient::new(channel).revoke(request).await.unwrap().into_inner();
-        (answer.ended, answer.pending)
+        let revoked = self.root.leases().revoke(&LeaseSelector::Id(id.to_owned())).await.unwrap();
+        (revoked.ended, revoked.pending)
     }
 
     async fn audit_log(&self) -> String {

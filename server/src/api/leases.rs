@@ -137,11 +137,7 @@ fn info(info: Info) -> v1::LeaseInfo {
     let Info { lease, failures, last_error, next_attempt, .. } = info;
     let session = &lease.session;
     v1::LeaseInfo {
-        lease: Some(v1::Lease {
-            id: lease.id.to_string(),
-            expires_at_ms: lease.expires.as_millis(),
-            max_expires_at_ms: lease.max_expires.as_millis(),
-        }),
+        lease: Some(v1::Lease::from(&lease.granted())),
         path: lease.path.to_string(),
         what: lease.what.to_string(),
         principal: session.principal.to_string(),

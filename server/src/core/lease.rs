@@ -10,7 +10,7 @@ use super::{
     state::{Core, Unsealed},
 };
 use crate::{
-    engines::{Entered, Granted, Make, Terms},
+    engines::{Entered, Make, Terms},
     leases::{Cause, Lease, LeaseError, PLACE, Selector},
     model::{Invalid, Path, Principal, RequestId, Verb},
     permit::{Chore, LeaseEnd},
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long an engine may take to unmake one thing. It has time-outs of its own; this one is for when they fail.
 const ATTEMPT: Duration = Duration::from_secs(60);
 
-/// Writes a lease, then has the engine make what it is for. `at` is where, and the verbs of which one was granted there.
+/// Writes a lease, then has the engine make what it is for: at a path, where one of the verbs was granted.
 pub(super) async fn issue(
     core: &Core,
     unsealed: &Unsealed,
@@ -48,7 +48,7 @@ pub(super) async fn issue(
         ttl: terms.ttl,
         ending: None,
     };
-    let (granted, what) = (granted(&lease), lease.what.clone());
+    let (granted, what) = (lease.granted(), lease.what.clone());
     let held = unsealed.leases.begin(lease, terms.data).await?;
     match make.make(&granted).await {
         Ok(reply) => {
@@ -63,10 +63,6 @@ pub(super) async fn issue(
             Err(engine_error(error, path.as_str()))
         }
     }
-}
-
-fn granted(lease: &Lease) -> Granted {
-    Granted { id: lease.id, expires: lease.expires, max_expires: lease.max_expires }
 }
 
 /// `permitted`: what it is about was judged before, as far as that was known.
@@ -162,13 +158,13 @@ async fn renew(
     let until = core.clock.now().plus(increment.unwrap_or(lease.ttl));
     let until = until.min(lease.max_expires).max(lease.expires);
     if until == lease.expires {
-        return Ok(Answer::Renewed(granted(lease)));
+        return Ok(Answer::Renewed(lease.granted()));
     }
     // First the thing, then the promise: a crash between the two leaves one that ends too early and not one that stays.
     let renewed = entered.engine().renew(held.data(), until).await;
     renewed.map_err(|error| engine_error(error, lease.path.as_str()))?;
     let lease = held.renewed(until, request.id()).await?;
-    Ok(Answer::Renewed(granted(&lease)))
+    Ok(Answer::Renewed(lease.granted()))
 }
 
 fn enter(unsealed: &Unsealed, path: &Path) -> Result<Entered, Error> {

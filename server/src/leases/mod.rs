@@ -24,7 +24,7 @@ use crate::{
     barrier::{BarrierError, Changes, Derived, View},
     clock::Clock,
     model::{Path, Principal, RequestId, SecretBytes, SessionId, Timestamp},
-    storage::{Condition, StoreKey},
+    storage::{Condition, Revision, StoreKey},
     tokens::Session,
 };
 use book::Book;
@@ -125,6 +125,7 @@ pub struct Held<'a> {
     leases: &'a Leases,
     lease: Lease,
     data: SecretBytes,
+    revision: Revision,
     unfinished: Option<Cause>,
 }
 
@@ -158,13 +159,13 @@ impl Leases {
             by: Some(id),
             ..Changes::default()
         };
-        self.view.commit(changes).await?;
+        let revision = self.view.commit(changes).await?;
         let now = self.clock.now();
         let mut book = self.book();
         book.put(lease.clone(), now);
         // One that has expired already is ended after it was made.
         book.hold(id, Timestamp::default());
-        Ok(Held { leases: self, lease, data, unfinished: Some(Cause::Failed) })
+        Ok(Held { leases: self, lease, data, revision, unfinished: Some(Cause::Failed) })
     }
 
     /// Takes one that lives, to renew it.
@@ -172,7 +173,7 @@ impl Leases {
     /// # Errors
     /// There is none, it is being ended, or somebody else renews it.
     pub async fn hold(&self, id: RequestId) -> Result<Held<'_>, LeaseError> {
-        let Stored { lease, data, .. } = self.read(id).await?.ok_or(LeaseError::NoSuch(id))?;
+        let Stored { lease, data, revision } = self.read(id).await?.ok_or(LeaseError::NoSuch(id))?;
         let now = self.clock.now();
         if !self.book().hold(id, now) {
             return Err(match lease.ending.is_some() || lease.expires <= now {
@@ -180,7 +181,7 @@ impl Leases {
                 false => BarrierError::Conflict.into(),
             });
         }
-        Ok(Held { leases: self, lease, data, unfinished: None })
+        Ok(Held { leases: self, lease, data, revision, unfinished: None })
     }
 
     /// What is known of it.
@@ -412,21 +413,20 @@ impl Held<'_> {
     /// # Errors
     /// The store failed, or somebody ends it; then nothing is known of its time.
     pub async fn renewed(mut self, expires: Timestamp, by: RequestId) -> Result<Lease, BarrierError> {
-        let leases = self.leases;
-        let id = self.lease.id;
-        let stored = leases.read(id).await?.filter(|stored| stored.lease.ending.is_none());
-        let Some(mut stored) = stored else { return Err(BarrierError::Conflict) };
-        stored.lease.expires = expires;
+        if self.lease.ending.is_some() {
+            return Err(BarrierError::Conflict);
+        }
+        self.lease.expires = expires;
+        let (leases, at) = (self.leases, address(self.lease.id));
         let changes = Changes {
-            conditions: vec![(address(id), Condition::At(stored.revision))],
-            puts: vec![(address(id), stored.lease.encode(&stored.data))],
+            conditions: vec![(at.clone(), Condition::At(self.revision))],
+            puts: vec![(at, self.lease.encode(&self.data))],
             by: Some(by),
             ..Changes::default()
         };
         leases.view.commit(changes).await?;
         let now = leases.clock.now();
-        leases.book().put(stored.lease.clone(), now);
-        self.lease = stored.lease;
+        leases.book().put(self.lease.clone(), now);
         Ok(self.lease.clone())
     }
 }

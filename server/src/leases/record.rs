@@ -6,6 +6,7 @@ use prost::Message;
 
 use crate::{
     barrier::{Address, BarrierError, Found, OpenedRecord, RecordKind},
+    engines::Granted,
     model::{Path, RequestId, SecretBytes, Timestamp, Verb},
     storage::Revision,
     tokens::Session,
@@ -118,6 +119,11 @@ impl Lease {
             Some(_) => self.expires.min(now),
             None => self.expires,
         }
+    }
+
+    /// What its holder is told of it.
+    pub fn granted(&self) -> Granted {
+        Granted { id: self.id, expires: self.expires, max_expires: self.max_expires }
     }
 
     /// Why it is to be ended.
