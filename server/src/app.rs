@@ -152,6 +152,7 @@ impl App {
         core.start_methods(&stop);
         tokio::spawn(chores(Arc::clone(&core), stop.clone()));
         tokio::spawn(Arc::clone(&core).keep_leases(stop.clone()));
+        tokio::spawn(Arc::clone(&core).attend_engines(stop.clone()));
 
         systemd::ready();
         let outcome = tokio::select! {

@@ -43,6 +43,8 @@ pub enum Chore {
     RotateKeys,
     /// What a lease stands for is unmade, and the lease removed.
     EndLease(LeaseEnd),
+    /// An engine does what it has to do by itself.
+    Attend(Attention),
 }
 
 /// The lease that is to be ended, as the log tells it.
@@ -52,6 +54,13 @@ pub struct LeaseEnd {
     /// Where it was issued.
     pub path: Path,
     /// What it is, and why it has to end.
+    pub objects: Vec<String>,
+}
+
+/// What an engine has to do, as the log tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attention {
+    pub path: Path,
     pub objects: Vec<String>,
 }
 
@@ -146,6 +155,7 @@ impl Chore {
         match self {
             Self::RotateKeys => "Upkeep.RotateKeys",
             Self::EndLease(_) => "Upkeep.EndLease",
+            Self::Attend(_) => "Upkeep.Attend",
         }
     }
 
@@ -154,6 +164,7 @@ impl Chore {
         match self {
             Self::RotateKeys => None,
             Self::EndLease(end) => Some(&end.path),
+            Self::Attend(attention) => Some(&attention.path),
         }
     }
 
@@ -162,6 +173,7 @@ impl Chore {
         match self {
             Self::RotateKeys => &[],
             Self::EndLease(end) => &end.objects,
+            Self::Attend(attention) => &attention.objects,
         }
     }
 }

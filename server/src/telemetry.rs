@@ -32,6 +32,7 @@ pub struct Metrics {
     leases_issued: IntCounterVec,
     leases_ended: IntCounterVec,
     lease_end_failures: IntCounter,
+    overdue: IntGauge,
     sealed: IntGauge,
     connections: IntGauge,
     refused: IntCounterVec,
@@ -156,6 +157,10 @@ impl Metrics {
                 "strongroom_lease_end_failures_total",
                 "Attempts to end a lease that failed and are made again",
             )?,
+            overdue: gauge(
+                "strongroom_overdue",
+                "What engines had to do by themselves, such as another password for an account, and could not",
+            )?,
             sealed: gauge("strongroom_sealed", "1 while the server has no keys")?,
             connections: gauge("strongroom_connections", "Open TLS connections")?,
             refused: counters("strongroom_connections_refused_total", "Connections not served", &["why"])?,
@@ -267,6 +272,11 @@ impl Metrics {
     /// It could not be unmade this time.
     pub fn lease_end_failed(&self) {
         self.lease_end_failures.inc();
+    }
+
+    /// How much of what engines have to do by themselves failed when it was tried last.
+    pub fn set_overdue(&self, count: usize) {
+        self.overdue.set(count.try_into().unwrap_or(i64::MAX));
     }
 
     /// The quotas there are, and how much of each is used. Their names are the operator's, not those of secrets.

@@ -121,7 +121,7 @@ async fn a_user_lives_as_long_as_its_lease() {
     }
 
     // Accounts and the server's own password change, and nobody sees how.
-    let account = house.root.database().put_account("db/legacy", "legacy").await.unwrap();
+    let account = house.root.database().put_account("db/legacy", "legacy", None).await.unwrap();
     assert!(account.rotated_at.is_some());
     let first = house.root.database().password("db/legacy").await.unwrap();
     house.root.database().rotate_account("db/legacy").await.unwrap();

@@ -10,7 +10,7 @@ use super::{
     state::{Core, Unsealed},
 };
 use crate::{
-    engines::{Entered, Make, Terms},
+    engines::{Make, Terms},
     leases::{Cause, Lease, LeaseError, PLACE, Selector},
     model::{Invalid, Path, Principal, RequestId, Verb},
     permit::{Chore, LeaseEnd},
@@ -152,7 +152,7 @@ async fn renew(
         let verb = lease.verbs.first().copied().unwrap_or(Verb::Use);
         return Err(Error::Needs(verb, lease.path.to_string()));
     }
-    let entered = enter(unsealed, &lease.path)?;
+    let entered = unsealed.enter(&lease.path)?;
     let held = unsealed.leases.hold(id).await?;
     let lease = held.lease();
     let until = core.clock.now().plus(increment.unwrap_or(lease.ttl));
@@ -165,11 +165,6 @@ async fn renew(
     renewed.map_err(|error| engine_error(error, lease.path.as_str()))?;
     let lease = held.renewed(until, request.id()).await?;
     Ok(Answer::Renewed(lease.granted()))
-}
-
-fn enter(unsealed: &Unsealed, path: &Path) -> Result<Entered, Error> {
-    let entered = unsealed.mounts.enter(path.mount());
-    entered.ok_or_else(|| Error::NoSuch(format!("the mount {}/", path.mount())))
 }
 
 /// A mount cannot go while something is left that only its engine can unmake.
@@ -198,7 +193,7 @@ impl Core {
             unsealed.leases.spare(stored.lease);
             return Ok(());
         }
-        let entered = enter(&unsealed, &stored.lease.path)?;
+        let entered = unsealed.enter(&stored.lease.path)?;
         let attempt = tokio::time::timeout(ATTEMPT, entered.engine().revoke(&stored.data)).await;
         let unmade = attempt.map_err(|_| Error::Internal("the engine did not answer in time".to_owned()))?;
         unmade.map_err(|error| engine_error(error, stored.lease.path.as_str()))?;

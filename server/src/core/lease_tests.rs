@@ -47,13 +47,7 @@ impl Kept {
     /// A world has a name of its own in each test.
     async fn new(name: &str) -> Self {
         let (house, root) = House::open().await;
-        let mount = SysAction::Mount {
-            name: "lent".into(),
-            kind: "lent".into(),
-            description: String::new(),
-            settings: lent::settings(name),
-        };
-        ask(&house, &root, 200, Action::Sys(mount)).await.unwrap();
+        mount(&house, &root, "lent", name).await;
         Self { _keeper: keep(&house), house, root, world: World::named(name) }
     }
 
@@ -121,6 +115,17 @@ async fn ask(house: &House, bearer: &SecretBytes, number: u8, action: Action) ->
     let origin = Origin { id: id(number), name: "Test.Request", peer: None };
     let bearer = Some(SecretBytes::from(bearer.expose()));
     handle(&house.core, Request { origin, slot: anywhere(), bearer, action: Ok(action) }).await
+}
+
+/// Mounts the engine whose world has this name.
+pub(super) async fn mount(house: &House, root: &SecretBytes, at: &str, world: &str) {
+    let mount = SysAction::Mount {
+        name: at.into(),
+        kind: "lent".into(),
+        description: String::new(),
+        settings: lent::settings(world),
+    };
+    ask(house, root, 200, Action::Sys(mount)).await.unwrap();
 }
 
 fn id(number: u8) -> RequestId {

@@ -77,6 +77,7 @@ impl Core {
             lifecycle: tokio::sync::Mutex::new(Held { unresolved: found.open_intents, ..Held::default() }),
             applied,
             failed: Arc::default(),
+            failing: std::sync::Mutex::default(),
             clock_seen: std::sync::Mutex::default(),
             attempts: Arc::new(tokio::sync::Semaphore::new(limits::UNSEAL_ATTEMPTS)),
             draining: std::sync::atomic::AtomicBool::new(false),

@@ -1,5 +1,8 @@
 //! The heart: the state the server is in, and the one function every request runs through ([`handle`]).
 
+mod attend;
+#[cfg(test)]
+mod attend_tests;
 mod context;
 #[cfg(test)]
 mod crash_tests;

@@ -66,9 +66,7 @@ async fn engine(
 ) -> Result<Answer, Error> {
     let place = permit.path().clone();
     let scope = permit.scope().clone();
-    let Some(entered) = unsealed.mounts.enter(place.mount()) else {
-        return Err(Error::NoSuch(format!("the mount {}/", place.mount())));
-    };
+    let entered = unsealed.enter(&place)?;
     match entered.engine().run(permit, operation).await {
         Ok(Output::One(reply)) => Ok(Answer::Reply(reply)),
         Ok(Output::Many(replies)) => {

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{error::Error, phase::Phase};
+use super::{attend::Failing, error::Error, phase::Phase};
 use crate::{
     audit::{AuditError, Broker, LastCheckpoint, OpenIntent, Redactor},
     auth::Methods,
@@ -21,9 +21,9 @@ use crate::{
     clock::{Clock, Steady},
     config::InitFrom,
     crypto::{Entropy, Key, Unique},
-    engines::Mounts,
+    engines::{Entered, Mounts},
     leases::Leases,
-    model::{LogPoint, StoreId, Timestamp},
+    model::{LogPoint, Path, StoreId, Timestamp},
     policy::store::PolicyStore,
     seal::{Progress, SealRecord, Seals},
     storage::{Store, StoreError},
@@ -71,6 +71,8 @@ pub struct Core {
     pub(super) last_checkpoint: Option<LastCheckpoint>,
     /// There was a store at the start and not a line of its log.
     pub(super) log_missing: bool,
+    /// What engines had due by themselves and could not do, when it was tried last.
+    pub(super) failing: Mutex<Failing>,
     /// Where the clock stood when it was looked at last, and when that was.
     pub(super) clock_seen: Mutex<Option<(Timestamp, Steady)>>,
     /// The end of the audit log as it was found at the start.
@@ -95,6 +97,12 @@ impl Unsealed {
     /// All that is held in memory and derived from the store.
     fn derived(&self) -> [&dyn Derived; 5] {
         [&self.keyring, self.tokens.revocations(), &self.policy, &self.mounts, &self.leases]
+    }
+
+    /// The engine that has this path.
+    pub(super) fn enter(&self, path: &Path) -> Result<Entered, Error> {
+        let entered = self.mounts.enter(path.mount());
+        entered.ok_or_else(|| Error::NoSuch(format!("the mount {}/", path.mount())))
     }
 }
 

@@ -102,6 +102,7 @@ impl Core {
                 Ok(())
             }
             Chore::EndLease(end) => self.end_lease(end.id, permit.id()).await,
+            Chore::Attend(attention) => self.attend_at(&attention.path, permit.id()).await,
         }
     }
 }

@@ -17,11 +17,11 @@ use strongroom_proto::{Reason, v1};
 use tokio::sync::Semaphore;
 
 use super::{
-    Engine, EngineError, EngineKind, Granted, Make, Output, Parts, Reply, Service, Settings, Terms, own,
+    Due, Engine, EngineError, EngineKind, Granted, Make, Output, Parts, Reply, Service, Settings, Terms, own,
 };
 use crate::{
     barrier::BarrierError,
-    model::{Invalid, SecretBytes, Timestamp, Verb},
+    model::{Invalid, Path, RequestId, SecretBytes, Timestamp, Verb},
     permit::Permit,
 };
 
@@ -45,6 +45,8 @@ pub struct World {
     unmade: AtomicUsize,
     /// Each making and renewing takes one.
     turns: Semaphore,
+    /// What is to be done without anybody asking, and since when.
+    duties: Mutex<BTreeMap<String, Timestamp>>,
 }
 
 /// Issues something of that name.
@@ -73,6 +75,7 @@ impl World {
                 away: AtomicBool::new(false),
                 unmade: AtomicUsize::new(0),
                 turns: Semaphore::new(Semaphore::MAX_PERMITS),
+                duties: Mutex::default(),
             })
         }))
     }
@@ -105,6 +108,15 @@ impl World {
 
     pub fn let_go(&self) {
         self.turns.add_permits(1);
+    }
+
+    /// From then on there is something to do.
+    pub fn owe(&self, name: &str, since: Timestamp) {
+        self.duties.lock().unwrap().insert(name.to_owned(), since);
+    }
+
+    pub fn owed(&self) -> usize {
+        self.duties.lock().unwrap().len()
     }
 
     fn reach(&self) -> Result<(), EngineError> {
@@ -158,6 +170,19 @@ impl Engine for Lent {
             return Err(EngineError::Own { reason: Reason::Internal, sentence, details: Vec::new() });
         }
         self.0.things.lock().unwrap().remove(name);
+        Ok(())
+    }
+
+    async fn overdue(&self, now: Timestamp) -> Result<Vec<Due>, BarrierError> {
+        let duties = self.0.duties.lock().unwrap();
+        let due = duties.iter().filter(|(_, since)| **since <= now);
+        Ok(due.map(|(name, _)| Due { name: name.as_str().into(), what: format!("duty {name}") }).collect())
+    }
+
+    async fn attend(&self, path: &Path, _: RequestId, _: Timestamp) -> Result<(), EngineError> {
+        self.0.unmade.fetch_add(1, Ordering::SeqCst);
+        self.0.reach()?;
+        self.0.duties.lock().unwrap().remove(path.within_mount());
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use crate::{
     barrier::{BarrierError, Derived, View},
     clock::Clock,
     crypto::Entropy,
-    model::{Invalid, QuotaUse, SecretBytes, Timestamp, Verb},
+    model::{Invalid, Path, QuotaUse, RequestId, SecretBytes, Timestamp, Verb},
     permit::Permit,
 };
 
@@ -118,9 +118,33 @@ pub trait Engine: Send + Sync {
         Err(EngineError::WrongEngine)
     }
 
+    /// What it has to do by now although nobody asks for it; looked at every minute.
+    ///
+    /// # Errors
+    /// The store or the keys.
+    async fn overdue(&self, _now: Timestamp) -> Result<Vec<Due>, BarrierError> {
+        Ok(Vec::new())
+    }
+
+    /// Does what is due at `path`, for the act `by` of the server's own. What is not due any more, or is gone, is done.
+    ///
+    /// # Errors
+    /// It is still due, and tried again. The sentence is shown to operators.
+    async fn attend(&self, _path: &Path, _by: RequestId, _now: Timestamp) -> Result<(), EngineError> {
+        Err(EngineError::WrongEngine)
+    }
+
     /// Erases everything it keeps. No request is in progress in it, and nothing that it issued is left; after an error or a
     /// crash it is done again.
     async fn erase(&self) -> Result<(), BarrierError>;
+}
+
+/// Something that an engine has to do by itself.
+pub struct Due {
+    /// Where, below its mount.
+    pub name: Box<str>,
+    /// What, for people and the audit log. Never a secret.
+    pub what: String,
 }
 
 /// What an engine is asked to do, in its own words; where, the permit says. What others have to know, it tells itself.

@@ -65,6 +65,8 @@ pub struct DatabaseAccount {
     pub user: String,
     /// When the server made its password; none = it never knew for certain.
     pub rotated_at: Option<Timestamp>,
+    /// How often its password changes by itself; none = only when somebody says so.
+    pub rotation_period: Option<Duration>,
 }
 
 /// A configuration, made by [`Database::configure`].
@@ -176,12 +178,23 @@ impl<'a> Database<'a> {
         })
     }
 
-    /// Takes over the password of a user that exists. It is changed at once, and nobody else knows the new one.
+    /// Takes over the password of a user that exists. It is changed at once, and nobody else knows the new one. From then on it
+    /// changes every `rotation_period`, a minute at least, or only when somebody says so. For a user that was taken over
+    /// before, only that becomes another.
     ///
     /// # Errors
-    /// [`ErrorKind::AlreadyExists`](crate::ErrorKind::AlreadyExists) if there is something at the path already.
-    pub async fn put_account(&self, path: &str, user: &str) -> Result<DatabaseAccount, Error> {
-        let message = v1::PutDatabaseAccountRequest { path: path.to_owned(), user: user.to_owned() };
+    /// [`ErrorKind::AlreadyExists`](crate::ErrorKind::AlreadyExists) if there is something else at the path already.
+    pub async fn put_account(
+        &self,
+        path: &str,
+        user: &str,
+        rotation_period: Option<Duration>,
+    ) -> Result<DatabaseAccount, Error> {
+        let message = v1::PutDatabaseAccountRequest {
+            path: path.to_owned(),
+            user: user.to_owned(),
+            rotation_period_seconds: rotation_period.map_or(0, |period| period.as_secs()),
+        };
         let call = self.0.session();
         let answer = call
             .call(Mode::WRITE, message, |ch, rq| async move { DatabaseClient::new(ch).put_account(rq).await })
@@ -367,6 +380,10 @@ fn role(answer: v1::DatabaseRole) -> DatabaseRole {
 }
 
 fn account(answer: v1::DatabaseAccount) -> DatabaseAccount {
-    let rotated_at = optional_timestamp(answer.rotated_at_ms);
-    DatabaseAccount { path: answer.path, user: answer.user, rotated_at }
+    DatabaseAccount {
+        path: answer.path,
+        user: answer.user,
+        rotated_at: optional_timestamp(answer.rotated_at_ms),
+        rotation_period: Some(Duration::from_secs(answer.rotation_period_seconds)).filter(|period| !period.is_zero()),
+    }
 }

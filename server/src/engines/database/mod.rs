@@ -25,7 +25,7 @@ use self::{
     records::{Account, Configuration, Records, Role, Secret},
     users::{Made, Planned, User},
 };
-use super::{Engine, EngineError, EngineKind, Granted, Make, Parts, Reply, Settings, no_settings, own};
+use super::{Due, Engine, EngineError, EngineKind, Granted, Make, Parts, Reply, Settings, no_settings, own};
 use crate::{
     barrier::BarrierError,
     crypto::Entropy,
@@ -64,6 +64,7 @@ enum Operation {
     },
     PutAccount {
         user: String,
+        rotation_period: u64,
     },
     DescribeAccount,
     DeleteAccount,
@@ -136,7 +137,10 @@ impl super::Operation for Operation {
             Self::PutRole(role) => {
                 vec![format!("ttl {} s", role.ttl), format!("max ttl {} s", role.max_ttl)]
             }
-            Self::PutAccount { user } => vec![format!("user {user}")],
+            Self::PutAccount { user, rotation_period: 0 } => vec![format!("user {user}")],
+            Self::PutAccount { user, rotation_period } => {
+                vec![format!("user {user}"), format!("rotation every {rotation_period} s")]
+            }
             _ => Vec::new(),
         }
     }
@@ -209,6 +213,17 @@ impl Engine for Mounted {
 
     async fn revoke(&self, data: &SecretBytes) -> Result<(), EngineError> {
         Ok(self.database.revoke(&User::kept(data)?).await?)
+    }
+
+    async fn overdue(&self, now: Timestamp) -> Result<Vec<Due>, BarrierError> {
+        self.database.overdue(now).await
+    }
+
+    async fn attend(&self, path: &Path, by: RequestId, now: Timestamp) -> Result<(), EngineError> {
+        let (database, path) = (Arc::clone(&self.database), path.clone());
+        // To the end, even if nobody waits for it.
+        let task = self.tasks.spawn(async move { database.rotate_if_due(&path, by, now).await });
+        Ok(task.await.unwrap_or(Err(BarrierError::Stopped.into()))?)
     }
 
     async fn erase(&self) -> Result<(), BarrierError> {
@@ -302,8 +317,8 @@ impl Database {
                 self.records.delete::<Role>(&path, by).await?;
                 Output::RoleDeleted
             }
-            Operation::PutAccount { user } => {
-                let account = self.take_over(&path, user, by, now).await?;
+            Operation::PutAccount { user, rotation_period } => {
+                let account = self.put_account(&path, user, rotation_period, by, now).await?;
                 Output::Account { path, account }
             }
             Operation::RotateAccount => {

@@ -1,6 +1,8 @@
 //! What a mount keeps: where its database is, its roles and its accounts. One record each, sealed like everything, and
 //! changed on condition that nobody else has changed it since.
 
+use std::time::Duration;
+
 use prost::Message;
 use strongroom_proto::v1::Sensitive;
 
@@ -10,7 +12,7 @@ use super::{
     sql::{self, Place},
 };
 use crate::{
-    barrier::{Address, BarrierError, Changes, RecordKind, View},
+    barrier::{Address, BarrierError, Changes, OpenedRecord, RecordKind, View},
     engines::names,
     model::{Invalid, Path, RequestId, SecretBytes, Timestamp},
     storage::{Condition, Revision},
@@ -28,6 +30,10 @@ const TTL: u64 = 3600;
 const MAX_TTL: u64 = 24 * 3600;
 /// The shortest life: whoever asks for less renews more often than a database likes.
 const SHORTEST: u64 = 5;
+/// What is due is looked at every minute.
+const SHORTEST_PERIOD: u64 = 60;
+/// Records read at once.
+const BATCH: usize = 100;
 /// The longest: what lives longer is an account.
 const LONGEST: u64 = 366 * 24 * 3600;
 
@@ -98,6 +104,9 @@ pub(super) struct Account {
     pub(super) user: String,
     #[prost(message, optional, tag = "2")]
     pub(super) secret: Option<Secret>,
+    /// Seconds after which it gets another; 0 = when somebody says so.
+    #[prost(uint64, tag = "3")]
+    pub(super) rotation_period: u64,
 }
 
 impl Kept for Configuration {
@@ -187,6 +196,27 @@ impl Role {
     }
 }
 
+impl Account {
+    /// Whether its password is to be another by now.
+    pub(super) fn is_due(&self, now: Timestamp) -> bool {
+        let since = self.secret.as_ref().map_or(0, |secret| secret.rotated_ms);
+        let period = Duration::from_secs(self.rotation_period);
+        self.rotation_period > 0 && Timestamp::from_millis(since).plus(period) <= now
+    }
+
+    /// How often a password changes by itself.
+    pub(super) fn check_period(seconds: u64) -> Result<u64, Invalid> {
+        match seconds {
+            0 => Ok(seconds),
+            SHORTEST_PERIOD..=LONGEST => Ok(seconds),
+            _ => {
+                let problem = format!("is {seconds}; expected 0, for never, or {SHORTEST_PERIOD} to {LONGEST}");
+                Err(Invalid::new("rotation_period_seconds", problem))
+            }
+        }
+    }
+}
+
 impl Secret {
     /// One that somebody gave.
     pub(super) fn given(password: &SecretBytes) -> Self {
@@ -217,8 +247,7 @@ impl Records {
 
     async fn at<R: Kept>(&self, address: &Address) -> Result<Option<(R, Revision)>, Error> {
         let Some(found) = self.0.get(address).await? else { return Ok(None) };
-        let corrupt = |_| BarrierError::Corrupt { kind: R::KIND, namespace: "database".to_owned() };
-        Ok(Some((R::decode(found.content.expose()).map_err(corrupt)?, found.revision)))
+        Ok(Some((decoded(&found)?, found.revision)))
     }
 
     /// The one configuration there is.
@@ -269,12 +298,30 @@ impl Records {
         Ok(names::page(&self.0, R::KIND, folder, after, sees).await?)
     }
 
+    /// All accounts of the mount, by their names within it.
+    pub(super) async fn accounts(&self) -> Result<Vec<(Box<str>, Account)>, BarrierError> {
+        let (mut accounts, mut cursor) = (Vec::new(), None);
+        loop {
+            let found = self.0.scan(Account::KIND, "", cursor.as_ref(), BATCH).await?;
+            let Some(last) = found.last() else { return Ok(accounts) };
+            cursor = Some(last.cursor.clone());
+            for one in found {
+                accounts.push((one.name, decoded(&one.entry)?));
+            }
+        }
+    }
+
     pub(super) async fn erase(&self) -> Result<(), BarrierError> {
         for kind in [Configuration::KIND, Role::KIND, Account::KIND] {
             self.0.erase(kind, "").await?;
         }
         Ok(())
     }
+}
+
+fn decoded<R: Kept>(found: &OpenedRecord) -> Result<R, BarrierError> {
+    let corrupt = |_| BarrierError::Corrupt { kind: R::KIND, namespace: "database".to_owned() };
+    R::decode(found.content.expose()).map_err(corrupt)
 }
 
 /// There is one configuration, and it belongs to the mount itself.

@@ -9,8 +9,9 @@ use super::{
     users::PASSWORD,
 };
 use crate::{
+    barrier::BarrierError,
     crypto::scram_verifier,
-    engines::password,
+    engines::{Due, password},
     model::{Path, RequestId, SecretBytes, Timestamp},
     storage::Revision,
 };
@@ -88,31 +89,76 @@ impl Database {
         Ok(())
     }
 
-    /// Makes an account of a user that exists, whose password nobody else knows from then on.
-    pub(super) async fn take_over(
+    /// Makes an account of a user that exists, whose password nobody else knows from then on. If it is one already, only
+    /// how often its password changes becomes another.
+    pub(super) async fn put_account(
         &self,
         path: &Path,
         user: String,
+        rotation_period: u64,
         by: RequestId,
         now: Timestamp,
     ) -> Result<Account, Error> {
         let _alone = self.rotating.lock().await;
-        if self.records.find::<Account>(path).await?.is_some() {
-            return Err(Error::Exists("an account"));
+        match self.records.find::<Account>(path).await? {
+            None => {
+                let account = Account { user, secret: None, rotation_period };
+                self.take_over(path, account, by, now).await
+            }
+            Some((account, was)) if account.user == user => {
+                let account = Account { rotation_period, ..account };
+                self.records.put::<Account, Account>(path, &account, Some(was), Some(by)).await?;
+                Ok(account)
+            }
+            Some(_) => Err(Error::Exists("an account of another user")),
         }
+    }
+
+    /// What is due for another password by now.
+    pub(super) async fn overdue(&self, now: Timestamp) -> Result<Vec<Due>, BarrierError> {
+        let accounts = self.records.accounts().await?.into_iter();
+        let due = accounts.filter(|(_, account)| account.is_due(now));
+        Ok(due
+            .map(|(name, account)| Due { name, what: format!("another password for {}", account.user) })
+            .collect())
+    }
+
+    /// Gives an account another password, if it still is due for one.
+    pub(super) async fn rotate_if_due(
+        &self,
+        path: &Path,
+        by: RequestId,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let _alone = self.rotating.lock().await;
+        match self.records.find::<Account>(path).await? {
+            Some(found) if found.0.is_due(now) => {
+                self.rotate(path, found, Some(by), now).await.map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn take_over(
+        &self,
+        path: &Path,
+        account: Account,
+        by: RequestId,
+        now: Timestamp,
+    ) -> Result<Account, Error> {
         if self.records.find::<Role>(path).await?.is_some() {
             return Err(Error::Exists("a role"));
         }
         let pool = self.pool().await?;
         let session = pool.session().await?;
-        let there = session.oid(&user).await?.is_some();
+        let there = session.oid(&account.user).await?.is_some();
         session.done();
         if !there {
-            return Err(Error::refused(pool.place(), format!("has no user {user}")));
+            return Err(Error::refused(pool.place(), format!("has no user {}", account.user)));
         }
         let next = password::made(PASSWORD, &*self.entropy)?;
         let secret = Secret { current: None, next: Some(next.into()), rotated_ms: 0 };
-        let account = Account { user, secret: Some(secret) };
+        let account = Account { secret: Some(secret), ..account };
         let since = self.records.put::<Account, Role>(path, &account, None, None).await?;
         match self.rotate(path, (account, since), Some(by), now).await {
             Err(error) if error.is_refusal() => {

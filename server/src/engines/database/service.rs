@@ -62,7 +62,8 @@ fn put_role(message: v1::PutDatabaseRoleRequest) -> Asked {
 
 fn put_account(message: v1::PutDatabaseAccountRequest) -> Asked {
     sql::check_name("user", &message.user)?;
-    at(&message.path, Operation::PutAccount { user: message.user })
+    let rotation_period = Account::check_period(message.rotation_period_seconds)?;
+    at(&message.path, Operation::PutAccount { user: message.user, rotation_period })
 }
 
 fn token(text: String) -> Option<String> {
@@ -102,6 +103,7 @@ impl Reply for Output {
             Self::Account { path, account } => v1::DatabaseAccount {
                 path: path.to_string(),
                 rotated_at_ms: rotated(&account),
+                rotation_period_seconds: account.rotation_period,
                 user: account.user,
             }
             .encode(&mut into),

@@ -59,6 +59,10 @@ fn role(creation: &[&str]) -> Role {
     Role::parse(Role { creation, ..Role::default() }).unwrap()
 }
 
+fn taking(user: &str) -> Operation {
+    Operation::PutAccount { user: user.to_owned(), rotation_period: 0 }
+}
+
 #[derive(Clone)]
 struct Subject(Arc<Database>);
 
@@ -349,7 +353,7 @@ async fn names_are_names_and_secrets_stay() {
     for name in ["o'brien\"; DROP TABLE orders; --", "größe\\'", &"x".repeat(63), "{{password}}", "a b"] {
         let quoted = sql::identifier(name);
         house.postgres.sql(&format!("CREATE ROLE {quoted} LOGIN")).unwrap();
-        house.doing("db/app", Operation::PutAccount { user: name.to_owned() }).await.unwrap();
+        house.doing("db/app", taking(name)).await.unwrap();
         let first = house.password("db/app").await;
         assert_eq!(house.postgres.sql_as(name, &first, "SELECT 1").unwrap(), "1", "{name}");
         house.doing("db/app", Operation::RotateAccount).await.unwrap();
@@ -362,12 +366,12 @@ async fn names_are_names_and_secrets_stay() {
     assert_eq!(house.postgres.sql("SELECT count(*) FROM orders").unwrap(), "1");
 
     let nobody =
-        house.doing("db/app", Operation::PutAccount { user: "nobody".to_owned() }).await.err().unwrap();
+        house.doing("db/app", taking("nobody")).await.err().unwrap();
     assert!(nobody.to_string().ends_with("has no user nobody"), "{nobody}");
     assert!(matches!(house.doing("db/app", Operation::DescribeAccount).await, Err(Error::NotFound(_))));
     // A path is one thing.
     house.doing("db/reporting", Operation::PutRole(role(&[CREATE]))).await.unwrap();
-    let taken = house.doing("db/reporting", Operation::PutAccount { user: "reader".to_owned() }).await;
+    let taken = house.doing("db/reporting", taking("reader")).await;
     assert_eq!(taken.err().unwrap().to_string(), "there is a role at this path already");
 
     // The database quotes what it does not understand.
@@ -415,6 +419,55 @@ async fn a_user_that_is_still_being_made_is_not_taken_for_one_that_never_was() {
     assert_eq!(house.postgres.sql("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'sr\\_%'").unwrap(), "0");
 }
 
+/// A password changes by itself when it is due, and once.
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_change_when_they_are_due() {
+    let Some(house) = House::open().await else { return };
+    let (at, database) = (path("db/app"), &house.database);
+    house.postgres.sql("CREATE ROLE app LOGIN").unwrap();
+    house.doing("db/app", taking("app")).await.unwrap();
+    let far = now().plus(Duration::from_secs(366 * 86400));
+    assert!(database.overdue(far).await.unwrap().is_empty());
+
+    let first = house.password("db/app").await;
+    let put = Operation::PutAccount { user: "app".to_owned(), rotation_period: 3600 };
+    house.doing("db/app", put).await.unwrap();
+    assert_eq!(house.password("db/app").await, first);
+    let (early, due) = (now().plus(Duration::from_secs(3599)), now().plus(Duration::from_secs(3600)));
+    assert!(database.overdue(early).await.unwrap().is_empty());
+    database.rotate_if_due(&at, BY, early).await.unwrap();
+    assert_eq!(house.password("db/app").await, first);
+
+    let overdue = database.overdue(due).await.unwrap();
+    let told: Vec<_> = overdue.iter().map(|due| (&*due.name, due.what.as_str())).collect();
+    assert_eq!(told, [("app", "another password for app")]);
+    house.postgres.down().unwrap();
+    assert!(matches!(database.rotate_if_due(&at, BY, due).await, Err(Error::Unavailable { .. })));
+    assert_eq!(database.overdue(due).await.unwrap().len(), 1);
+    house.postgres.up().unwrap();
+    database.rotate_if_due(&at, BY, due).await.unwrap();
+    database.rotate_if_due(&at, BY, due).await.unwrap();
+    let second = house.password("db/app").await;
+    assert!(house.postgres.sql_as("app", &first, "SELECT 1").is_err());
+    assert_eq!(house.postgres.sql_as("app", &second, "SELECT 1").unwrap(), "1");
+    assert!(database.overdue(due).await.unwrap().is_empty());
+
+    // Other users keep out, and so does what is gone.
+    let other = house.doing("db/app", taking("reader")).await.err().unwrap();
+    assert_eq!(other.to_string(), "there is an account of another user at this path already");
+    house.doing("db/app", Operation::DeleteAccount).await.unwrap();
+    database.rotate_if_due(&at, BY, far).await.unwrap();
+}
+
+#[test]
+fn a_period_is_none_or_a_minute_at_least() {
+    let check = |seconds| Account::check_period(seconds).map_err(|error| error.to_string());
+    assert_eq!((check(0), check(60), check(31_622_400)), (Ok(0), Ok(60), Ok(31_622_400)));
+    let told = "rotation_period_seconds: is 59; expected 0, for never, or 60 to 31622400";
+    assert_eq!(check(59).unwrap_err(), told);
+    assert!(check(u64::MAX).is_err());
+}
+
 /// Whatever was done when the server died, it gets in again, and one more change makes it whole.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_between_the_steps_of_a_rotation_locks_nobody_out() {
@@ -428,7 +481,7 @@ async fn a_crash_between_the_steps_of_a_rotation_locks_nobody_out() {
     assert_eq!(configuration.secret.unwrap().rotated_ms, now().as_millis());
 
     house.postgres.sql("CREATE ROLE app LOGIN").unwrap();
-    house.doing("db/app", Operation::PutAccount { user: "app".to_owned() }).await.unwrap();
+    house.doing("db/app", taking("app")).await.unwrap();
     house.doing("db/reporting", Operation::PutRole(role(&[CREATE]))).await.unwrap();
     for told in [false, true] {
         // Dies after the first step, or after the second.

@@ -262,6 +262,13 @@ impl Mounts {
             .collect()
     }
 
+    /// The names of those that are mounted.
+    pub fn mounted(&self) -> Vec<Box<str>> {
+        let snapshot = self.snapshot.load();
+        let mounted = snapshot.iter().filter(|(_, row)| row.mounted.is_some());
+        mounted.map(|(name, _)| name.clone()).collect()
+    }
+
     fn row(&self, name: &str) -> Result<Row, MountError> {
         let row = self.snapshot.load().get(name).cloned();
         row.filter(|row| row.record.state != MountState::Gone).ok_or_else(|| MountError::NoSuch(name.into()))

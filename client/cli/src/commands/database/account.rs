@@ -1,12 +1,14 @@
 //! `database account`: users that were there before, whose passwords the server keeps and changes.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use serde_json::json;
 use strongroom_client::{Client, DatabaseAccount, StreamExt, TryStreamExt};
 
 use crate::{
     failure::Failure,
-    input::prompt,
+    input::{prompt, span},
     output::{Output, Presentation},
 };
 
@@ -19,14 +21,20 @@ pub(super) struct Account {
 #[derive(Subcommand)]
 enum Command {
     /// Take over the password of a user that exists; it is changed at once
-    #[command(after_help = "Example:
-  strongroom database account put database/legacy --user legacy_app")]
+    ///
+    /// For a user that was taken over before, only --rotate-every becomes another.
+    #[command(after_help = "Examples:
+  strongroom database account put database/legacy --user legacy_app
+  strongroom database account put database/legacy --user legacy_app --rotate-every 7d")]
     Put {
         /// The path of the account: MOUNT/NAME
         path: String,
         /// The user of the database
         #[arg(long, value_name = "NAME")]
         user: String,
+        /// How often its password changes by itself, a minute at least; without it, only when somebody says so
+        #[arg(long, value_parser = span::parse)]
+        rotate_every: Option<Duration>,
     },
     /// Show an account, without its password
     Show {
@@ -57,7 +65,9 @@ enum Command {
 pub(super) async fn run(output: &Output, client: &Client, args: Account) -> Result<(), Failure> {
     let database = client.database();
     match args.command {
-        Command::Put { path, user } => show(output, &database.put_account(&path, &user).await?),
+        Command::Put { path, user, rotate_every } => {
+            show(output, &database.put_account(&path, &user, rotate_every).await?)
+        }
         Command::Show { path } => show(output, &database.account(&path).await?),
         Command::Rotate { path } => show(output, &database.rotate_account(&path).await?),
         Command::List { folder } => {
@@ -75,13 +85,17 @@ pub(super) async fn run(output: &Output, client: &Client, args: Account) -> Resu
 
 fn show(output: &Output, account: &DatabaseAccount) -> Result<(), Failure> {
     let rotated = account.rotated_at.map(|at| format!("{at:.0}"));
-    let value = json!({ "path": account.path, "user": account.user, "rotated_at": rotated });
+    let period = account.rotation_period.map(|period| period.as_secs());
+    let value = json!({
+        "path": account.path, "user": account.user, "rotated_at": rotated, "rotation_period_seconds": period,
+    });
     output.show(
         &value,
         Presentation::Pairs(vec![
             ("path", account.path.clone()),
             ("user", account.user.clone()),
             ("rotated", rotated.unwrap_or_else(|| "not for certain; rotate it again".to_owned())),
+            ("rotates", period.map_or("when somebody says so".to_owned(), |seconds| format!("every {seconds} s"))),
         ]),
     )
 }
