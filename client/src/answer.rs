@@ -1,6 +1,6 @@
 //! Types that the answers of all calls share: points in time, and streams.
 
-use std::pin::Pin;
+use std::{pin::Pin, time::Duration};
 
 use futures_util::Stream;
 use jiff::Timestamp;
@@ -19,4 +19,9 @@ pub(crate) fn timestamp(millis: i64) -> Timestamp {
 /// The same where 0 means "never".
 pub(crate) fn optional_timestamp(millis: i64) -> Option<Timestamp> {
     (millis != 0).then(|| timestamp(millis))
+}
+
+/// Seconds after which something happens by itself; 0 = never.
+pub(crate) fn period(seconds: u64) -> Option<Duration> {
+    (seconds > 0).then(|| Duration::from_secs(seconds))
 }

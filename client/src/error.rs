@@ -108,6 +108,10 @@ pub enum ErrorKind {
     TooManyLeases,
     /// The lease is being ended: it cannot be renewed.
     LeaseEnding,
+    /// As many wrapped answers wait to be opened as there may be.
+    TooManyWrapped,
+    /// What was wrapped was opened before: if not by the caller, then by somebody else.
+    AlreadyOpened,
     /// A field of the request is wrong.
     InvalidArgument {
         /// The name of the field.
@@ -325,6 +329,8 @@ fn kind(reason: Reason, details: &Details, message: &str) -> ErrorKind {
         Reason::QuotaExceeded => ErrorKind::QuotaExceeded,
         Reason::TooManyLeases => ErrorKind::TooManyLeases,
         Reason::LeaseEnding => ErrorKind::LeaseEnding,
+        Reason::TooManyWrapped => ErrorKind::TooManyWrapped,
+        Reason::AlreadyOpened => ErrorKind::AlreadyOpened,
         Reason::InvalidArgument => {
             ErrorKind::InvalidArgument { field: details.text("field"), problem: message.to_owned() }
         }
@@ -436,6 +442,8 @@ impl fmt::Display for Error {
             | ErrorKind::QuotaExceeded
             | ErrorKind::TooManyLeases
             | ErrorKind::LeaseEnding
+            | ErrorKind::TooManyWrapped
+            | ErrorKind::AlreadyOpened
             | ErrorKind::InitElsewhere
             | ErrorKind::Overloaded
             | ErrorKind::Conflict

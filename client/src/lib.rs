@@ -87,6 +87,7 @@ pub use calls::{
         TransitKey, UpdateKey,
     },
     watch::{Change, ChangeKind, Current},
+    wrapping::{Content, Unwrapped, Wrapped, Wrapping},
 };
 pub use client::{Builder, Client};
 pub use error::{Error, ErrorKind};

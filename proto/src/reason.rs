@@ -95,6 +95,10 @@ reasons! {
     QuotaExceeded = "QUOTA_EXCEEDED", ResourceExhausted, retry: false;
     /// There are as many leases as there may be, in all or of one principal.
     TooManyLeases = "TOO_MANY_LEASES", ResourceExhausted, retry: false;
+    /// As many wrapped answers wait to be opened as there may be.
+    TooManyWrapped = "TOO_MANY_WRAPPED", ResourceExhausted, retry: false;
+    /// The wrapped answer was opened before (metadata `opened_at_ms`): if not by the caller, then by somebody else.
+    AlreadyOpened = "ALREADY_OPENED", FailedPrecondition, retry: false;
     /// The lease is being ended: it cannot be renewed.
     LeaseEnding = "LEASE_ENDING", FailedPrecondition, retry: false;
     /// A field is wrong; metadata `field`.

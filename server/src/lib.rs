@@ -11,6 +11,8 @@ pub mod admission;
 
 pub mod core;
 
+pub mod wrapping;
+
 pub mod leases;
 
 pub mod tokens;

@@ -33,6 +33,7 @@ pub struct Metrics {
     leases_ended: IntCounterVec,
     lease_end_failures: IntCounter,
     overdue: IntGauge,
+    unwrapped_again: IntCounter,
     sealed: IntGauge,
     connections: IntGauge,
     refused: IntCounterVec,
@@ -157,6 +158,10 @@ impl Metrics {
                 "strongroom_lease_end_failures_total",
                 "Attempts to end a lease that failed and are made again",
             )?,
+            unwrapped_again: registry.counter(
+                "strongroom_unwrapped_again_total",
+                "Wrapped answers that somebody wanted to open after they were opened",
+            )?,
             overdue: gauge(
                 "strongroom_overdue",
                 "What engines had to do by themselves, such as another password for an account, and could not",
@@ -272,6 +277,11 @@ impl Metrics {
     /// It could not be unmade this time.
     pub fn lease_end_failed(&self) {
         self.lease_end_failures.inc();
+    }
+
+    /// A wrapped answer was opened before: one of the two should not have it.
+    pub fn unwrapped_again(&self) {
+        self.unwrapped_again.inc();
     }
 
     /// How much of what engines have to do by themselves failed when it was tried last.

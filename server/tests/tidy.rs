@@ -17,6 +17,7 @@ const ORDER: &[&str] = &[
     "api",
     "admission",
     "core",
+    "wrapping",
     "leases",
     "tokens",
     "auth",

@@ -149,6 +149,7 @@ fn the_guides_do_what_they_say() -> io::Result<()> {
     Machine::new()?.follow(&[
         "docs/operator.md",
         "docs/user.md",
+        "docs/wrapping.md",
         "docs/engines/random.md",
         "docs/engines/transit.md",
         "docs/engines/database.md",

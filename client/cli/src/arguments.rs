@@ -13,6 +13,7 @@ use crate::{
         policy::{apply, ask},
         profile, random,
         server::{init, mount, operator, unseal},
+        unwrap,
     },
     context::options::Global,
 };
@@ -59,6 +60,8 @@ pub(crate) enum Command {
     Import(import::Import),
     /// Read a secret
     Get(read::Get),
+    /// Open what somebody wrapped for you, once
+    Unwrap(unwrap::Unwrap),
     /// Run a program with the values of secrets in its environment
     Run(run::Run),
     /// List the secrets in a folder

@@ -12,3 +12,4 @@ pub(crate) mod secrets;
 pub(crate) mod sys;
 pub(crate) mod transit;
 pub(crate) mod watch;
+pub(crate) mod wrapping;

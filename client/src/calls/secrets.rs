@@ -430,7 +430,7 @@ impl UpdateMetadata<'_> {
     }
 }
 
-fn secret(path: &str, answer: v1::GetResponse) -> Secret {
+pub(super) fn secret(path: &str, answer: v1::GetResponse) -> Secret {
     let metadata = answer.metadata.unwrap_or_default();
     Secret {
         path: path.to_owned(),

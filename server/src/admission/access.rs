@@ -162,6 +162,10 @@ const OWN: &[Access] = table! {
         "Revoke"         Token unsealed Unary  audited small;
         "Forget"         Token unsealed Unary  audited small;
     }
+    "Wrapping" {
+        "Wrap"           Token unsealed Unary  audited small;
+        "Unwrap"         None  unsealed Unary  audited small;
+    }
     "grpc.health.v1.Health" {
         "Check"          None  sealed_too Vital silent small;
         "Watch"          None  sealed_too Public silent small;

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     auth,
     config::Rates,
-    core::{self, Action, Answer, Answers, Core, Error, Initialized, Origin, Place, Slot, Status},
+    core::{self, Action, Answer, Answers, Core, Error, Initialized, Origin, Place, Slot, Status, Unwrapped},
     crypto::{CryptoError, Entropy, Unique},
     limits,
     model::{Invalid, Principal, RequestId, SecretBytes},
@@ -237,12 +237,18 @@ impl Visit {
         self: &Arc<Self>,
         credential: Result<auth::Credential, Invalid>,
     ) -> Result<(SecretBytes, Session), Error> {
-        self.enter(Door::Stranger).await?;
-        let from = Caller::at(self.origin.peer);
-        self.quota(&from, Asks::Login)?;
-        self.share(vec![(from, Kind::Unary)])?;
+        self.enter_as_stranger().await?;
         let slot: Slot = Arc::clone(self) as Slot;
         core::login(&self.admission.core, core::Login { origin: self.origin, slot, credential }).await
+    }
+
+    /// What a token of a wrapped answer opens.
+    ///
+    /// # Errors
+    /// Those of [`core::unwrap`]; it is not for strangers; or there is no slot.
+    pub async fn unwrap(self: &Arc<Self>, token: SecretBytes) -> Result<Unwrapped, Error> {
+        self.enter_as_stranger().await?;
+        core::unwrap(&self.admission.core, self.origin, Arc::clone(self) as Slot, token).await
     }
 
     /// Makes a store out of an empty one.
@@ -295,6 +301,14 @@ impl Visit {
         }
         self.let_in.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// To show something that proves a right: so often from one place, and so many at once.
+    async fn enter_as_stranger(&self) -> Result<(), Error> {
+        self.enter(Door::Stranger).await?;
+        let from = Caller::at(self.origin.peer);
+        self.quota(&from, Asks::Login)?;
+        self.share(vec![(from, Kind::Unary)])
     }
 
     fn keep(&self, slot: Option<OwnedSemaphorePermit>) {

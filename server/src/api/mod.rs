@@ -16,6 +16,7 @@ mod path;
 mod policy;
 mod status;
 mod sys;
+mod wrapping;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -25,7 +26,7 @@ use strongroom_proto::{
     FILE_DESCRIPTOR_SET, limits as wire,
     v1::{
         audit_server::AuditServer, auth_server::AuthServer, leases_server::LeasesServer,
-        policy_server::PolicyServer, sys_server::SysServer,
+        policy_server::PolicyServer, sys_server::SysServer, wrapping_server::WrappingServer,
     },
 };
 use tokio::sync::mpsc;
@@ -96,6 +97,7 @@ impl Api {
             .add_service(bounded!(PolicyServer, policy::PolicyService, wire::REQUEST_BYTES))
             .add_service(bounded!(SysServer, sys::SysService, limits::SMALL_REQUEST_BYTES))
             .add_service(bounded!(LeasesServer, leases::LeasesService, limits::SMALL_REQUEST_BYTES))
+            .add_service(bounded!(WrappingServer, wrapping::WrappingService, limits::SMALL_REQUEST_BYTES))
             .add_service(bounded!(AuditServer, audit::AuditService, wire::REQUEST_BYTES))
             .serve_with_incoming_shutdown(
                 ReceiverStream::new(connections).map(Ok::<_, Infallible>),

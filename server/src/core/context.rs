@@ -67,6 +67,12 @@ impl ActedOn {
                 latest: operation.is_about_the_latest(),
                 ..place
             },
+            Action::Wrap { operation, wrap, .. } => Self {
+                target: Some(format!("{} for {} s", wrap.operation, wrap.ttl.as_secs())),
+                objects: operation.changes(),
+                versions: operation.versions(),
+                ..place
+            },
             Action::Session(action) => Self { target: about_session(action), ..place },
             Action::Revoke(which) => Self { target: Some(which.describe()), ..place },
             Action::User(action) => Self { target: about_user(action), ..place },

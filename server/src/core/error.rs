@@ -17,6 +17,7 @@ use crate::{
     seal::{SealError, ShareRejected},
     storage::StoreError,
     tokens::{RevokeError, TokenError},
+    wrapping::WrapError,
 };
 
 /// See the module.
@@ -57,7 +58,10 @@ pub enum Error {
     #[error(transparent)]
     Gone(#[from] Gone),
     /// The policy refused it.
-    #[error("denied: needs {} on {} (decision {})", .0.verb, .0.path, .0.decision_id)]
+    #[error(
+        "denied: needs {} on {}{} (decision {})", .0.verb, .0.path,
+        if .0.if_wrapped { ", which is allowed only with a wrapped answer (--wrap)" } else { "" }, .0.decision_id
+    )]
     Refused(Box<Refused>),
     /// A verb that turned out to be needed is not granted.
     #[error("denied: needs {0} on {1}")]
@@ -81,6 +85,9 @@ pub enum Error {
     Revoke(RevokeError),
     #[error(transparent)]
     Lease(LeaseError),
+    /// Nothing was wrapped, or nothing opens.
+    #[error(transparent)]
+    Wrap(WrapError),
     /// The log could not be read.
     #[error(transparent)]
     Query(#[from] QueryError),
@@ -190,6 +197,15 @@ impl From<LeaseError> for Error {
     }
 }
 
+impl From<WrapError> for Error {
+    fn from(error: WrapError) -> Self {
+        match error {
+            WrapError::Barrier(error) => Error::Barrier(error),
+            other => Error::Wrap(other),
+        }
+    }
+}
+
 impl From<MountError> for Error {
     fn from(error: MountError) -> Self {
         match error {
@@ -235,6 +251,7 @@ impl Error {
             Error::NoSuch(_) => Reason::NotFound,
             Error::Engine(error) => engine_reason(error),
             Error::Lease(error) => lease_reason(error),
+            Error::Wrap(error) => wrap_reason(error),
             Error::Barrier(error) => barrier_reason(error),
             Error::Audit(AuditError::Overloaded) | Error::Overloaded(_) | Error::Quota { .. } => {
                 Reason::Overloaded
@@ -262,6 +279,7 @@ impl Error {
                 | Reason::PodGone
                 | Reason::PermissionDenied
                 | Reason::InitElsewhere
+                | Reason::AlreadyOpened
         )
     }
 
@@ -281,6 +299,9 @@ impl Error {
                 vec![("field", invalid.field.clone()), ("problem", invalid.problem.clone())]
             }
             Error::Engine(EngineError::Own { details, .. }) => details.clone(),
+            Error::Wrap(WrapError::Opened { opened, .. }) => {
+                vec![("opened_at_ms", opened.as_millis().to_string())]
+            }
             Error::Overloaded(after) | Error::Quota { after, .. } => {
                 vec![("retry_after_ms", after.as_millis().to_string())]
             }
@@ -319,6 +340,16 @@ fn lease_reason(error: &LeaseError) -> Reason {
         LeaseError::NoSuch(_) => Reason::NotFound,
         LeaseError::Ending(_) => Reason::LeaseEnding,
         LeaseError::Barrier(error) => barrier_reason(error),
+    }
+}
+
+fn wrap_reason(error: &WrapError) -> Reason {
+    match error {
+        WrapError::TooLarge(_) => Reason::InvalidArgument,
+        WrapError::Full => Reason::TooManyWrapped,
+        WrapError::Nothing => Reason::NotFound,
+        WrapError::Opened { .. } => Reason::AlreadyOpened,
+        WrapError::Barrier(error) => barrier_reason(error),
     }
 }
 

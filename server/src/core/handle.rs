@@ -59,7 +59,8 @@ pub async fn handle(core: &Arc<Core>, request: Request) -> Result<Answer, Error>
     }
 
     // 3. May they? Deny by default.
-    let granted = match authorize(core, &request, needs) {
+    let wrapped = matches!(action, Action::Wrap { .. });
+    let granted = match authorize(core, &request, needs, wrapped) {
         Ok(granted) => granted,
         Err(error) => return request.refuse(core, error).await,
     };
@@ -187,9 +188,10 @@ fn authorize(
     core: &Core,
     request: &RequestContext,
     needs: Option<Needs>,
+    wrapped: bool,
 ) -> Result<Option<(Allowed, Needs)>, Error> {
     let Some(needs) = needs else { return Ok(None) };
-    let context = policy::Context { peer: request.origin.peer, now: request.at };
+    let context = policy::Context { peer: request.origin.peer, now: request.at, wrapped };
     let principal = Arc::clone(&request.session.principal);
     let (id, decision, paths) = (request.id(), DecisionId(core.decisions.make()), needs.paths.clone());
     match policy::authorize(&request.policy, id, decision, principal, needs.verbs, paths, context) {

@@ -124,14 +124,21 @@ fn own_or(request: &RequestContext, verb: Verb, lease: &Lease) -> Result<(), Err
 
 fn may(request: &RequestContext, verb: Verb, lease: &Lease) -> Result<(), Error> {
     let path = sys_path(&format!("{PLACE}/{}", lease.path))?;
-    match is_granted(request, &request.session, &[verb], &path) {
+    match is_granted(request, &request.session, &[verb], &path, false) {
         true => Ok(()),
         false => Err(Error::Needs(verb, path.to_string())),
     }
 }
 
-fn is_granted(request: &RequestContext, session: &Session, verbs: &[Verb], path: &Path) -> bool {
-    let context = Context { peer: request.origin.peer, now: request.at };
+/// `wrapped`: also where only a wrapped answer is allowed.
+fn is_granted(
+    request: &RequestContext,
+    session: &Session,
+    verbs: &[Verb],
+    path: &Path,
+    wrapped: bool,
+) -> bool {
+    let context = Context { peer: request.origin.peer, now: request.at, wrapped };
     verbs.iter().any(|verb| {
         let question = Question { principal: &session.principal, verb: *verb, path, context: &context };
         !matches!(request.policy.judge(&question), Verdict::Deny(_))
@@ -148,7 +155,7 @@ async fn renew(
 ) -> Result<Answer, Error> {
     let lease = unsealed.leases.find(id)?;
     own_or(request, Verb::Update, &lease)?;
-    if !is_granted(request, &lease.session, &lease.verbs, &lease.path) {
+    if !is_granted(request, &lease.session, &lease.verbs, &lease.path, true) {
         let verb = lease.verbs.first().copied().unwrap_or(Verb::Use);
         return Err(Error::Needs(verb, lease.path.to_string()));
     }

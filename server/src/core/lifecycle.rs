@@ -27,6 +27,7 @@ use crate::{
     storage::{Batch, Condition, Store},
     telemetry::Metrics,
     tokens::{Revocations, Tokens},
+    wrapping::Wrapping,
 };
 
 /// What init gives out, once.
@@ -264,6 +265,7 @@ impl Core {
             methods: self.methods.open(&barrier, &entropy)?,
             policy: PolicyStore::load(barrier.view("sys/policy")).await?,
             mounts: Mounts::load(&barrier, &clock, &entropy).await?,
+            wrapping: Wrapping::new(barrier.view("sys/wrapping"), Arc::clone(&entropy)),
             leases: Leases::load(barrier.view("sys/leases"), Arc::clone(&clock)).await?,
             keyring: StoredKeyring::new(Arc::clone(&barrier), root),
             barrier,

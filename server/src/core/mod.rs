@@ -29,6 +29,9 @@ mod unauthenticated;
 mod upkeep;
 #[cfg(test)]
 mod verbs_tests;
+mod wrap;
+#[cfg(test)]
+mod wrap_tests;
 
 pub use context::Origin;
 pub use error::Error;
@@ -40,3 +43,4 @@ pub use request::{
 };
 pub use state::{Core, Options, SealSummary, Status, Unsealed};
 pub use unauthenticated::{Login, generate_root, init, login, refuse_sealed, unseal};
+pub use wrap::{Unwrapped, Wrap, unwrap};

@@ -18,6 +18,7 @@ use crate::{
     permit::Errand,
     policy::{self, Allowed, Change},
     tokens::Session,
+    wrapping::About,
 };
 
 /// The field of a login that holds who somebody says they are.
@@ -65,6 +66,10 @@ impl Ended {
             }
             // Without its outcome a lease is taken for one that nobody got.
             Ok(Answer::Issued(_, what)) => Self { objects: vec![what.to_string()], awaited: true, ..ended },
+            // The same holds of what is wrapped.
+            Ok(Answer::Wrapped { what: Some(what), .. }) => {
+                Self { objects: vec![what.to_string()], awaited: true, ..ended }
+            }
             Ok(Answer::Forgotten(what)) => Self { objects: vec![what.to_string()], ..ended },
             Ok(Answer::Term(term)) => Self { objects: vec![format!("key term {term}")], ..ended },
             _ => ended,
@@ -239,6 +244,46 @@ pub(super) async fn stranger_outcome(core: &Core, from: Origin, ended: Ended) ->
     core.audit.record(&event).await.map(drop)
 }
 
+/// Before a wrapped answer is opened.
+pub(super) async fn unwrap_intent(core: &Core, from: Origin, about: &About) -> Result<(), AuditError> {
+    let (paths, objects) = ([about.path.as_str()], [wrapped(about)]);
+    let event = Event { paths: &paths, objects: &objects, ..from.event(EventKind::Request, Status::Pending) };
+    core.audit.record(&event).await.map(drop)
+}
+
+/// After it.
+pub(super) async fn unwrap_outcome(
+    core: &Core,
+    from: Origin,
+    about: &About,
+    error: Option<&Error>,
+) -> Result<(), AuditError> {
+    let (paths, ended) = ([about.path.as_str()], Ended::with(error));
+    let event = Event { paths: &paths, reason: ended.reason, ..from.event(EventKind::Outcome, ended.status) };
+    core.audit.record(&event).await.map(drop)
+}
+
+/// Somebody comes with a token that was used.
+pub(super) async fn unwrapped_again(
+    core: &Core,
+    from: Origin,
+    about: &About,
+    error: &Error,
+) -> Result<(), AuditError> {
+    let (paths, objects) = ([about.path.as_str()], [wrapped(about)]);
+    let event = Event {
+        paths: &paths,
+        objects: &objects,
+        reason: error.reason().as_str(),
+        ..from.event(EventKind::Request, status(error))
+    };
+    core.audit.record(&event).await.map(drop)
+}
+
+fn wrapped(about: &About) -> String {
+    format!("answer {} of {}", about.id, about.operation)
+}
+
 /// Before something that no caller asked for. It has no principal and no peer: it is the server's own.
 pub(super) async fn errand_intent(core: &Core, errand: &Errand) -> Result<Recorded, AuditError> {
     let path = errand.chore().path().map(Path::as_str);
@@ -343,7 +388,7 @@ fn status(error: &Error) -> Status {
 /// What a write brings along, to be found again with `strongroom audit hash`.
 fn hashed_fields(redactor: &Redactor, action: &Action) -> Vec<(String, Hashed)> {
     match action {
-        Action::Engine { paths, operation } => {
+        Action::Engine { paths, operation } | Action::Wrap { paths, operation, .. } => {
             let path = paths.first().map_or("", Path::as_str);
             let values = operation.values().into_iter();
             values.map(|(field, value)| (field.clone(), redactor.hash(path, &field, value))).collect()

@@ -4,7 +4,7 @@ use std::{net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::Stream;
 
-use super::{context::Origin, error::Error};
+use super::{context::Origin, error::Error, wrap::Wrap};
 use crate::{
     audit,
     auth::users::{self, UserInfo},
@@ -12,6 +12,7 @@ use crate::{
     model::{Group, Invalid, Path, Principal, RequestId, SecretBytes, Verb},
     policy,
     tokens::{self, Session},
+    wrapping,
 };
 
 /// A place among the requests in progress; free again when the last clone is dropped. A write holds one until it is done,
@@ -57,6 +58,13 @@ pub enum Action {
         /// Where. Never empty.
         paths: Vec<Path>,
         operation: Box<dyn engines::Operation>,
+    },
+    /// The same, with one answer, which is kept for whoever shows a token.
+    Wrap {
+        /// Where. Never empty.
+        paths: Vec<Path>,
+        operation: Box<dyn engines::Operation>,
+        wrap: Wrap,
     },
     /// About one's own session.
     Session(SessionAction),
@@ -217,6 +225,12 @@ pub enum Answer {
     Reply(Box<dyn engines::Reply>),
     /// An engine's, about something that has a lease now; and what that is.
     Issued(Box<dyn engines::Reply>, Box<str>),
+    /// What was answered is kept. `what` has a lease now, if anything has.
+    Wrapped {
+        token: SecretBytes,
+        about: wrapping::About,
+        what: Option<Box<str>>,
+    },
     /// An engine's answers, one after the other.
     Replies(Answers<Box<dyn engines::Reply>>),
     Token(SecretBytes, Session),
@@ -285,7 +299,7 @@ impl Action {
     pub(super) fn needs(&self) -> Result<Option<Needs>, Invalid> {
         use Verb::{Create, Delete, Destroy, List, Manage, Read, Update, Use};
         let (verbs, path): (&'static [Verb], String) = match self {
-            Action::Engine { paths, operation } => {
+            Action::Engine { paths, operation } | Action::Wrap { paths, operation, .. } => {
                 return Ok(Some(Needs { verbs: operation.verbs(), paths: paths.clone() }));
             }
             Action::Session(_) => return Ok(None),
@@ -343,6 +357,8 @@ impl Action {
     pub(super) fn is_write(&self) -> bool {
         match self {
             Action::Engine { operation, .. } => operation.is_write(),
+            // Whatever it is: an answer is written.
+            Action::Wrap { .. } => true,
             Action::Session(action) => match action {
                 SessionAction::Logout | SessionAction::ChangePassword { .. } => true,
                 SessionAction::Renew | SessionAction::Whoami | SessionAction::CanI(_) => false,

@@ -11,6 +11,7 @@ use super::{
     remember::{Done, Memo},
     request::{Action, Answer, AuditAction, CanI, Needs, PolicyAction, SessionAction, SysAction, UserAction},
     state::{Core, Unsealed},
+    wrap,
 };
 use crate::{
     auth::{
@@ -38,6 +39,11 @@ pub(super) async fn run(
     let answer = match (action, permitted) {
         (Action::Engine { operation, .. }, Some((permit, needs))) => {
             engine(core, unsealed, request, permit, operation, needs).await
+        }
+        (Action::Wrap { operation, wrap, .. }, Some((permit, needs))) => {
+            let path = permit.path().clone();
+            let answer = engine(core, unsealed, request, permit, operation, needs).await?;
+            wrap::keep(core, unsealed, request, (wrap, path), answer).await
         }
         (Action::Session(action), _) => return session(core, unsealed, request, action).await,
         (Action::Revoke(which), Some(_)) => {
@@ -105,7 +111,7 @@ async fn session(
             Answer::Token(token, session)
         }
         SessionAction::Whoami => {
-            let context = Context { peer: request.origin.peer, now: request.at };
+            let context = Context { peer: request.origin.peer, now: request.at, wrapped: false };
             let roles = unsealed.policy.current().roles_of(&session.principal, &context);
             Answer::Whoami((**session).clone(), roles)
         }
@@ -124,7 +130,7 @@ async fn session(
 fn can_i(unsealed: &Unsealed, request: &RequestContext, question: &CanI) -> Answer {
     // Somebody else does not come from where the caller is.
     let peer = if question.who.is_some() { question.peer } else { request.origin.peer };
-    let context = Context { peer, now: request.at };
+    let context = Context { peer, now: request.at, wrapped: false };
     let principal = question.who.as_ref().unwrap_or(&request.session.principal);
     let (verb, path) = (question.verb, &question.path);
     Answer::Decision(unsealed.policy.current().decide(&Question { principal, verb, path, context: &context }))

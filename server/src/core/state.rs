@@ -29,6 +29,7 @@ use crate::{
     storage::{Store, StoreError},
     telemetry::Metrics,
     tokens::Tokens,
+    wrapping::Wrapping,
 };
 
 /// What the configuration decides about keys.
@@ -91,6 +92,7 @@ pub struct Unsealed {
     pub(super) policy: PolicyStore,
     pub(super) mounts: Mounts,
     pub(super) leases: Leases,
+    pub(super) wrapping: Wrapping,
 }
 
 impl Unsealed {

@@ -1,5 +1,5 @@
-//! The five things anybody may do: status (in `state.rs`), init, unseal, a new root token and login. Each is recorded like
-//! everything else.
+//! What anybody may do: status (in `state.rs`), init, unseal, a new root token, login, and opening what was wrapped (in
+//! `wrap.rs`). Each is recorded like everything else.
 
 use std::sync::Arc;
 

@@ -33,6 +33,10 @@ impl Core {
         self.look_at_clock();
         self.expire().await;
         let Ok(unsealed) = self.unsealed() else { return };
+        // No act but tidiness: what is forgotten opens no more.
+        if let Err(error) = unsealed.wrapping.sweep(self.clock.now()).await {
+            tracing::warn!(%error, "wrapped answers whose time is over could not be removed; retrying in a minute");
+        }
         if self.applied.log().seq > unsealed.barrier.log().seq
             && let Err(error) = unsealed.barrier.note_log().await
         {

@@ -28,6 +28,7 @@ mod mounts;
 mod names;
 mod password;
 pub mod random;
+mod schedule;
 mod service;
 pub mod transit;
 

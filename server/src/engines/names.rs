@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use strongroom_proto::limits::PAGE_SIZE;
 
 use crate::{
-    barrier::{Address, BarrierError, RecordKind, View},
+    barrier::{Address, BarrierError, Found, RecordKind, View},
     model::{Invalid, Path},
 };
 
@@ -21,6 +21,21 @@ pub(super) fn address(kind: RecordKind, path: &Path, what: &str) -> Result<Addre
     Ok(Address { kind, folder: Box::default(), name: name.into(), part: 0 })
 }
 
+/// Looks at all records of the kind, in no order that means anything.
+pub(super) async fn each(
+    view: &View,
+    kind: RecordKind,
+    mut look: impl FnMut(Found) -> Result<(), BarrierError>,
+) -> Result<(), BarrierError> {
+    let mut cursor = None;
+    loop {
+        let found = view.scan(kind, "", cursor.as_ref(), BATCH).await?;
+        let Some(last) = found.last() else { return Ok(()) };
+        cursor = Some(last.cursor.clone());
+        found.into_iter().try_for_each(&mut look)?;
+    }
+}
+
 /// One page of the paths below `folder` that the caller may see, sorted, and the last of them if there are more. Names in
 /// the store are hashed, so every page looks at all records of the kind.
 pub(super) async fn page(
@@ -32,20 +47,16 @@ pub(super) async fn page(
 ) -> Result<(Vec<Path>, Option<String>), BarrierError> {
     let within = format!("{folder}/");
     let mut paths = BTreeSet::new();
-    let mut cursor = None;
-    loop {
-        let found = view.scan(kind, "", cursor.as_ref(), BATCH).await?;
-        let Some(last) = found.last() else { break };
-        cursor = Some(last.cursor.clone());
-        let named = found
-            .iter()
-            .filter_map(|record| Path::parse(&format!("{}/{}", folder.mount(), record.name)).ok());
-        paths.extend(named.filter(|path| {
+    each(view, kind, |found| {
+        let path = Path::parse(&format!("{}/{}", folder.mount(), found.name)).ok();
+        paths.extend(path.filter(|path| {
             path.as_str().starts_with(&within)
                 && after.is_none_or(|after| path.as_str() > after)
                 && sees(path)
         }));
-    }
+        Ok(())
+    })
+    .await?;
     let size = usize::try_from(PAGE_SIZE).unwrap_or(usize::MAX);
     let more = paths.len() > size;
     let page: Vec<Path> = paths.into_iter().take(size).collect();

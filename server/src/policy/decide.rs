@@ -29,6 +29,8 @@ pub struct Context {
     pub peer: Option<IpAddr>,
     /// The time to judge by.
     pub now: Timestamp,
+    /// The answer is kept for whoever shows its token, and not told.
+    pub wrapped: bool,
 }
 
 /// May this principal do this there, now?
@@ -101,6 +103,8 @@ pub struct Refused {
     pub path: Path,
     /// The rule that denies; for the audit log, not for the caller.
     pub rule: Option<Rule>,
+    /// It would be allowed if the answer were wrapped.
+    pub if_wrapped: bool,
 }
 
 /// What else the principal may see, from the same place. Clones are judged by the same set, at the same time: those of the
@@ -225,6 +229,13 @@ impl RoleRule<'_> {
     }
 }
 
+impl Context {
+    /// Whether what does not hold would, if the answer were wrapped.
+    fn may_hide(&self, holds: impl FnOnce(&Self) -> bool) -> bool {
+        !self.wrapped && holds(&Self { wrapped: true, ..*self })
+    }
+}
+
 impl Grant<'_> {
     fn holds(&self, principal: &Principal, context: &Context, effect: Effect) -> bool {
         self.conditions.is_none_or(|conditions| conditions.hold(principal, context, effect))
@@ -252,7 +263,8 @@ impl Conditions {
             Some(peer) => self.cidrs.iter().any(|cidr| cidr.contains(&peer.to_canonical())),
         };
         let in_pod = !self.pod || effect == Effect::Deny || principal.pod().is_some();
-        started && !ended && near && in_pod
+        let hidden = !self.wrapped || effect == Effect::Deny || context.wrapped;
+        started && !ended && near && in_pod && hidden
     }
 }
 
@@ -278,7 +290,11 @@ pub fn authorize(
                 granted.push(verb);
                 reason = reason.or(rule);
             }
-            Err((path, rule)) => refused = refused.or(Some(Refused { decision_id, verb, path, rule })),
+            Err((path, rule)) => {
+                let if_wrapped =
+                    context.may_hide(|hidden| on_all(set, &principal, verb, &paths, hidden).is_ok());
+                refused = refused.or(Some(Refused { decision_id, verb, path, rule, if_wrapped }));
+            }
         }
     }
     let rule = match reason {
@@ -296,7 +312,7 @@ pub fn authorize(
         (_, first, None) => {
             let verb = verbs.first().copied().unwrap_or(Verb::Manage);
             let path = first.unwrap_or_else(super::defaults::system);
-            Err(Refused { decision_id, verb, path, rule: None })
+            Err(Refused { decision_id, verb, path, rule: None, if_wrapped: false })
         }
     }
 }

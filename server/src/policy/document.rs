@@ -51,6 +51,8 @@ pub(super) struct Conditions {
     pub(super) until: Option<Timestamp>,
     /// Only for a token that is bound to a pod: one made for the account itself outlives every pod.
     pub(super) pod: bool,
+    /// Only for answers that are wrapped.
+    pub(super) wrapped: bool,
 }
 
 impl Documents {
@@ -205,10 +207,17 @@ impl fmt::Display for Binding {
                 writeln!(f, "  {name}: {}", quoted(&time.to_string()))?;
             }
         }
-        if conditions.pod {
-            f.write_str("  pod: true\n")?;
+        for (name, _) in conditions.flags().into_iter().filter(|(_, is_set)| *is_set) {
+            writeln!(f, "  {name}: true")?;
         }
         Ok(())
+    }
+}
+
+impl Conditions {
+    /// Those that are set or not, by the names of their fields.
+    pub(super) const fn flags(&self) -> [(&'static str, bool); 2] {
+        [("pod", self.pod), ("wrapped", self.wrapped)]
     }
 }
 
@@ -249,8 +258,10 @@ impl fmt::Display for Conditions {
                 write!(text, "{}{name} {time}", if text.is_empty() { "" } else { "; " })?;
             }
         }
-        if self.pod {
-            write!(text, "{}in a pod", if text.is_empty() { "" } else { "; " })?;
+        for (is_set, words) in [(self.pod, "in a pod"), (self.wrapped, "with a wrapped answer")] {
+            if is_set {
+                write!(text, "{}{words}", if text.is_empty() { "" } else { "; " })?;
+            }
         }
         f.write_str(&text)
     }

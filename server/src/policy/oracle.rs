@@ -337,7 +337,7 @@ pub fn compare(seed: u64, cases: u64) -> Result<u64, String> {
                 peer => peer,
             });
             let now = Timestamp::from_millis(999_000 + i64::try_from(dice.below(7)).unwrap_or(0) * 1000);
-            let (principal, context) = (dice.principal(), Context { peer, now });
+            let (principal, context) = (dice.principal(), Context { peer, now, wrapped: false });
             let verb = Verb::ALL.get(dice.below(8)).copied().unwrap_or(Verb::Read);
             let question = Question { principal: &principal, verb, path: &path, context: &context };
             let expected = policy.allows(&question);
@@ -392,7 +392,7 @@ pub fn compare_changes(seed: u64, cases: u64) -> Result<[u64; 2], String> {
             let peer = dice.one(&[None, Some([10, 0, 0, 1]), Some([192, 0, 0, 1])]).map(IpAddr::from);
             let now = Timestamp::from_millis(999_000 + i64::try_from(dice.below(7)).unwrap_or(0) * 1000);
             let verb = Verb::ALL.get(dice.below(8)).copied().unwrap_or(Verb::Read);
-            let context = Context { peer, now };
+            let context = Context { peer, now, wrapped: false };
             let question = Question { principal: &principal, verb, path: &path, context: &context };
             if agrees && before.allows(&question) != after.allows(&question) {
                 return Err(format!("{question:?}\n{}\nbecame\n{}", before.yaml(), after.yaml()));

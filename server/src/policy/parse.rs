@@ -318,7 +318,7 @@ impl<'a> Reader<'a> {
     fn conditions(&mut self, node: &Node) -> Conditions {
         let place = &Place::Field(DOCUMENT, "conditions");
         let Some(fields) = self.map(place, node) else { return Conditions::default() };
-        self.known(place, fields, &["cidrs", "from", "until", "pod"]);
+        self.known(place, fields, &["cidrs", "from", "until", "pod", "wrapped"]);
         let mut cidrs = Vec::new();
         if field(fields, "cidrs").is_some() {
             for (at, cidr) in self.list(node, fields, place, "cidrs", CIDRS).iter().enumerate() {
@@ -349,15 +349,16 @@ impl<'a> Reader<'a> {
         if from.zip(until).is_some_and(|(from, until)| until <= from) {
             self.problem(place, node, "has an until that is not after its from");
         }
-        Conditions { cidrs, from, until, pod: self.in_a_pod(place, fields) }
+        let (pod, wrapped) = (self.flag(place, fields, "pod"), self.flag(place, fields, "wrapped"));
+        Conditions { cidrs, from, until, pod, wrapped }
     }
 
-    /// `true` or nothing: there is no binding for whoever is not in a pod.
-    fn in_a_pod(&mut self, place: &Place<'_>, fields: Fields<'_>) -> bool {
-        let Some(node) = field(fields, "pod") else { return false };
+    /// `true` or nothing: there is no binding for whoever is not in a pod, or wants to see an answer.
+    fn flag(&mut self, place: &Place<'_>, fields: Fields<'_>, name: &str) -> bool {
+        let Some(node) = field(fields, name) else { return false };
         if node.value != Value::Bool(true) {
             self.problem(
-                &Place::Field(place, "pod"),
+                &Place::Field(place, name),
                 node,
                 format!("is {}; expected true, or leave it out", node.value),
             );

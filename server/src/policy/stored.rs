@@ -81,7 +81,7 @@ fn subject(subject: &Subject) -> Value {
 }
 
 fn conditions(conditions: &Conditions) -> Value {
-    let Conditions { cidrs, from, until, pod } = conditions;
+    let Conditions { cidrs, from, until, pod: _, wrapped: _ } = conditions;
     let mut json = json!({});
     if !cidrs.is_empty() {
         set(&mut json, "cidrs", cidrs.iter().map(ToString::to_string).collect::<Vec<_>>());
@@ -91,8 +91,8 @@ fn conditions(conditions: &Conditions) -> Value {
             set(&mut json, name, time.to_string());
         }
     }
-    if *pod {
-        set(&mut json, "pod", true);
+    for (name, _) in conditions.flags().into_iter().filter(|(_, is_set)| *is_set) {
+        set(&mut json, name, true);
     }
     json
 }
@@ -110,7 +110,7 @@ mod tests {
     const PAIR: &str = "kind: Role\nname: r\nrules: [{paths: [a], verbs: [read]}, {paths: [b], verbs: \"*\", effect: deny}]\n---\n\
                         kind: Binding\nname: b\nrole: r\nsubjects: [{group: {method: oidc, name: \"Team: \\\"X\\\" 9\"}}, \
                         {serviceAccount: {cluster: c, namespace: \"*\", name: \"*\"}}]\n\
-                        conditions: {cidrs: [10.0.0.0/8], from: 2026-01-01T00:00:00Z, until: 2027-01-01T00:00:00Z, pod: true}\n";
+                        conditions: {cidrs: [10.0.0.0/8], from: 2026-01-01T00:00:00Z, until: 2027-01-01T00:00:00Z, pod: true, wrapped: true}\n";
 
     #[test]
     fn what_is_stored_is_read_as_the_same_by_this_release_and_by_one_that_knows_only_yaml() {

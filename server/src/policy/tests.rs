@@ -25,7 +25,7 @@ fn set(yaml: &str) -> PolicySet {
     PolicySet::compile(Documents::parse(yaml).unwrap()).unwrap()
 }
 
-const HERE: Context = Context { peer: None, now: Timestamp::from_millis(1_000_000) };
+const HERE: Context = Context { peer: None, now: Timestamp::from_millis(1_000_000), wrapped: false };
 
 fn decision(set: &PolicySet, principal: &Principal, verb: Verb, at: &str) -> Decision {
     set.decide(&Question { principal, verb, path: &path(at), context: &HERE })
@@ -265,6 +265,42 @@ conditions: {pod: true}
     assert!(Documents::parse(bad).err().unwrap()[0].to_string().contains("expected true"));
 }
 
+/// What somebody may hand on and not see: no other answer is theirs, and a deny holds whatever becomes of the answer.
+#[test]
+fn a_binding_may_be_for_wrapped_answers_only() {
+    let at = path("a");
+    let ask = |set: &PolicySet, name: &str, wrapped| {
+        let question = Question {
+            principal: &user(name, &[]),
+            verb: Verb::Read,
+            path: &at,
+            context: &Context { wrapped, ..HERE },
+        };
+        matches!(set.decide(&question), Decision::Allow(_))
+    };
+    let (allow, deny) = (conditioned("allow", "wrapped: true"), conditioned("deny", "wrapped: true"));
+    assert!(ask(&allow, "alice", true) && !ask(&allow, "alice", false));
+    assert!(!ask(&deny, "bob", true) && !ask(&deny, "bob", false));
+    assert_eq!(allow.who_can(Verb::Read, &at)[0].conditions, "with a wrapped answer");
+
+    let refused = |wrapped| {
+        let (context, who) = (Context { wrapped, ..HERE }, Arc::new(user("alice", &[])));
+        let set = Arc::new(conditioned("allow", "wrapped: true"));
+        authorize(
+            &set,
+            RequestId([1; 16]),
+            DecisionId([1; 16]),
+            who,
+            &[Verb::Read],
+            vec![at.clone()],
+            context,
+        )
+        .err()
+        .map(|refused| refused.if_wrapped)
+    };
+    assert_eq!((refused(false), refused(true)), (Some(true), None));
+}
+
 #[test]
 fn conditions_hold_or_the_binding_does_not_count() {
     let at = path("a");
@@ -272,6 +308,7 @@ fn conditions_hold_or_the_binding_does_not_count() {
         let context = Context {
             peer: peer.map(|peer| peer.parse::<IpAddr>().unwrap()),
             now: Timestamp::parse_rfc3339(now).unwrap(),
+            wrapped: false,
         };
         let question =
             Question { principal: &user(name, &[]), verb: Verb::Read, path: &at, context: &context };

@@ -307,7 +307,7 @@ impl Asked {
     }
 
     fn decision_ns(&self, span: Duration) -> f64 {
-        let context = Context { peer: None, now: Timestamp::from_millis(1) };
+        let context = Context { peer: None, now: Timestamp::from_millis(1), wrapped: false };
         let started = Instant::now();
         let mut decided = 0_u32;
         while started.elapsed() < span {

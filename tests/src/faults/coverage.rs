@@ -43,7 +43,7 @@ const ANY_SESSION: &[&str] = &[
     "Leases.Forget",
 ];
 /// Secrets that must not come out. Each goes in through another door.
-const CANARIES: usize = 20;
+const CANARIES: usize = 22;
 /// The reader in the server's log must see everything there is to see.
 const LEVEL: &str = "trace";
 /// The id of a lease that there is not.
@@ -382,6 +382,9 @@ fn names(rpc: &str) -> &'static [&'static str] {
         // The id is that of the request that has the path.
         "Leases.Renew" | "Leases.Forget" => &["lease 00112233445566778899aabbccddeeff"],
         "Leases.List" => &["\"path\":\"sys/leases\"", "all"],
+        "Wrapping.Wrap" => &[PLACE, "Secrets.Get for 60 s"],
+        // A token that is none.
+        "Wrapping.Unwrap" => &["\"operation\":\""],
         "Leases.Revoke" => &["\"path\":\"sys/leases/secret/coverage\"", "below secret/coverage"],
         _ => &["\"path\":\""],
     }
@@ -509,6 +512,12 @@ fn sample(name: &str) -> io::Result<Vec<u8>> {
             v1::RevokeLeasesRequest { which: Some(v1::LeaseSelector { which }) }.encode_to_vec()
         }
         "Leases.Forget" => v1::ForgetLeaseRequest { id: NO_LEASE.to_owned() }.encode_to_vec(),
+        "Wrapping.Wrap" => {
+            let request = v1::GetRequest { path: path(), version: None }.encode_to_vec();
+            let request = Some(v1::Sensitive { value: request });
+            v1::WrapRequest { operation: "Secrets.Get".into(), request, ttl_seconds: 60 }.encode_to_vec()
+        }
+        "Wrapping.Unwrap" => v1::UnwrapRequest { token: Some(sensitive(21)) }.encode_to_vec(),
         // Messages without fields.
         "Auth.Renew" | "Auth.Whoami" | "Auth.Logout" | "Auth.ListUsers" | "Policy.Export" | "Sys.Status"
         | "Sys.Seal" | "Leases.List" | "Sys.Rotate" | "Sys.Scrub" | "Sys.ListMounts" => Vec::new(),
@@ -535,9 +544,12 @@ fn sample(name: &str) -> io::Result<Vec<u8>> {
             let creation = vec!["CREATE ROLE {{name}} LOGIN PASSWORD {{password}}".to_owned()];
             v1::PutDatabaseRoleRequest { path: path(), creation, ..Default::default() }.encode_to_vec()
         }
-        "Database.PutAccount" => {
-            v1::PutDatabaseAccountRequest { path: path(), user: "coverage".into() }.encode_to_vec()
+        "Database.PutAccount" => v1::PutDatabaseAccountRequest {
+            path: path(),
+            user: "coverage".into(),
+            rotation_period_seconds: 60,
         }
+        .encode_to_vec(),
         // Whatever an engine is asked, it begins with where.
         other if KINDS.iter().flat_map(|kind| kind.service.rpcs).any(|rpc| rpc.name == other) => {
             v1::GetRequest { path: path(), version: None }.encode_to_vec()

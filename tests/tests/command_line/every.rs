@@ -133,6 +133,8 @@ fn every_command(format: &str, read: fn(&Output) -> Vec<Value>) {
         (&house.root, "put", &[SECRET, "k=-"], b"one", 0),
         (&house.root, "patch", &[SECRET, "k=-"], b"two", 0),
         (&house.root, "get", &[SECRET], b"", 0),
+        (&house.root, "get", &[SECRET, "--wrap", "1m"], b"", 0),
+        (&house.root, "unwrap", &[], b"srw1_no", 4),
         (&house.root, "import", &["secret/apps/imported", "-", "--from", "env"], b"A=1\n", 0),
         (&house.root, "list", &["-r", "secret"], b"", 0),
         (&house.root, "list", &["-l", "secret/apps"], b"", 0),

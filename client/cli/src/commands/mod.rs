@@ -13,3 +13,4 @@ pub(crate) mod policy;
 pub(crate) mod profile;
 pub(crate) mod random;
 pub(crate) mod server;
+pub(crate) mod unwrap;

@@ -18,6 +18,19 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     number.checked_mul(seconds).filter(|s| *s > 0).map(Duration::from_secs).ok_or_else(wrong)
 }
 
+/// The same, or `never`, which is no time at all.
+pub(crate) fn or_never(text: &str) -> Result<Duration, String> {
+    if text == "never" {
+        return Ok(Duration::ZERO);
+    }
+    parse(text).map_err(|wrong| format!("{wrong}; or never"))
+}
+
+/// How often something happens by itself.
+pub(crate) fn every(period: Option<Duration>) -> String {
+    period.map_or("when somebody says so".to_owned(), |period| format!("every {} s", period.as_secs()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -29,5 +42,7 @@ mod tests {
         for text in ["", "5", "h", "0s", "-1h", "1y", "99999999999999999w", "1é"] {
             assert!(parse(text).is_err(), "{text:?}");
         }
+        assert_eq!((or_never("never"), or_never("1m")), (Ok(Duration::ZERO), Ok(Duration::from_secs(60))));
+        assert!(or_never("0s").unwrap_err().ends_with("30d or 4w; or never"));
     }
 }

@@ -7,7 +7,7 @@ use strongroom_proto::{SecretBytes, v1, v1::database_client::DatabaseClient};
 
 use super::{Database, paths};
 use crate::{
-    answer::{ResultStream, optional_timestamp, timestamp},
+    answer::{ResultStream, optional_timestamp, period, timestamp},
     client::Client,
     error::Error,
     transport::Mode,
@@ -384,6 +384,6 @@ fn account(answer: v1::DatabaseAccount) -> DatabaseAccount {
         path: answer.path,
         user: answer.user,
         rotated_at: optional_timestamp(answer.rotated_at_ms),
-        rotation_period: Some(Duration::from_secs(answer.rotation_period_seconds)).filter(|period| !period.is_zero()),
+        rotation_period: period(answer.rotation_period_seconds),
     }
 }

@@ -74,15 +74,7 @@ impl Database<'_> {
         let answer = call
             .call(Mode::WRITE, message, |ch, rq| async move { DatabaseClient::new(ch).issue(rq).await })
             .await?;
-        let lease = answer.lease.ok_or_else(|| Error::incomplete("lease"))?;
-        Ok(DatabaseUser {
-            lease: lease.into(),
-            user: answer.user,
-            password: answer.password.map(SecretBytes::from).ok_or_else(|| Error::incomplete("password"))?,
-            host: answer.host,
-            port: answer.port,
-            database: answer.database,
-        })
+        DatabaseUser::told(answer)
     }
 
     /// The name and the password of the account at `path`.
@@ -95,7 +87,27 @@ impl Database<'_> {
         let answer = call
             .call(Mode::READ, message, |ch, rq| async move { DatabaseClient::new(ch).get_password(rq).await })
             .await?;
-        Ok(DatabasePassword {
+        DatabasePassword::told(answer)
+    }
+}
+
+impl DatabaseUser {
+    pub(super) fn told(answer: v1::DatabaseUser) -> Result<Self, Error> {
+        let lease = answer.lease.ok_or_else(|| Error::incomplete("lease"))?;
+        Ok(Self {
+            lease: lease.into(),
+            user: answer.user,
+            password: answer.password.map(SecretBytes::from).ok_or_else(|| Error::incomplete("password"))?,
+            host: answer.host,
+            port: answer.port,
+            database: answer.database,
+        })
+    }
+}
+
+impl DatabasePassword {
+    pub(super) fn told(answer: v1::DatabasePassword) -> Result<Self, Error> {
+        Ok(Self {
             user: answer.user,
             password: answer.password.map(SecretBytes::from).ok_or_else(|| Error::incomplete("password"))?,
             rotated_at: timestamp(answer.rotated_at_ms),

@@ -1,12 +1,14 @@
 //! The keys of the engine transit: made, looked at, rotated, retired, erased.
 
+use std::time::Duration;
+
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use strongroom_proto::{SecretBytes, v1};
 
 use super::{Transit, service};
 use crate::{
-    answer::{ResultStream, timestamp},
+    answer::{ResultStream, period, timestamp},
     client::Client,
     error::Error,
     transport::Mode,
@@ -30,6 +32,8 @@ pub struct TransitKey {
     pub min_decryption_version: u32,
     /// Older versions neither encrypt nor sign, even if they are asked for; 0 = those that decrypt do.
     pub min_encryption_version: u32,
+    /// How often there is another version without anybody asking; none = only when somebody asks.
+    pub rotation_period: Option<Duration>,
     /// Oldest first.
     pub versions: Vec<KeyVersion>,
 }
@@ -208,6 +212,12 @@ impl UpdateKey<'_> {
         self
     }
 
+    /// How often there is to be another version without anybody asking: an hour to ten years; zero = only when somebody asks.
+    pub fn rotation_period(mut self, period: Duration) -> Self {
+        self.message.rotation_period_seconds = Some(period.as_secs());
+        self
+    }
+
     /// Changes it.
     ///
     /// # Errors
@@ -236,6 +246,7 @@ fn described(key: v1::TransitKey) -> TransitKey {
         latest_version: key.latest_version,
         min_decryption_version: key.min_decryption_version,
         min_encryption_version: key.min_encryption_version,
+        rotation_period: period(key.rotation_period_seconds),
         versions: key.versions.into_iter().map(version).collect(),
     }
 }

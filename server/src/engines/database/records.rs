@@ -1,8 +1,6 @@
 //! What a mount keeps: where its database is, its roles and its accounts. One record each, sealed like everything, and
 //! changed on condition that nobody else has changed it since.
 
-use std::time::Duration;
-
 use prost::Message;
 use strongroom_proto::v1::Sensitive;
 
@@ -13,7 +11,7 @@ use super::{
 };
 use crate::{
     barrier::{Address, BarrierError, Changes, OpenedRecord, RecordKind, View},
-    engines::names,
+    engines::{names, schedule},
     model::{Invalid, Path, RequestId, SecretBytes, Timestamp},
     storage::{Condition, Revision},
 };
@@ -30,10 +28,6 @@ const TTL: u64 = 3600;
 const MAX_TTL: u64 = 24 * 3600;
 /// The shortest life: whoever asks for less renews more often than a database likes.
 const SHORTEST: u64 = 5;
-/// What is due is looked at every minute.
-const SHORTEST_PERIOD: u64 = 60;
-/// Records read at once.
-const BATCH: usize = 100;
 /// The longest: what lives longer is an account.
 const LONGEST: u64 = 366 * 24 * 3600;
 
@@ -200,20 +194,7 @@ impl Account {
     /// Whether its password is to be another by now.
     pub(super) fn is_due(&self, now: Timestamp) -> bool {
         let since = self.secret.as_ref().map_or(0, |secret| secret.rotated_ms);
-        let period = Duration::from_secs(self.rotation_period);
-        self.rotation_period > 0 && Timestamp::from_millis(since).plus(period) <= now
-    }
-
-    /// How often a password changes by itself.
-    pub(super) fn check_period(seconds: u64) -> Result<u64, Invalid> {
-        match seconds {
-            0 => Ok(seconds),
-            SHORTEST_PERIOD..=LONGEST => Ok(seconds),
-            _ => {
-                let problem = format!("is {seconds}; expected 0, for never, or {SHORTEST_PERIOD} to {LONGEST}");
-                Err(Invalid::new("rotation_period_seconds", problem))
-            }
-        }
+        schedule::is_due(self.rotation_period, Timestamp::from_millis(since), now)
     }
 }
 
@@ -298,17 +279,18 @@ impl Records {
         Ok(names::page(&self.0, R::KIND, folder, after, sees).await?)
     }
 
-    /// All accounts of the mount, by their names within it.
-    pub(super) async fn accounts(&self) -> Result<Vec<(Box<str>, Account)>, BarrierError> {
-        let (mut accounts, mut cursor) = (Vec::new(), None);
-        loop {
-            let found = self.0.scan(Account::KIND, "", cursor.as_ref(), BATCH).await?;
-            let Some(last) = found.last() else { return Ok(accounts) };
-            cursor = Some(last.cursor.clone());
-            for one in found {
-                accounts.push((one.name, decoded(&one.entry)?));
+    /// The accounts that are due for another password, by their names within the mount.
+    pub(super) async fn overdue(&self, now: Timestamp) -> Result<Vec<(Box<str>, Account)>, BarrierError> {
+        let mut due = Vec::new();
+        names::each(&self.0, Account::KIND, |found| {
+            let account: Account = decoded(&found.entry)?;
+            if account.is_due(now) {
+                due.push((found.name, account));
             }
-        }
+            Ok(())
+        })
+        .await?;
+        Ok(due)
     }
 
     pub(super) async fn erase(&self) -> Result<(), BarrierError> {

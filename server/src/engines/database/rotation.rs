@@ -116,8 +116,7 @@ impl Database {
 
     /// What is due for another password by now.
     pub(super) async fn overdue(&self, now: Timestamp) -> Result<Vec<Due>, BarrierError> {
-        let accounts = self.records.accounts().await?.into_iter();
-        let due = accounts.filter(|(_, account)| account.is_due(now));
+        let due = self.records.overdue(now).await?.into_iter();
         Ok(due
             .map(|(name, account)| Due { name, what: format!("another password for {}", account.user) })
             .collect())
@@ -132,9 +131,7 @@ impl Database {
     ) -> Result<(), Error> {
         let _alone = self.rotating.lock().await;
         match self.records.find::<Account>(path).await? {
-            Some(found) if found.0.is_due(now) => {
-                self.rotate(path, found, Some(by), now).await.map(drop)
-            }
+            Some(found) if found.0.is_due(now) => self.rotate(path, found, Some(by), now).await.map(drop),
             _ => Ok(()),
         }
     }

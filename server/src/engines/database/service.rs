@@ -10,7 +10,7 @@ use super::{
     sql,
 };
 use crate::{
-    engines::{Asked, Reply, Service, at, service},
+    engines::{Asked, Reply, Service, at, schedule, service},
     limits::SMALL_REQUEST_BYTES,
     model::{Path, SecretBytes},
 };
@@ -62,7 +62,7 @@ fn put_role(message: v1::PutDatabaseRoleRequest) -> Asked {
 
 fn put_account(message: v1::PutDatabaseAccountRequest) -> Asked {
     sql::check_name("user", &message.user)?;
-    let rotation_period = Account::check_period(message.rotation_period_seconds)?;
+    let rotation_period = schedule::period(message.rotation_period_seconds, schedule::SHORTEST)?;
     at(&message.path, Operation::PutAccount { user: message.user, rotation_period })
 }
 

@@ -365,8 +365,7 @@ async fn names_are_names_and_secrets_stay() {
     }
     assert_eq!(house.postgres.sql("SELECT count(*) FROM orders").unwrap(), "1");
 
-    let nobody =
-        house.doing("db/app", taking("nobody")).await.err().unwrap();
+    let nobody = house.doing("db/app", taking("nobody")).await.err().unwrap();
     assert!(nobody.to_string().ends_with("has no user nobody"), "{nobody}");
     assert!(matches!(house.doing("db/app", Operation::DescribeAccount).await, Err(Error::NotFound(_))));
     // A path is one thing.
@@ -457,15 +456,6 @@ async fn passwords_change_when_they_are_due() {
     assert_eq!(other.to_string(), "there is an account of another user at this path already");
     house.doing("db/app", Operation::DeleteAccount).await.unwrap();
     database.rotate_if_due(&at, BY, far).await.unwrap();
-}
-
-#[test]
-fn a_period_is_none_or_a_minute_at_least() {
-    let check = |seconds| Account::check_period(seconds).map_err(|error| error.to_string());
-    assert_eq!((check(0), check(60), check(31_622_400)), (Ok(0), Ok(60), Ok(31_622_400)));
-    let told = "rotation_period_seconds: is 59; expected 0, for never, or 60 to 31622400";
-    assert_eq!(check(59).unwrap_err(), told);
-    assert!(check(u64::MAX).is_err());
 }
 
 /// Whatever was done when the server died, it gets in again, and one more change makes it whole.

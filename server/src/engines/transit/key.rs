@@ -7,7 +7,10 @@ use super::{
     Error,
     algorithm::{Algorithm, Pair},
 };
-use crate::model::{Invalid, SecretBytes, Timestamp};
+use crate::{
+    engines::schedule,
+    model::{Invalid, SecretBytes, Timestamp},
+};
 
 /// Most versions that a key keeps: a record holds 60 KiB, and a version of ECDSA P-384 takes some 310 bytes.
 pub(super) const VERSIONS: usize = 180;
@@ -19,6 +22,8 @@ pub(super) struct TransitKey {
     pub(super) min_decryption: u32,
     /// 0 = as `min_decryption`.
     pub(super) min_encryption: u32,
+    /// Seconds after which there is another version; 0 = when somebody says so.
+    pub(super) rotation_period: u64,
     /// Oldest first, without a gap; never empty.
     versions: Vec<Version>,
 }
@@ -44,6 +49,8 @@ struct StoredKey {
     min_encryption: u32,
     #[prost(message, repeated, tag = "6")]
     versions: Vec<StoredVersion>,
+    #[prost(uint64, tag = "7")]
+    rotation_period: u64,
 }
 
 #[derive(Message)]
@@ -69,7 +76,21 @@ impl TransitKey {
         now: Timestamp,
     ) -> Self {
         let versions = vec![Version { number: 1, created: now, pair: first }];
-        Self { algorithm, derived, exportable, min_decryption: 1, min_encryption: 0, versions }
+        Self {
+            algorithm,
+            derived,
+            exportable,
+            min_decryption: 1,
+            min_encryption: 0,
+            rotation_period: 0,
+            versions,
+        }
+    }
+
+    /// Whether there is to be another version by now.
+    pub(super) fn is_due(&self, now: Timestamp) -> bool {
+        let since = self.versions.last().map_or(now, |version| version.created);
+        schedule::is_due(self.rotation_period, since, now)
     }
 
     pub(super) fn versions(&self) -> &[Version] {
@@ -185,6 +206,7 @@ impl TransitKey {
             min_decryption: self.min_decryption,
             min_encryption: self.min_encryption,
             versions: versions.collect(),
+            rotation_period: self.rotation_period,
         };
         SecretBytes::from(stored.encode_to_vec())
     }
@@ -204,6 +226,7 @@ impl TransitKey {
             exportable: stored.exportable,
             min_decryption: stored.min_decryption,
             min_encryption: stored.min_encryption,
+            rotation_period: stored.rotation_period,
             versions,
         })
     }

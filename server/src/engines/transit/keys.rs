@@ -5,7 +5,7 @@ use super::{Error, key::TransitKey};
 use crate::{
     barrier::{Address, BarrierError, Changes, RecordKind, View},
     engines::names,
-    model::{Invalid, Path, RequestId, SecretBytes},
+    model::{Invalid, Path, RequestId, SecretBytes, Timestamp},
     storage::Condition,
 };
 
@@ -54,6 +54,19 @@ impl Keys {
             }
         }
         Err(BarrierError::Conflict.into())
+    }
+
+    /// The names within the mount of the keys that are to have another version by now.
+    pub(super) async fn overdue(&self, now: Timestamp) -> Result<Vec<Box<str>>, BarrierError> {
+        let mut due = Vec::new();
+        names::each(&self.0, KEY, |found| {
+            if decode(&found.entry.content)?.is_due(now) {
+                due.push(found.name);
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(due)
     }
 
     /// One page of the keys below `folder` that the caller may see.

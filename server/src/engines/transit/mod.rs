@@ -24,7 +24,7 @@ use self::{
     text::Versioned,
     work::{Encrypting, Plain, Sealed, Terms},
 };
-use super::{Engine, EngineError, EngineKind, Parts, Settings, no_settings, own};
+use super::{Due, Engine, EngineError, EngineKind, Parts, Settings, no_settings, own};
 use crate::{
     barrier::BarrierError,
     crypto::{Encoding, Entropy},
@@ -60,7 +60,11 @@ enum Operation {
         min_decryption: Option<u32>,
         min_encryption: Option<u32>,
         exportable: Option<bool>,
+        /// Seconds; 0 = when somebody says so.
+        rotation_period: Option<u64>,
     },
+    /// Another version, if there is to be one by now.
+    RotateIfDue,
     /// Versions below one, or all of it.
     Destroy {
         before: Option<u32>,
@@ -126,7 +130,7 @@ impl super::Operation for Operation {
             Self::Create { .. } => &[Verb::Create],
             Self::Describe => &[Verb::Use, Verb::Read, Verb::Manage],
             Self::List { .. } => &[Verb::List],
-            Self::Rotate => &[Verb::Update],
+            Self::Rotate | Self::RotateIfDue => &[Verb::Update],
             Self::Update { .. } | Self::Export { .. } => &[Verb::Manage],
             Self::Destroy { .. } => &[Verb::Destroy],
             Self::Decrypt { .. } => &[Verb::Read],
@@ -140,7 +144,14 @@ impl super::Operation for Operation {
     }
 
     fn is_write(&self) -> bool {
-        matches!(self, Self::Create { .. } | Self::Rotate | Self::Update { .. } | Self::Destroy { .. })
+        matches!(
+            self,
+            Self::Create { .. }
+                | Self::Rotate
+                | Self::RotateIfDue
+                | Self::Update { .. }
+                | Self::Destroy { .. }
+        )
     }
 
     fn versions(&self) -> Vec<u64> {
@@ -186,11 +197,12 @@ impl super::Operation for Operation {
                 let name = format!("algorithm {}", algorithm.name());
                 std::iter::once(name).chain(marks.into_iter().flatten().map(str::to_owned)).collect()
             }
-            Self::Update { min_decryption, min_encryption, exportable } => {
+            Self::Update { min_decryption, min_encryption, exportable, rotation_period } => {
                 let decryption = min_decryption.map(|to| format!("min_decryption_version {to}"));
                 let encryption = min_encryption.map(|to| format!("min_encryption_version {to}"));
                 let exportable = exportable.map(|to| format!("exportable {to}"));
-                decryption.into_iter().chain(encryption).chain(exportable).collect()
+                let period = rotation_period.map(|to| format!("rotation every {to} s"));
+                decryption.into_iter().chain(encryption).chain(exportable).chain(period).collect()
             }
             Self::Destroy { before: None } => vec!["all versions".to_owned()],
             Self::Destroy { before: Some(before) } => vec![format!("versions before {before}")],
@@ -236,6 +248,18 @@ impl Engine for Transit {
             self.with(path, key, operation)?
         };
         Ok(super::Output::one(output))
+    }
+
+    async fn overdue(&self, now: Timestamp) -> Result<Vec<Due>, BarrierError> {
+        let due = self.keys.overdue(now).await?.into_iter();
+        Ok(due.map(|name| Due { name, what: "another version".to_owned() }).collect())
+    }
+
+    async fn attend(&self, path: &Path, by: RequestId, now: Timestamp) -> Result<(), EngineError> {
+        match self.write(path.clone(), by, now, Operation::RotateIfDue).await {
+            Ok(_) | Err(Error::NotFound) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn erase(&self) -> Result<(), BarrierError> {
@@ -350,8 +374,11 @@ fn made(
     let mut key = key.ok_or(Error::NotFound)?;
     match operation {
         Operation::Rotate => key.append(key.algorithm.generate(entropy)?, now)?,
-        Operation::Update { min_decryption, min_encryption, exportable } => {
+        Operation::RotateIfDue if !key.is_due(now) => {}
+        Operation::RotateIfDue => key.append(key.algorithm.generate(entropy)?, now)?,
+        Operation::Update { min_decryption, min_encryption, exportable, rotation_period } => {
             key.settle(*min_decryption, *min_encryption, *exportable)?;
+            key.rotation_period = rotation_period.unwrap_or(key.rotation_period);
         }
         Operation::Destroy { before: Some(before) } => key.trim(*before)?,
         _ => return Ok(None),

@@ -16,10 +16,13 @@ use super::{
 };
 use crate::{
     crypto::Encoding,
-    engines::{Asked, EngineError, Reply, Service, at, service},
+    engines::{Asked, EngineError, Reply, Service, at, schedule, service},
     limits::SMALL_REQUEST_BYTES,
     model::{Invalid, Path, SecretBytes},
 };
+
+/// Each rotation leaves a version, of which a key keeps 180.
+const SHORTEST_PERIOD: u64 = 3600;
 
 pub(super) const SERVICE: Service = service! { "Transit";
     "CreateKey"       One SMALL_REQUEST_BYTES create;
@@ -55,10 +58,13 @@ fn list(message: v1::ListKeysRequest) -> Asked {
 }
 
 fn update(message: v1::UpdateKeyRequest) -> Asked {
+    let period = message.rotation_period_seconds;
+    let rotation_period = period.map(|seconds| schedule::period(seconds, SHORTEST_PERIOD));
     let operation = Operation::Update {
         min_decryption: message.min_decryption_version,
         min_encryption: message.min_encryption_version,
         exportable: message.exportable,
+        rotation_period: rotation_period.transpose()?,
     };
     at(&message.path, operation)
 }
@@ -222,6 +228,7 @@ fn described(path: &Path, key: &TransitKey) -> v1::TransitKey {
         min_decryption_version: key.min_decryption,
         min_encryption_version: key.min_encryption,
         versions: key.versions().iter().map(version).collect(),
+        rotation_period_seconds: key.rotation_period,
     }
 }
 

@@ -1,8 +1,11 @@
 //! transit as a whole, over a real barrier and a store in memory.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU8, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio_util::task::TaskTracker;
@@ -17,6 +20,8 @@ use crate::{
 
 const ENCRYPTING: [&str; 2] = ["aes256-gcm", "chacha20-poly1305"];
 const SIGNING: [&str; 3] = ["ed25519", "ecdsa-p256", "ecdsa-p384"];
+const NOW: Timestamp = Timestamp::from_millis(5);
+const BY: RequestId = RequestId([1; 16]);
 const HMAC: &str = "hmac-sha256";
 
 fn on(view: View) -> Transit {
@@ -39,7 +44,7 @@ fn create(algorithm: &str) -> Operation {
 impl Transit {
     async fn doing(&self, at: &str, operation: Operation) -> Result<Output, Error> {
         if operation.is_write() {
-            return self.write(path(at), RequestId([1; 16]), Timestamp::from_millis(5), operation).await;
+            return self.write(path(at), BY, NOW, operation).await;
         }
         self.with(&path(at), self.keys.get(&path(at)).await?, operation)
     }
@@ -232,6 +237,7 @@ async fn old_versions_open_until_they_are_retired() {
         min_decryption,
         min_encryption,
         exportable: None,
+        rotation_period: None,
     };
     for (decryption, encryption) in [(Some(0), None), (Some(4), None), (Some(3), Some(2)), (None, Some(4))] {
         let refused = transit.doing(key, update(decryption, encryption)).await;
@@ -393,6 +399,7 @@ async fn a_key_leaves_only_if_it_may_and_comes_in_as_it_left() {
             min_decryption: None,
             min_encryption: None,
             exportable: Some(exportable),
+            rotation_period: None,
         };
         transit.doing(&key, exportable(true)).await.unwrap();
         assert!(matches!(transit.doing(&key, exportable(false)).await, Err(Error::Invalid(_))));
@@ -494,4 +501,33 @@ fn formats_are_as_they_were() {
         assert_eq!(made, text(vector, "made"), "{}", algorithm.name());
     }
     assert_eq!(vectors.as_array().unwrap().len(), 5);
+}
+
+/// A key has another version when it is due, and not twice; and a record of an earlier build has no period.
+#[tokio::test]
+async fn keys_rotate_when_they_are_due() {
+    let transit = transit().await;
+    let key = Path::parse("transit/orders").unwrap();
+    transit.created("transit/orders", ENCRYPTING[0]).await;
+    let far = NOW.plus(Duration::from_secs(10 * 366 * 86400));
+    assert!(transit.overdue(far).await.unwrap().is_empty());
+    let period = Operation::Update {
+        min_decryption: None,
+        min_encryption: None,
+        exportable: None,
+        rotation_period: Some(3600),
+    };
+    transit.doing("transit/orders", period).await.unwrap();
+
+    let (early, due) = (NOW.plus(Duration::from_secs(3599)), NOW.plus(Duration::from_secs(3600)));
+    assert!(transit.overdue(early).await.unwrap().is_empty());
+    transit.attend(&key, BY, early).await.unwrap();
+    assert_eq!(transit.keys.get(&key).await.unwrap().latest(), 1);
+    assert_eq!(transit.overdue(due).await.unwrap()[0].name.as_ref(), "orders");
+    for _ in 0..2 {
+        transit.attend(&key, BY, due).await.unwrap();
+        assert_eq!(transit.keys.get(&key).await.unwrap().latest(), 2);
+    }
+    assert!(transit.overdue(due).await.unwrap().is_empty());
+    transit.attend(&Path::parse("transit/gone").unwrap(), BY, due).await.unwrap();
 }

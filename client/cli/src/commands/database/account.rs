@@ -32,9 +32,9 @@ enum Command {
         /// The user of the database
         #[arg(long, value_name = "NAME")]
         user: String,
-        /// How often its password changes by itself, a minute at least; without it, only when somebody says so
-        #[arg(long, value_parser = span::parse)]
-        rotate_every: Option<Duration>,
+        /// How often its password changes by itself, a minute at least; never: only when somebody says so
+        #[arg(long, value_name = "TIME", default_value = "never", value_parser = span::or_never)]
+        rotate_every: Duration,
     },
     /// Show an account, without its password
     Show {
@@ -66,7 +66,7 @@ pub(super) async fn run(output: &Output, client: &Client, args: Account) -> Resu
     let database = client.database();
     match args.command {
         Command::Put { path, user, rotate_every } => {
-            show(output, &database.put_account(&path, &user, rotate_every).await?)
+            show(output, &database.put_account(&path, &user, Some(rotate_every)).await?)
         }
         Command::Show { path } => show(output, &database.account(&path).await?),
         Command::Rotate { path } => show(output, &database.rotate_account(&path).await?),
@@ -95,7 +95,7 @@ fn show(output: &Output, account: &DatabaseAccount) -> Result<(), Failure> {
             ("path", account.path.clone()),
             ("user", account.user.clone()),
             ("rotated", rotated.unwrap_or_else(|| "not for certain; rotate it again".to_owned())),
-            ("rotates", period.map_or("when somebody says so".to_owned(), |seconds| format!("every {seconds} s"))),
+            ("rotates", span::every(account.rotation_period)),
         ]),
     )
 }

@@ -13,14 +13,15 @@ use std::{
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::{Value, json};
-use strongroom_client::{DatabaseConfiguration, SecretBytes};
+use strongroom_client::{DatabaseConfiguration, DatabasePassword, DatabaseUser, SecretBytes};
 
 use crate::{
+    commands::unwrap,
     context::Context,
     failure::Failure,
     forms::json::JsonValue,
     input::{content, prompt, span},
-    output::{Output, Presentation},
+    output::{Format, Output, Presentation},
 };
 
 #[derive(Args)]
@@ -65,6 +66,9 @@ enum Command {
         /// Show the password on a terminal
         #[arg(long)]
         show: bool,
+        /// Do not show it: print a token that opens it once, within this time, for `strongroom unwrap`
+        #[arg(long, value_name = "TIME", value_parser = span::parse, conflicts_with = "show")]
+        wrap: Option<Duration>,
     },
     /// Print the password of an account
     Password {
@@ -73,6 +77,9 @@ enum Command {
         /// Show it on a terminal
         #[arg(long)]
         show: bool,
+        /// Do not show it: print a token that opens it once, within this time, for `strongroom unwrap`
+        #[arg(long, value_name = "TIME", value_parser = span::parse, conflicts_with = "show")]
+        wrap: Option<Duration>,
     },
 }
 
@@ -148,14 +155,22 @@ pub(crate) async fn run(context: &Context, args: Database) -> Result<(), Failure
         }
         Command::Role(args) => role::run(output, &context.client().await?, args).await,
         Command::Account(args) => account::run(output, &context.client().await?, args).await,
-        Command::Issue { path, ttl, show } => {
+        Command::Issue { path, ttl, wrap: Some(wrap), .. } => {
+            let client = context.client().await?;
+            unwrap::show_token(output, &client.wrapping().database_user(&path, ttl, wrap).await?)
+        }
+        Command::Issue { path, ttl, show, wrap: None } => {
             // Before anything is made that nobody would see.
             output.check_consent(show)?;
-            issue(context, &path, ttl).await
+            show_user(output, &context.client().await?.database().issue(&path, ttl).await?)
         }
-        Command::Password { path, show } => {
+        Command::Password { path, wrap: Some(wrap), .. } => {
+            let client = context.client().await?;
+            unwrap::show_token(output, &client.wrapping().database_password(&path, wrap).await?)
+        }
+        Command::Password { path, show, wrap: None } => {
             output.check_consent(show)?;
-            password(context, &path).await
+            show_password(output, &context.client().await?.database().password(&path).await?)
         }
     }
 }
@@ -218,8 +233,7 @@ fn show(output: &Output, configuration: &DatabaseConfiguration) -> Result<(), Fa
     )
 }
 
-async fn issue(context: &Context, path: &str, ttl: Option<Duration>) -> Result<(), Failure> {
-    let user = context.client().await?.database().issue(path, ttl).await?;
+pub(crate) fn show_user(output: &Output, user: &DatabaseUser) -> Result<(), Failure> {
     let issued = Issued {
         lease: &user.lease.id,
         expires_at: format!("{:.0}", user.lease.expires_at),
@@ -238,18 +252,17 @@ async fn issue(context: &Context, path: &str, ttl: Option<Duration>) -> Result<(
         ("lease", user.lease.id.clone()),
         ("expires", format!("{:.0}", user.lease.expires_at)),
     ];
-    context.output.show(&issued, Presentation::Pairs(pairs))
+    output.show(&issued, Presentation::Pairs(pairs))
 }
 
-async fn password(context: &Context, path: &str) -> Result<(), Failure> {
-    let kept = context.client().await?.database().password(path).await?;
+pub(crate) fn show_password(output: &Output, kept: &DatabasePassword) -> Result<(), Failure> {
     let value = Kept {
         user: &kept.user,
         password: JsonValue(&kept.password),
         rotated_at: format!("{:.0}", kept.rotated_at),
     };
-    match context.output.format() {
-        crate::output::Format::Table => context.output.value(kept.password.expose()),
-        _ => context.output.show(&value, Presentation::Text(String::new())),
+    match output.format() {
+        Format::Table => output.value(kept.password.expose()),
+        _ => output.show(&value, Presentation::Text(String::new())),
     }
 }

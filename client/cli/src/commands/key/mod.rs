@@ -3,7 +3,10 @@
 pub(crate) mod file;
 mod work;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -13,7 +16,7 @@ use crate::{
     context::Context,
     failure::Failure,
     forms::json::JsonValue,
-    input::{content, prompt},
+    input::{content, prompt, span},
     output::{Format, Output, Presentation, plural, structured},
 };
 
@@ -64,7 +67,8 @@ enum Command {
     },
     /// Change which versions may be used, or let the key be exported
     #[command(after_help = "Examples:
-  strongroom key update transit/orders --min-decryption-version 2")]
+  strongroom key update transit/orders --min-decryption-version 2
+  strongroom key update transit/orders --rotate-every 90d")]
     Update {
         /// The path of the key
         path: String,
@@ -77,6 +81,9 @@ enum Command {
         /// Let its bytes leave the server; it cannot be taken back
         #[arg(long)]
         exportable: bool,
+        /// How often to add a version without anybody asking, an hour at least; never: only when somebody asks
+        #[arg(long, value_name = "TIME", value_parser = span::or_never)]
+        rotate_every: Option<Duration>,
     },
     /// Erase old versions, or a whole key, for good: what was encrypted with them can never be opened
     #[command(after_help = "Examples:
@@ -146,7 +153,13 @@ pub(crate) async fn run(context: &Context, args: Key) -> Result<(), Failure> {
             let text = format!("{path} has version {version}, which encrypts and signs from now on");
             output.done(&json!({ "path": path, "version": version }), &text)
         }
-        Command::Update { path, min_decryption_version, min_encryption_version, exportable } => {
+        Command::Update {
+            path,
+            min_decryption_version,
+            min_encryption_version,
+            exportable,
+            rotate_every,
+        } => {
             let mut change = transit.update_key(&path);
             if let Some(version) = min_decryption_version {
                 change = change.min_decryption_version(version);
@@ -156,6 +169,9 @@ pub(crate) async fn run(context: &Context, args: Key) -> Result<(), Failure> {
             }
             if exportable {
                 change = change.exportable();
+            }
+            if let Some(period) = rotate_every {
+                change = change.rotation_period(period);
             }
             show(output, &change.send().await?)
         }
@@ -228,6 +244,7 @@ fn show(output: &Output, key: &TransitKey) -> Result<(), Failure> {
         "path": key.path, "algorithm": key.algorithm, "derived": key.derived, "exportable": key.exportable,
         "latest_version": key.latest_version, "min_decryption_version": key.min_decryption_version,
         "min_encryption_version": key.min_encryption_version,
+        "rotation_period_seconds": key.rotation_period.map(|period| period.as_secs()),
         "versions": key.versions.iter().map(version).collect::<Vec<_>>(),
     });
     let marks = [(key.derived, "derived"), (key.exportable, "exportable")];
@@ -242,6 +259,7 @@ fn show(output: &Output, key: &TransitKey) -> Result<(), Failure> {
         ("latest version", key.latest_version.to_string()),
         ("decrypts and verifies", format!("from version {}", key.min_decryption_version)),
         ("encrypts and signs", format!("from version {encrypts}")),
+        ("rotates", span::every(key.rotation_period)),
         ("kept", plural(key.versions.len(), "version")),
     ];
     if let Some(public) = key.versions.last().and_then(|version| version.public_key.as_deref()) {

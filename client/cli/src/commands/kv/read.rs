@@ -1,18 +1,20 @@
 //! `get`: the values of a secret; masked where somebody may look over the shoulder.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use clap::Args;
 use serde::Serialize;
 use strongroom_client::{Secret, SecretBytes};
 
 use crate::{
+    commands::unwrap,
     context::Context,
     failure::Failure,
     forms::{
         environment::{self, Dialect},
         json::JsonValue,
     },
+    input::span,
     output::{Format, MASK, Output, Presentation, structured},
 };
 
@@ -20,7 +22,8 @@ use crate::{
 #[command(after_help = "Examples:
   strongroom get secret/apps/shop/db --show
   strongroom get secret/apps/shop/db --key password --out-file password.txt
-  strongroom get secret/apps/shop/env -o env --out-file .env")]
+  strongroom get secret/apps/shop/env -o env --out-file .env
+  strongroom get secret/apps/shop/db --wrap 10m > token")]
 pub(crate) struct Get {
     /// The path of the secret, such as secret/app/db
     path: String,
@@ -36,11 +39,14 @@ pub(crate) struct Get {
     /// Write to this file, which only you may read; - is standard output, also if it is a terminal
     #[arg(long, value_name = "FILE")]
     out_file: Option<PathBuf>,
+    /// Do not show it: print a token that opens it once, within this time, for `strongroom unwrap`
+    #[arg(long, value_name = "TIME", value_parser = span::parse, conflicts_with_all = ["key", "show", "out_file"])]
+    wrap: Option<Duration>,
 }
 
 /// A secret as programs see it; values are masked for a terminal.
 #[derive(Serialize)]
-struct Shown<'a> {
+pub(crate) struct Shown<'a> {
     path: &'a str,
     version: u64,
     created_at: String,
@@ -60,6 +66,11 @@ enum ShownValue<'a> {
 }
 
 pub(crate) async fn run(context: &Context, args: Get) -> Result<(), Failure> {
+    if let Some(ttl) = args.wrap {
+        let client = context.client().await?;
+        let wrapped = client.wrapping().secret(&args.path, args.version, ttl).await?;
+        return unwrap::show_token(&context.output, &wrapped);
+    }
     // Before anything is read: the read would stand in the audit log for nothing.
     check_destination(&args, &context.output)?;
     let client = context.client().await?;
@@ -124,7 +135,7 @@ fn find<'a>(secret: &'a Secret, key: &str) -> Result<&'a SecretBytes, Failure> {
     })
 }
 
-fn shown(secret: &Secret, open: bool) -> Shown<'_> {
+pub(crate) fn shown(secret: &Secret, open: bool) -> Shown<'_> {
     let value = |value| if open { ShownValue::Open(JsonValue(value)) } else { ShownValue::Masked(MASK) };
     Shown {
         path: &secret.path,
@@ -137,7 +148,7 @@ fn shown(secret: &Secret, open: bool) -> Shown<'_> {
     }
 }
 
-fn table(secret: &Secret, open: bool) -> Presentation {
+pub(crate) fn table(secret: &Secret, open: bool) -> Presentation {
     let value = |value: &SecretBytes| match (open, value.expose_str()) {
         (false, _) => MASK.to_owned(),
         (true, Ok(text)) => text.to_owned(),
