@@ -404,6 +404,8 @@ impl fmt::Display for Error {
                 Reason::LoginRejected => write!(f, "the login was rejected: {message}"),
                 _ => f.write_str("the token was not issued by this server"),
             },
+            // The server may say more than that.
+            ErrorKind::Denied { .. } if !message.is_empty() => f.write_str(message),
             ErrorKind::Denied { decision_id, verb, path } => {
                 write!(f, "denied: needs {verb} on {path} (decision {decision_id})")
             }

@@ -60,7 +60,7 @@ pub enum Error {
     /// The policy refused it.
     #[error(
         "denied: needs {} on {}{} (decision {})", .0.verb, .0.path,
-        if .0.if_wrapped { ", which is allowed only with a wrapped answer (--wrap)" } else { "" }, .0.decision_id
+        if .0.if_wrapped { ", which is allowed only with a wrapped answer" } else { "" }, .0.decision_id
     )]
     Refused(Box<Refused>),
     /// A verb that turned out to be needed is not granted.
