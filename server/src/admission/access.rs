@@ -270,7 +270,10 @@ mod tests {
             .filter(|access| access.credential == Credential::None && !access.name.starts_with("grpc."))
             .map(|access| access.name)
             .collect();
-        assert_eq!(open, ["Auth.Login", "Sys.Status", "Sys.Init", "Sys.Unseal", "Sys.GenerateRoot", "Wrapping.Unwrap"]);
+        assert_eq!(
+            open,
+            ["Auth.Login", "Sys.Status", "Sys.Init", "Sys.Unseal", "Sys.GenerateRoot", "Wrapping.Unwrap"]
+        );
     }
 
     #[test]
