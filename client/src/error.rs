@@ -108,7 +108,7 @@ pub enum ErrorKind {
     TooManyLeases,
     /// The lease is being ended: it cannot be renewed.
     LeaseEnding,
-    /// As many wrapped answers wait to be opened as there may be.
+    /// As many wrapped answers wait to be opened as there may be, in all or of one principal.
     TooManyWrapped,
     /// What was wrapped was opened before: if not by the caller, then by somebody else.
     AlreadyOpened,

@@ -95,7 +95,7 @@ reasons! {
     QuotaExceeded = "QUOTA_EXCEEDED", ResourceExhausted, retry: false;
     /// There are as many leases as there may be, in all or of one principal.
     TooManyLeases = "TOO_MANY_LEASES", ResourceExhausted, retry: false;
-    /// As many wrapped answers wait to be opened as there may be.
+    /// As many wrapped answers wait to be opened as there may be, in all or of one principal.
     TooManyWrapped = "TOO_MANY_WRAPPED", ResourceExhausted, retry: false;
     /// The wrapped answer was opened before (metadata `opened_at_ms`): if not by the caller, then by somebody else.
     AlreadyOpened = "ALREADY_OPENED", FailedPrecondition, retry: false;

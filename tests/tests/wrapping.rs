@@ -61,7 +61,7 @@ async fn a_courier_hands_on_what_only_the_recipient_sees() {
     let audit = fs::read_dir(world.home.path().join("audit")).unwrap();
     let audit = audit.map(|file| fs::read(file.unwrap().path()).unwrap());
     let told = audit.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect::<String>();
-    assert!(told.contains("Wrapping.Unwrap"));
+    assert!(told.contains("Wrapping.Unwrap") && told.contains("\"version\":1"));
     for text in [told, world.server.log(), metrics] {
         assert!(!text.contains(VALUE) && !text.contains("srw1_"));
     }

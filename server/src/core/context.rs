@@ -71,6 +71,7 @@ impl ActedOn {
                 target: Some(format!("{} for {} s", wrap.operation, wrap.ttl.as_secs())),
                 objects: operation.changes(),
                 versions: operation.versions(),
+                latest: operation.is_about_the_latest(),
                 ..place
             },
             Action::Session(action) => Self { target: about_session(action), ..place },

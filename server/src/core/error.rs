@@ -201,6 +201,7 @@ impl From<WrapError> for Error {
     fn from(error: WrapError) -> Self {
         match error {
             WrapError::Barrier(error) => Error::Barrier(error),
+            WrapError::TooLarge(_) => Invalid::new("answer", error.to_string()).into(),
             other => Error::Wrap(other),
         }
     }

@@ -67,9 +67,12 @@ impl Ended {
             // Without its outcome a lease is taken for one that nobody got.
             Ok(Answer::Issued(_, what)) => Self { objects: vec![what.to_string()], awaited: true, ..ended },
             // The same holds of what is wrapped.
-            Ok(Answer::Wrapped { what: Some(what), .. }) => {
-                Self { objects: vec![what.to_string()], awaited: true, ..ended }
-            }
+            Ok(Answer::Wrapped { what, version, .. }) => Self {
+                objects: what.iter().map(ToString::to_string).collect(),
+                version: *version,
+                awaited: what.is_some(),
+                ..ended
+            },
             Ok(Answer::Forgotten(what)) => Self { objects: vec![what.to_string()], ..ended },
             Ok(Answer::Term(term)) => Self { objects: vec![format!("key term {term}")], ..ended },
             _ => ended,

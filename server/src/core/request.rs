@@ -230,6 +230,8 @@ pub enum Answer {
         token: SecretBytes,
         about: wrapping::About,
         what: Option<Box<str>>,
+        /// As that of a reply.
+        version: Option<u64>,
     },
     /// An engine's answers, one after the other.
     Replies(Answers<Box<dyn engines::Reply>>),

@@ -50,8 +50,9 @@ pub(super) async fn keep(
         at: request.at,
         expires: core.clock.now().plus(wrap.ttl),
     };
+    let version = reply.version();
     match unsealed.wrapping.keep(&about, reply).await {
-        Ok(token) => Ok(Answer::Wrapped { token: token.into_text(), about, what }),
+        Ok(token) => Ok(Answer::Wrapped { token: token.into_text(), about, what, version }),
         Err(error) => {
             // What nobody can open nobody has.
             if what.is_some() {

@@ -7,10 +7,8 @@ mod tests;
 mod token;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -32,6 +30,8 @@ pub const ANSWER_BYTES: usize = 256 << 10;
 pub const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Answers at once that nobody has opened yet.
 const MOST: usize = 10_000;
+/// The same of one principal.
+const MOST_OF_ONE: usize = 1_000;
 /// How long it is known of an answer that it was opened, or that its time is over.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 /// Records looked at, and removed with their answers, at once.
@@ -41,8 +41,15 @@ const BATCH: usize = 16;
 pub struct Wrapping {
     view: View,
     entropy: Arc<dyn Entropy>,
-    /// How many wait, as of the last sweep and with those that came since.
-    waiting: AtomicUsize,
+    /// As of the last sweep, and with those that came and went since.
+    waiting: Mutex<Waiting>,
+}
+
+/// How many wait to be opened: all, and of each who wrapped some.
+#[derive(Default)]
+struct Waiting {
+    all: usize,
+    of: HashMap<Box<str>, usize>,
 }
 
 /// What an answer is the answer to.
@@ -71,7 +78,8 @@ pub enum WrapError {
     #[error("is {0} bytes; an answer of at most {ANSWER_BYTES} can be wrapped")]
     TooLarge(usize),
     #[error(
-        "{MOST} wrapped answers wait to be opened; no more are taken before some are, or their time is over"
+        "{MOST} wrapped answers wait to be opened, or {MOST_OF_ONE} of yours; no more are taken before some are opened, or \
+         their time is over"
     )]
     Full,
     /// Nobody says whether it ever was.
@@ -103,7 +111,7 @@ pub fn ttl(seconds: u64) -> Result<Duration, Invalid> {
 
 impl Wrapping {
     pub fn new(view: View, entropy: Arc<dyn Entropy>) -> Self {
-        Self { view, entropy, waiting: AtomicUsize::default() }
+        Self { view, entropy, waiting: Mutex::default() }
     }
 
     /// Keeps an answer. Who has the token that is returned opens it.
@@ -112,8 +120,7 @@ impl Wrapping {
     /// It is too long, there are too many, or it could not be written.
     pub async fn keep(&self, about: &About, reply: Box<dyn Reply>) -> Result<Token, WrapError> {
         let answer = encoded(reply)?;
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= MOST {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        if !self.waiting().add(&about.by) {
             return Err(WrapError::Full);
         }
         let token = Token::new(about.id, &*self.entropy)?;
@@ -168,7 +175,7 @@ impl Wrapping {
         };
         match self.view.commit(changes).await {
             Ok(_) => {
-                let _ = self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+                self.waiting().remove(&about.by);
                 Ok(answer)
             }
             Err(BarrierError::Conflict) => Err(WrapError::Opened { about: about.into(), opened: now }),
@@ -190,7 +197,7 @@ impl Wrapping {
     /// # Errors
     /// The store or the keys.
     pub async fn sweep(&self, now: Timestamp) -> Result<(), BarrierError> {
-        let (mut waiting, mut cursor): (usize, Option<Cursor>) = (0, None);
+        let (mut waiting, mut cursor): (Waiting, Option<Cursor>) = (Waiting::default(), None);
         loop {
             let page = self.view.scan(record::HEADER, "", cursor.as_ref(), BATCH).await?;
             let Some(last) = page.last() else { break };
@@ -205,7 +212,9 @@ impl Wrapping {
                         changes.deletes.extend(answer_addresses(id));
                     }
                     None if stored.expires() <= now => changes.deletes.extend(answer_addresses(id)),
-                    None => waiting += 1,
+                    None => {
+                        waiting.add(stored.by());
+                    }
                     Some(_) => {}
                 }
             }
@@ -213,8 +222,33 @@ impl Wrapping {
                 self.view.commit(changes).await?;
             }
         }
-        self.waiting.store(waiting, Ordering::Relaxed);
+        *self.waiting() = waiting;
         Ok(())
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // Nothing panics under this lock.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    /// One more, if there is room for it.
+    fn add(&mut self, by: &str) -> bool {
+        let of_one = self.of.entry(by.into()).or_default();
+        let fits = self.all < MOST && *of_one < MOST_OF_ONE;
+        if fits {
+            self.all += 1;
+            *of_one += 1;
+        }
+        fits
+    }
+
+    fn remove(&mut self, by: &str) {
+        self.all = self.all.saturating_sub(1);
+        if let Some(of_one) = self.of.get_mut(by) {
+            *of_one = of_one.saturating_sub(1);
+        }
     }
 }
 

@@ -94,6 +94,10 @@ impl Stored {
         self
     }
 
+    pub(super) fn by(&self) -> &str {
+        &self.record.by
+    }
+
     pub(super) fn expires(&self) -> Timestamp {
         Timestamp::from_millis(self.record.expires_ms)
     }

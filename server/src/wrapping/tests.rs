@@ -92,7 +92,7 @@ async fn its_time_is_over_and_then_it_is_forgotten() {
     assert!(matches!(wrapping.find(&late, end).await, Err(WrapError::Nothing)));
 
     wrapping.sweep(end).await.unwrap();
-    assert_eq!(wrapping.waiting.load(Ordering::Relaxed), 0);
+    assert_eq!(wrapping.waiting().all, 0);
     assert!(wrapping.answer(about(1).id).await.unwrap().is_empty(), "the answer is gone");
     assert!(matches!(wrapping.find(&opened, end).await, Err(WrapError::Opened { .. })));
     wrapping.sweep(end.plus(REMEMBERED)).await.unwrap();
@@ -108,11 +108,16 @@ async fn there_are_limits() {
     assert_eq!(wrapping.open(found, BY, NOW).await.unwrap().expose(), vec![b'x'; ANSWER_BYTES]);
     let long = wrapping.keep(&about(2), answer(ANSWER_BYTES + 1)).await;
     assert!(matches!(long, Err(WrapError::TooLarge(_))));
-    wrapping.waiting.store(MOST, Ordering::Relaxed);
+    let bob = || About { by: "userpass/bob".into(), ..about(3) };
+    wrapping.waiting().of.insert(about(3).by, MOST_OF_ONE);
     assert!(matches!(wrapping.keep(&about(3), answer(1)).await, Err(WrapError::Full)));
+    wrapping.keep(&bob(), answer(1)).await.unwrap();
+    wrapping.waiting().all = MOST;
+    assert!(matches!(wrapping.keep(&About { id: BY, ..bob() }, answer(1)).await, Err(WrapError::Full)));
     // A sweep counts those that are there.
     wrapping.sweep(NOW).await.unwrap();
-    wrapping.keep(&about(3), answer(1)).await.unwrap();
+    assert_eq!(wrapping.waiting().all, 1);
+    wrapping.keep(&about(4), answer(1)).await.unwrap();
 
     for (seconds, is_possible) in
         [(0, false), (1, true), (604_800, true), (604_801, false), (u64::MAX, false)]
