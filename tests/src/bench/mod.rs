@@ -4,6 +4,7 @@ pub mod audit;
 pub mod cpu;
 pub mod disk;
 pub mod echo;
+pub mod leases;
 pub mod load;
 pub mod mounts;
 pub mod pods;

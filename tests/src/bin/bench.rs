@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 
 use clap::{Parser, builder::PossibleValuesParser};
 use strongroom_tests::{
-    bench::{audit, echo, mounts, pods, rooms, transit, wire},
+    bench::{audit, echo, leases, mounts, pods, rooms, transit, wire},
     figures,
 };
 
@@ -13,7 +13,8 @@ use strongroom_tests::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What there is, in this order.
-const PARTS: [&str; 9] = ["read", "write", "login", "transit", "audit", "policy", "list", "mount", "scale"];
+const PARTS: [&str; 10] =
+    ["read", "write", "login", "transit", "audit", "policy", "list", "leases", "mount", "scale"];
 
 #[derive(Parser)]
 struct Args {
@@ -54,6 +55,7 @@ async fn main() -> io::Result<()> {
             "audit" => audit::run(work.path(), size).await?,
             "policy" => rooms::policy(size)?,
             "list" => rooms::list(work.path(), size).await?,
+            "leases" => leases::many().await?,
             "mount" => mounts::run(size).await?,
             _ => rooms::scale(work.path(), size).await?,
         });
