@@ -73,7 +73,7 @@ impl Kept {
     async fn list(&self, which: Selector) -> Vec<crate::leases::Info> {
         let page = Page { which, stuck: false, after: None, limit: 100 };
         match self.ask(201, Action::Lease(LeaseAction::List(page))).await.unwrap() {
-            Answer::Leases(leases, false) => leases,
+            Answer::Leases(leases, false, _) => leases,
             _ => panic!("no list"),
         }
     }
@@ -152,7 +152,7 @@ fn reason(result: Result<Answer, Error>) -> Reason {
 #[tokio::test]
 async fn what_was_issued_ends_when_its_time_is_over() {
     let kept = Kept::new("expiry").await;
-    assert!(matches!(kept.lend(1, "thing").await, Ok(Answer::Issued(..))));
+    assert!(matches!(kept.lend(1, "thing").await, Ok(Answer::Issued { .. })));
     assert_eq!(kept.world.things(), ["thing"]);
     assert_eq!(kept.counts(), Counts { live: 1, ..Counts::default() });
 
@@ -229,7 +229,7 @@ async fn what_cannot_be_ended_is_tried_again_and_listed() {
     }
     kept.until("it is called stuck", |kept| kept.counts().stuck == 1).await;
     let page = Page { which: Selector::All, stuck: true, after: None, limit: 10 };
-    let Answer::Leases(stuck, false) = kept.ask(4, Action::Lease(LeaseAction::List(page))).await.unwrap()
+    let Answer::Leases(stuck, false, _) = kept.ask(4, Action::Lease(LeaseAction::List(page))).await.unwrap()
     else {
         panic!("no list")
     };
@@ -317,7 +317,7 @@ async fn others_leases_take_a_right() {
     act(1, lend("hers", HOUR)).await.unwrap();
     kept.lend(2, "roots").await.unwrap();
     let list = |which| Action::Lease(LeaseAction::List(Page { which, stuck: false, after: None, limit: 9 }));
-    let Ok(Answer::Leases(own, false)) = act(3, list(Selector::Own)).await else { panic!("her own") };
+    let Ok(Answer::Leases(own, false, _)) = act(3, list(Selector::Own)).await else { panic!("her own") };
     assert_eq!(own.iter().map(|info| &*info.lease.what).collect::<Vec<_>>(), ["hers"]);
     assert!(act(4, renew(1, None)).await.is_ok());
     for action in [
