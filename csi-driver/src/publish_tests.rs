@@ -531,3 +531,6 @@ mod idle;
 #[cfg(test)]
 #[path = "publish_restart_tests.rs"]
 mod restart;
+#[cfg(test)]
+#[path = "publish_issued_tests.rs"]
+mod issued;

@@ -149,6 +149,29 @@ fn reason(result: Result<Answer, Error>) -> Reason {
     result.err().expect("it was done").reason()
 }
 
+/// Without a word of the engine's: the same thing, the same lease, and how long it lives from now on.
+#[tokio::test]
+async fn whatever_an_engine_issues_can_be_asked_for() {
+    let kept = Kept::new("generic").await;
+    let issue = |path: &str, ttl| Action::Lease(LeaseAction::Issue { path: Path::parse(path).unwrap(), ttl });
+    let Answer::Given { values, lease: Some((granted, what)), lifetime } =
+        kept.ask(1, issue("lent/things", Some(60))).await.unwrap()
+    else {
+        panic!("nothing is given")
+    };
+    assert_eq!((granted.id, &*what, lifetime), (id(1), "thing", Duration::from_secs(60)));
+    assert_eq!((granted.lifetime, values[0].0), (lifetime, "lease"));
+    assert_eq!(kept.world.things(), ["thing"]);
+    // Later it has less, whatever time it is where somebody asks.
+    kept.house.clock.advance(Duration::from_secs(20));
+    let Answer::Renewed(granted) = kept.ask(2, renew(1, Some(Duration::from_secs(5)))).await.unwrap() else {
+        panic!("no lease")
+    };
+    assert_eq!(granted.lifetime, Duration::from_secs(40));
+    assert_eq!(reason(kept.ask(3, issue("nowhere/things", None)).await), Reason::NotFound);
+    assert_eq!(reason(kept.ask(4, issue("secret/things", None)).await), Reason::InvalidArgument);
+}
+
 #[tokio::test]
 async fn what_was_issued_ends_when_its_time_is_over() {
     let kept = Kept::new("expiry").await;
