@@ -4,8 +4,8 @@ use super::*;
 
 const APP: &str = "- issue: database/app\n";
 const BOTH: &str = "- issue: database/app\n  template: {url: \"postgres://{{username}}:{{password}}@db\"}\n- path: secret/app/db\n";
-const LIFE: Duration = Duration::from_secs(60);
-const MOST: Duration = Duration::from_secs(150);
+const LIFE: Duration = Duration::from_secs(18);
+const MOST: Duration = Duration::from_secs(45);
 
 fn node() -> Node {
     let node = Node::with(false);
@@ -50,7 +50,7 @@ async fn it_is_renewed_and_before_its_last_end_replaced() {
     node.publish_this(APP).await.unwrap();
     node.until("a renewal", || node.server.issues() == (1, 1)).await;
     assert_eq!(node.file("username"), "user1");
-    // 40 s, 80 s; at 120 s a renewal would give it 30 s.
+    // After 12 s and 24 s; after 36 s a renewal would give it 9 s.
     node.until("another one", || node.server.issues() == (2, 2)).await;
     node.until("it is in the files", || node.file("username") == "user2").await;
     assert_eq!(node.server.users(), ["user1", "user2"], "programs go over to it without haste");

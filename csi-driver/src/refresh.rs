@@ -250,22 +250,29 @@ impl Following {
     /// Renews what is due, and has another one issued for what cannot be renewed any more.
     async fn attend(&mut self, touch: &mut Option<Touch>, stop: &CancellationToken) {
         self.former.retain(|(_, ends)| *ends > Instant::now());
-        if touch.as_ref().is_none_or(|touch| !touch.session.is_usable()) {
-            if let Some(new) = self.log_in(None, stop).await {
-                *touch = Some(new);
+        let usable = touch.as_ref().map(|touch| &touch.session).filter(|session| session.is_usable());
+        let session = match usable {
+            Some(session) => Arc::clone(session),
+            None => {
+                let Some(new) = self.log_in(None, stop).await else { return self.attend_later() };
+                Arc::clone(&touch.insert(new).session)
             }
-        }
-        let Some(session) = touch.as_ref().map(|touch| Arc::clone(&touch.session)) else {
-            return self.attend_later();
         };
         if let Err(failure) = self.renew(&*session).await {
             self.failed(&failure);
+            if failure.is_session_over() {
+                *touch = None;
+            }
             return self.attend_later();
         }
         if self.issued.iter().any(Held::is_to_be_replaced) {
             match self.reconcile(&session, None, stop).await {
                 Asked::Current => {}
-                Asked::SessionOver | Asked::Refused => return self.attend_later(),
+                Asked::SessionOver => {
+                    *touch = None;
+                    return self.attend_later();
+                }
+                Asked::Refused => return self.attend_later(),
             }
         }
         (self.attempts, self.attend_at) = (0, None);

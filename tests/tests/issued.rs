@@ -167,8 +167,11 @@ async fn who_may_not_use_a_role_is_told_before_and_after() {
     let other = house.cluster.add_node("other", &[&provider]).unwrap();
     let pod = house.cluster.shop.pod("web-0");
     let mut client = CsiDriverProviderClient::new(other.channel_at("../provider.sock").await.unwrap());
-    let refused =
-        client.mount(mount_request(&pod, ISSUE, &house.cluster.shop.token(&pod))).await.unwrap_err();
+    let refused = client
+        .mount(mount_request(&pod, ISSUE, &house.cluster.shop.token(&pod)))
+        .await
+        .map(drop)
+        .unwrap_err();
     assert!(refused.message().contains("neither renewed nor revoked"), "{refused}");
 
     let world = &house.cluster.shop.world;
