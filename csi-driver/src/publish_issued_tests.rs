@@ -51,6 +51,7 @@ async fn it_is_renewed_and_before_its_last_end_replaced() {
     node.until("a renewal", || node.server.issues() == (1, 1)).await;
     assert_eq!(node.file("username"), "user1");
     // After 12 s and 24 s; after 36 s a renewal would give it 9 s.
+    node.until("another renewal", || node.server.issues() == (1, 2)).await;
     node.until("another one", || node.server.issues() == (2, 2)).await;
     node.until("it is in the files", || node.file("username") == "user2").await;
     assert_eq!(node.server.users(), ["user1", "user2"], "programs go over to it without haste");

@@ -6,8 +6,8 @@ use strongroom_proto::limits::WATCH_PATHS;
 use strongroom_yaml::{Node, Value, field};
 
 use super::{
-    Decode, ENTRIES, Entry, FILES, FileName, ISSUES, Layout, Mode, PodRef, Problem, Source, TEXT_BYTES, Template,
-    Volume, name::Claims, source, template::is_key,
+    Decode, ENTRIES, Entry, FILES, FileName, ISSUES, Layout, Mode, PodRef, Problem, Source, TEXT_BYTES,
+    Template, Volume, name::Claims, source, template::is_key,
 };
 
 /// The prefix of what the kubelet adds about the pod; the author of the pod does not write it.
@@ -186,10 +186,9 @@ impl Reader<'_> {
                 self.problem(fields.place, "has from without template; use path, or add a template");
             }
             [_] => {}
-            many => self.problem(
-                fields.place,
-                format!("has both {}; expected one of them", many.join(" and ")),
-            ),
+            many => {
+                self.problem(fields.place, format!("has both {}; expected one of them", many.join(" and ")))
+            }
         }
         let apart = [
             ("keys", "template", "write two entries"),

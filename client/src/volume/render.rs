@@ -8,8 +8,8 @@ use strongroom_proto::SecretBytes;
 use zeroize::Zeroizing;
 
 use super::{
-    Decode, Entry, FILE_BYTES, FILES, FileName, Filter, InvalidFileName, Layout, Mode, Source, SourceKind, Template,
-    VOLUME_BYTES, Volume,
+    Decode, Entry, FILE_BYTES, FILES, FileName, Filter, InvalidFileName, Layout, Mode, Source, SourceKind,
+    Template, VOLUME_BYTES, Volume,
     name::{Claims, Conflict},
     template::{Part, Placeholder},
 };

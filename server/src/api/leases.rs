@@ -20,10 +20,7 @@ pub(super) struct LeasesService;
 
 #[tonic::async_trait]
 impl Leases for LeasesService {
-    async fn issue(
-        &self,
-        request: Request<v1::IssueRequest>,
-    ) -> Result<Response<v1::IssueResponse>, Status> {
+    async fn issue(&self, request: Request<v1::IssueRequest>) -> Result<Response<v1::IssueResponse>, Status> {
         call(
             request,
             |message| {

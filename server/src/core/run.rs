@@ -9,7 +9,10 @@ use super::{
     error::Error,
     lease, long_stream,
     remember::{Done, Memo},
-    request::{Action, Answer, AuditAction, CanI, LeaseAction, Needs, PolicyAction, SessionAction, SysAction, UserAction},
+    request::{
+        Action, Answer, AuditAction, CanI, LeaseAction, Needs, PolicyAction, SessionAction, SysAction,
+        UserAction,
+    },
     state::{Core, Unsealed},
     wrap,
 };
@@ -75,7 +78,10 @@ fn issuing(
     ttl: Option<u64>,
 ) -> Result<Box<dyn Operation>, Error> {
     let operation = unsealed.enter(path)?.engine().issues(ttl).ok_or_else(|| {
-        let problem = format!("is in {}/, which issues nothing; expected one in a mount of the kind database, for example", path.mount());
+        let problem = format!(
+            "is in {}/, which issues nothing; expected one in a mount of the kind database, for example",
+            path.mount()
+        );
         Invalid::new("path", problem)
     })?;
     // The permit is for what was granted, and the engine's own word for it may need something else.

@@ -17,7 +17,8 @@ use strongroom_proto::{Reason, v1};
 use tokio::sync::Semaphore;
 
 use super::{
-    Due, Engine, EngineError, EngineKind, Fields, Granted, Make, Output, Parts, Reply, Service, Settings, Terms, own,
+    Due, Engine, EngineError, EngineKind, Fields, Granted, Make, Output, Parts, Reply, Service, Settings,
+    Terms, own,
 };
 use crate::{
     barrier::BarrierError,
