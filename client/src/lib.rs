@@ -77,7 +77,7 @@ pub use calls::{
     },
     follow::{Gone, SecretState},
     kept_lease::{KeptLease, LeaseState},
-    lease::{Lease, LeaseInfo, LeaseSelector, Leases, Revoked},
+    lease::{Issued, Lease, LeaseInfo, LeaseSelector, Leases, Revoked},
     policy::{Allowed, Decision, ObjectName, Policy, PolicyAction, PolicyChange},
     random::Random,
     secrets::{ListPage, Metadata, Patch, Put, Secret, UpdateMetadata, VersionInfo},

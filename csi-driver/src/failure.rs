@@ -59,12 +59,14 @@ pub enum Failure {
         error: Error,
     },
     #[error(
-        "{principal} may not read {path}: ask for a role with read on it; `strongroom can-i read \
+        "{principal} may not {verb} {path}: ask for a role with {verb} on it; `strongroom can-i {verb} \
          {path} --as {principal}` explains why"
     )]
     Denied {
         /// Who the pod is.
         principal: String,
+        /// What it wanted to do.
+        verb: &'static str,
         /// What it asked for.
         path: String,
         /// Where that stands in the audit log.
@@ -75,6 +77,12 @@ pub enum Failure {
         "{path}: {error}. Write it, or set `optional: true` in the volume's attributes if the pod can do without it"
     )]
     Missing { path: String, error: Error },
+    /// Nothing is issued there.
+    #[error(
+        "{path}: {error}. Nothing can be issued for the pod there: `issue` in the volume's attributes takes the path of a role of an \
+         engine that issues, such as database/NAME"
+    )]
+    NotIssued { path: String, error: Error },
     /// The secrets do not have what the description wants.
     #[error("{0}")]
     Render(#[from] RenderError),
@@ -120,14 +128,33 @@ pub enum Failure {
 impl Failure {
     /// From what the server answered to a question about `path`.
     pub fn reading(principal: &str, path: &str, error: Error) -> Self {
+        match Self::answered(principal, "read", path, error) {
+            Failure::Server { path, error } if error.is_not_found() => Failure::Missing { path, error },
+            other => other,
+        }
+    }
+
+    /// From what the server answered when something was to be issued or renewed.
+    pub fn issuing(principal: &str, path: &str, error: Error) -> Self {
+        match Self::answered(principal, "use", path, error) {
+            Failure::Server { path, error }
+                if error.is_not_found() || matches!(error.kind(), ErrorKind::InvalidArgument { .. }) =>
+            {
+                Failure::NotIssued { path, error }
+            }
+            other => other,
+        }
+    }
+
+    fn answered(principal: &str, verb: &'static str, path: &str, error: Error) -> Self {
         let path = path.to_owned();
         match error.kind() {
             ErrorKind::Denied { decision_id, path: denied, .. } => Failure::Denied {
                 principal: principal.to_owned(),
+                verb,
                 path: if denied.is_empty() { path } else { denied.clone() },
                 decision: decision_id.clone(),
             },
-            _ if error.is_not_found() => Failure::Missing { path, error },
             _ => Failure::Server { path, error },
         }
     }
@@ -182,6 +209,7 @@ impl Failure {
             Failure::Login { .. } => "login",
             Failure::Denied { .. } => "denied",
             Failure::Missing { .. } => "missing",
+            Failure::NotIssued { .. } => "not_issued",
             Failure::Render(_) => "render",
             Failure::Unreachable { .. } => "unreachable",
             Failure::Server { .. } => "server",
@@ -200,7 +228,7 @@ impl Failure {
             Failure::Invalid(_) => Code::InvalidArgument,
             Failure::Differs { .. } => Code::AlreadyExists,
             Failure::Busy(_) => Code::Aborted,
-            Failure::Unknown { .. } | Failure::Missing { .. } => Code::NotFound,
+            Failure::Unknown { .. } | Failure::Missing { .. } | Failure::NotIssued { .. } => Code::NotFound,
             Failure::Full(_) | Failure::Budget(_) | Failure::Write(WriteError::Budget(_)) => {
                 Code::ResourceExhausted
             }

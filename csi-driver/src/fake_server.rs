@@ -13,7 +13,10 @@ use jiff::Timestamp;
 use strongroom_client::{Change, ChangeKind, Current, Error, Reason, ResultStream, Secret, SecretBytes};
 use tokio::{sync::broadcast, time::Instant};
 
-use crate::fetch::{Server, Session};
+use crate::{
+    fetch::{Server, Session},
+    issued::{Given, Times},
+};
 
 #[derive(Default)]
 struct State {
@@ -30,6 +33,13 @@ struct State {
     logins: u32,
     goodbyes: u32,
     reads: u32,
+    /// By lease: what was issued, and until when it lives.
+    issued: BTreeMap<String, (String, Instant)>,
+    /// How long what is issued lives, and with all renewals.
+    life: Option<(Duration, Duration)>,
+    ends: BTreeMap<String, Instant>,
+    issues: u32,
+    renewals: u32,
 }
 
 /// The server, seen from a test.
@@ -136,6 +146,29 @@ impl FakeServer {
         self.state().goodbyes
     }
 
+    /// From now on something is issued, whatever is asked for, that lives so long, and with renewals so long at most.
+    pub(crate) fn issue_for(&self, life: Duration, at_most: Duration) {
+        self.state().life = Some((life, at_most));
+    }
+
+    /// The names of what was issued and lives.
+    pub(crate) fn users(&self) -> Vec<String> {
+        let now = Instant::now();
+        let state = self.state();
+        state.issued.values().filter(|(_, ends)| *ends > now).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// How often something was issued, and renewed.
+    pub(crate) fn issues(&self) -> (u32, u32) {
+        let state = self.state();
+        (state.issues, state.renewals)
+    }
+
+    /// What was issued is not known any more.
+    pub(crate) fn forget_issued(&self) {
+        self.state().issued.clear();
+    }
+
     pub(crate) fn reads(&self) -> u32 {
         self.state().reads
     }
@@ -181,6 +214,45 @@ impl Session for FakeServer {
         let (version, value) = state.secrets.get(path).ok_or_else(|| refusal(Reason::NotFound, &[]))?;
         let values = BTreeMap::from([("value".to_owned(), SecretBytes::from(value.as_str()))]);
         Ok(Secret::new(path, *version, values))
+    }
+
+    async fn issue(&self, path: &str) -> Result<Given, Error> {
+        let mut state = self.reachable()?;
+        if state.sessions_over || state.tokens_over {
+            return Err(refusal(Reason::TokenExpired, &[]));
+        }
+        if state.denied.contains(path) {
+            let details = [("decision_id", "01j"), ("verb", "use"), ("path", path)];
+            return Err(refusal(Reason::PermissionDenied, &details));
+        }
+        let (lifetime, at_most) = state.life.ok_or_else(|| refusal(Reason::NotFound, &[]))?;
+        state.issues += 1;
+        let lease = format!("{:032x}", state.issues);
+        let name = format!("user{}", state.issues);
+        let now = Instant::now();
+        state.issued.insert(lease.clone(), (name.clone(), now + lifetime));
+        state.ends.insert(lease.clone(), now + at_most);
+        let fields = [("username", name), ("password", "secret".to_owned())];
+        let fields = fields.map(|(key, value)| (key.to_owned(), SecretBytes::from(value.as_str())));
+        Ok(Given { fields: fields.into(), lease: Some(lease), times: Times { lifetime, at_most } })
+    }
+
+    async fn renew(&self, lease: &str) -> Result<Times, Error> {
+        let mut state = self.reachable()?;
+        if state.tokens_over {
+            return Err(refusal(Reason::TokenExpired, &[]));
+        }
+        state.renewals += 1;
+        let (now, (life, _)) = (Instant::now(), state.life.unwrap_or_default());
+        let last = state.ends.get(lease).copied().unwrap_or(now);
+        let (_, ends) = state.issued.get_mut(lease).ok_or_else(|| refusal(Reason::NotFound, &[]))?;
+        *ends = last.min(now + life);
+        Ok(Times { lifetime: *ends - now, at_most: last - now })
+    }
+
+    async fn revoke(&self, lease: &str) -> Result<(), Error> {
+        let mut state = self.reachable()?;
+        state.issued.remove(lease).map(drop).ok_or_else(|| refusal(Reason::NotFound, &[]))
     }
 
     fn watch(&self, paths: Vec<String>) -> ResultStream<Change> {

@@ -13,7 +13,12 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use crate::{failure::Failure, limits, volume::Pod};
+use crate::{
+    failure::Failure,
+    issued::{Given, Lent, Times},
+    limits,
+    volume::Pod,
+};
 
 /// Reads of one volume at once.
 const AT_ONCE: usize = 4;
@@ -32,6 +37,15 @@ pub trait Session: Send + Sync {
     /// A version of a secret, or its latest.
     async fn read(&self, path: &str, version: Option<u64>) -> Result<Secret, Error>;
 
+    /// Has the engine at the path issue something for the pod.
+    async fn issue(&self, path: &str) -> Result<Given, Error>;
+
+    /// Makes what was issued live longer, for as long as it was issued for.
+    async fn renew(&self, lease: &str) -> Result<Times, Error>;
+
+    /// Ends what was issued. Once this is answered it is certain to end.
+    async fn revoke(&self, lease: &str) -> Result<(), Error>;
+
     /// Changes of these secrets, for as long as the session lives.
     fn watch(&self, paths: Vec<String>) -> ResultStream<Change>;
 
@@ -46,7 +60,7 @@ pub trait Session: Send + Sync {
 
 /// A session, and news of what a volume reads.
 pub struct Touch {
-    pub session: Box<dyn Session>,
+    pub session: Arc<dyn Session>,
     pub changes: ResultStream<Change>,
     /// With a watch whose news are complete from before the first read: which versions there were.
     pub current: Option<Vec<Current>>,
@@ -57,6 +71,20 @@ pub struct Answer {
     pub fetched: Fetched,
     /// Which versions these are.
     pub versions: Vec<Current>,
+    /// What was issued, in the order of [`Volume::issues`].
+    pub issued: Vec<Lent>,
+}
+
+impl Answer {
+    /// All that the files are made of.
+    pub fn all(&mut self) -> &Fetched {
+        for lent in &self.issued {
+            if let Some(source) = lent.source() {
+                self.fetched.insert(source.clone(), lent.values());
+            }
+        }
+        &self.fetched
+    }
 }
 
 /// Who reads for the pods of this node.
@@ -117,7 +145,22 @@ impl Question<'_> {
         timeout(limits::ATTEMPT, self.begin(token)).await.unwrap_or_else(|_| Err(no_answer(limits::ATTEMPT)))
     }
 
-    /// Reads all that the volume needs.
+    /// Has something issued for the pod.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub async fn issue(&self, session: &Arc<dyn Session>, source: &Source) -> Result<Lent, Failure> {
+        let issued = timeout(limits::ATTEMPT, Lent::issue(session, source));
+        let issued = issued.await.map_err(|_| no_answer(limits::ATTEMPT))?;
+        issued.map_err(|error| Failure::issuing(&self.principal, source.path(), error))
+    }
+
+    /// What the server said of a lease.
+    pub fn not_renewed(&self, source: &Source, error: Error) -> Failure {
+        Failure::issuing(&self.principal, source.path(), error)
+    }
+
+    /// Reads all secrets that the volume needs.
     ///
     /// # Errors
     /// What the server said of the first secret that could not be read, or [`Failure::Unreachable`] if it takes too long.
@@ -138,6 +181,11 @@ impl Question<'_> {
             audience: self.reader.audience.clone(),
             error,
         })?;
+        let session: Arc<dyn Session> = session.into();
+        if self.volume.paths().is_empty() {
+            // What is issued does not change by itself.
+            return Ok(Touch { session, changes: stream::pending().boxed(), current: Some(Vec::new()) });
+        }
         if !self.follows {
             return Ok(Touch { session, changes: stream::empty().boxed(), current: None });
         }
@@ -157,9 +205,8 @@ impl Question<'_> {
     }
 
     async fn read_all(&self, session: &dyn Session) -> Result<Answer, Failure> {
-        let sources = self.volume.sources();
-        let reads: Vec<_> =
-            sources.into_iter().map(|source| self.read_one(session, source.clone())).collect();
+        let secrets = self.volume.sources().into_iter().filter(|source| !source.is_issued());
+        let reads: Vec<_> = secrets.map(|source| self.read_one(session, source.clone())).collect();
         let mut reads = stream::iter(reads).buffer_unordered(AT_ONCE);
         let mut answer = Answer::default();
         while let Some(read) = reads.try_next().await? {
@@ -230,7 +277,11 @@ impl Question<'_> {
     async fn attempt(&self, token: &SecretBytes) -> Result<(Touch, Answer), Failure> {
         let _place = self.reader.publishes.acquire().await;
         let touch = self.begin(token).await?;
-        let answer = self.read_all(&*touch.session).await?;
+        let mut answer = self.read_all(&*touch.session).await?;
+        // At last: what cannot be read is found out without having anything issued.
+        for source in self.volume.issues() {
+            answer.issued.push(self.issue(&touch.session, source).await?);
+        }
         Ok((touch, answer))
     }
 }

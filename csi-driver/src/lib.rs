@@ -3,7 +3,7 @@
 //!
 //! [`run`] is the whole driver; the binary only parses arguments and opens sockets. Modules, from the kubelet to the disk:
 //! `node` (thin), `volume` (the request, parsed), `publish` (what is done), `refresh` (what happens to a mounted volume),
-//! `fetch` (from the server), `pod_events` and `cluster` (to the pod's owner), `disk` (to the node: `state` beyond a restart, `writer` to the files, `mount` to the tree).
+//! `fetch` and `issued` (from the server), `pod_events` and `cluster` (to the pod's owner), `disk` (to the node: `state` beyond a restart, `writer` to the files, `mount` to the tree).
 
 pub mod authority;
 pub mod budget;
@@ -19,6 +19,7 @@ pub mod fetch;
 pub mod folder;
 pub mod follower;
 pub mod identity;
+pub mod issued;
 pub mod limits;
 pub mod mount;
 pub mod node;

@@ -82,6 +82,11 @@ pub const RESYNC_SPREAD: Duration = Duration::from_secs(2);
 pub const SWEEP_AFTER: Duration = Duration::from_secs(5);
 /// How long the logout of a session may take after its volume is gone.
 pub const LOGOUT: Duration = Duration::from_secs(5);
+/// Between two renewals of what was issued, however short its life is, and after one that failed; engines give at least five
+/// seconds.
+pub const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
+/// After a refusal of what was issued: it has an end, and until then a right may be back.
+pub const REFUSED_RENEWAL_PAUSE: Duration = Duration::from_secs(30);
 /// How long a stop waits for calls in progress; below the 30 s that Kubernetes gives a pod.
 pub const DRAIN: Duration = Duration::from_secs(10);
 /// A volume that has had no contact with the server for so long logs in again with the next token.

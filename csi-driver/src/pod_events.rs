@@ -88,7 +88,7 @@ impl Notice {
         let what = match failure {
             _ if passes => return Self::stale(stale),
             Failure::Denied { .. } | Failure::Login { .. } => What::Denied,
-            Failure::Missing { .. } => What::Gone,
+            Failure::Missing { .. } | Failure::NotIssued { .. } => What::Gone,
             _ => What::Stale,
         };
         let mut message = format!("the pod keeps its last content: {failure}");

@@ -94,6 +94,12 @@ fn parse(audience: &str, message: MountRequest) -> Result<(Pod, Wishes), Invalid
             "uid and gid: the Secrets Store CSI driver cannot set the owner of files; leave them out and set mode".into(),
         ]));
     }
+    if !volume.issues().is_empty() {
+        return Err(Invalid(vec![
+            "issue: the Secrets Store CSI driver does not say when a volume is gone, so what is issued could be neither renewed nor \
+             revoked; mount it with the driver csi.strongroom.dev".into(),
+        ]));
+    }
     Ok((pod, Wishes { volume, token }))
 }
 

@@ -16,6 +16,7 @@ use crate::{
     disk::{Disk, Usage},
     failure::Failure,
     fetch::{Answer, Reader, Server},
+    issued::Lent,
     mount::{Found, Mounter},
     pod_events::PodEvents,
     recover::recover,
@@ -102,7 +103,13 @@ impl Driver {
             tracing::warn!(volume = %request.id, "the mount of a volume is gone; mounting it again");
         }
         let claim = self.volumes.claim(&request.id, &request.target.path)?;
-        drop(claim.forget());
+        if let Some(gone) = claim.forget()
+            && !gone.leases().is_empty()
+            && let Some(follower) = gone.follower().take()
+        {
+            // What was issued for files that nobody has any more is given back.
+            follower.log_out();
+        }
         match self.look(&request.target).await? {
             Found::Nothing => self.mount(claim, request, self.deadline(patience)).await,
             Found::Ours => self.adopt(&claim, request),
@@ -115,14 +122,16 @@ impl Driver {
         self.volumes.check_room()?;
         let Wishes { volume, token } = request.wishes?;
         let token = token.ok_or_else(|| Failure::NoToken(self.audience().to_owned()))?;
-        let (touch, answer) = self.reader.question(&request.pod, &volume).ask(&token, deadline).await?;
+        let (touch, mut answer) = self.reader.question(&request.pod, &volume).ask(&token, deadline).await?;
         drop(token);
         self.metrics.logged_in();
         let (asked, own) = (began.elapsed(), Instant::now());
-        let files = volume.render(&answer.fetched)?;
-        let Answer { versions, .. } = answer;
+        let files = volume.render(answer.all())?;
+        let Answer { versions, issued, .. } = answer;
         let Request { id, target, pod, capability, .. } = request;
-        let state = VolumeState::new(id, target.path.clone(), pod, capability, Timestamp::now());
+        let leases = issued.iter().map(|lent| lent.lease().map(str::to_owned)).collect();
+        let state =
+            VolumeState::new(id, target.path.clone(), pod, capability, Timestamp::now()).with_leases(leases);
         let (disk, refresh, metrics) =
             (Arc::clone(&self.disk), self.refresh.clone(), Arc::clone(&self.metrics));
         // All of it in one closure: a kubelet that hangs up now finds the volume mounted when it asks again.
@@ -130,7 +139,9 @@ impl Driver {
             disk.mount(&state, &target, &files, Owner::of(&volume))?;
             let (volume_id, pod) = (state.volume.to_string(), state.pod.to_string());
             let mounted = Arc::new(MountedVolume::new(state, target, versions));
-            let follower = refresh.follow(&mounted, volume, Some(touch));
+            // From here on the volume gives it back.
+            let issued = issued.into_iter().filter_map(Lent::keep).collect();
+            let follower = refresh.follow(&mounted, volume, Some((touch, issued)));
             *mounted.follower() = Some(follower);
             claim.mounted(Arc::clone(&mounted));
             let own = own.elapsed();

@@ -529,5 +529,8 @@ mod crowd;
 #[path = "publish_idle_tests.rs"]
 mod idle;
 #[cfg(test)]
+#[path = "publish_issued_tests.rs"]
+mod issued;
+#[cfg(test)]
 #[path = "publish_restart_tests.rs"]
 mod restart;

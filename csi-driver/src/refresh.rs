@@ -4,7 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
-use strongroom_client::{Change, ChangeKind, Current, SecretBytes, volume::Volume};
+use strongroom_client::{
+    Change, ChangeKind, Current, ErrorKind, SecretBytes,
+    volume::{Fetched, Volume},
+};
 use tokio::{
     task::spawn_blocking,
     time::{Instant, sleep, sleep_until, timeout},
@@ -16,6 +19,7 @@ use crate::{
     failure::Failure,
     fetch::{Question, Reader, Session, Touch, chance, pause},
     follower::{Follower, Inbox},
+    issued::{Held, Lent, give_back},
     limits,
     pod_events::{Notice, PodEvents},
     telemetry::{Doing, Metrics},
@@ -39,8 +43,18 @@ impl Refresh {
     }
 
     /// Starts to look after `mounted`; without a touch, as after a restart, it waits for a token first.
-    pub fn follow(&self, mounted: &Arc<MountedVolume>, volume: Volume, touch: Option<Touch>) -> Follower {
+    pub fn follow(
+        &self,
+        mounted: &Arc<MountedVolume>,
+        volume: Volume,
+        fresh: Option<(Touch, Vec<Held>)>,
+    ) -> Follower {
+        let (touch, issued) = fresh.unzip();
         let following = Following {
+            issued: issued.unwrap_or_else(|| left(&volume, mounted.leases())),
+            former: Vec::new(),
+            attend_at: None,
+            attempts: 0,
             shared: self.clone(),
             mounted: Arc::clone(mounted),
             volume,
@@ -76,6 +90,13 @@ struct Following {
     /// How often in a row the server refused, and until when it is not asked again.
     refusals: u32,
     ask_at: Option<Instant>,
+    /// What was issued, in the order of [`Volume::issues`].
+    issued: Vec<Held>,
+    /// The leases of what was replaced, until they end.
+    former: Vec<(String, Instant)>,
+    /// Not before this is what was issued looked after again, and how often in a row that failed.
+    attend_at: Option<Instant>,
+    attempts: u32,
     /// Whether trouble was handed on to the pod's owner, and its end is to be.
     told: bool,
 }
@@ -98,12 +119,14 @@ enum Woken {
     /// The watch has ended, with the server's reason if it gave one.
     Ended(Option<strongroom_client::Error>),
     Sweep,
+    /// Something that was issued is to be renewed or replaced.
+    Due,
 }
 
 impl Following {
     async fn run(mut self, mut touch: Option<Touch>, inbox: Arc<Inbox>, stop: CancellationToken) {
         if let Some(Touch { current: None, session, .. }) = &touch
-            && let Asked::SessionOver = self.reconcile(&**session, None, &stop).await
+            && let Asked::SessionOver = self.reconcile(session, None, &stop).await
         {
             touch = None;
         }
@@ -111,6 +134,7 @@ impl Following {
             match self.wait(&mut touch, &inbox, &stop).await {
                 Woken::Stop => break,
                 Woken::Sweep => self.sweep().await,
+                Woken::Due => self.attend(&mut touch, &stop).await,
                 Woken::Token(token) => {
                     self.token = Some(token);
                     if self.wants_login(touch.as_ref())
@@ -138,12 +162,27 @@ impl Following {
                 }
             }
         }
-        if let Some(Touch { session, changes, .. }) = touch
-            && inbox.is_to_log_out()
-        {
-            drop(changes);
+        if inbox.is_to_log_out() {
             // The session ends by itself if the server does not answer.
-            let _: Result<(), _> = timeout(limits::LOGOUT, session.log_out()).await;
+            let _: Result<(), _> = timeout(limits::LOGOUT, self.part(touch)).await;
+        }
+    }
+
+    /// Gives back what was issued and ends the session, as the volume is gone.
+    async fn part(&mut self, touch: Option<Touch>) {
+        let current = self.issued.iter().filter_map(|held| held.lease().map(str::to_owned));
+        let leases: Vec<_> = current.chain(self.former.drain(..).map(|(lease, _)| lease)).collect();
+        let session = match touch {
+            Some(Touch { session, .. }) if session.is_usable() || leases.is_empty() => Some(session),
+            _ if leases.is_empty() => None,
+            _ => match &self.token {
+                Some(token) => self.question().once().log_in(token).await.ok().map(|touch| touch.session),
+                None => None,
+            },
+        };
+        if let Some(session) = session {
+            give_back(&*session, leases).await;
+            session.log_out().await;
         }
     }
 
@@ -167,6 +206,13 @@ impl Following {
                 None => std::future::pending().await,
             }
         };
+        let due = self.due(touch.is_some());
+        let due = async {
+            match due {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
         let change = async {
             match touch {
                 Some(touch) => touch.changes.next().await,
@@ -183,6 +229,7 @@ impl Following {
             },
             token = inbox.token() => Woken::Token(token),
             () = sweep => Woken::Sweep,
+            () = due => Woken::Due,
         }
     }
 
@@ -192,6 +239,73 @@ impl Following {
         let ends_soon =
             touch.session.ends_at().is_some_and(|end| end < Instant::now() + limits::SESSION_REMAINDER);
         ends_soon || self.lost_since.is_some_and(|since| since.elapsed() > limits::NEW_LOGIN_AFTER)
+    }
+
+    /// When what was issued wants to be looked after, if there is a way to ask for it.
+    fn due(&self, has_session: bool) -> Option<Instant> {
+        let first = self.issued.iter().map(Held::due).min()?;
+        (has_session || self.token.is_some()).then(|| self.attend_at.map_or(first, |at| at.max(first)))
+    }
+
+    /// Renews what is due, and has another one issued for what cannot be renewed any more.
+    async fn attend(&mut self, touch: &mut Option<Touch>, stop: &CancellationToken) {
+        self.former.retain(|(_, ends)| *ends > Instant::now());
+        let usable = touch.as_ref().map(|touch| &touch.session).filter(|session| session.is_usable());
+        let session = match usable {
+            Some(session) => Arc::clone(session),
+            None => {
+                let Some(new) = self.log_in(None, stop).await else { return self.attend_later() };
+                Arc::clone(&touch.insert(new).session)
+            }
+        };
+        if let Err(failure) = self.renew(&*session).await {
+            self.failed(&failure);
+            if failure.is_session_over() {
+                *touch = None;
+            }
+            return self.attend_later();
+        }
+        if self.issued.iter().any(Held::is_to_be_replaced) {
+            match self.reconcile(&session, None, stop).await {
+                Asked::Current => {}
+                Asked::SessionOver => {
+                    *touch = None;
+                    return self.attend_later();
+                }
+                Asked::Refused => return self.attend_later(),
+            }
+        }
+        (self.attempts, self.attend_at) = (0, None);
+        self.mark_current();
+    }
+
+    fn attend_later(&mut self) {
+        self.attempts = self.attempts.saturating_add(1);
+        let longest = match self.refusals {
+            0 => pause(self.attempts),
+            _ => limits::REFUSED_RENEWAL_PAUSE,
+        };
+        self.attend_at = Some(Instant::now() + longest.max(limits::RENEWAL_PAUSE));
+    }
+
+    /// Of what is due, what the server does not know any more is marked.
+    async fn renew(&mut self, session: &dyn Session) -> Result<(), Failure> {
+        for at in 0..self.issued.len() {
+            let Some(held) = self.issued.get(at).filter(|held| held.is_due()) else { continue };
+            let Some(lease) = held.lease().filter(|_| !held.is_to_be_replaced()) else { continue };
+            let renewed = match session.renew(lease).await {
+                Ok(times) => Some(times),
+                Err(error) if error.is_not_found() || *error.kind() == ErrorKind::LeaseEnding => None,
+                Err(error) => return Err(self.question().not_renewed(held.source(), error)),
+            };
+            let Some(held) = self.issued.get_mut(at) else { continue };
+            match renewed {
+                Some(times) => held.is_good_for(times),
+                None => held.lost(),
+            }
+            tracing::debug!(volume = %self.mounted.state.volume, path = held.source().path(), ?renewed, "renewed what was issued");
+        }
+        Ok(())
     }
 
     fn question(&self) -> Question<'_> {
@@ -215,7 +329,7 @@ impl Following {
         if touch.current.as_ref().is_some_and(|current| self.is_current(current)) {
             return Some(touch);
         }
-        match self.reconcile(&*touch.session, heard, stop).await {
+        match self.reconcile(&touch.session, heard, stop).await {
             Asked::SessionOver => None,
             Asked::Current | Asked::Refused => Some(touch),
         }
@@ -224,8 +338,9 @@ impl Following {
     /// Whether nothing has changed: then there is nothing to read. A version that was asked for by its number is read again,
     /// because the server tells of the latest ones.
     fn is_current(&mut self, current: &[Current]) -> bool {
+        let paths = self.volume.paths();
         let same = self.volume.sources().into_iter().all(|source| source.version().is_none())
-            && self.mounted.has_all(current, self.volume.paths().into_iter());
+            && (paths.is_empty() || self.mounted.has_all(current, paths.into_iter()));
         if same {
             self.mark_current();
         }
@@ -271,7 +386,7 @@ impl Following {
                 if !touch.session.is_usable() {
                     return Asked::SessionOver;
                 }
-                return self.reconcile(&*touch.session, None, stop).await;
+                return self.reconcile(&touch.session, None, stop).await;
             }
             _ => {}
         }
@@ -279,7 +394,7 @@ impl Following {
             return Asked::SessionOver;
         }
         self.skip_ready(touch);
-        self.reconcile(&*touch.session, Some(heard), stop).await
+        self.reconcile(&touch.session, Some(heard), stop).await
     }
 
     /// One read covers all changes reported so far. What ends or interrupts the watch is reported again later.
@@ -301,7 +416,7 @@ impl Following {
     /// Reads everything and writes what is new; tries again while the server is away.
     async fn reconcile(
         &mut self,
-        session: &dyn Session,
+        session: &Arc<dyn Session>,
         heard: Option<Instant>,
         stop: &CancellationToken,
     ) -> Asked {
@@ -334,9 +449,20 @@ impl Following {
         }
     }
 
-    async fn refresh(&mut self, session: &dyn Session, heard: Option<Instant>) -> Result<(), Failure> {
-        let answer = self.question().read(session).await?;
-        let outcome = self.shared.disk.rewrite(&self.mounted, &self.volume, &answer.fetched).await?;
+    async fn refresh(&mut self, session: &Arc<dyn Session>, heard: Option<Instant>) -> Result<(), Failure> {
+        let mut answer = self.question().read(&**session).await?;
+        let mut issued = Vec::new();
+        for held in &self.issued {
+            // What an earlier process had issued cannot be written again, so whatever is written needs another one.
+            let other = match held.is_to_be_replaced() || !held.is_known() {
+                true => Some(self.question().issue(session, held.source()).await?),
+                false => None,
+            };
+            let values = other.as_ref().map_or_else(|| held.values(), Lent::values);
+            answer.fetched.insert(held.source().clone(), values);
+            issued.push(other);
+        }
+        let outcome = self.write(&answer.fetched, issued).await?;
         let changed = outcome == WriteResult::Written;
         self.shared.metrics.refreshed(changed);
         self.mounted.holds(answer.versions);
@@ -356,6 +482,40 @@ impl Following {
             );
         }
         Ok(())
+    }
+
+    /// Brings it to the disk, and takes over what was issued for it. A driver that is killed in between finds no leases and has
+    /// others issued: it cannot know which are those of the files.
+    async fn write(&mut self, fetched: &Fetched, issued: Vec<Option<Lent>>) -> Result<WriteResult, Failure> {
+        let disk = Arc::clone(&self.shared.disk);
+        if issued.iter().all(Option::is_none) {
+            return disk.rewrite(&self.mounted, &self.volume, fetched).await;
+        }
+        let before = self.mounted.leases();
+        disk.remember(&self.mounted.has_leases(Vec::new()))?;
+        let outcome = match disk.rewrite(&self.mounted, &self.volume, fetched).await {
+            Ok(outcome) => outcome,
+            Err(failure) => {
+                disk.remember(&self.mounted.has_leases(before))?;
+                return Err(failure);
+            }
+        };
+        for (held, other) in self.issued.iter_mut().zip(issued) {
+            let Some(other) = other.and_then(Lent::keep) else { continue };
+            let former = std::mem::replace(held, other);
+            tracing::info!(
+                volume = %self.mounted.state.volume,
+                pod = %self.mounted.state.pod,
+                path = held.source().path(),
+                lease = held.lease(),
+                former = former.lease(),
+                "replaced what was issued"
+            );
+            self.former.extend(former.lease().map(|lease| (lease.to_owned(), former.ends())));
+        }
+        let leases = self.issued.iter().map(|held| held.lease().map(str::to_owned)).collect();
+        disk.remember(&self.mounted.has_leases(leases))?;
+        Ok(outcome)
     }
 
     async fn sweep(&mut self) {
@@ -395,6 +555,13 @@ impl Following {
             );
         }
     }
+}
+
+/// What an earlier process had issued for the volume, as far as that is known.
+fn left(volume: &Volume, leases: Vec<Option<String>>) -> Vec<Held> {
+    let sources = volume.issues();
+    let leases = if leases.len() == sources.len() { leases } else { vec![None; sources.len()] };
+    sources.into_iter().zip(leases).map(|(source, lease)| Held::left(source, lease)).collect()
 }
 
 /// None after the first refusal, which may have come from a moment between two changes of the policy.

@@ -1,5 +1,5 @@
-//! What survives a restart: one small file per volume that says what is mounted where, and never a secret, a token or
-//! the name of a secret. It is written before anything else is done for a volume and removed after everything is undone,
+//! What survives a restart: one small file per volume that says what is mounted where and which leases it has, and never a
+//! secret, a token or the name of a secret. It is written before anything else is done for a volume and removed after everything is undone,
 //! so that whatever a kill leaves behind is known to the next start.
 
 use std::{
@@ -36,6 +36,10 @@ pub struct VolumeState {
     pub capability: Capability,
     /// When it was published.
     pub published_at: Timestamp,
+    /// The leases of what was issued for it, in the order of its description; empty while others take their place, so that what
+    /// is on the disk is never taken for what it is not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leases: Vec<Option<String>>,
 }
 
 impl VolumeState {
@@ -47,7 +51,13 @@ impl VolumeState {
         capability: Capability,
         published_at: Timestamp,
     ) -> Self {
-        Self { version: VERSION, volume, target, pod, capability, published_at }
+        Self { version: VERSION, volume, target, pod, capability, published_at, leases: Vec::new() }
+    }
+
+    /// The same with these leases.
+    #[must_use]
+    pub fn with_leases(&self, leases: Vec<Option<String>>) -> Self {
+        Self { leases, ..self.clone() }
     }
 }
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use strongroom_client::{Change, Client, Error, ResultStream, Secret, SecretBytes};
+use strongroom_client::{Change, Client, Error, Lease, LeaseSelector, ResultStream, Secret, SecretBytes};
 use tokio::{sync::OnceCell, time::Instant};
 
 use crate::{
     config::Config,
     fetch::{Server, Session},
+    issued::{Given, Times},
     limits,
 };
 
@@ -77,6 +78,23 @@ impl Session for PodSession {
         }
     }
 
+    async fn issue(&self, path: &str) -> Result<Given, Error> {
+        let issued = self.client.leases().issue(path, None).await?;
+        let (lease, at_most) = match issued.lease {
+            Some(lease) => (Some(lease.id.clone()), times(&lease).at_most),
+            None => (None, issued.lifetime),
+        };
+        Ok(Given { fields: issued.fields, lease, times: Times { lifetime: issued.lifetime, at_most } })
+    }
+
+    async fn renew(&self, lease: &str) -> Result<Times, Error> {
+        Ok(times(&self.client.leases().renew(lease, None).await?))
+    }
+
+    async fn revoke(&self, lease: &str) -> Result<(), Error> {
+        self.client.leases().revoke(&LeaseSelector::Id(lease.to_owned())).await.map(drop)
+    }
+
     fn watch(&self, paths: Vec<String>) -> ResultStream<Change> {
         self.client.watch(paths)
     }
@@ -97,4 +115,10 @@ impl Session for PodSession {
             tracing::debug!(%error, "a session could not be ended; it expires by itself");
         }
     }
+}
+
+/// By the server's clock alone.
+fn times(lease: &Lease) -> Times {
+    let more = lease.max_expires_at.duration_since(lease.expires_at).try_into().unwrap_or_default();
+    Times { lifetime: lease.lifetime, at_most: lease.lifetime.saturating_add(more) }
 }

@@ -29,6 +29,8 @@ pub struct MountedVolume {
     health: Mutex<Health>,
     /// Which versions are on the disk; nothing after a restart.
     versions: Mutex<Vec<Current>>,
+    /// Of what was issued for it, as [`VolumeState::leases`] has them.
+    leases: Mutex<Vec<Option<String>>>,
     follower: Mutex<Option<Follower>>,
 }
 
@@ -47,6 +49,7 @@ impl MountedVolume {
     /// A volume that was just mounted and is current.
     pub fn new(state: VolumeState, target: Target, versions: Vec<Current>) -> Self {
         Self {
+            leases: Mutex::new(state.leases.clone()),
             state,
             target,
             gone: Mutex::new(false),
@@ -59,6 +62,17 @@ impl MountedVolume {
     /// Notes which versions are on the disk.
     pub fn holds(&self, versions: Vec<Current>) {
         *lock(&self.versions) = versions;
+    }
+
+    /// The leases of what is on the disk.
+    pub fn leases(&self) -> Vec<Option<String>> {
+        lock(&self.leases).clone()
+    }
+
+    /// Other leases count from now on; returns what is to be remembered of the volume.
+    pub fn has_leases(&self, leases: Vec<Option<String>>) -> VolumeState {
+        lock(&self.leases).clone_from(&leases);
+        self.state.with_leases(leases)
     }
 
     /// Whether the server has the same versions as the disk of all these secrets.

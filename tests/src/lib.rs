@@ -5,6 +5,7 @@ pub mod audit_log;
 pub mod bench;
 pub mod between;
 pub mod cluster;
+pub mod database;
 pub mod fake_kubernetes;
 pub mod faults;
 pub mod figures;

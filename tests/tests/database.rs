@@ -4,20 +4,15 @@
 
 use std::{fs, time::Duration};
 
-use strongroom_client::{
-    AuditQuery, Client, DatabaseUser, ErrorKind, LeaseSelector, SealKind, SecretBytes, TryStreamExt,
-};
+use strongroom_client::{AuditQuery, Client, DatabaseUser, ErrorKind, LeaseSelector, SealKind, TryStreamExt};
 use strongroom_tests::{
     cli::Cli,
-    postgres::Postgres,
+    database::{CREATE, Database, ROOT, ROOT_PASSWORD},
     server::{Options, Server},
     wait::until,
     world::World,
 };
 
-const ROOT: &str = "strongroom";
-const ROOT_PASSWORD: &str = "canary0root0password";
-const CREATE: &str = "CREATE ROLE {{name}} LOGIN PASSWORD {{password}} IN ROLE reader";
 const POLICY: &str = "
 kind: Role
 name: reports
@@ -33,46 +28,25 @@ subjects: [{user: {method: userpass, name: alice}}]
 struct House {
     world: World,
     root: Client,
-    postgres: Postgres,
+    database: Database,
 }
 
 impl House {
     async fn open() -> Option<Self> {
-        let postgres = tokio::task::spawn_blocking(Postgres::start).await.unwrap().unwrap()?;
-        let prepare = format!(
-            "CREATE ROLE {ROOT} LOGIN CREATEROLE PASSWORD '{ROOT_PASSWORD}' IN ROLE pg_signal_backend;
-             CREATE TABLE orders (id int); INSERT INTO orders VALUES (7); CREATE ROLE reader;
-             GRANT SELECT ON orders TO reader; CREATE ROLE legacy LOGIN"
-        );
-        postgres.sql(&prepare).unwrap();
+        let database = Database::start().await.unwrap()?;
         // Whatever the level, no statement is in the log.
         let options = Options { level: "debug", ..Options::default() };
         let world = World::open_with(SealKind::File, &options).await.unwrap();
         let root = world.root().await.unwrap();
-        root.sys().mount("db", "database", "", Default::default()).await.unwrap();
-        let house = Self { world, root, postgres };
-        house.configure().await;
-        let role = house.root.database().put_role("db/reporting", vec![CREATE.to_owned()]);
+        database.mount(&root).await.unwrap();
+        let role = root.database().put_role("db/reporting", vec![CREATE.to_owned()]);
         role.ttl(Duration::from_secs(600)).send().await.unwrap();
-        Some(house)
-    }
-
-    async fn configure(&self) {
-        let database = self.root.database();
-        let configure = database.configure("db", "127.0.0.1", ROOT).port(self.postgres.port);
-        let password = SecretBytes::from(ROOT_PASSWORD);
-        let ca = fs::read_to_string(&self.postgres.ca).unwrap();
-        configure.ca_pem(ca).password(password).send().await.unwrap();
+        Some(Self { world, root, database })
     }
 
     /// As the user says, it may read orders.
     fn reads(&self, user: &DatabaseUser) -> bool {
-        let password = user.password.expose_str().unwrap();
-        self.postgres.sql_as(&user.user, password, "SELECT id FROM orders").is_ok_and(|rows| rows == "7")
-    }
-
-    fn users(&self) -> String {
-        self.postgres.sql("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'sr\\_%'").unwrap()
+        self.database.reads(&user.user, user.password.expose_str().unwrap())
     }
 
     /// Revokes a lease as root, and says how many have ended and how many have not.
@@ -97,7 +71,7 @@ async fn a_user_lives_as_long_as_its_lease() {
     assert!(user.user.starts_with("sr_reporting_alice_"), "{}", user.user);
     assert_eq!(
         (user.host.as_str(), user.port, user.database.as_str()),
-        ("127.0.0.1", house.postgres.port.into(), "postgres")
+        ("127.0.0.1", house.database.postgres.port.into(), "postgres")
     );
     assert!(house.reads(&user));
     assert_eq!(house.revoke(&user.lease.id).await, (1, 0));
@@ -107,7 +81,7 @@ async fn a_user_lives_as_long_as_its_lease() {
     let other = alice.database().issue("db/reporting", Some(Duration::from_secs(60))).await.unwrap();
     assert!(house.reads(&other));
     alice.auth().logout().await.unwrap();
-    until("alice's user is gone", || house.users() == "0").unwrap();
+    until("alice's user is gone", || house.database.users() == "0").unwrap();
 
     // Who may use a role may do nothing else.
     let alice = house.world.user("alice", &[]).await.unwrap();
@@ -127,11 +101,11 @@ async fn a_user_lives_as_long_as_its_lease() {
     house.root.database().rotate_account("db/legacy").await.unwrap();
     let second = house.root.database().password("db/legacy").await.unwrap();
     let (first, second) = (first.password.expose_str().unwrap(), second.password.expose_str().unwrap());
-    assert!(house.postgres.sql_as("legacy", first, "SELECT 1").is_err());
-    assert!(house.postgres.sql_as("legacy", second, "SELECT 1").is_ok());
-    assert!(house.postgres.sql_as(ROOT, ROOT_PASSWORD, "SELECT 1").is_ok());
+    assert!(house.database.postgres.sql_as("legacy", first, "SELECT 1").is_err());
+    assert!(house.database.postgres.sql_as("legacy", second, "SELECT 1").is_ok());
+    assert!(house.database.postgres.sql_as(ROOT, ROOT_PASSWORD, "SELECT 1").is_ok());
     house.root.database().rotate_root("db").await.unwrap();
-    assert!(house.postgres.sql_as(ROOT, ROOT_PASSWORD, "SELECT 1").is_err());
+    assert!(house.database.postgres.sql_as(ROOT, ROOT_PASSWORD, "SELECT 1").is_err());
     let last = house.root.database().issue("db/reporting", None).await.unwrap();
     assert!(house.reads(&last));
     assert!(house.root.sys().scrub().await.unwrap().problems.is_empty());
@@ -140,7 +114,7 @@ async fn a_user_lives_as_long_as_its_lease() {
     for known in ["Database.Issue", &user.user, "Database.RotateRoot", "another password", "user legacy"] {
         assert!(told.contains(known), "{known}");
     }
-    let all = told + &house.world.server.log() + &house.postgres.log();
+    let all = told + &house.world.server.log() + &house.database.postgres.log();
     assert!(all.contains("PASSWORD 'SCRAM-SHA-256$4096:"));
     for password in [&user, &other, &last].map(|user| user.password.expose_str().unwrap()) {
         assert!(!all.contains(password));
@@ -156,18 +130,16 @@ async fn a_user_lives_as_long_as_its_lease() {
 async fn a_database_that_was_away_loses_no_revocation() {
     let Some(house) = House::open().await else { return };
     let user = house.root.database().issue("db/reporting", None).await.unwrap();
-    house.postgres.down().unwrap();
+    house.database.postgres.down().unwrap();
     let away = house.root.database().issue("db/reporting", None).await.unwrap_err();
     assert_eq!(away.kind(), &ErrorKind::Unavailable);
     assert!(away.to_string().contains("cannot be reached"), "{away}");
     assert_eq!(house.revoke(&user.lease.id).await, (0, 1));
     let World { server, home, .. } = house.world;
     server.kill().unwrap();
-    house.postgres.up().unwrap();
+    house.database.postgres.up().unwrap();
     let server = Server::start(home.path(), &Options::default()).unwrap();
-    let gone =
-        || house.postgres.sql("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'sr\\_%'").unwrap() == "0";
-    until("the user is gone", gone).unwrap();
+    until("the user is gone", || house.database.users() == "0").unwrap();
     server.stop().unwrap();
 }
 
@@ -178,7 +150,8 @@ async fn the_command_line_does_all_of_it() {
     let home = house.world.home.path();
     fs::write(home.join("root-token"), house.world.keys.root_token.expose()).unwrap();
     let cli = Cli::new(&home.join("root"), &house.world.server).unwrap().with_token(&home.join("root-token"));
-    let (port, ca) = (house.postgres.port.to_string(), house.postgres.ca.display().to_string());
+    let (port, ca) =
+        (house.database.postgres.port.to_string(), house.database.postgres.ca.display().to_string());
     let to =
         ["--host", "localhost", "--port", &port, "--user", ROOT, "--ca-file", &ca, "--password-file", "-"];
     let configured =
@@ -199,12 +172,13 @@ async fn the_command_line_does_all_of_it() {
     let issued = cli.ok(&["database", "issue", "db/other", "-o", "json"], b"").unwrap();
     let issued: serde_json::Value = serde_json::from_str(&issued).unwrap();
     let text = |key: &str| issued.get(key).unwrap().as_str().unwrap().to_owned();
-    let rows = house.postgres.sql_as(&text("user"), &text("password"), "SELECT id FROM orders").unwrap();
+    let rows =
+        house.database.postgres.sql_as(&text("user"), &text("password"), "SELECT id FROM orders").unwrap();
     assert_eq!(rows, "7");
     cli.ok(&["database", "account", "put", "db/legacy", "--user", "legacy"], b"").unwrap();
     cli.ok(&["database", "account", "rotate", "db/legacy"], b"").unwrap();
     let password = cli.ok(&["database", "password", "db/legacy"], b"").unwrap();
-    assert!(house.postgres.sql_as("legacy", &password, "SELECT 1").is_ok());
+    assert!(house.database.postgres.sql_as("legacy", &password, "SELECT 1").is_ok());
     cli.ok(&["database", "rotate-root", "db"], b"").unwrap();
     assert!(cli.ok(&["database", "show", "db"], b"").unwrap().contains("made here"));
     cli.ok(&["database", "account", "delete", "db/legacy", "--yes"], b"").unwrap();

@@ -2,8 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 use super::lease::{Lease, Leases};
 use crate::{client::Client, error::Error};
@@ -11,7 +10,7 @@ use crate::{client::Client, error::Error};
 /// After a renewal that failed; the lease is good until it expires, and that time is used.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Between two renewals, whatever the clocks say.
+/// Between two renewals, however short a lease is.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What is known of a lease that is kept.
@@ -66,15 +65,17 @@ impl Drop for KeptLease {
 
 async fn keep(client: Client, mut lease: Lease, told: watch::Sender<LeaseState>) {
     loop {
-        tokio::time::sleep((left(&lease) * 2 / 3).max(SHORTEST_PAUSE)).await;
-        let renewed = match renew(&client, &lease).await {
+        // By how long the server says that it lives, and not by what time it is here.
+        let ends = Instant::now() + lease.lifetime;
+        tokio::time::sleep((lease.lifetime * 2 / 3).max(SHORTEST_PAUSE)).await;
+        let renewed = match renew(&client, &lease, ends).await {
             Ok(renewed) => renewed,
             Err(error) => {
                 told.send_replace(LeaseState::Lost(Arc::new(error)));
                 return;
             }
         };
-        let is_last = renewed.expires_at >= renewed.max_expires_at;
+        let is_last = renewed.is_last();
         lease = renewed.clone();
         told.send_replace(if is_last { LeaseState::Last(renewed) } else { LeaseState::Kept(renewed) });
         if is_last {
@@ -84,15 +85,13 @@ async fn keep(client: Client, mut lease: Lease, told: watch::Sender<LeaseState>)
 }
 
 /// As often as it takes, for as long as the lease lives and it may help.
-async fn renew(client: &Client, lease: &Lease) -> Result<Lease, Error> {
+async fn renew(client: &Client, lease: &Lease, ends: Instant) -> Result<Lease, Error> {
     loop {
         match client.leases().renew(&lease.id, None).await {
-            Err(error) if error.is_transient() && left(lease) > PAUSE => tokio::time::sleep(PAUSE).await,
+            Err(error) if error.is_transient() && Instant::now() + PAUSE < ends => {
+                tokio::time::sleep(PAUSE).await;
+            }
             other => return other,
         }
     }
-}
-
-fn left(lease: &Lease) -> Duration {
-    lease.expires_at.duration_since(Timestamp::now()).try_into().unwrap_or_default()
 }

@@ -1,9 +1,13 @@
 //! Leases: what was issued for a while and has to end.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use strongroom_proto::{
+    SecretBytes,
     limits::PAGE_SIZE,
     v1::{self, lease_selector::Which, leases_client::LeasesClient},
 };
@@ -25,6 +29,21 @@ pub struct Lease {
     pub expires_at: Timestamp,
     /// No renewal goes past this.
     pub max_expires_at: Timestamp,
+    /// How long it lives from the moment at which this was answered, by the server's clock, so that a clock that is wrong here
+    /// does not matter. Zero where that is not known, as of an answer that was wrapped.
+    pub lifetime: Duration,
+}
+
+/// What an engine issued, whatever that is.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Issued {
+    /// By names: `username` and `password` of a database user, for example.
+    pub fields: BTreeMap<String, SecretBytes>,
+    /// The lease that it lives by. `None`: it cannot be renewed or revoked, and ends by itself.
+    pub lease: Option<Lease>,
+    /// How long it is good from now on, unless it is renewed or revoked.
+    pub lifetime: Duration,
 }
 
 /// A lease with what is known of it.
@@ -101,6 +120,25 @@ impl Leases<'_> {
         self.0
     }
 
+    /// Has the engine at `path` issue something, whatever it issues; for `ttl`, or for as long as the engine says.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if the engine there issues nothing, and the engine's own.
+    pub async fn issue(&self, path: &str, ttl: Option<Duration>) -> Result<Issued, Error> {
+        let ttl_seconds = ttl.unwrap_or_default().as_secs();
+        let message = v1::IssueRequest { path: path.to_owned(), ttl_seconds };
+        let began = Instant::now();
+        // Repeated, it would be issued twice.
+        let answer = self
+            .0
+            .session()
+            .call(Mode::WRITE, message, |ch, rq| async move { LeasesClient::new(ch).issue(rq).await })
+            .await?;
+        let fields = answer.fields.into_iter().map(|(name, value)| (name, value.into())).collect();
+        let lifetime = Duration::from_millis(answer.lifetime_ms).saturating_sub(began.elapsed());
+        Ok(Issued { fields, lease: answer.lease.map(|lease| Lease::from(lease).since(began)), lifetime })
+    }
+
     /// Returns the leases that match, or all; with `stuck` only those that the server could not end in several attempts.
     ///
     /// # Errors
@@ -142,12 +180,13 @@ impl Leases<'_> {
         let increment_seconds = increment.map_or(0, |increment| increment.as_secs().max(1));
         // Twice is as good as once.
         let message = v1::RenewLeaseRequest { id: id.to_owned(), increment_seconds };
+        let began = Instant::now();
         let answer = self
             .0
             .session()
             .call(Mode::READ, message, |ch, rq| async move { LeasesClient::new(ch).renew(rq).await })
             .await?;
-        Ok(answer.lease.ok_or_else(|| Error::incomplete("lease"))?.into())
+        Ok(Lease::from(answer.lease.ok_or_else(|| Error::incomplete("lease"))?).since(began))
     }
 
     /// Ends leases. The server marks them durably and waits a few seconds for their end; what cannot be ended by then it
@@ -186,7 +225,25 @@ impl From<v1::Lease> for Lease {
             id: lease.id,
             expires_at: timestamp(lease.expires_at_ms),
             max_expires_at: timestamp(lease.max_expires_at_ms),
+            lifetime: Duration::from_millis(lease.lifetime_ms),
         }
+    }
+}
+
+impl Lease {
+    /// As it is now, when the question was asked at that time: the answer may have been on its way since.
+    pub(super) fn since(self, asked: Instant) -> Self {
+        Self { lifetime: self.lifetime.saturating_sub(asked.elapsed()), ..self }
+    }
+
+    /// When that was is not known.
+    pub(super) fn of_an_unknown_time(self) -> Self {
+        Self { lifetime: Duration::ZERO, ..self }
+    }
+
+    /// Whether no renewal makes it longer.
+    pub(super) fn is_last(&self) -> bool {
+        self.expires_at >= self.max_expires_at
     }
 }
 

@@ -150,7 +150,10 @@ impl Wrapping<'_> {
 fn content_of(operation: String, path: &str, message: SecretBytes) -> Result<Content, Error> {
     Ok(match operation.as_str() {
         GET => Content::Secret(secrets::secret(path, decoded(&message)?)),
-        ISSUE => Content::DatabaseUser(DatabaseUser::told(decoded(&message)?)?),
+        ISSUE => {
+            let user = DatabaseUser::told(decoded(&message)?)?;
+            Content::DatabaseUser(DatabaseUser { lease: user.lease.of_an_unknown_time(), ..user })
+        }
         PASSWORD => Content::DatabasePassword(DatabasePassword::told(decoded(&message)?)?),
         _ => Content::Other { operation, message },
     })

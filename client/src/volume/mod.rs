@@ -42,13 +42,15 @@ pub use filter::Filter;
 pub use mode::{InvalidMode, Mode};
 pub use name::{Conflict, FileName, InvalidFileName};
 pub use render::{Fetched, File, RenderError};
-pub use source::{PodRef, Source};
+pub use source::{PodRef, Source, SourceKind};
 pub use template::{InvalidTemplate, Placeholder, Template};
 
 /// The driver's name: in a pod's `volumes[].csi.driver`.
 pub const DRIVER: &str = "csi.strongroom.dev";
 /// Most entries of a volume: a pod that needs more needs another layout.
 pub const ENTRIES: usize = 64;
+/// Most that is issued for a volume: each is a user of a database, for example, and every pod has its own.
+pub const ISSUES: usize = 8;
 /// Most files of a volume.
 pub const FILES: usize = 256;
 /// Most bytes of a file: those of a secret.
@@ -132,14 +134,20 @@ pub struct Problem {
 }
 
 impl Volume {
-    /// The secrets to read, each once.
+    /// What to ask for, each once: secrets to read, and what is to be issued.
     pub fn sources(&self) -> BTreeSet<&Source> {
         self.entries.iter().flat_map(Entry::sources).collect()
     }
 
-    /// The paths to watch, each once.
+    /// What is to be issued for the pod, each once, always in the same order.
+    pub fn issues(&self) -> BTreeSet<&Source> {
+        self.sources().into_iter().filter(|source| source.is_issued()).collect()
+    }
+
+    /// The paths of secrets, to be watched, each once.
     pub fn paths(&self) -> BTreeSet<&str> {
-        self.sources().into_iter().map(Source::path).collect()
+        let secrets = self.sources().into_iter().filter(|source| !source.is_issued());
+        secrets.map(Source::path).collect()
     }
 
     /// Sets this group for the files unless the attributes name one. The kubelet sends it as `volume_mount_group`.
@@ -157,7 +165,7 @@ impl Volume {
 }
 
 impl Entry {
-    /// The secrets it is made of.
+    /// What it is made of.
     pub fn sources(&self) -> &[Source] {
         match &self.layout {
             Layout::Whole { source, .. } | Layout::Keys { source, .. } => std::slice::from_ref(source),

@@ -6,8 +6,8 @@ use strongroom_proto::limits::WATCH_PATHS;
 use strongroom_yaml::{Node, Value, field};
 
 use super::{
-    Decode, ENTRIES, Entry, FILES, FileName, Layout, Mode, PodRef, Problem, Source, TEXT_BYTES, Template,
-    Volume, name::Claims, source, template::is_key,
+    Decode, ENTRIES, Entry, FILES, FileName, ISSUES, Layout, Mode, PodRef, Problem, Source, TEXT_BYTES,
+    Template, Volume, name::Claims, source, template::is_key,
 };
 
 /// The prefix of what the kubelet adds about the pod; the author of the pod does not write it.
@@ -19,8 +19,8 @@ const PROBLEMS: usize = 100;
 /// Most secrets of one `from`.
 const ALIASES: usize = 16;
 const ATTRIBUTES: &str = "secrets, mode, uid, gid";
-const FIELDS: [&str; 9] =
-    ["path", "from", "version", "dir", "keys", "template", "mode", "optional", "decode"];
+const FIELDS: [&str; 10] =
+    ["path", "issue", "from", "version", "dir", "keys", "template", "mode", "optional", "decode"];
 
 impl Volume {
     /// Reads the attributes of a volume, as they stand in a pod under `csi.volumeAttributes`.
@@ -42,6 +42,11 @@ impl Volume {
         let count = volume.paths().len();
         if count > WATCH_PATHS {
             reader.problem("secrets", format!("names {count} paths; at most {WATCH_PATHS} are allowed"));
+        }
+        let count = volume.issues().len();
+        if count > ISSUES {
+            let problem = format!("has {count} different paths to issue; at most {ISSUES} are allowed");
+            reader.problem("secrets", problem);
         }
         if reader.problems.is_empty() { Ok(volume) } else { Err(reader.problems) }
     }
@@ -170,20 +175,27 @@ impl Reader<'_> {
     /// Fields that do not go together.
     fn combination(&mut self, fields: &Fields<'_>) {
         let has = |name| fields.get(name).is_some();
-        match (has("path"), has("from")) {
-            (false, false) => {
-                self.problem(fields.place, "has neither path nor from; expected path: secret/...")
+        let named: Vec<_> = ["path", "issue", "from"].into_iter().filter(|name| has(name)).collect();
+        match &named[..] {
+            [] => {
+                let problem =
+                    "has none of path, issue and from; expected path: secret/... or issue: database/...";
+                self.problem(fields.place, problem);
             }
-            (true, true) => self.problem(fields.place, "has both path and from; expected one of them"),
-            (false, true) if !has("template") => {
+            ["from"] if !has("template") => {
                 self.problem(fields.place, "has from without template; use path, or add a template");
             }
-            _ => {}
+            [_] => {}
+            many => {
+                self.problem(fields.place, format!("has both {}; expected one of them", many.join(" and ")))
+            }
         }
         let apart = [
             ("keys", "template", "write two entries"),
             ("decode", "template", "a template takes values as they are"),
             ("from", "version", "pin a version in an entry with path"),
+            ("issue", "version", "what is issued has none"),
+            ("issue", "optional", "what is issued is made for the pod, or the pod waits"),
         ];
         for (one, other, why) in apart {
             if has(one) && has(other) {
@@ -204,6 +216,9 @@ impl Reader<'_> {
     }
 
     fn source(&mut self, fields: &Fields<'_>) -> Option<Source> {
+        if let Some(issue) = fields.get("issue") {
+            return Some(Source::issue(self.path(&fields.at("issue"), issue)?));
+        }
         let version = match fields.get("version") {
             None => None,
             Some(Node { value: Value::Number(text), .. })
@@ -217,7 +232,7 @@ impl Reader<'_> {
             }
         };
         let path = self.path(&fields.at("path"), fields.get("path")?)?;
-        Some(Source::new(path, version))
+        Some(Source::secret(path, version))
     }
 
     fn path(&mut self, place: &str, node: &Node) -> Option<Box<str>> {
@@ -236,10 +251,25 @@ impl Reader<'_> {
             if !is_key(alias) || alias.contains('.') {
                 self.problem(&place, "is not an alias; expected A-Z a-z 0-9 _ -");
             }
-            let source = self.path(&place, node).map(|path| Source::new(path, None));
-            (alias.clone(), source)
+            (alias.clone(), self.aliased(&place, node))
         };
         fields.iter().take(ALIASES).map(alias).collect()
+    }
+
+    /// The path of a secret, or `{issue: ...}`.
+    fn aliased(&mut self, place: &str, node: &Node) -> Option<Source> {
+        let Ok(fields) = node.fields() else {
+            return Some(Source::secret(self.path(place, node)?, None));
+        };
+        match fields {
+            [(name, node)] if name == "issue" => {
+                Some(Source::issue(self.path(&format!("{place}.issue"), node)?))
+            }
+            _ => {
+                self.problem(place, "is not a source; expected secret/... or {issue: database/...}");
+                None
+            }
+        }
     }
 
     fn keys(&mut self, place: &str, node: &Node, dir: Option<&FileName>) -> Vec<(String, FileName)> {

@@ -8,8 +8,8 @@ use strongroom_proto::SecretBytes;
 use zeroize::Zeroizing;
 
 use super::{
-    Decode, Entry, FILE_BYTES, FILES, FileName, Filter, InvalidFileName, Layout, Mode, Source, Template,
-    VOLUME_BYTES, Volume,
+    Decode, Entry, FILE_BYTES, FILES, FileName, Filter, InvalidFileName, Layout, Mode, Source, SourceKind,
+    Template, VOLUME_BYTES, Volume,
     name::{Claims, Conflict},
     template::{Part, Placeholder},
 };
@@ -49,6 +49,16 @@ pub enum RenderError {
         /// The key.
         key: String,
         /// The keys it has.
+        has: Vec<String>,
+    },
+    /// What is issued at a path does not have a field of that name.
+    #[error("what is issued at {path} has no field {key:?}; it has {}", list(has))]
+    NoField {
+        /// Where it is issued.
+        path: String,
+        /// The field.
+        key: String,
+        /// The fields it has.
         has: Vec<String>,
     },
     /// A key cannot be the name of a file.
@@ -118,10 +128,13 @@ impl Fetched {
 
     fn value(&self, source: &Source, key: &str) -> Result<&SecretBytes, RenderError> {
         let secret = self.secret(source)?;
-        secret.get(key).ok_or_else(|| RenderError::NoKey {
-            path: source.path().to_owned(),
-            key: key.to_owned(),
-            has: secret.keys().cloned().collect(),
+        secret.get(key).ok_or_else(|| {
+            let (path, key) = (source.path().to_owned(), key.to_owned());
+            let has = secret.keys().cloned().collect();
+            match source.kind() {
+                SourceKind::Secret { .. } => RenderError::NoKey { path, key, has },
+                SourceKind::Issue => RenderError::NoField { path, key, has },
+            }
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Which secret is meant: its path, parsed once with the pod's names filled in, and the version if one is pinned.
+//! Which secret is meant, or what is to be issued: the path, parsed once with the pod's names filled in, and the version if one is pinned.
 
 use strongroom_proto::limits::{PATH_BYTES, PATH_SEGMENTS, SEGMENT_BYTES};
 
@@ -13,16 +13,32 @@ pub struct PodRef {
     pub service_account: String,
 }
 
-/// A secret, or one version of it.
+/// Where values come from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source {
     path: Box<str>,
-    version: Option<u64>,
+    kind: SourceKind,
+}
+
+/// What is at the path of a [`Source`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SourceKind {
+    /// A secret, or one version of it.
+    Secret {
+        /// The version if one is pinned.
+        version: Option<u64>,
+    },
+    /// Something that an engine issues, for this volume alone.
+    Issue,
 }
 
 impl Source {
-    pub(super) fn new(path: Box<str>, version: Option<u64>) -> Self {
-        Self { path, version }
+    pub(super) fn secret(path: Box<str>, version: Option<u64>) -> Self {
+        Self { path, kind: SourceKind::Secret { version } }
+    }
+
+    pub(super) fn issue(path: Box<str>) -> Self {
+        Self { path, kind: SourceKind::Issue }
     }
 
     /// `secret/apps/shop/db`
@@ -32,7 +48,20 @@ impl Source {
 
     /// The version if one is pinned.
     pub fn version(&self) -> Option<u64> {
-        self.version
+        match self.kind {
+            SourceKind::Secret { version } => version,
+            SourceKind::Issue => None,
+        }
+    }
+
+    /// What is there.
+    pub fn kind(&self) -> SourceKind {
+        self.kind
+    }
+
+    /// Whether it is issued, and not read.
+    pub fn is_issued(&self) -> bool {
+        self.kind == SourceKind::Issue
     }
 }
 

@@ -228,11 +228,11 @@ fn every_mistake_is_told_at_once_with_its_field() {
         r#"secrets[0].keys.api_key is "../out"; a part '.' or one that starts with '..' is not allowed"#,
         r"secrets[0].keys.a b is not the key of a secret; expected A-Z a-z 0-9 . _ -",
         r"secrets[0].keys.n is the number 1; expected text: put it in quotes",
-        r"secrets[1].colour is not known; expected one of path, from, version, dir, keys, template, mode, optional, decode",
+        r"secrets[1].colour is not known; expected one of path, issue, from, version, dir, keys, template, mode, optional, decode",
         r"secrets[1].optional is text; expected true or false",
         r"secrets[1].decode is not known; expected base64",
         r#"secrets[1].path is "/secret//b"; parts that are empty, '.' or '..' are not allowed"#,
-        r"secrets[2] has neither path nor from; expected path: secret/...",
+        r"secrets[2] has none of path, issue and from; expected path: secret/... or issue: database/...",
         r"secrets[3] has both path and from; expected one of them",
         r"secrets[4] has from without template; use path, or add a template",
         r#"secrets[4].from.d is "secret"; expected mount/name with 2 to 16 parts"#,
@@ -364,4 +364,60 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn what_is_issued_stands_beside_secrets() {
+    let secrets = r#"
+- issue: database/{{namespace}}-app
+  dir: db
+- from: {db: {issue: "database/{{namespace}}-app"}, mail: secret/mail}
+  template: {app.env: "DB={{db.username}}:{{db.password | urlencode}}\nMAIL={{mail.password}}\n"}
+"#;
+    let pod = PodRef { namespace: "shop".into(), pod: "web-0".into(), service_account: "web".into() };
+    let volume = Volume::parse(&BTreeMap::from([("secrets".to_owned(), secrets.to_owned())]), &pod).unwrap();
+    // Once, although two entries want it; and nobody watches it.
+    let issues: Vec<_> = volume.issues().into_iter().map(Source::path).collect();
+    assert_eq!(
+        (issues, volume.paths().into_iter().collect::<Vec<_>>()),
+        (vec!["database/shop-app"], vec!["secret/mail"])
+    );
+    let mut fetched = Fetched::default();
+    for source in volume.sources() {
+        let keys: &[&str] = if source.is_issued() { &["username", "password"] } else { &["password"] };
+        let value = |key: &&str| ((*key).to_owned(), SecretBytes::from(format!("{key}/").as_bytes()));
+        fetched.insert(source.clone(), keys.iter().map(value).collect());
+    }
+    let files = volume.render(&fetched).unwrap();
+    let names: Vec<_> = files.iter().map(|file| file.name.as_str()).collect();
+    assert_eq!(names, ["db/password", "db/username", "app.env"]);
+    assert_eq!(files[2].content.expose(), b"DB=username/:password%2F\nMAIL=password/\n");
+}
+
+#[test]
+fn what_does_not_go_with_issue_is_told() {
+    let secrets = r#"
+- {issue: database/app, path: secret/a}
+- {issue: database/app, version: 1}
+- {issue: database/app, optional: true, dir: o}
+- {issue: database, dir: d}
+- {from: {a: {read: secret/a}, b: {issue: database}}, template: {t: "{{a.x}}"}}
+"#;
+    let expected = [
+        r"secrets[0] has both path and issue; expected one of them",
+        r"secrets[1].version cannot be combined with issue; what is issued has none",
+        r"secrets[2].optional cannot be combined with issue; what is issued is made for the pod, or the pod waits",
+        r#"secrets[3].issue is "database"; expected mount/name with 2 to 16 parts"#,
+        r"secrets[4].from.a is not a source; expected secret/... or {issue: database/...}",
+        r#"secrets[4].from.b.issue is "database"; expected mount/name with 2 to 16 parts"#,
+    ];
+    let told = problems(&[("secrets", secrets)]);
+    for one in expected {
+        assert!(told.iter().any(|problem| problem == one), "{one}: {told:#?}");
+    }
+    let many: String = (0..9).map(|n| format!("- {{issue: database/r{n}, dir: d{n}}}\n")).collect();
+    assert_eq!(
+        problems(&[("secrets", &many)]),
+        ["secrets has 9 different paths to issue; at most 8 are allowed"]
+    );
 }

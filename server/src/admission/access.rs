@@ -157,6 +157,7 @@ const OWN: &[Access] = table! {
         "Hash"           Token unsealed Unary  audited large;
     }
     "Leases" {
+        "Issue"          Token unsealed Unary  audited small;
         "List"           Token unsealed Unary  audited small;
         "Renew"          Token unsealed Unary  audited small;
         "Revoke"         Token unsealed Unary  audited small;

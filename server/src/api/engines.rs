@@ -98,7 +98,7 @@ impl UnaryService<Asked> for Forward {
 
     fn call(&mut self, request: Request<Asked>) -> Self::Future {
         Box::pin(call(request, action, |answer, _| match answer {
-            Answer::Reply(reply) | Answer::Issued(reply, _) => Some(reply),
+            Answer::Reply(reply) | Answer::Issued { reply, .. } => Some(reply),
             _ => None,
         }))
     }

@@ -12,7 +12,7 @@ use super::call::call;
 use crate::{
     core::{Action, Answer, LeaseAction},
     leases::{Info, Page, Selector},
-    model::{Invalid, Path, RequestId, SessionId},
+    model::{Invalid, Path, RequestId, SessionId, Timestamp},
 };
 
 /// See the module.
@@ -20,6 +20,26 @@ pub(super) struct LeasesService;
 
 #[tonic::async_trait]
 impl Leases for LeasesService {
+    async fn issue(&self, request: Request<v1::IssueRequest>) -> Result<Response<v1::IssueResponse>, Status> {
+        call(
+            request,
+            |message| {
+                let path = Path::parse_field("path", &message.path)?;
+                let ttl = Some(message.ttl_seconds).filter(|ttl| *ttl > 0);
+                Ok(Action::Lease(LeaseAction::Issue { path, ttl }))
+            },
+            |answer, _| match answer {
+                Answer::Given { values, lease, lifetime } => Some(v1::IssueResponse {
+                    fields: values.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect(),
+                    lease: lease.map(|(granted, _)| v1::Lease::from(&granted)),
+                    lifetime_ms: lifetime.as_millis().try_into().unwrap_or(u64::MAX),
+                }),
+                _ => None,
+            },
+        )
+        .await
+    }
+
     async fn list(
         &self,
         request: Request<v1::ListLeasesRequest>,
@@ -28,9 +48,10 @@ impl Leases for LeasesService {
             request,
             |message| Ok(Action::Lease(LeaseAction::List(page(message)?))),
             |answer, _| match answer {
-                Answer::Leases(leases, more) => {
-                    Some(v1::ListLeasesResponse { leases: leases.into_iter().map(info).collect(), more })
-                }
+                Answer::Leases(leases, more, now) => Some(v1::ListLeasesResponse {
+                    leases: leases.into_iter().map(|lease| info(lease, now)).collect(),
+                    more,
+                }),
                 _ => None,
             },
         )
@@ -133,11 +154,11 @@ fn id(field: &str, text: &str) -> Result<RequestId, Invalid> {
     RequestId::parse(text).ok_or_else(|| Invalid::new(field, "is not 32 lower-case hex digits"))
 }
 
-fn info(info: Info) -> v1::LeaseInfo {
+fn info(info: Info, now: Timestamp) -> v1::LeaseInfo {
     let Info { lease, failures, last_error, next_attempt, .. } = info;
     let session = &lease.session;
     v1::LeaseInfo {
-        lease: Some(v1::Lease::from(&lease.granted())),
+        lease: Some(v1::Lease::from(&lease.granted(now))),
         path: lease.path.to_string(),
         what: lease.what.to_string(),
         principal: session.principal.to_string(),

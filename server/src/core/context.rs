@@ -161,6 +161,7 @@ fn about_audit(action: &AuditAction) -> Option<String> {
 
 fn about_leases(action: &LeaseAction) -> String {
     match action {
+        LeaseAction::Issue { path, .. } => format!("whatever {}/ issues", path.mount()),
         LeaseAction::List(page) => page.which.describe(),
         LeaseAction::Renew { id, .. } | LeaseAction::Forget(id) => format!("lease {id}"),
         LeaseAction::Revoke(which) => which.describe(),

@@ -10,7 +10,7 @@ use super::{
     state::{Core, Unsealed},
 };
 use crate::{
-    engines::{Make, Terms},
+    engines::{Fields, Granted, Make, Terms},
     leases::{Cause, Lease, LeaseError, PLACE, Selector},
     model::{Invalid, Path, Principal, RequestId, Verb},
     permit::{Chore, LeaseEnd},
@@ -48,13 +48,14 @@ pub(super) async fn issue(
         ttl: terms.ttl,
         ending: None,
     };
-    let (granted, what) = (lease.granted(), lease.what.clone());
+    let (granted, what) = (lease.granted(issued), lease.what.clone());
     let held = unsealed.leases.begin(lease, terms.data).await?;
     match make.make(&granted).await {
         Ok(reply) => {
             held.made();
             core.metrics.lease_issued(path.mount());
-            Ok(Answer::Issued(reply, what))
+            let granted = Granted { lifetime: granted.expires.since(core.clock.now()), ..granted };
+            Ok(Answer::Issued { reply, granted, what })
         }
         Err(error) => {
             if let Err(error) = held.failed().await {
@@ -63,6 +64,26 @@ pub(super) async fn issue(
             Err(engine_error(error, path.as_str()))
         }
     }
+}
+
+/// What was issued, by names instead of in the engine's own words.
+pub(super) fn by_names(core: &Core, answer: Answer) -> Result<Answer, Error> {
+    let (reply, lease) = match answer {
+        Answer::Issued { reply, granted, what } => (reply, Some((granted, what))),
+        Answer::Reply(reply) => (reply, None),
+        _ => return Err(nameless()),
+    };
+    let Fields { values, ends } = reply.fields().ok_or_else(nameless)?;
+    let lifetime = match (&lease, ends) {
+        (Some((granted, _)), _) => granted.lifetime,
+        (None, Some(ends)) => ends.since(core.clock.now()),
+        (None, None) => return Err(nameless()),
+    };
+    Ok(Answer::Given { values, lease, lifetime })
+}
+
+fn nameless() -> Error {
+    Error::Internal("an engine issued something without names or an end".to_owned())
 }
 
 /// `permitted`: what it is about was judged before, as far as that was known.
@@ -78,8 +99,9 @@ pub(super) async fn run(
         LeaseAction::List(page) => {
             judge(unsealed, request, &page.which, Verb::List, permitted)?;
             let (page, more) = unsealed.leases.page(&page, caller);
-            Ok(Answer::Leases(page, more))
+            Ok(Answer::Leases(page, more, core.clock.now()))
         }
+        LeaseAction::Issue { .. } => Err(Error::Internal("something is issued on a permit only".to_owned())),
         LeaseAction::Renew { id, increment } => renew(core, unsealed, request, id, increment).await,
         LeaseAction::Revoke(which) => {
             judge(unsealed, request, &which, Verb::Update, permitted)?;
@@ -165,13 +187,13 @@ async fn renew(
     let until = core.clock.now().plus(increment.unwrap_or(lease.ttl));
     let until = until.min(lease.max_expires).max(lease.expires);
     if until == lease.expires {
-        return Ok(Answer::Renewed(lease.granted()));
+        return Ok(Answer::Renewed(lease.granted(core.clock.now())));
     }
     // First the thing, then the promise: a crash between the two leaves one that ends too early and not one that stays.
     let renewed = entered.engine().renew(held.data(), until).await;
     renewed.map_err(|error| engine_error(error, lease.path.as_str()))?;
     let lease = held.renewed(until, request.id()).await?;
-    Ok(Answer::Renewed(lease.granted()))
+    Ok(Answer::Renewed(lease.granted(core.clock.now())))
 }
 
 /// A mount cannot go while something is left that only its engine can unmake.

@@ -73,7 +73,7 @@ impl Kept {
     async fn list(&self, which: Selector) -> Vec<crate::leases::Info> {
         let page = Page { which, stuck: false, after: None, limit: 100 };
         match self.ask(201, Action::Lease(LeaseAction::List(page))).await.unwrap() {
-            Answer::Leases(leases, false) => leases,
+            Answer::Leases(leases, false, _) => leases,
             _ => panic!("no list"),
         }
     }
@@ -149,10 +149,33 @@ fn reason(result: Result<Answer, Error>) -> Reason {
     result.err().expect("it was done").reason()
 }
 
+/// Without a word of the engine's: the same thing, the same lease, and how long it lives from now on.
+#[tokio::test]
+async fn whatever_an_engine_issues_can_be_asked_for() {
+    let kept = Kept::new("generic").await;
+    let issue = |path: &str, ttl| Action::Lease(LeaseAction::Issue { path: Path::parse(path).unwrap(), ttl });
+    let Answer::Given { values, lease: Some((granted, what)), lifetime } =
+        kept.ask(1, issue("lent/things", Some(60))).await.unwrap()
+    else {
+        panic!("nothing is given")
+    };
+    assert_eq!((granted.id, &*what, lifetime), (id(1), "thing", Duration::from_secs(60)));
+    assert_eq!((granted.lifetime, values[0].0), (lifetime, "lease"));
+    assert_eq!(kept.world.things(), ["thing"]);
+    // Later it has less, whatever time it is where somebody asks.
+    kept.house.clock.advance(Duration::from_secs(20));
+    let Answer::Renewed(granted) = kept.ask(2, renew(1, Some(Duration::from_secs(5)))).await.unwrap() else {
+        panic!("no lease")
+    };
+    assert_eq!(granted.lifetime, Duration::from_secs(40));
+    assert_eq!(reason(kept.ask(3, issue("nowhere/things", None)).await), Reason::NotFound);
+    assert_eq!(reason(kept.ask(4, issue("secret/things", None)).await), Reason::InvalidArgument);
+}
+
 #[tokio::test]
 async fn what_was_issued_ends_when_its_time_is_over() {
     let kept = Kept::new("expiry").await;
-    assert!(matches!(kept.lend(1, "thing").await, Ok(Answer::Issued(..))));
+    assert!(matches!(kept.lend(1, "thing").await, Ok(Answer::Issued { .. })));
     assert_eq!(kept.world.things(), ["thing"]);
     assert_eq!(kept.counts(), Counts { live: 1, ..Counts::default() });
 
@@ -229,7 +252,7 @@ async fn what_cannot_be_ended_is_tried_again_and_listed() {
     }
     kept.until("it is called stuck", |kept| kept.counts().stuck == 1).await;
     let page = Page { which: Selector::All, stuck: true, after: None, limit: 10 };
-    let Answer::Leases(stuck, false) = kept.ask(4, Action::Lease(LeaseAction::List(page))).await.unwrap()
+    let Answer::Leases(stuck, false, _) = kept.ask(4, Action::Lease(LeaseAction::List(page))).await.unwrap()
     else {
         panic!("no list")
     };
@@ -317,7 +340,7 @@ async fn others_leases_take_a_right() {
     act(1, lend("hers", HOUR)).await.unwrap();
     kept.lend(2, "roots").await.unwrap();
     let list = |which| Action::Lease(LeaseAction::List(Page { which, stuck: false, after: None, limit: 9 }));
-    let Ok(Answer::Leases(own, false)) = act(3, list(Selector::Own)).await else { panic!("her own") };
+    let Ok(Answer::Leases(own, false, _)) = act(3, list(Selector::Own)).await else { panic!("her own") };
     assert_eq!(own.iter().map(|info| &*info.lease.what).collect::<Vec<_>>(), ["hers"]);
     assert!(act(4, renew(1, None)).await.is_ok());
     for action in [

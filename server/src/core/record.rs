@@ -65,7 +65,9 @@ impl Ended {
                 Self { objects: vec![format!("session {}", session.id)], ..ended }
             }
             // Without its outcome a lease is taken for one that nobody got.
-            Ok(Answer::Issued(_, what)) => Self { objects: vec![what.to_string()], awaited: true, ..ended },
+            Ok(Answer::Issued { what, .. } | Answer::Given { lease: Some((_, what)), .. }) => {
+                Self { objects: vec![what.to_string()], awaited: true, ..ended }
+            }
             // The same holds of what is wrapped.
             Ok(Answer::Wrapped { what, version, .. }) => Self {
                 objects: what.iter().map(ToString::to_string).collect(),

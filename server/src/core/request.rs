@@ -9,7 +9,7 @@ use crate::{
     audit,
     auth::users::{self, UserInfo},
     engines, leases,
-    model::{Group, Invalid, Path, Principal, RequestId, SecretBytes, Verb},
+    model::{Group, Invalid, Path, Principal, RequestId, SecretBytes, Timestamp, Verb},
     policy,
     tokens::{self, Session},
     wrapping,
@@ -206,6 +206,12 @@ pub enum AuditAction {
 /// See [`Action::Lease`]. What is about one by its id is the business of whoever it was issued to, too: what that needs turns
 /// out with the lease.
 pub enum LeaseAction {
+    /// Has the engine at the path issue something, whatever it issues.
+    Issue {
+        path: Path,
+        /// In seconds. `None` = as the engine says.
+        ttl: Option<u64>,
+    },
     List(leases::Page),
     Renew {
         id: RequestId,
@@ -224,7 +230,17 @@ pub type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Error>> + Send>>;
 pub enum Answer {
     Reply(Box<dyn engines::Reply>),
     /// An engine's, about something that has a lease now; and what that is.
-    Issued(Box<dyn engines::Reply>, Box<str>),
+    Issued {
+        reply: Box<dyn engines::Reply>,
+        granted: engines::Granted,
+        what: Box<str>,
+    },
+    /// What was issued, by names; its lease and what that is, if it has one; and how long it is good.
+    Given {
+        values: Vec<(&'static str, SecretBytes)>,
+        lease: Option<(engines::Granted, Box<str>)>,
+        lifetime: Duration,
+    },
     /// What was answered is kept. `what` has a lease now, if anything has.
     Wrapped {
         token: SecretBytes,
@@ -255,8 +271,8 @@ pub enum Answer {
     /// Lines of the audit log.
     Lines(Answers<Vec<String>>),
     Hash(String),
-    /// One page, and whether there are more.
-    Leases(Vec<leases::Info>, bool),
+    /// One page, whether there are more, and when that was known.
+    Leases(Vec<leases::Info>, bool, Timestamp),
     Renewed(engines::Granted),
     /// How many leases have ended and how many have not yet, with what the last attempt said.
     Ended {
@@ -272,7 +288,7 @@ impl Answer {
     /// How much of it is in memory, about, where it can be much.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Reply(reply) | Self::Issued(reply, _) => reply.bytes(),
+            Self::Reply(reply) | Self::Issued { reply, .. } => reply.bytes(),
             _ => 0,
         }
     }
@@ -341,6 +357,9 @@ impl Action {
             Action::Audit(AuditAction::Tail { .. } | AuditAction::Query { .. }) => {
                 (&[Read], "sys/audit".into())
             }
+            Action::Lease(LeaseAction::Issue { path, .. }) => {
+                return Ok(Some(Needs { verbs: &[Use], paths: vec![path.clone()] }));
+            }
             Action::Lease(LeaseAction::List(page)) => match page.which.place() {
                 Some(place) => (&[List], place),
                 None => return Ok(None),
@@ -377,7 +396,10 @@ impl Action {
             Action::Sys(action) => !matches!(action, SysAction::ListMounts),
             Action::Audit(_) => false,
             Action::Lease(action) => match action {
-                LeaseAction::Renew { .. } | LeaseAction::Revoke(_) | LeaseAction::Forget(_) => true,
+                LeaseAction::Issue { .. }
+                | LeaseAction::Renew { .. }
+                | LeaseAction::Revoke(_)
+                | LeaseAction::Forget(_) => true,
                 LeaseAction::List(_) => false,
             },
         }

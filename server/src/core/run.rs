@@ -9,7 +9,10 @@ use super::{
     error::Error,
     lease, long_stream,
     remember::{Done, Memo},
-    request::{Action, Answer, AuditAction, CanI, Needs, PolicyAction, SessionAction, SysAction, UserAction},
+    request::{
+        Action, Answer, AuditAction, CanI, LeaseAction, Needs, PolicyAction, SessionAction, SysAction,
+        UserAction,
+    },
     state::{Core, Unsealed},
     wrap,
 };
@@ -19,7 +22,7 @@ use crate::{
         users::{self, UserChange, Users},
     },
     engines::{EngineError, Operation, Output},
-    model::{Invalid, SecretBytes},
+    model::{Invalid, Path, SecretBytes, Verb},
     permit::Permit,
     policy::{Context, Documents, Question, plan},
     tokens::{TokenError, Which},
@@ -54,12 +57,38 @@ pub(super) async fn run(
         (Action::Policy(action), Some(_)) => policy(unsealed, request, action).await,
         (Action::Sys(action), Some(_)) => sys(core, unsealed, request, action).await,
         (Action::Audit(action), Some(permitted)) => audit(core, unsealed, request, action, permitted),
+        (Action::Lease(LeaseAction::Issue { ttl, .. }), Some((permit, needs))) => {
+            let operation = issuing(unsealed, permit.path(), needs.verbs, ttl)?;
+            let answer = engine(core, unsealed, request, permit, operation, needs).await?;
+            lease::by_names(core, answer)
+        }
         (Action::Lease(action), permitted) => {
             lease::run(core, unsealed, request, action, permitted.is_some()).await
         }
         (_, None) => Err(Error::Internal("an action came without its permit".to_owned())),
     };
     answer.map(Done::from)
+}
+
+/// What the engine at a path is asked for whatever it issues.
+fn issuing(
+    unsealed: &Unsealed,
+    path: &Path,
+    granted: &[Verb],
+    ttl: Option<u64>,
+) -> Result<Box<dyn Operation>, Error> {
+    let operation = unsealed.enter(path)?.engine().issues(ttl).ok_or_else(|| {
+        let problem = format!(
+            "is in {}/, which issues nothing; expected one in a mount of the kind database, for example",
+            path.mount()
+        );
+        Invalid::new("path", problem)
+    })?;
+    // The permit is for what was granted, and the engine's own word for it may need something else.
+    match operation.verbs() == granted {
+        true => Ok(operation),
+        false => Err(Error::Internal("an engine issues with another verb than use".to_owned())),
+    }
 }
 
 async fn engine(

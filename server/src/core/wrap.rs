@@ -39,7 +39,7 @@ pub(super) async fn keep(
 ) -> Result<Answer, Error> {
     let (reply, what) = match answer {
         Answer::Reply(reply) => (reply, None),
-        Answer::Issued(reply, what) => (reply, Some(what)),
+        Answer::Issued { reply, what, .. } => (reply, Some(what)),
         _ => return Err(Invalid::new("operation", "has more than one answer").into()),
     };
     let about = About {

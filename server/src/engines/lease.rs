@@ -29,6 +29,15 @@ pub struct Granted {
     pub expires: Timestamp,
     /// No renewal goes past this.
     pub max_expires: Timestamp,
+    /// From now on, by our own clock: its holder's may be another.
+    pub lifetime: Duration,
+}
+
+/// What was issued, for those who do not know the engine: its names and their values.
+pub struct Fields {
+    pub values: Vec<(&'static str, SecretBytes)>,
+    /// When it ends, if it has no lease that says so.
+    pub ends: Option<Timestamp>,
 }
 
 /// The second step.
@@ -45,6 +54,7 @@ impl From<&Granted> for strongroom_proto::v1::Lease {
             id: granted.id.to_string(),
             expires_at_ms: granted.expires.as_millis(),
             max_expires_at_ms: granted.max_expires.as_millis(),
+            lifetime_ms: granted.lifetime.as_millis().try_into().unwrap_or(u64::MAX),
         }
     }
 }

@@ -17,7 +17,8 @@ use strongroom_proto::{Reason, v1};
 use tokio::sync::Semaphore;
 
 use super::{
-    Due, Engine, EngineError, EngineKind, Granted, Make, Output, Parts, Reply, Service, Settings, Terms, own,
+    Due, Engine, EngineError, EngineKind, Fields, Granted, Make, Output, Parts, Reply, Service, Settings,
+    Terms, own,
 };
 use crate::{
     barrier::BarrierError,
@@ -154,6 +155,11 @@ impl Engine for Lent {
         Ok(Output::lease(Terms { ttl, max, data, what: name.into() }, making))
     }
 
+    fn issues(&self, ttl: Option<u64>) -> Option<Box<dyn super::Operation>> {
+        let ttl = Duration::from_secs(ttl.unwrap_or(600));
+        Some(Box::new(Lend { name: "thing", ttl, max: ttl * 2 }))
+    }
+
     async fn renew(&self, data: &SecretBytes, until: Timestamp) -> Result<(), EngineError> {
         let name = data.expose_str().unwrap();
         self.0.reach()?;
@@ -209,5 +215,9 @@ impl Make for Making {
 impl Reply for Made {
     fn write(self: Box<Self>, mut into: &mut dyn BufMut) -> Result<(), EncodeError> {
         self.0.encode(&mut into)
+    }
+
+    fn fields(self: Box<Self>) -> Option<Fields> {
+        Some(Fields { values: vec![("lease", SecretBytes::from(self.0.id.as_bytes()))], ends: None })
     }
 }

@@ -32,7 +32,7 @@ mod schedule;
 mod service;
 pub mod transit;
 
-pub use lease::{Granted, Make, Terms};
+pub use lease::{Fields, Granted, Make, Terms};
 pub use mounts::{Entered, MountError, MountInfo, MountRecord, MountState, MountedEngine, Mounts};
 pub(crate) use service::service;
 pub use service::{Answers, Asked, Reply, Rpc, Service, at, own, read};
@@ -100,6 +100,12 @@ pub trait Engine: Send + Sync {
 
     /// What it holds in memory of the store, if anything.
     fn derived(&self) -> Option<&dyn Derived> {
+        None
+    }
+
+    /// What it is asked when somebody wants what a path of its stands for, whatever that is, for so many seconds or as long as
+    /// the engine says. Its reply has [`Reply::fields`]. None: it issues nothing.
+    fn issues(&self, _ttl: Option<u64>) -> Option<Box<dyn Operation>> {
         None
     }
 

@@ -6,7 +6,7 @@ use std::any::Any;
 use bytes::{Buf, BufMut};
 use prost::{DecodeError, EncodeError, Message};
 
-use super::{EngineError, Operation};
+use super::{EngineError, Fields, Operation};
 use crate::model::{Invalid, Path};
 
 /// The service of one kind of engine. `service!` makes it.
@@ -52,6 +52,11 @@ pub trait Reply: Any + Send {
     /// # Errors
     /// `into` has no room for it.
     fn write(self: Box<Self>, into: &mut dyn BufMut) -> Result<(), EncodeError>;
+
+    /// What was issued, by names: of a reply to [`super::Engine::issues`].
+    fn fields(self: Box<Self>) -> Option<Fields> {
+        None
+    }
 
     /// The version that was written or read, for the audit log.
     fn version(&self) -> Option<u64> {

@@ -121,9 +121,10 @@ impl Lease {
         }
     }
 
-    /// What its holder is told of it.
-    pub fn granted(&self) -> Granted {
-        Granted { id: self.id, expires: self.expires, max_expires: self.max_expires }
+    /// What its holder is told of it now.
+    pub fn granted(&self, now: Timestamp) -> Granted {
+        let (expires, max_expires) = (self.expires, self.max_expires);
+        Granted { id: self.id, expires, max_expires, lifetime: expires.since(now) }
     }
 
     /// Why it is to be ended.

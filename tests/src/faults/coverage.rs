@@ -381,6 +381,7 @@ fn names(rpc: &str) -> &'static [&'static str] {
         "Audit.Hash" => &["sys/audit/hash"],
         // The id is that of the request that has the path.
         "Leases.Renew" | "Leases.Forget" => &["lease 00112233445566778899aabbccddeeff"],
+        "Leases.Issue" => &[PLACE, "whatever secret/ issues"],
         "Leases.List" => &["\"path\":\"sys/leases\"", "all"],
         "Wrapping.Wrap" => &[PLACE, "Secrets.Get for 60 s"],
         // A token that is none.
@@ -504,6 +505,7 @@ fn sample(name: &str) -> io::Result<Vec<u8>> {
         }
         "Audit.Hash" => v1::HashRequest { value: Some(sensitive(9)), path: path(), field: "data.k".into() }
             .encode_to_vec(),
+        "Leases.Issue" => v1::IssueRequest { path: path(), ttl_seconds: 60 }.encode_to_vec(),
         "Leases.Renew" => {
             v1::RenewLeaseRequest { id: NO_LEASE.to_owned(), increment_seconds: 60 }.encode_to_vec()
         }

@@ -2,7 +2,7 @@
 
 mod manage;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
@@ -69,12 +69,13 @@ impl Database<'_> {
     pub async fn issue(&self, path: &str, ttl: Option<Duration>) -> Result<DatabaseUser, Error> {
         let ttl_seconds = ttl.unwrap_or_default().as_secs();
         let message = v1::IssueDatabaseUserRequest { path: path.to_owned(), ttl_seconds };
-        let call = self.0.session();
+        let (call, began) = (self.0.session(), Instant::now());
         // Repeated, it would be a second user.
         let answer = call
             .call(Mode::WRITE, message, |ch, rq| async move { DatabaseClient::new(ch).issue(rq).await })
             .await?;
-        DatabaseUser::told(answer)
+        let user = DatabaseUser::told(answer)?;
+        Ok(DatabaseUser { lease: user.lease.since(began), ..user })
     }
 
     /// The name and the password of the account at `path`.

@@ -207,6 +207,10 @@ impl Engine for Mounted {
         Ok(super::Output::one(output))
     }
 
+    fn issues(&self, ttl: Option<u64>) -> Option<Box<dyn super::Operation>> {
+        Some(Box::new(Operation::Issue { ttl }))
+    }
+
     async fn renew(&self, data: &SecretBytes, until: Timestamp) -> Result<(), EngineError> {
         Ok(self.database.renew(&User::kept(data)?, until).await?)
     }

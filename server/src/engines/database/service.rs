@@ -10,7 +10,7 @@ use super::{
     sql,
 };
 use crate::{
-    engines::{Asked, Reply, Service, at, schedule, service},
+    engines::{Asked, Fields, Reply, Service, at, schedule, service},
     limits::SMALL_REQUEST_BYTES,
     model::{Path, SecretBytes},
 };
@@ -119,6 +119,19 @@ impl Reply for Output {
             }
             .encode(&mut into),
         }
+    }
+    /// `port` and the others as text, for files and connection strings.
+    fn fields(self: Box<Self>) -> Option<Fields> {
+        let Self::User { made, .. } = *self else { return None };
+        let text = |text: String| SecretBytes::from(text.as_bytes());
+        let values = vec![
+            ("username", text(made.name)),
+            ("password", made.password),
+            ("host", text(made.host)),
+            ("port", text(made.port.to_string())),
+            ("database", text(made.database)),
+        ];
+        Some(Fields { values, ends: None })
     }
 }
 

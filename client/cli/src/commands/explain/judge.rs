@@ -107,7 +107,11 @@ pub(super) fn files(volume: &Volume, answers: &Answers) -> Vec<Row> {
     let mut rows: Vec<_> = volume.entries.iter().flat_map(|entry| entry_files(entry, answers)).collect();
     let is_whole = rows.iter().all(|row| row.verdict.is_good());
     // Everything is known to be there, so what is left to go wrong is what the driver would say at the mount.
-    if is_whole && let Err(error) = volume.render(&fetched(answers)) {
+    // What is issued has its fields only then.
+    if is_whole
+        && volume.issues().is_empty()
+        && let Err(error) = volume.render(&fetched(answers))
+    {
         rows.push(mistake("secrets", error.to_string()));
     }
     rows
@@ -169,7 +173,7 @@ fn judge(entry: &Entry, needs: &[(&Source, &str)], answers: &Answers) -> (Verdic
     }
     let missing = if entry.optional { Verdict::Skipped } else { Verdict::No };
     let mut hidden = None;
-    for (source, key) in needs {
+    for (source, key) in needs.iter().filter(|(source, _)| !source.is_issued()) {
         match answers.lookups.get(*source) {
             Some(Lookup::Values(values)) if *key == "*" || values.contains_key(*key) => {}
             Some(Lookup::Values(_)) => return (missing, format!("{} has no key {key}", shown(source))),
@@ -181,6 +185,12 @@ fn judge(entry: &Entry, needs: &[(&Source, &str)], answers: &Answers) -> (Verdic
         return (
             Verdict::Unknown,
             format!("the pod may read {}, but you may not, so it may be missing", source.path()),
+        );
+    }
+    if let Some((source, _)) = needs.iter().find(|(source, _)| source.is_issued()) {
+        return (
+            Verdict::Yes,
+            format!("the pod may use {}; the field is there once it is issued", source.path()),
         );
     }
     let why = entry.sources().first().and_then(|source| answers.may.get(source.path()));
@@ -315,6 +325,26 @@ mod tests {
                 "h <- secret/dark#k: unknown (the pod may read secret/dark, but you may not, so it may be missing)",
                 "p <- secret/db#port: no (secret/db has no key port)",
                 "t <- secret/db#user, secret/none#x: no (secret/none: not found)",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_would_be_issued_is_judged_by_the_right_to_it() {
+        let mut answers = answers();
+        answers.may.insert("database/app".into(), (true, "role web".into()));
+        answers.may.insert("database/no".into(), (false, "no rule allows it".into()));
+        let secrets = "
+- {issue: database/app, dir: d}
+- {issue: database/no, keys: {username: f}}
+- {from: {a: secret/db, b: {issue: database/app}}, template: {t: \"{{a.user}}{{b.password}}\"}}
+";
+        assert_eq!(
+            rows(secrets, &answers),
+            [
+                "d/* <- database/app#*: yes (the pod may use database/app; the field is there once it is issued)",
+                "f <- database/no#username: no (database/no: no rule allows it)",
+                "t <- secret/db#user, database/app#password: yes (the pod may use database/app; the field is there once it is issued)",
             ]
         );
     }

@@ -132,7 +132,12 @@ async fn ask(client: &Client, principal: &str, volume: &Volume) -> Result<Answer
         let answer = client.policy().can_i("read", path, Some(principal), Vec::new(), None).await?;
         answers.may.insert(path.to_owned(), (answer.allowed, answer.reason));
     }
-    for source in volume.sources() {
+    // Whether it may be issued is asked, and nothing is issued for that.
+    for source in volume.issues() {
+        let answer = client.policy().can_i("use", source.path(), Some(principal), Vec::new(), None).await?;
+        answers.may.insert(source.path().to_owned(), (answer.allowed, answer.reason));
+    }
+    for source in volume.sources().into_iter().filter(|source| !source.is_issued()) {
         let read = match source.version() {
             Some(version) => client.get_version(source.path(), version).await,
             None => client.get(source.path()).await,
