@@ -13,10 +13,7 @@ use jiff::Timestamp;
 use strongroom_client::{Change, ChangeKind, Current, Error, Reason, ResultStream, Secret, SecretBytes};
 use tokio::{sync::broadcast, time::Instant};
 
-use crate::{
-    fetch::{Server, Session},
-    issued::{Given, Times},
-};
+use crate::session::{Given, Server, Session, Times};
 
 #[derive(Default)]
 struct State {

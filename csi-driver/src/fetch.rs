@@ -1,8 +1,7 @@
-//! Reading a pod's secrets as that pod. The server is behind a trait, so that everything above can be tried without one.
+//! Reading a pod's secrets as that pod, and having issued what it is to have.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use strongroom_client::{
     Change, ChangeKind, Current, Error, ErrorKind, ResultStream, Secret, SecretBytes,
@@ -15,48 +14,15 @@ use tokio::{
 
 use crate::{
     failure::Failure,
-    issued::{Given, Lent, Times},
+    issued::Lent,
     limits,
+    session::{Server, Session},
     volume::Pod,
 };
 
 /// Reads of one volume at once.
 const AT_ONCE: usize = 4;
 const NO_ANSWER: &str = "it gave no answer";
-
-/// Where secrets come from.
-#[async_trait]
-pub trait Server: Send + Sync {
-    /// A session of the pod whose token this is.
-    async fn log_in(&self, token: &SecretBytes) -> Result<Box<dyn Session>, Error>;
-}
-
-/// A pod, logged in.
-#[async_trait]
-pub trait Session: Send + Sync {
-    /// A version of a secret, or its latest.
-    async fn read(&self, path: &str, version: Option<u64>) -> Result<Secret, Error>;
-
-    /// Has the engine at the path issue something for the pod.
-    async fn issue(&self, path: &str) -> Result<Given, Error>;
-
-    /// Makes what was issued live longer, for as long as it was issued for.
-    async fn renew(&self, lease: &str) -> Result<Times, Error>;
-
-    /// Ends what was issued. Once this is answered it is certain to end.
-    async fn revoke(&self, lease: &str) -> Result<(), Error>;
-
-    /// Changes of these secrets, for as long as the session lives.
-    fn watch(&self, paths: Vec<String>) -> ResultStream<Change>;
-
-    /// When it ends for good, if that is known.
-    fn ends_at(&self) -> Option<Instant>;
-
-    /// Whether it can still be asked. Its watch goes on when it cannot: nobody renews it only to have a token at hand.
-    fn is_usable(&self) -> bool;
-
-    async fn log_out(&self);
-}
 
 /// A session, and news of what a volume reads.
 pub struct Touch {

@@ -10,23 +10,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::{fetch::Session, limits};
-
-/// Something that the server issued, as it answered.
-pub struct Given {
-    pub fields: BTreeMap<String, SecretBytes>,
-    /// None: it cannot be renewed or given back.
-    pub lease: Option<String>,
-    pub times: Times,
-}
-
-/// How long something that was issued is good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Times {
-    pub lifetime: Duration,
-    /// With all renewals there may be.
-    pub at_most: Duration,
-}
+use crate::{
+    limits,
+    session::{Given, Session, Times},
+};
 
 /// What a volume has of something that was issued.
 pub struct Held {

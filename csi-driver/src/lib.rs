@@ -3,7 +3,7 @@
 //!
 //! [`run`] is the whole driver; the binary only parses arguments and opens sockets. Modules, from the kubelet to the disk:
 //! `node` (thin), `volume` (the request, parsed), `publish` (what is done), `refresh` (what happens to a mounted volume),
-//! `fetch` and `issued` (from the server), `pod_events` and `cluster` (to the pod's owner), `disk` (to the node: `state` beyond a restart, `writer` to the files, `mount` to the tree).
+//! `fetch`, `issued` and `session` (from the server), `pod_events` and `cluster` (to the pod's owner), `disk` (to the node: `state` beyond a restart, `writer` to the files, `mount` to the tree).
 
 pub mod authority;
 pub mod budget;
@@ -31,6 +31,7 @@ pub mod publish;
 pub mod recover;
 pub mod refresh;
 pub mod registration;
+pub mod session;
 pub mod state;
 pub mod strongroom;
 pub mod telemetry;

@@ -17,11 +17,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     disk::Disk,
     failure::Failure,
-    fetch::{Question, Reader, Session, Touch, chance, pause},
+    fetch::{Question, Reader, Touch, chance, pause},
     follower::{Follower, Inbox},
     issued::{Held, Lent, give_back},
     limits,
     pod_events::{Notice, PodEvents},
+    session::Session,
     telemetry::{Doing, Metrics},
     volumes::MountedVolume,
     writer::WriteResult,

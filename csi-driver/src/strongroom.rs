@@ -10,9 +10,8 @@ use tokio::{sync::OnceCell, time::Instant};
 
 use crate::{
     config::Config,
-    fetch::{Server, Session},
-    issued::{Given, Times},
     limits,
+    session::{Given, Server, Session, Times},
 };
 
 pub struct Strongroom {

@@ -61,6 +61,8 @@ const ORDERS: &[(&str, &[&str])] = &[
             "follower",
             "strongroom",
             "fetch",
+            "issued",
+            "session",
             "cluster",
             "pod_events",
             "failure",
