@@ -1,0 +1,1 @@
+//! The engine over a real barrier and a store in memory.
