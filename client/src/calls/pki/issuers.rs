@@ -70,11 +70,8 @@ pub struct NewPkiIssuer<'a> {
 impl<'a> Pki<'a> {
     /// Begins an issuer with a key of its own, called `CN=Example Root,O=Example` or the like: a root, unless more is said.
     pub fn create_issuer(&self, path: impl Into<String>, subject: impl Into<String>) -> NewPkiIssuer<'a> {
-        let message = v1::CreatePkiIssuerRequest {
-            path: path.into(),
-            subject: subject.into(),
-            ..Default::default()
-        };
+        let message =
+            v1::CreatePkiIssuerRequest { path: path.into(), subject: subject.into(), ..Default::default() };
         NewPkiIssuer { client: self.0, message }
     }
 
@@ -187,7 +184,8 @@ impl<'a> Pki<'a> {
     /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if there can be no such serial or reason.
     pub async fn revoke(&self, path: &str, serial: &str, reason: &str) -> Result<RevokedCertificate, Error> {
         let (serial, reason) = (serial.to_owned(), reason.to_owned());
-        self.revoked(v1::RevokePkiRequest { path: path.to_owned(), serial, reason, ..Default::default() }).await
+        self.revoked(v1::RevokePkiRequest { path: path.to_owned(), serial, reason, ..Default::default() })
+            .await
     }
 
     /// The same of a certificate in PEM. The list forgets it when it has expired, and one that is known by its serial alone

@@ -242,6 +242,23 @@ impl Records {
         }
     }
 
+    /// As if so many had been revoked, each with a reason and a serial of full length.
+    #[cfg(test)]
+    pub(super) async fn fill(&self, issuer: &str, count: u64, not_after: crate::model::Timestamp) {
+        let numbers: Vec<u64> = (0..count).collect();
+        for some in numbers.chunks(BATCH) {
+            let mut changes = Changes::default();
+            for number in some {
+                let serial = [&[0x7f; 12][..], &number.to_be_bytes()].concat();
+                let name = data_encoding::HEXLOWER.encode(&serial);
+                let not_after_ms = not_after.as_millis();
+                let record = RevokedRecord { serial, at_ms: 1 << 40, not_after_ms, reason: 1, since: 1 };
+                changes.puts.push((revocation(issuer, &name), SecretBytes::from(record.encode_to_vec())));
+            }
+            self.0.commit(changes).await.unwrap();
+        }
+    }
+
     pub(super) async fn erase(&self) -> Result<(), BarrierError> {
         // First what says which revocations there are.
         let mut cursor = None;
