@@ -15,8 +15,8 @@ use crate::{
 const DEFAULT: RecordKind = RecordKind::new(26, "PkiDefault");
 const CRL: RecordKind = RecordKind::new(27, "PkiCrl");
 const REVOKED: RecordKind = RecordKind::new(28, "PkiRevoked");
-/// Records read, or deleted, at once.
-const BATCH: usize = 500;
+/// Records read, or deleted, at once: a commit takes no more.
+const BATCH: usize = 100;
 
 /// Something that is kept at a path.
 pub(super) trait Kept: Message + Default {
