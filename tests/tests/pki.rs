@@ -156,6 +156,13 @@ async fn a_leased_certificate_ends_with_its_lease() {
     assert!(after.number > before.number && after.der.len() > before.der.len());
     assert!(issued(&alice).await.certificate.lease.is_none());
 
+    // Without a word of the engine's own, as a volume has it.
+    let made = alice.leases().issue("pki/leased", None).await.unwrap();
+    let lengths: Vec<_> =
+        made.fields.iter().map(|(name, value)| (name.as_str(), value.len() > 100)).collect();
+    assert_eq!(lengths, [("ca.crt", true), ("tls.crt", true), ("tls.key", true)]);
+    assert!(made.lease.is_some());
+
     // An authority from elsewhere goes on here, with a key that is not made here.
     let folder = world.home.path();
     let make = [

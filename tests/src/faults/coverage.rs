@@ -557,7 +557,7 @@ fn sample(name: &str) -> io::Result<Vec<u8>> {
                 .encode_to_vec()
         }
         "Pki.ImportIssuer" => {
-            let key_pem = Some(sensitive(21));
+            let key_pem = Some(sensitive(22));
             v1::ImportPkiIssuerRequest { path: path(), key_pem, ..Default::default() }.encode_to_vec()
         }
         "Pki.SignIssuer" => {

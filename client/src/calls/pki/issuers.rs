@@ -1,6 +1,6 @@
 //! Issuers of certificates: how they are made and signed, and what they have revoked.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use strongroom_proto::{SecretBytes, v1, v1::pki_client::PkiClient};
@@ -170,11 +170,11 @@ impl<'a> Pki<'a> {
             ttl_seconds: ttl.unwrap_or_default().as_secs(),
             path_length,
         };
-        let call = self.0.session();
+        let (call, began) = (self.0.session(), Instant::now());
         let answer = call
             .call(Mode::WRITE, message, |ch, rq| async move { PkiClient::new(ch).sign_issuer(rq).await })
             .await?;
-        Ok(certificate(answer))
+        Ok(certificate(answer, began))
     }
 
     /// Revokes a certificate of the issuer at `path` by its serial, in hex digits. The reason is one of RFC 5280, section

@@ -3,7 +3,10 @@
 mod issuers;
 mod roles;
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use strongroom_proto::{SecretBytes, v1, v1::pki_client::PkiClient};
@@ -73,12 +76,12 @@ impl<'a> Pki<'a> {
     pub async fn sign(&self, path: &str, csr_pem: &str, ttl: Option<Duration>) -> Result<Certificate, Error> {
         let ttl_seconds = ttl.unwrap_or_default().as_secs();
         let message = v1::SignPkiRequest { path: path.to_owned(), csr_pem: csr_pem.to_owned(), ttl_seconds };
-        let call = self.0.session();
+        let (call, began) = (self.0.session(), Instant::now());
         // Repeated, it would be a second certificate.
         let answer = call
             .call(Mode::WRITE, message, |ch, rq| async move { PkiClient::new(ch).sign(rq).await })
             .await?;
-        Ok(certificate(answer))
+        Ok(certificate(answer, began))
     }
 }
 
@@ -113,22 +116,22 @@ impl IssueCertificate<'_> {
     /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if the role does not allow a name, and
     /// [`ErrorKind::NotConfigured`](crate::ErrorKind::NotConfigured) if there is no issuer that can sign.
     pub async fn send(self) -> Result<IssuedCertificate, Error> {
-        let call = self.client.session();
+        let (call, began) = (self.client.session(), Instant::now());
         let answer = call
             .call(Mode::WRITE, self.message, |ch, rq| async move { PkiClient::new(ch).issue(rq).await })
             .await?;
         let signed = answer.signed.ok_or_else(|| Error::incomplete("signed"))?;
         let key_pem = answer.key_pem.map(SecretBytes::from).ok_or_else(|| Error::incomplete("key_pem"))?;
-        Ok(IssuedCertificate { key_pem, certificate: certificate(signed) })
+        Ok(IssuedCertificate { key_pem, certificate: certificate(signed, began) })
     }
 }
 
-fn certificate(answer: v1::PkiSigned) -> Certificate {
+fn certificate(answer: v1::PkiSigned, began: Instant) -> Certificate {
     Certificate {
         certificate_pem: answer.certificate_pem,
         chain_pem: answer.chain_pem,
         serial: answer.serial,
         not_after: timestamp(answer.not_after_ms),
-        lease: answer.lease.map(Lease::from),
+        lease: answer.lease.map(|lease| Lease::from(lease).since(began)),
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn serial(entropy: &dyn Entropy) -> Result<[u8; SERIAL], CryptoError>
     let mut serial = [0; SERIAL];
     entropy.fill(&mut serial)?;
     if let Some(first) = serial.first_mut() {
-        *first = *first & 0x7f | 0x40;
+        *first = (*first & 0x7f) | 0x40;
     }
     Ok(serial)
 }

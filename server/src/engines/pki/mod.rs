@@ -209,6 +209,12 @@ impl Engine for Mounted {
         Ok(super::Output::one(output))
     }
 
+    /// A key and a certificate with the names that the role says outright.
+    fn issues(&self, ttl: Option<u64>) -> Option<Box<dyn super::Operation>> {
+        let asked = Asked::Key(names::Names::default());
+        Some(Box::new(Operation::Issue { asked, ttl: ttl.unwrap_or_default() }))
+    }
+
     /// A certificate says itself how long it is good, and its lease is no longer.
     async fn renew(&self, _: &SecretBytes, _: Timestamp) -> Result<(), EngineError> {
         Ok(())

@@ -14,7 +14,7 @@ use super::{
     role::{self, Role},
 };
 use crate::{
-    engines::{Asked, Reply, Service, at, service},
+    engines::{Asked, Fields, Reply, Service, at, service},
     limits::SMALL_REQUEST_BYTES,
     model::{Invalid, Path, SecretBytes},
 };
@@ -118,6 +118,20 @@ impl Reply for Output {
             Self::Crl { lists, delta: true } => lists.delta.len(),
             _ => 0,
         }
+    }
+
+    /// As the files of a Secret of the type kubernetes.io/tls are called.
+    fn fields(self: Box<Self>) -> Option<Fields> {
+        let Self::Issued(issued, lease) = *self else { return None };
+        let Signed { certificate_pem, chain_pem, not_after, .. } = issued.signed;
+        let text = |text: &str| SecretBytes::from(text.as_bytes());
+        let last = chain_pem.rfind("-----BEGIN").and_then(|at| chain_pem.get(at..)).unwrap_or_default();
+        let values = vec![
+            ("tls.key", issued.key_pem?),
+            ("tls.crt", text(&format!("{certificate_pem}{chain_pem}"))),
+            ("ca.crt", text(last)),
+        ];
+        Some(Fields { values, ends: lease.is_none().then_some(not_after) })
     }
 
     fn write(self: Box<Self>, mut into: &mut dyn BufMut) -> Result<(), EncodeError> {
