@@ -78,6 +78,10 @@ pub use calls::{
     follow::{Gone, SecretState},
     kept_lease::{KeptLease, LeaseState},
     lease::{Issued, Lease, LeaseInfo, LeaseSelector, Leases, Revoked},
+    pki::{
+        Certificate, Crl, IssueCertificate, IssuedCertificate, NewPkiIssuer, Pki, PkiIssuer, PkiRole, PutPkiRole,
+        RevokedCertificate,
+    },
     policy::{Allowed, Decision, ObjectName, Policy, PolicyAction, PolicyChange},
     random::Random,
     secrets::{ListPage, Metadata, Patch, Put, Secret, UpdateMetadata, VersionInfo},

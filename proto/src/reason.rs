@@ -87,7 +87,7 @@ reasons! {
     VersionTooOld = "VERSION_TOO_OLD", FailedPrecondition, retry: false;
     /// A ciphertext was changed, or was made with another key, context or associated data.
     DoesNotOpen = "DOES_NOT_OPEN", InvalidArgument, retry: false;
-    /// The mount has to be told first where its database is.
+    /// The mount has to be told first where its database is, or who its issuer is.
     NotConfigured = "NOT_CONFIGURED", FailedPrecondition, retry: false;
     /// The database does not want it, or is not trusted; metadata `sqlstate` if it said so itself.
     DatabaseRefused = "DATABASE_REFUSED", FailedPrecondition, retry: false;

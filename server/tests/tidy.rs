@@ -53,6 +53,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("toml", "config"),
     ("tokio_postgres", "engines/database/"),
     ("rustls_native_certs", "tls"),
+    ("x509_cert", "engines/pki/"),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

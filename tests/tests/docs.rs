@@ -153,5 +153,6 @@ fn the_guides_do_what_they_say() -> io::Result<()> {
         "docs/engines/random.md",
         "docs/engines/transit.md",
         "docs/engines/database.md",
+        "docs/engines/pki.md",
     ])
 }

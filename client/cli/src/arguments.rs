@@ -9,7 +9,7 @@ use crate::{
         identity::{login, token, user},
         key, kubernetes,
         kv::{diff, edit, import, list, meta, read, remove, run, tree, watch, write},
-        lease,
+        lease, pki,
         policy::{apply, ask},
         profile, random,
         server::{init, mount, operator, unseal},
@@ -98,6 +98,8 @@ pub(crate) enum Command {
     Key(key::Key),
     /// Get users of databases that end by themselves, and manage how they are made
     Database(database::Database),
+    /// Get certificates, and manage who issues them and to whom
+    Pki(pki::Pki),
     /// List, renew and end what was issued for a while, such as database users
     Lease(lease::Lease),
     /// Create, change and remove roles and bindings, all or nothing

@@ -6,6 +6,8 @@ pub(crate) mod database;
 pub(crate) mod follow;
 pub(crate) mod kept_lease;
 pub(crate) mod lease;
+mod pages;
+pub(crate) mod pki;
 pub(crate) mod policy;
 pub(crate) mod random;
 pub(crate) mod secrets;

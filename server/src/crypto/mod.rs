@@ -2,6 +2,7 @@
 //! Small on purpose, so that another provider can take its place. No caller ever passes a nonce (CVE-2023-4680).
 
 mod aead;
+mod certify;
 mod ecdsa;
 mod kdf;
 mod mac;
@@ -14,6 +15,7 @@ mod verify;
 mod wycheproof_tests;
 
 pub use aead::{Cipher, SealedBox, open, open_with, seal, seal_with};
+pub use certify::{CertifyingKey, Hash, KeyKind, verify_certified};
 pub use ecdsa::{Curve, EcdsaKey, Encoding, verify_ecdsa};
 pub use kdf::Key;
 pub use mac::{Digest, MacKey, Sha256, sha256};

@@ -27,6 +27,7 @@ pub mod lent;
 mod mounts;
 mod names;
 mod password;
+pub mod pki;
 pub mod random;
 mod schedule;
 mod service;
@@ -41,6 +42,7 @@ pub use service::{Answers, Asked, Reply, Rpc, Service, at, own, read};
 pub const KINDS: &[EngineKind] = &[
     database::KIND,
     kv::KIND,
+    pki::KIND,
     random::KIND,
     transit::KIND,
     #[cfg(test)]

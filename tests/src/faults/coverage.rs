@@ -552,6 +552,25 @@ fn sample(name: &str) -> io::Result<Vec<u8>> {
             rotation_period_seconds: 60,
         }
         .encode_to_vec(),
+        "Pki.CreateIssuer" => {
+            v1::CreatePkiIssuerRequest { path: path(), subject: "CN=coverage".into(), ..Default::default() }
+                .encode_to_vec()
+        }
+        "Pki.ImportIssuer" => {
+            let key_pem = Some(sensitive(22));
+            v1::ImportPkiIssuerRequest { path: path(), key_pem, ..Default::default() }.encode_to_vec()
+        }
+        "Pki.SignIssuer" => {
+            let csr_pem = include_str!("request.pem").to_owned();
+            v1::SignPkiIssuerRequest { path: path(), csr_pem, ..Default::default() }.encode_to_vec()
+        }
+        "Pki.Sign" => {
+            let csr_pem = include_str!("request.pem").to_owned();
+            v1::SignPkiRequest { path: path(), csr_pem, ttl_seconds: 0 }.encode_to_vec()
+        }
+        "Pki.Revoke" => {
+            v1::RevokePkiRequest { path: path(), serial: "0a".into(), ..Default::default() }.encode_to_vec()
+        }
         // Whatever an engine is asked, it begins with where.
         other if KINDS.iter().flat_map(|kind| kind.service.rpcs).any(|rpc| rpc.name == other) => {
             v1::GetRequest { path: path(), version: None }.encode_to_vec()

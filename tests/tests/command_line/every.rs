@@ -32,6 +32,8 @@ const AWAY: [&str; 9] =
     ["--host", "127.0.0.1", "--port", "9", "--user", "strongroom", "--plaintext", "--password-file", "-"];
 const ROLE: [&str; 3] =
     ["database/reporting", "--creation", "CREATE ROLE {{name}} LOGIN PASSWORD {{password}}"];
+/// For web.shop.example.
+const REQUEST: &[u8] = include_bytes!("../../src/faults/request.pem");
 const NO_LEASE: &str = "00112233445566778899aabbccddeeff";
 /// Far more than any command prints here.
 const DOCUMENTS: Limits = Limits { documents: 100, depth: 64 };
@@ -120,6 +122,25 @@ fn every_command(format: &str, read: fn(&Output) -> Vec<Value>) {
         (&house.root, "database account list", &[], b"", 0),
         (&house.root, "database account delete", &["database/app", "--yes"], b"", 4),
         (&house.root, "database password", &["database/app"], b"", 4),
+        (&house.root, "mount add", &["pki", "--kind", "pki"], b"", 0),
+        (&house.root, "pki issuer create", &["pki/root", "--subject", "CN=Root"], b"", 0),
+        (&house.root, "pki issuer create", &["pki/next", "--subject", "CN=Next", "--intermediate"], b"", 0),
+        (&house.root, "pki issuer csr", &["pki/next"], b"", 0),
+        (&house.root, "pki issuer sign", &["pki/root", "-"], REQUEST, 0),
+        (&house.root, "pki issuer set-signed", &["pki/next", "-"], b"none", 2),
+        (&house.root, "pki issuer import", &["pki/old", "--key-file", "-", "--chain-file", &policy], b"no", 2),
+        (&house.root, "pki issuer show", &["pki/root"], b"", 0),
+        (&house.root, "pki issuer default", &["pki/root"], b"", 0),
+        (&house.root, "pki issuer list", &[], b"", 0),
+        (&house.root, "pki role put", &["pki/web", "--dns", "*.shop.example"], b"", 0),
+        (&house.root, "pki role show", &["pki/web"], b"", 0),
+        (&house.root, "pki role list", &[], b"", 0),
+        (&house.root, "pki issue", &["pki/web", "--dns", "a.shop.example"], b"", 0),
+        (&house.root, "pki sign", &["pki/web", "-"], REQUEST, 0),
+        (&house.root, "pki revoke", &["pki/root", "--serial", "0a"], b"", 0),
+        (&house.root, "pki crl", &["pki/root"], b"", 0),
+        (&house.root, "pki chain", &["pki/root"], b"", 0),
+        (&house.root, "pki role delete", &["pki/web", "--yes"], b"", 0),
         (&house.root, "lease list", &["--all"], b"", 0),
         (&house.root, "lease show", &[NO_LEASE], b"", 4),
         (&house.root, "lease renew", &[NO_LEASE], b"", 4),

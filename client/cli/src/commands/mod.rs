@@ -9,6 +9,7 @@ pub(crate) mod key;
 pub(crate) mod kubernetes;
 pub(crate) mod kv;
 pub(crate) mod lease;
+pub(crate) mod pki;
 pub(crate) mod policy;
 pub(crate) mod profile;
 pub(crate) mod random;

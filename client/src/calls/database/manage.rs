@@ -5,9 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use strongroom_proto::{SecretBytes, v1, v1::database_client::DatabaseClient};
 
-use super::{Database, paths};
+use super::Database;
 use crate::{
     answer::{ResultStream, optional_timestamp, period, timestamp},
+    calls::pages::paths,
     client::Client,
     error::Error,
     transport::Mode,

@@ -4,7 +4,6 @@ mod manage;
 
 use std::time::{Duration, Instant};
 
-use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use strongroom_proto::{SecretBytes, v1, v1::database_client::DatabaseClient};
 
@@ -12,7 +11,7 @@ pub use self::manage::{
     ConfigureDatabase, DatabaseAccount, DatabaseConfiguration, DatabaseRole, PutDatabaseRole,
 };
 use crate::{
-    answer::{ResultStream, timestamp},
+    answer::timestamp,
     calls::lease::Lease,
     client::Client,
     error::Error,
@@ -114,27 +113,4 @@ impl DatabasePassword {
             rotated_at: timestamp(answer.rotated_at_ms),
         })
     }
-}
-
-/// All paths below a folder, page by page as the stream is read.
-fn paths<P>(
-    client: &Client,
-    folder: String,
-    page: impl Fn(Client, String, String) -> P + Send + 'static,
-) -> ResultStream<String>
-where
-    P: Future<Output = Result<(Vec<String>, String), Error>> + Send + 'static,
-{
-    let first = Some(String::new());
-    stream::try_unfold((client.clone(), first, page), move |(client, token, page)| {
-        let folder = folder.clone();
-        async move {
-            let Some(token) = token else { return Ok::<_, Error>(None) };
-            let (paths, next) = page(client.clone(), folder, token).await?;
-            let next = Some(next).filter(|token| !token.is_empty());
-            Ok(Some((stream::iter(paths.into_iter().map(Ok)), (client, next, page))))
-        }
-    })
-    .try_flatten()
-    .boxed()
 }
