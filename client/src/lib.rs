@@ -79,8 +79,8 @@ pub use calls::{
     kept_lease::{KeptLease, LeaseState},
     lease::{Issued, Lease, LeaseInfo, LeaseSelector, Leases, Revoked},
     pki::{
-        Certificate, Crl, IssueCertificate, IssuedCertificate, NewPkiIssuer, Pki, PkiIssuer, PkiRole, PutPkiRole,
-        RevokedCertificate,
+        Certificate, Crl, IssueCertificate, IssuedCertificate, NewPkiIssuer, Pki, PkiIssuer, PkiRole,
+        PutPkiRole, RevokedCertificate,
     },
     policy::{Allowed, Decision, ObjectName, Policy, PolicyAction, PolicyChange},
     random::Random,

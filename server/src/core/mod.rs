@@ -39,8 +39,8 @@ pub use handle::{handle, vouch};
 pub use lifecycle::Initialized;
 pub use request::{
     Action, Answer, Answers, AuditAction, CanI, LeaseAction, Place, PolicyAction, Request, SessionAction,
-    Slot, SysAction, UserAction,
+    Slot, SysAction, UserAction, Wrap,
 };
 pub use state::{Core, Options, SealSummary, Status, Unsealed};
 pub use unauthenticated::{Login, generate_root, init, login, refuse_sealed, unseal};
-pub use wrap::{Unwrapped, Wrap, unwrap};
+pub use wrap::{Unwrapped, unwrap};

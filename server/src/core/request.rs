@@ -4,7 +4,7 @@ use std::{net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::Stream;
 
-use super::{context::Origin, error::Error, wrap::Wrap};
+use super::{context::Origin, error::Error};
 use crate::{
     audit,
     auth::users::{self, UserInfo},
@@ -79,6 +79,13 @@ pub enum Action {
     Audit(AuditAction),
     /// What was issued and has to end.
     Lease(LeaseAction),
+}
+
+/// What is to become of an answer.
+pub struct Wrap {
+    /// `Secrets.Get`
+    pub operation: &'static str,
+    pub ttl: Duration,
 }
 
 /// See [`Action::Session`].

@@ -1,13 +1,13 @@
 //! Wrapping: an engine's answer is kept instead of told, and told once to whoever shows its token. Who opens it has no session,
 //! and may be anybody; so the log has, of each opening and of each second one, what was opened and from where.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use super::{
     context::{Origin, RequestContext},
     error::Error,
     record,
-    request::{Answer, Slot},
+    request::{Answer, Slot, Wrap},
     state::{Core, Unsealed},
 };
 use crate::{
@@ -15,13 +15,6 @@ use crate::{
     model::{Invalid, Path, SecretBytes},
     wrapping::{About, Found, Token, WrapError},
 };
-
-/// What is to become of an answer.
-pub struct Wrap {
-    /// `Secrets.Get`
-    pub operation: &'static str,
-    pub ttl: Duration,
-}
 
 /// What somebody opened.
 pub struct Unwrapped {

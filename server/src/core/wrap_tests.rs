@@ -7,9 +7,9 @@ use super::{
     error::Error,
     handle,
     lease_tests::mount,
-    request::{Action, Answer, Request},
+    request::{Action, Answer, Request, Wrap},
     tests::{House, anywhere, shape},
-    wrap::{Unwrapped, Wrap, unwrap},
+    wrap::{Unwrapped, unwrap},
 };
 use crate::{
     engines::lent::{Lend, World},

@@ -1,6 +1,8 @@
 //! Who may do what: roles, bindings and the decision. What a policy means stands in [`decide`].
 
 mod agree;
+#[cfg(test)]
+mod conditions_tests;
 pub mod decide;
 mod defaults;
 mod diff;

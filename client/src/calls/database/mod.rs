@@ -10,13 +10,7 @@ use strongroom_proto::{SecretBytes, v1, v1::database_client::DatabaseClient};
 pub use self::manage::{
     ConfigureDatabase, DatabaseAccount, DatabaseConfiguration, DatabaseRole, PutDatabaseRole,
 };
-use crate::{
-    answer::timestamp,
-    calls::lease::Lease,
-    client::Client,
-    error::Error,
-    transport::Mode,
-};
+use crate::{answer::timestamp, calls::lease::Lease, client::Client, error::Error, transport::Mode};
 
 /// Calls to the engine database; see [`Client::database`].
 #[derive(Clone, Copy)]
