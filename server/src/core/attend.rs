@@ -2,7 +2,6 @@
 //! way, one thing after the other, so that a database that is away holds up nobody else; what failed waits longer each time.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -13,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     error::Error,
     run::engine_error,
-    state::{Core, Unsealed},
+    state::{Core, Postponed, Unsealed},
 };
 use crate::{
     engines::Due,
-    model::{Path, RequestId, Timestamp},
+    model::{Path, RequestId},
     permit::{Attention, Chore},
 };
 
@@ -31,16 +30,6 @@ const FIRST_RETRY: Duration = Duration::from_secs(60);
 const LAST_RETRY: Duration = Duration::from_secs(3600);
 /// So many failures one after the other are not those of the things but of what is behind their mount.
 const SUSPICIOUS: usize = 3;
-
-/// What could not be done, and what is to be said of it.
-pub(super) type Failing = HashMap<Path, Failed>;
-
-/// How often, and when to try again.
-#[derive(Clone, Copy)]
-pub(super) struct Failed {
-    times: u32,
-    again: Timestamp,
-}
 
 impl Core {
     /// Until `stop`. What is being done then is due still.
@@ -116,7 +105,7 @@ impl Core {
         let times = failing.get(&path).map_or(0, |failed| failed.times).saturating_add(1);
         let again = now.plus(wait(times));
         tracing::warn!(%path, what, %error, %again, "what is due could not be done; it is tried again");
-        failing.insert(path, Failed { times, again });
+        failing.insert(path, Postponed { times, again });
         false
     }
 

@@ -2,6 +2,7 @@
 //! continue without it.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +14,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{attend::Failing, error::Error, phase::Phase};
+use super::{error::Error, phase::Phase};
 use crate::{
     audit::{AuditError, Broker, LastCheckpoint, OpenIntent, Redactor},
     auth::Methods,
@@ -116,6 +117,16 @@ impl Drop for Unsealed {
             part.forget();
         }
     }
+}
+
+/// What could not be done, and what is to be said of it.
+pub(super) type Failing = HashMap<Path, Postponed>;
+
+/// How often, and when to try again.
+#[derive(Clone, Copy)]
+pub(super) struct Postponed {
+    pub(super) times: u32,
+    pub(super) again: Timestamp,
 }
 
 /// What the lifecycle lock guards.
