@@ -115,6 +115,15 @@ async fn openssl_takes_what_is_issued_until_it_is_revoked() {
         assert!(matches!(refused.kind(), ErrorKind::InvalidArgument { .. }), "{refused}");
     }
 
+    // The log names what was issued, so that it can be found and revoked.
+    let logged = fs::read_dir(world.home.path().join("audit")).unwrap();
+    let logged =
+        logged.map(|file| String::from_utf8_lossy(&fs::read(file.unwrap().path()).unwrap()).into_owned());
+    let logged = logged.collect::<String>();
+    for serial in [&made.certificate.serial, &signed.serial] {
+        assert!(logged.contains(&format!("certificate {serial}")), "{serial} is missing");
+    }
+
     // Revoked is revoked; the other one stays good.
     root.pki().revoke_certificate("pki/next", leaf, "keyCompromise").await.unwrap();
     let refused = verifies(&root, folder, leaf).await.unwrap_err();

@@ -58,7 +58,9 @@ impl Ended {
     pub(super) fn of(result: Result<&Answer, &Error>) -> Self {
         let ended = Self::with(result.err());
         match result {
-            Ok(Answer::Reply(reply)) => Self { version: reply.version(), ..ended },
+            Ok(Answer::Reply(reply)) => {
+                Self { version: reply.version(), objects: reply.made().into_iter().collect(), ..ended }
+            }
             Ok(Answer::Applied(changes)) => Self { objects: changes.iter().map(changed).collect(), ..ended },
             // A write that has a session as its answer began it.
             Ok(Answer::Token(_, session)) => {

@@ -62,6 +62,11 @@ pub trait Reply: Any + Send {
     fn version(&self) -> Option<u64> {
         None
     }
+
+    /// What was made that has no lease to name it, for the audit log: a serial, for example. Never a secret.
+    fn made(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Reads a message and hands it to `parse`.

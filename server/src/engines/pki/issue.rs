@@ -82,6 +82,16 @@ impl Signed {
             not_after,
         }
     }
+
+    /// For the audit log.
+    pub(super) fn told(&self) -> String {
+        certificate_of(&self.serial)
+    }
+}
+
+/// How the log calls a certificate: what is revoked is found by it.
+fn certificate_of(serial: &str) -> String {
+    format!("certificate {serial}")
 }
 
 impl Pki {
@@ -156,7 +166,7 @@ impl Planned {
             serial: self.serial.to_vec(),
             not_after_ms: self.until.as_millis(),
         };
-        let what = format!("certificate {}", HEXLOWER.encode(&self.serial));
+        let what = certificate_of(&HEXLOWER.encode(&self.serial));
         Terms { ttl, max: ttl, data: SecretBytes::from(leased.encode_to_vec()), what: what.into() }
     }
 }

@@ -136,7 +136,10 @@ impl super::Operation for Operation {
             }
             Self::PutRole(role) => role.told(),
             Self::Issue { asked: Asked::Key(names), .. } => names.told(),
-            Self::Issue { asked: Asked::Request(request), .. } => request.names.told(),
+            // What cannot be a name is refused, and told as it was asked for.
+            Self::Issue { asked: Asked::Request(request), .. } => {
+                request.leaf_names().map_or_else(|_| request.names.told(), |names| names.told())
+            }
             _ => Vec::new(),
         }
     }

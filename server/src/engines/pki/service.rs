@@ -6,7 +6,7 @@ use strongroom_proto::v1;
 
 use super::{
     Operation, Output, authority, der,
-    issue::{Asked as AskedFor, Signed},
+    issue::{Asked as AskedFor, Issued, Signed},
     issuers::{self, Described, NewIssuer},
     names::Names,
     request::Request,
@@ -117,6 +117,13 @@ impl Reply for Output {
             Self::Crl { lists, delta: false } => lists.full.len(),
             Self::Crl { lists, delta: true } => lists.delta.len(),
             _ => 0,
+        }
+    }
+
+    fn made(&self) -> Option<String> {
+        match self {
+            Self::Signed(signed, _) | Self::Issued(Issued { signed, .. }, _) => Some(signed.told()),
+            _ => None,
         }
     }
 
