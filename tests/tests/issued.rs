@@ -1,9 +1,11 @@
-//! A pod gets a database user of its own as files: real server, real driver, real PostgreSQL, and a fake Kubernetes API.
+//! A pod gets a database user or a certificate of its own as files: real server, real driver, real PostgreSQL, and a fake Kubernetes
+//! API.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test ends at the first surprise")]
 
 use std::{
     fs,
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -148,6 +150,48 @@ async fn it_is_renewed_also_by_the_next_driver_and_replaced_in_time() {
     assert!(house.works(&volume));
     house.kubelet.unpublish(volume.unpublish()).await.unwrap();
     until("all are gone", || house.database.users() == "0").unwrap();
+}
+
+/// Key, certificate and chain of a pod's own name, which OpenSSL takes; and the certificate is revoked with the volume.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_has_a_certificate_of_its_own() {
+    if !may_mount() {
+        return;
+    }
+    let cluster = OneNode::start(false).await.unwrap();
+    let (shop, root) = (&cluster.shop, &cluster.shop.root);
+    root.sys().mount("pki", "pki", "", Default::default()).await.unwrap();
+    root.pki().create_issuer("pki/root", "CN=Root").send().await.unwrap();
+    let name = "spiffe://example.org/ns/{{namespace}}/sa/{{serviceaccount}}".to_owned();
+    root.pki().put_role("pki/pods").uris(vec![name]).lease(true).send().await.unwrap();
+    shop.world.apply(&POLICY.replace("db/app", "pki/pods")).await.unwrap();
+    let kubelet = cluster.kubelet().await.unwrap();
+    let pod = shop.pod("web-0");
+    let volume = cluster.node.volume(&pod, "certificate", "- issue: pki/pods\n").unwrap();
+    kubelet.publish(volume.publish(&shop.token(&pod))).await.unwrap();
+
+    let folder = shop.world.home.path();
+    let copy = |name: &str| fs::write(folder.join(name), volume.read(name)).unwrap();
+    ["tls.key", "tls.crt", "ca.crt"].into_iter().for_each(copy);
+    let openssl = |arguments: &[&str]| {
+        let done = Command::new("openssl").current_dir(folder).args(arguments).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    openssl(&["verify", "-x509_strict", "-CAfile", "ca.crt", "tls.crt"]);
+    let text = openssl(&["x509", "-in", "tls.crt", "-noout", "-text"]);
+    assert!(text.contains("URI:spiffe://example.org/ns/shop/sa/web"), "{text}");
+    let public = openssl(&["x509", "-in", "tls.crt", "-noout", "-pubkey"]);
+    assert_eq!(openssl(&["pkey", "-in", "tls.key", "-pubout"]), public);
+
+    kubelet.unpublish(volume.unpublish()).await.unwrap();
+    let serial = openssl(&["x509", "-in", "tls.crt", "-noout", "-serial"]);
+    let serial = serial.trim().trim_start_matches("serial=");
+    let is_revoked = async || {
+        fs::write(folder.join("list.der"), root.pki().crl("pki/root", false).await.unwrap().der).unwrap();
+        openssl(&["crl", "-inform", "DER", "-in", "list.der", "-noout", "-text"]).contains(serial)
+    };
+    until_async("the certificate is revoked", is_revoked).await.unwrap();
 }
 
 /// What can be known without having anything issued, and who gets nothing.
