@@ -18,7 +18,7 @@ use crate::{
 const CONNECTIONS: u8 = 16;
 /// Streams of each: as many as the server allows.
 const STREAMS: u32 = 100;
-/// Good ones have no quota here: they are many applications in one. The greedy one is the administrator.
+/// Whoever sets up the good ones has no quota for writes. The greedy one is the administrator.
 const QUOTAS: &str = "writes_per_second = 1000000\nadmin_per_second = 20";
 /// What they have asked for by then stands before the good ones are measured.
 const LEAD: Duration = Duration::from_secs(2);

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use strongroom_proto::v1::{self, secrets_client::SecretsClient};
+use strongroom_proto::v1::{self, policy_client::PolicyClient, secrets_client::SecretsClient};
 use tokio::{sync::watch, task::JoinSet};
 use tonic::{
     metadata::{Ascii, MetadataValue},
@@ -26,7 +26,7 @@ use tonic::{
 use crate::{
     bench::{
         load::{self, Measured, Shape},
-        subject::{Subject, channel, with},
+        subject::{Subject, channel, login_as, put_user, with},
     },
     figures::{Bar, Figure},
     server::{Memory, Options},
@@ -36,6 +36,8 @@ use crate::{
 const PUT: &str = "/strongroom.v1.Secrets/Put";
 /// What the good clients do.
 const SHAPE: Shape = Shape { in_flight: 4, span: Duration::from_secs(5) };
+/// How many they are: with what may be used at once they have 480,000 reads, more than any machine does in two runs.
+const APPLICATIONS: u64 = 8;
 /// Secrets they read.
 const SECRETS: u64 = 100;
 /// Tasks of each kind of attack but the first.
@@ -99,26 +101,44 @@ pub async fn run(work: &Path, silent: u64) -> io::Result<Vec<Figure>> {
     ])
 }
 
-/// Clients that read, and want to go on doing so.
+/// Clients that read, and want to go on doing so: many applications, none of which uses up its quota however fast the machine is.
 pub(super) struct Good {
     channels: Vec<Channel>,
-    token: MetadataValue<Ascii>,
+    tokens: Arc<Vec<MetadataValue<Ascii>>>,
 }
 
 impl Good {
     /// With secrets to read.
     pub(super) async fn of(subject: &Subject) -> io::Result<Self> {
         subject.fill("secret/hostile", 0..SECRETS).await?;
-        Ok(Self { channels: subject.channels(2).await?, token: subject.token.clone() })
+        let channels = subject.channels(2).await?;
+        let channel = channels.first().ok_or_else(|| io::Error::other("no channel"))?;
+        let (mut tokens, mut subjects) = (Vec::new(), String::new());
+        for number in 0..APPLICATIONS {
+            let name = format!("application-{number}");
+            put_user(channel, &subject.root, &name).await?;
+            tokens.push(login_as(&subject.server, &name).await?);
+            subjects.push_str(&format!("- user: {{method: userpass, name: {name}}}\n"));
+        }
+        let yaml = format!(
+            "kind: Role\nname: good\nrules:\n- {{paths: [\"secret/hostile/*\"], verbs: [read]}}\n---\n\
+             kind: Binding\nname: good\nrole: good\nsubjects:\n{subjects}"
+        );
+        let apply = v1::ApplyRequest { yaml, ..Default::default() };
+        let applied = PolicyClient::new(channel.clone()).apply(with(&subject.root, apply)).await;
+        applied.map_err(io::Error::other)?;
+        Ok(Self { channels, tokens: Arc::new(tokens) })
     }
 
     pub(super) async fn read(&self) -> io::Result<Measured> {
-        let token = self.token.clone();
+        let tokens = Arc::clone(&self.tokens);
         load::run(&self.channels, SHAPE, move |channel, number| {
-            let token = token.clone();
+            let tokens = Arc::clone(&tokens);
             async move {
+                let token = usize::try_from(number % APPLICATIONS).ok().and_then(|at| tokens.get(at));
+                let token = token.ok_or_else(|| tonic::Status::internal("an application without a token"))?;
                 let path = format!("secret/hostile/{:07}", number % SECRETS);
-                let request = with(&token, v1::GetRequest { path, version: None });
+                let request = with(token, v1::GetRequest { path, version: None });
                 SecretsClient::new(channel).get(request).await.map(drop)
             }
         })
