@@ -24,6 +24,7 @@ pub mod kv;
 mod lease;
 #[cfg(test)]
 pub mod lent;
+mod lifetime;
 mod mounts;
 mod names;
 mod password;

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     barrier::{Address, BarrierError, Changes, OpenedRecord, RecordKind, View},
-    engines::{names, schedule},
+    engines::{lifetime::Bounds, names, schedule},
     model::{Invalid, Path, RequestId, SecretBytes, Timestamp},
     storage::{Condition, Revision},
 };
@@ -22,14 +22,15 @@ const PORT: u32 = 5432;
 const CONNECTIONS: u32 = 4;
 /// A third of what PostgreSQL has for all, unless it is told otherwise.
 const MOST_CONNECTIONS: u32 = 32;
-/// How long a user lives, if nobody says.
-const TTL: u64 = 3600;
-/// How long it may live, if nobody says.
-const MAX_TTL: u64 = 24 * 3600;
-/// The shortest life: whoever asks for less renews more often than a database likes.
-const SHORTEST: u64 = 5;
-/// The longest: what lives longer is an account.
-const LONGEST: u64 = 366 * 24 * 3600;
+/// How long a user lives.
+const LIFE: Bounds = Bounds {
+    ttl: 3600,
+    max_ttl: 24 * 3600,
+    // Whoever asks for less renews more often than a database likes.
+    shortest: 5,
+    // What lives longer is an account.
+    longest: 366 * 24 * 3600,
+};
 
 /// Something that is kept as a record.
 pub(super) trait Kept: Message + Default {
@@ -153,20 +154,8 @@ impl Configuration {
 impl Role {
     /// With what is good where nothing is said.
     pub(super) fn parse(role: Self) -> Result<Self, Invalid> {
-        let or = |given: u64, default: u64| if given == 0 { default } else { given };
-        let max_ttl = or(role.max_ttl, MAX_TTL.max(role.ttl));
-        let ttl = or(role.ttl, TTL.min(max_ttl));
+        let (ttl, max_ttl) = LIFE.of_role(role.ttl, role.max_ttl)?;
         let role = Self { ttl, max_ttl, ..role };
-        for (field, seconds) in [("max_ttl_seconds", role.max_ttl), ("ttl_seconds", role.ttl)] {
-            if !(SHORTEST..=LONGEST).contains(&seconds) {
-                let problem = format!("is {seconds}; expected {SHORTEST} to {LONGEST}");
-                return Err(Invalid::new(field, problem));
-            }
-        }
-        if role.ttl > role.max_ttl {
-            let problem = format!("is {}, which is more than max_ttl_seconds, {}", role.ttl, role.max_ttl);
-            return Err(Invalid::new("ttl_seconds", problem));
-        }
         let (name, password, expires) = (Place::Name, Place::Password, Place::Expires);
         sql::check("creation", &role.creation, &[name, password], &[name, password, expires])?;
         sql::check("renewal", &role.renewal, &[], &[name, expires])?;
@@ -178,15 +167,7 @@ impl Role {
 impl Role {
     /// How long a user lives for somebody who asked for `asked`.
     pub(super) fn ttl_of(&self, asked: Option<u64>) -> Result<u64, Invalid> {
-        match asked {
-            None => Ok(self.ttl),
-            Some(asked) if (SHORTEST..=self.max_ttl).contains(&asked) => Ok(asked),
-            Some(asked) => {
-                let problem =
-                    format!("is {asked}; expected {SHORTEST} to {}, which the role allows", self.max_ttl);
-                Err(Invalid::new("ttl_seconds", problem))
-            }
-        }
+        LIFE.of_asked(asked, self.ttl, self.max_ttl)
     }
 }
 

@@ -261,14 +261,14 @@ impl Records {
 
     pub(super) async fn erase(&self) -> Result<(), BarrierError> {
         // First what says which revocations there are.
-        let mut cursor = None;
-        loop {
-            let found = self.0.scan(CRL, "", cursor.as_ref(), BATCH).await?;
-            let Some(last) = found.last() else { break };
-            cursor = Some(last.cursor.clone());
-            for issuer in found {
-                self.0.erase(REVOKED, &issuer.name).await?;
-            }
+        let mut issuers = Vec::new();
+        names::each(&self.0, CRL, |state| {
+            issuers.push(state.name);
+            Ok(())
+        })
+        .await?;
+        for issuer in issuers {
+            self.0.erase(REVOKED, &issuer).await?;
         }
         for kind in [CRL, DEFAULT, Issuer::KIND, Role::KIND] {
             self.0.erase(kind, "").await?;

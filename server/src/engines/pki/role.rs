@@ -8,16 +8,20 @@ use prost::Message;
 use super::{names::Names, template};
 use crate::{
     crypto::KeyKind,
+    engines::lifetime::Bounds,
     model::{Invalid, Path, Principal},
 };
 
-/// How long a certificate is good, if nobody says: whoever has it asks for another one every day.
-const TTL: u64 = 24 * 3600;
-const MAX_TTL: u64 = 30 * 24 * 3600;
-/// Shorter ones are over before clocks that differ agree.
-const SHORTEST: u64 = 60;
-/// Browsers take no longer ones.
-const LONGEST: u64 = 398 * 24 * 3600;
+/// How long a certificate is good.
+const LIFE: Bounds = Bounds {
+    // Whoever has it asks for another one every day.
+    ttl: 24 * 3600,
+    max_ttl: 30 * 24 * 3600,
+    // Shorter ones are over before clocks that differ agree.
+    shortest: 60,
+    // Browsers take no longer ones.
+    longest: 398 * 24 * 3600,
+};
 /// Patterns of one kind: a record has room for them.
 const PATTERNS: usize = 64;
 const PATTERN_BYTES: usize = 512;
@@ -70,23 +74,11 @@ pub(super) fn key_name(kind: KeyKind) -> &'static str {
 impl Role {
     /// With what is good where nothing is said.
     pub(super) fn parse(path: &str, role: Self) -> Result<Self, Invalid> {
-        let or = |given: u64, default: u64| if given == 0 { default } else { given };
-        let max_ttl = or(role.max_ttl, MAX_TTL.max(role.ttl));
-        let ttl = or(role.ttl, TTL.min(max_ttl));
+        let (ttl, max_ttl) = LIFE.of_role(role.ttl, role.max_ttl)?;
         let keys = if role.keys.is_empty() { vec!["ecdsa-p256".to_owned()] } else { role.keys };
         let both = !role.server && !role.client;
         let (server, client) = (role.server || both, role.client || both);
         let role = Self { ttl, max_ttl, keys, server, client, ..role };
-        for (field, seconds) in [("max_ttl_seconds", role.max_ttl), ("ttl_seconds", role.ttl)] {
-            if !(SHORTEST..=LONGEST).contains(&seconds) {
-                let problem = format!("is {seconds}; expected {SHORTEST} to {LONGEST}");
-                return Err(Invalid::new(field, problem));
-            }
-        }
-        if role.ttl > role.max_ttl {
-            let problem = format!("is {}, which is more than max_ttl_seconds, {}", role.ttl, role.max_ttl);
-            return Err(Invalid::new("ttl_seconds", problem));
-        }
         for (field, patterns) in [("dns", &role.dns), ("uris", &role.uris), ("networks", &role.networks)] {
             if patterns.len() > PATTERNS || patterns.iter().any(|pattern| pattern.len() > PATTERN_BYTES) {
                 let problem = format!("is too much; expected at most {PATTERNS} of {PATTERN_BYTES} bytes");
@@ -146,15 +138,8 @@ impl Role {
 
     /// How long a certificate is good for somebody who asked for `asked` seconds.
     pub(super) fn ttl_of(&self, asked: u64) -> Result<Duration, Invalid> {
-        match asked {
-            0 => Ok(Duration::from_secs(self.ttl)),
-            asked if (SHORTEST..=self.max_ttl).contains(&asked) => Ok(Duration::from_secs(asked)),
-            asked => {
-                let problem =
-                    format!("is {asked}; expected {SHORTEST} to {}, which the role allows", self.max_ttl);
-                Err(Invalid::new("ttl_seconds", problem))
-            }
-        }
+        let asked = Some(asked).filter(|asked| *asked > 0);
+        LIFE.of_asked(asked, self.ttl, self.max_ttl).map(Duration::from_secs)
     }
 
     /// What `who` gets who asked for `names`: those, if each is allowed; without any, those that the role says outright.
